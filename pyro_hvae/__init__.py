@@ -1,0 +1,81 @@
+"""Hierarchical variational autoencoders as Pyro model/guide pairs.
+
+Everything public is here, loaded on first use, so that `import pyro_hvae as hv` and the command line start at once.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from pyro_hvae.conditionals import Bernoulli as Bernoulli
+    from pyro_hvae.conditionals import Gaussian as Gaussian
+    from pyro_hvae.conditionals import StandardNormal as StandardNormal
+    from pyro_hvae.config import TrainConfig as TrainConfig
+    from pyro_hvae.data import DATASETS as DATASETS
+    from pyro_hvae.errors import HVAEError as HVAEError
+    from pyro_hvae.experiments import load as load
+    from pyro_hvae.guides import BottomUp as BottomUp
+    from pyro_hvae.handlers import ScaleSites as ScaleSites
+    from pyro_hvae.handlers import Share as Share
+    from pyro_hvae.inference import active_units as active_units
+    from pyro_hvae.inference import generate as generate
+    from pyro_hvae.inference import latents as latents
+    from pyro_hvae.inference import log_likelihood as log_likelihood
+    from pyro_hvae.inference import reconstruct as reconstruct
+    from pyro_hvae.interpolation import interpolate as interpolate
+    from pyro_hvae.models import Chain as Chain
+    from pyro_hvae.objectives import ELBO as ELBO
+    from pyro_hvae.recipes import RECIPES as RECIPES
+    from pyro_hvae.schedules import SCHEDULES as SCHEDULES
+    from pyro_hvae.schedules import Constant as Constant
+    from pyro_hvae.schedules import Geco as Geco
+    from pyro_hvae.schedules import Rewo as Rewo
+    from pyro_hvae.schedules import WarmUp as WarmUp
+    from pyro_hvae.svi import for_svi as for_svi
+    from pyro_hvae.training import fit as fit
+
+# name -> module that defines it
+_PUBLIC = {
+    "BottomUp": "guides",
+    "Bernoulli": "conditionals",
+    "Chain": "models",
+    "Constant": "schedules",
+    "DATASETS": "data",
+    "ELBO": "objectives",
+    "Gaussian": "conditionals",
+    "Geco": "schedules",
+    "HVAEError": "errors",
+    "RECIPES": "recipes",
+    "Rewo": "schedules",
+    "SCHEDULES": "schedules",
+    "ScaleSites": "handlers",
+    "Share": "handlers",
+    "StandardNormal": "conditionals",
+    "TrainConfig": "config",
+    "WarmUp": "schedules",
+    "active_units": "inference",
+    "fit": "training",
+    "for_svi": "svi",
+    "generate": "inference",
+    "interpolate": "interpolation",
+    "latents": "inference",
+    "load": "experiments",
+    "log_likelihood": "inference",
+    "reconstruct": "inference",
+}
+
+__all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'pyro_hvae' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"pyro_hvae.{_PUBLIC[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,24 @@
+"""pyro-hvae list."""
+
+import click
+
+from pyro_hvae.cli.options import emit, json_option
+
+__all__ = ["list_command"]
+
+
+@click.command(name="list")
+@click.argument("what", metavar="recipes|datasets|schedules|metrics")
+@json_option
+def list_command(what: str, as_json: bool) -> None:
+    """List recipes, datasets, schedules or metrics, with their options and defaults.
+
+    \b
+    Examples:
+      pyro-hvae list recipes
+      pyro-hvae list schedules --json
+    """
+    from pyro_hvae.catalogue import catalogue, catalogue_text
+
+    values = catalogue(what)
+    emit(values, as_json, catalogue_text(values))

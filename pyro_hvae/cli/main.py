@@ -1,0 +1,89 @@
+"""The command group: commands loaded on demand (torch takes seconds), errors mapped to exit codes."""
+
+import importlib
+import os
+import sys
+import traceback
+from typing import Any
+
+import click
+
+import pyro_hvae
+from pyro_hvae.errors import HVAEError, unknown_name
+
+__all__ = ["cli", "main"]
+
+# command -> (module of pyro_hvae.cli that defines it, one line for the overview)
+COMMANDS = {
+    "train": ("train", "Train a recipe or your own pair, with pictures."),
+    "evaluate": ("evaluate", "Test log-likelihood, bound, rate per site, active units."),
+    "metrics": ("evaluate", "Named metrics: angle, interpolation."),
+    "compare": ("evaluate", "One metric over several runs, beside the paper's numbers."),
+    "interpolate": ("pictures", "Graph-based interpolation along the prior, drawn."),
+    "sample": ("pictures", "Samples of the generative model, drawn."),
+    "reconstruct": ("pictures", "Test data and their reconstructions, drawn."),
+    "list": ("listing", "Recipes, data sets, schedules or metrics."),
+}
+
+
+class _Lazy(click.Group):
+    """A group that imports a command's module only when that command runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            raise click.UsageError(str(unknown_name("command", cmd_name, COMMANDS)), ctx)
+        module = importlib.import_module(f"pyro_hvae.cli.{COMMANDS[cmd_name][0]}")
+        return getattr(module, f"{cmd_name}_command")
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "PYRO_HVAE"})
+@click.version_option(pyro_hvae.__version__, prog_name="pyro-hvae")
+@click.option("--traceback", is_flag=True, help="Show the Python traceback of an error.")
+def cli(traceback: bool) -> None:
+    """Hierarchical variational autoencoders as Pyro model/guide pairs.
+
+    \b
+    Examples:
+      pyro-hvae train vhp --dataset pendulum
+      pyro-hvae evaluate last --particles 5000
+      pyro-hvae compare runs/*
+    """
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the command line and exits with the code of design: 0, 1 unexpected, 2 usage, 3 data, 4 diverged, 5 device."""
+    arguments = sys.argv[1:] if argv is None else argv
+    show = "--traceback" in arguments or bool(os.environ.get("PYRO_HVAE_TRACEBACK"))
+    try:
+        cli.main(args=arguments, prog_name="pyro-hvae", standalone_mode=False)
+        code = 0
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        code = _report("stopped by SIGINT.", 130, show)
+    except HVAEError as error:
+        code = _report(str(error), error.exit_code, show)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us has gone, e.g. `| head`
+        code = 1
+    except Exception as error:
+        hint = "This is a bug; run again with 'pyro-hvae --traceback ...' to see where."
+        code = _report(f"unexpected {type(error).__name__}: {error}. {hint}", 1, show)
+    sys.exit(code)
+
+
+def _report(message: Any, code: int, show: bool) -> int:
+    if show:
+        traceback.print_exc()
+    click.echo(f"Error: {message}", err=True)
+    return code

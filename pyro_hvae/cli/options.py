@@ -1,0 +1,45 @@
+"""Options that several commands share."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from pyro_hvae.errors import ConfigError
+
+__all__ = ["key_values", "json_option", "run_arguments", "emit"]
+
+
+def key_values(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """`-o key=value` pairs as a dict."""
+    pairs = {}
+    for text in values:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"-o takes key=value, got '{text}'. Example: -o latent=2.")
+        pairs[key.strip().replace("-", "_")] = value.strip()
+    return pairs
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else on stdout.")
+
+
+def run_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
+    """RUN and how to open it: --checkpoint, --program, --device, --json."""
+    for decorate in (
+        json_option,
+        click.option("--device", default="cpu", show_default=True, metavar="auto|cpu|cuda[:i]|mps", help="Where to compute."),
+        click.option("--program", metavar="FILE.py:FUNCTION", help="The pair of a run of your own program (runs your code)."),
+        click.option("--checkpoint", default="last", show_default=True, metavar="last|best", help="Which checkpoint."),
+        click.argument("run"),
+    ):
+        command = decorate(command)
+    return command
+
+
+def emit(values: dict[str, Any], as_json: bool, text: str) -> None:
+    """One JSON object, or the text for people, on stdout."""
+    from pyro_hvae.reporting import finite
+
+    click.echo(json.dumps(finite(values)) if as_json else text)

@@ -1,0 +1,79 @@
+"""pyro-hvae interpolate, sample, reconstruct."""
+
+import click
+
+from pyro_hvae.cli.options import emit, run_arguments
+
+__all__ = ["interpolate_command", "reconstruct_command", "sample_command"]
+
+
+@click.command(name="interpolate")
+@run_arguments
+@click.option("--nodes", type=int, default=1000, show_default=True, metavar="N", help="Prior samples in the graph.")
+@click.option("--k", type=int, default=10, show_default=True, metavar="N", help="Neighbours of a node.")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of the prior samples.")
+@click.option("--from", "first", type=int, metavar="I", help="Index of a test datum; default: the data set's own ends.")
+@click.option("--to", "second", type=int, metavar="J", help="Index of a test datum.")
+def interpolate_command(
+    run: str,
+    checkpoint: str,
+    program: str | None,
+    device: str,
+    as_json: bool,
+    nodes: int,
+    k: int,
+    seed: int,
+    first: int | None,
+    second: int | None,
+) -> None:
+    """Interpolate between two data of RUN along the shortest path of a graph of prior samples, and draw it.
+
+    \b
+    Examples:
+      pyro-hvae interpolate last
+      pyro-hvae interpolate last --nodes 2000 --k 10 --from 3 --to 40
+    """
+    from pyro_hvae.experiments import open_run
+    from pyro_hvae.pictures import draw_interpolation
+
+    report = draw_interpolation(open_run(run, checkpoint, program, device), nodes, k, seed, first, second)
+    emit(report, as_json, report["text"])
+
+
+@click.command(name="sample")
+@run_arguments
+@click.option("--n", "count", type=int, default=64, show_default=True, metavar="N", help="How many.")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of the samples.")
+def sample_command(
+    run: str, checkpoint: str, program: str | None, device: str, as_json: bool, count: int, seed: int
+) -> None:
+    """Draw samples of RUN's generative model.
+
+    \b
+    Examples:
+      pyro-hvae sample last
+      pyro-hvae sample last --n 100 --seed 1
+    """
+    from pyro_hvae.experiments import open_run
+    from pyro_hvae.pictures import draw_samples
+
+    report = draw_samples(open_run(run, checkpoint, program, device), count, seed)
+    emit(report, as_json, report["text"])
+
+
+@click.command(name="reconstruct")
+@run_arguments
+@click.option("--n", "count", type=int, default=12, show_default=True, metavar="N", help="How many test data.")
+def reconstruct_command(run: str, checkpoint: str, program: str | None, device: str, as_json: bool, count: int) -> None:
+    """Draw test data above their reconstructions by RUN.
+
+    \b
+    Examples:
+      pyro-hvae reconstruct last
+      pyro-hvae reconstruct last --n 20
+    """
+    from pyro_hvae.experiments import open_run
+    from pyro_hvae.pictures import draw_reconstructions
+
+    report = draw_reconstructions(open_run(run, checkpoint, program, device), count)
+    emit(report, as_json, report["text"])

@@ -1,0 +1,67 @@
+"""pyro-hvae train."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pyro_hvae.cli.options import emit, json_option, key_values
+
+__all__ = ["train_command"]
+
+
+@click.command(name="train")
+@click.argument("recipe", required=False)
+@click.option("--dataset", metavar="NAME", help="Data set ('pyro-hvae list datasets').")
+@click.option("--schedule", metavar="NAME", help="rewo, geco, warmup or constant; default: the recipe's own.")
+@click.option("-o", "options", multiple=True, callback=key_values, metavar="KEY=VALUE", help="Option of recipe, schedule, data or training; repeatable.")
+@click.option("--steps", type=int, metavar="N", help="Gradient steps in total.")
+@click.option("--epochs", type=int, metavar="N", help="Length in passes over the training data instead of steps.")
+@click.option("--batch-size", type=int, metavar="N", help="Data per step.")
+@click.option("--lr", type=float, metavar="F", help="Learning rate of Adam.")
+@click.option("--seed", type=int, metavar="N", help="Of initial weights, noise and data order.")
+@click.option("--device", metavar="auto|cpu|cuda[:i]|mps", help="Where to train.")
+@click.option("--engine", metavar="fit|svi", help="The library's loop, or stock pyro.infer.SVI.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Run directory; default: below runs/ or PYRO_HVAE_RUNS.")
+@click.option("--save-every", type=int, metavar="N", help="Steps between checkpoints.")
+@click.option("--resume", metavar="RUN", help="Go on with a run (directory, name or 'last'); only its length, device and cadence may change.")
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE.toml", help="Settings from a file, such as a run's config.toml.")
+@click.option("--program", metavar="FILE.py:FUNCTION", help="Your own pair instead of a recipe: build(x) -> (model, guide[, ELBO]). Runs your code.")
+@click.option("--track", multiple=True, metavar="tensorboard", help="Also log there; repeatable.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved plan, shapes and parameter counts, and stop.")
+@json_option
+def train_command(
+    recipe: str | None,
+    dataset: str | None,
+    schedule: str | None,
+    options: dict[str, str],
+    epochs: int | None,
+    out: Path | None,
+    resume: str | None,
+    config: Path | None,
+    program: str | None,
+    track: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    **train: Any,
+) -> None:
+    """Train RECIPE on a data set and draw what it learned.
+
+    \b
+    Examples:
+      pyro-hvae train vhp --dataset pendulum
+      pyro-hvae train vhp --dataset pendulum --schedule warmup -o warmup=0.8 --seed 3
+      pyro-hvae train iwae --dataset pendulum -o levels=2 -o particles=16 --steps 5000
+      pyro-hvae train --program examples/own_model.py:build --dataset pendulum
+      pyro-hvae train --resume last
+    """
+    from pyro_hvae import commands
+
+    asked = {key: value for key, value in train.items() if value is not None}
+    made = commands.prepare(recipe, dataset, schedule, options, asked, epochs, out, resume, config, program)
+    if dry_run:
+        plan = made.describe()
+        emit(plan, as_json, commands.plan_text(plan))
+        return
+    report = commands.run_training(made, track)
+    emit(report, as_json, commands.report_text(report))

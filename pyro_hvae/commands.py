@@ -1,0 +1,103 @@
+"""The library side of the commands: each function here is the one call a command body makes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from pyro_hvae.config import Experiment, read_toml, resolve, to_toml, with_train
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.evaluation import evaluate
+from pyro_hvae.experiments import OpenRun, plan, resumed, train
+from pyro_hvae.reporting import finish
+from pyro_hvae.runs import runs_root
+from pyro_hvae.tracking import Progress, make_trackers
+
+__all__ = ["Prepared", "evaluate_run", "plan_text", "prepare", "report_text", "run_training"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `train` is about to do."""
+
+    experiment: Experiment
+    out: Path
+    resume: bool
+
+    def describe(self) -> dict[str, Any]:
+        return {"out": str(self.out), **plan(self.experiment).describe()}
+
+
+def prepare(
+    recipe: str | None,
+    dataset: str | None,
+    schedule: str | None,
+    options: Mapping[str, str],
+    settings: Mapping[str, Any],
+    epochs: int | None,
+    out: Path | None,
+    resume: str | None,
+    config: Path | None,
+    program: str | None,
+) -> Prepared:
+    """Resolves what was typed into an experiment and a place; raises `ConfigError` where they contradict each other."""
+    if epochs is not None and "steps" in settings:
+        raise ConfigError("--epochs and --steps both give the length. Use one of them.")
+    if resume is not None:
+        given = {"a recipe": recipe, "--dataset": dataset, "--schedule": schedule, "-o": options, "--config": config, "--out": out}
+        if extra := [name for name, value in given.items() if value]:
+            raise ConfigError(f"--resume takes everything from the run, so {' and '.join(extra)} cannot be given with it.")
+        path, experiment = resumed(resume, dict(settings), program)
+    else:
+        if recipe is not None and program is not None:
+            raise ConfigError(f"'{recipe}' and --program both name what to train. Use one of them.")
+        file = read_toml(config) if config else {}
+        experiment = resolve(recipe, dataset, schedule, options, settings, file, program)
+        path = out or _new_path(experiment)
+    if epochs is not None:
+        if epochs < 1:
+            raise ConfigError(f"--epochs must be at least 1, got {epochs}.")
+        size = plan(experiment).dataset.train.x.shape[0]
+        experiment = with_train(experiment, steps=epochs * max(1, size // experiment.train.batch_size))
+    return Prepared(experiment, path, resume is not None)
+
+
+def _new_path(experiment: Experiment) -> Path:
+    name = f"{experiment.recipe or 'program'}-{experiment.dataset}-{experiment.schedule}-seed{experiment.train.seed}"
+    path, number = runs_root() / name, 2
+    while path.exists():
+        path, number = runs_root() / f"{name}-{number}", number + 1
+    return path
+
+
+def run_training(made: Prepared, track: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Trains, draws and measures; returns what to tell."""
+    trackers = [Progress(), *make_trackers(track, made.out)]
+    return finish(train(made.experiment, made.out, made.resume, trackers))
+
+
+def evaluate_run(run: OpenRun, particles: int, limit: int | None, seed: int) -> dict[str, Any]:
+    """`evaluation.evaluate` with a progress bar, its result kept in the run's eval/evaluate.json."""
+    with tqdm(total=min(limit or len(run.dataset.test), len(run.dataset.test)), unit="datum", disable=None) as bar:
+        values = evaluate(run, particles, limit, seed, progress=bar.update)
+    run.directory.write_json("eval/evaluate.json", values)
+    return values
+
+
+def plan_text(values: Mapping[str, Any]) -> str:
+    return to_toml(values).rstrip()
+
+
+def report_text(report: Mapping[str, Any]) -> str:
+    """The last lines of `train`."""
+    lines = [f"Run: {report['run']} (step {report['step']})"]
+    lines += [f"Picture: {path}" for path in report["figures"]]
+    if "elbo" in report:
+        value, kind = (report["validation_elbo"], "validation") if "validation_elbo" in report else (report["elbo"], "batch")
+        lines.append(f"Bound: {value:.3f} nats per datum ({kind}), beta {report['beta']:.3g}")
+    if angle := report.get("angle"):
+        paper = f" (paper: {angle['paper']} rad)" if angle["paper"] else ""
+        lines.append(f"Angle error: {angle['mae_rad']:.4f} rad on held-out images{paper}")
+    return "\n".join(lines)

@@ -1,0 +1,200 @@
+"""Conditionals: modules whose `forward(*parents)` returns a distribution.
+
+Sharing the object shares its weights. Every conditional broadcasts over leading plate dimensions, so the same object
+serves a batch (B,), particles (K, B), or a grid of anything.
+"""
+
+import math
+from collections.abc import Sequence
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.nets import mlp
+
+__all__ = ["StandardNormal", "Gaussian", "Bernoulli", "join"]
+
+Shape = int | Sequence[int]
+Parents = Shape | list[Sequence[int]]
+
+
+def _event(shape: Shape) -> tuple[int, ...]:
+    event = (shape,) if isinstance(shape, int) else tuple(shape)
+    if not event or any(not isinstance(n, int) or n < 1 for n in event):
+        raise ConfigError(f"a shape needs positive whole numbers, got {shape!r}. Example: 2 or (1, 16, 16).")
+    return event
+
+
+def _parent_events(parents: Parents) -> list[tuple[int, ...]]:
+    return [_event(p) for p in parents] if isinstance(parents, list) else [_event(parents)]
+
+
+def join(parents: Sequence[Tensor], events: Sequence[tuple[int, ...]]) -> Tensor:
+    """Flattens every parent's event dims, broadcasts the plates against each other and concatenates.
+
+    Shapes: parent i is (*plates_i, *events[i]); the result is (*plates, sum of the features). A single entry of `events`
+    holds for all parents (features of shape (n,) that only have to add up).
+
+    >>> join([torch.zeros(5, 3, 1, 4), torch.zeros(3, 2)], [(1, 4), (2,)]).shape
+    torch.Size([5, 3, 6])
+    """
+    if len(events) == 1 and len(parents) > 1:
+        events = list(events) * len(parents)
+    flat = [p.flatten(-len(e)) if len(e) > 1 else p for p, e in zip(parents, events, strict=True)]
+    if len(flat) == 1:
+        return flat[0]
+    plates = torch.broadcast_shapes(*(p.shape[:-1] for p in flat))
+    return torch.cat([p.expand(*plates, p.shape[-1]) for p in flat], -1)
+
+
+class StandardNormal(nn.Module):
+    """The parentless prior N(0, I) over an event of the given shape.
+
+    >>> StandardNormal(3)().event_shape
+    torch.Size([3])
+    """
+
+    zero: Tensor
+
+    def __init__(self, event: Shape) -> None:
+        super().__init__()
+        self.event = _event(event)
+        self.register_buffer("zero", torch.zeros(self.event), persistent=False)
+
+    def forward(self) -> dist.Independent:
+        return dist.Normal(self.zero, torch.ones_like(self.zero)).to_event(len(self.event))
+
+
+class _Network(nn.Module):
+    """A network over the joined parents that gives the event's location and `extra` more numbers."""
+
+    input_mean: Tensor | None
+
+    def __init__(
+        self,
+        parents: Parents,
+        event: Shape,
+        extra: int,
+        hidden: Sequence[int],
+        activation: str,
+        gain: float,
+        input_mean: Tensor | None,
+        net: nn.Module | None,
+    ) -> None:
+        super().__init__()
+        self.parents, self.event = _parent_events(parents), _event(event)
+        self.features = math.prod(self.event)
+        inputs = sum(math.prod(e) for e in self.parents)
+        self.net = net if net is not None else mlp(inputs, self.features + extra, hidden, activation, gain)
+        self.register_buffer("input_mean", None if input_mean is None else input_mean.detach().flatten().clone())
+
+    def outputs(self, parents: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Location (*plates, *event) and the extra numbers (*plates, extra)."""
+        h = join(parents, self.parents)
+        if self.input_mean is not None:
+            h = h - self.input_mean
+        out = self.net(h)
+        location, extra = out[..., : self.features], out[..., self.features :]
+        return location.reshape(*out.shape[:-1], *self.event), extra
+
+    @torch.no_grad()
+    def _start_at(self, values: Tensor, first: int = 0) -> None:
+        """Sets the last bias, from output number `first` on, so that these outputs start around `values`."""
+        if not (isinstance(self.net, nn.Sequential) and isinstance(self.net[-1], nn.Linear)):
+            raise ConfigError("initial outputs can only be set when the network ends in nn.Linear; initialise your own `net`.")
+        self.net[-1].bias[first : first + values.numel()] = values.flatten()
+
+
+class Gaussian(_Network):
+    r"""A diagonal Gaussian, $N(\mu(\text{parents}), \mathrm{diag}\,\sigma^2)$, with $\sigma$ from the network or fixed.
+
+    Arguments:
+        parents: features of the parents: an int (the total over all parents of shape (n,)), one event shape, or a list
+            of event shapes, one per parent.
+        event: the event's shape; all its dims are event dims, the batch shape is the plates'.
+        hidden, activation, gain: of the network (see `mlp`).
+        scale: a number fixes sigma; None (default) lets the network give log sigma.
+        isotropic: one sigma for the whole event instead of one per dim. An axis-aligned posterior prefers some
+            rotations of a latent manifold to others (it makes rings square); an isotropic one does not.
+        log_scale: range that log sigma is clamped to.
+        init_log_scale: where log sigma starts.
+        input_mean: subtracted from the joined parents (kept in the checkpoint); shape of the joined parents.
+        output_mean: where the mean starts; shape of the event.
+        net: your own module (*, parents) -> (*, features + number of log sigmas).
+
+    Raises:
+        ConfigError: for a shape that is not made of positive numbers, or a scale that is not positive.
+
+    >>> q = Gaussian((1, 16, 16), 2)
+    >>> q(torch.zeros(7, 5, 1, 16, 16)).batch_shape
+    torch.Size([7, 5])
+    """
+
+    def __init__(
+        self,
+        parents: Parents,
+        event: Shape,
+        hidden: Sequence[int] = (128, 128),
+        *,
+        activation: str = "relu",
+        gain: float = 1.0,
+        scale: float | None = None,
+        isotropic: bool = False,
+        log_scale: tuple[float, float] = (-8.0, 2.0),
+        init_log_scale: float = 0.0,
+        input_mean: Tensor | None = None,
+        output_mean: Tensor | None = None,
+        net: nn.Module | None = None,
+    ) -> None:
+        if scale is not None and not scale > 0:
+            raise ConfigError(f"a Gaussian's scale must be positive, got {scale!r}.")
+        extra = 0 if scale is not None else 1 if isotropic else math.prod(_event(event))
+        super().__init__(parents, event, extra, hidden, activation, gain, input_mean, net)
+        self.scale, self.log_scale = scale, log_scale
+        if output_mean is not None:
+            self._start_at(output_mean)
+        if extra and net is None:
+            self._start_at(torch.full((extra,), init_log_scale), self.features)
+
+    def forward(self, *parents: Tensor) -> dist.Independent:
+        location, raw = self.outputs(parents)
+        if self.scale is not None:
+            scale = torch.full_like(location, self.scale)
+        else:
+            scale = raw.clamp(*self.log_scale).exp()
+            # One sigma broadcasts over the event; one per dim takes its shape.
+            shape = (*raw.shape[:-1], *(self.event if raw.shape[-1] == self.features else [1] * len(self.event)))
+            scale = scale.reshape(shape).expand_as(location)
+        return dist.Normal(location, scale).to_event(len(self.event))
+
+
+class Bernoulli(_Network):
+    r"""Independent Bernoulli pixels with logits from the network; also accepts targets in [0, 1].
+
+    Arguments as for `Gaussian`; `output_mean` is a probability, clipped to [1e-3, 0.999] before the logit.
+
+    >>> Bernoulli(2, (1, 4, 4))(torch.zeros(3, 2)).log_prob(torch.full((3, 1, 4, 4), 0.5)).shape
+    torch.Size([3])
+    """
+
+    def __init__(
+        self,
+        parents: Parents,
+        event: Shape,
+        hidden: Sequence[int] = (128, 128),
+        *,
+        activation: str = "relu",
+        gain: float = 1.0,
+        input_mean: Tensor | None = None,
+        output_mean: Tensor | None = None,
+        net: nn.Module | None = None,
+    ) -> None:
+        super().__init__(parents, event, 0, hidden, activation, gain, input_mean, net)
+        if output_mean is not None:
+            self._start_at(output_mean.clamp(1e-3, 0.999).logit())
+
+    def forward(self, *parents: Tensor) -> dist.Independent:
+        # Grey levels in [0, 1] are a usual target; torch's support check admits only {0, 1}.
+        return dist.Bernoulli(logits=self.outputs(parents)[0], validate_args=False).to_event(len(self.event))

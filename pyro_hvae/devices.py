@@ -1,0 +1,64 @@
+"""Devices and the random streams on them."""
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from pyro_hvae.errors import ConfigError, DeviceError
+
+__all__ = ["pick_device", "seeded", "rng_state", "set_rng_state"]
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device called `name`; `auto` takes cuda, then mps, then cpu.
+
+    Raises:
+        ConfigError: for a name torch does not know. DeviceError: for a device this machine does not have.
+    """
+    mps = torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise ConfigError(f"no device called '{name}'. Use auto, cpu, cuda, cuda:0 or mps.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(f"device '{name}' is not available: torch sees {torch.cuda.device_count()} GPUs. Use --device cpu.")
+    if device.type == "mps" and not mps:
+        raise DeviceError("device 'mps' is not available here. Use --device cpu.")
+    return device
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Runs its body on fresh random streams of torch (all devices), and gives the caller's back afterwards."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
+def rng_state() -> dict[str, Any]:
+    """The state of every random stream a program may use, in tensors and primitives."""
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [kind, keys.tolist(), *rest],  # type: ignore[union-attr]
+        "python": random.getstate(),
+    }
+
+
+def set_rng_state(state: Mapping[str, Any]) -> None:
+    """The inverse of `rng_state`; a CUDA state is restored only where there are as many devices."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    np.random.set_state(tuple(state["numpy"]))
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))

@@ -1,0 +1,78 @@
+"""One family of errors that say what is wrong, why, and what to do; the command line maps them to exit codes."""
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "HVAEError",
+    "ConfigError",
+    "ContractError",
+    "DataError",
+    "CheckpointError",
+    "DivergenceError",
+    "DeviceError",
+    "Interrupted",
+    "unknown_name",
+]
+
+
+class HVAEError(Exception):
+    """Base class of every error this library raises on purpose; `exit_code` is the command line's."""
+
+    exit_code = 1
+
+
+class ConfigError(HVAEError, ValueError):
+    """A name, option or value that cannot be used."""
+
+    exit_code = 2
+
+
+class ContractError(HVAEError, ValueError):
+    """A model/guide pair that breaks the program contract (plate `data`, observed site `x`, ...)."""
+
+    exit_code = 2
+
+
+class DataError(HVAEError):
+    """A data set or run directory that is missing, unreadable or unwritable."""
+
+    exit_code = 3
+
+
+class CheckpointError(HVAEError):
+    """A checkpoint that is missing, corrupt, untrusted or too new."""
+
+    exit_code = 3
+
+
+class DivergenceError(HVAEError):
+    """A loss that is no longer a usable number."""
+
+    exit_code = 4
+
+
+class DeviceError(HVAEError):
+    """A device or an optional extra that is not available here."""
+
+    exit_code = 5
+
+
+class Interrupted(HVAEError):
+    """Training stopped by a signal, after a resumable checkpoint was written."""
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signum
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
+    """The error for an unknown `name` of some `kind`, with the nearest known one suggested.
+
+    >>> print(unknown_name("dataset", "pendulm", ["pendulum"]))
+    no dataset called 'pendulm'. Did you mean 'pendulum'? Known: pendulum.
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return ConfigError(f"no {kind} called '{name}'.{hint} Known: {', '.join(known) or 'none'}.")

@@ -1,0 +1,144 @@
+"""Evaluations of a trained run, by name: each takes an `OpenRun` and returns a dict of primitives.
+
+A new metric is one function plus an entry in `METRICS`.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_hvae import inference
+from pyro_hvae.devices import seeded
+from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.experiments import OpenRun
+from pyro_hvae.interpolation import Interpolation, interpolate
+from pyro_hvae.metrics import angle_regression, wrap
+
+__all__ = ["METRICS", "PUBLISHED_ANGLE", "evaluate", "largest_jump", "path_between"]
+
+# Klushyn et al. 2019, table 1: (recipe, schedule) -> absolute error of the pendulum's angle in radians.
+PUBLISHED_ANGLE = {
+    ("vhp", "rewo"): "0.054",
+    ("vhp", "geco"): "0.53",
+    ("vhp", "warmup"): "0.20-0.31",
+    ("vhp", "constant"): "0.49",
+}
+
+
+def evaluate(
+    run: OpenRun,
+    particles: int = 5000,
+    limit: int | None = None,
+    seed: int = 0,
+    progress: Callable[[int], Any] | None = None,
+) -> dict[str, Any]:
+    """Test log-likelihood by importance sampling, bound, rate per site and active units; nats per datum.
+
+    Arguments:
+        particles: importance samples per datum, exactly. limit: evaluate a seeded random subset of the test split.
+
+    Returns:
+        `log_likelihood` and its standard error over the data, `elbo` (the run's own bound), `distortion`, `rate` per site,
+        `rate_total`, `active_units` per site, and the protocol.
+    """
+    x = run.dataset.test.x
+    if limit is not None:
+        if limit < 1:
+            raise ConfigError(f"--limit must be at least 1, got {limit}.")
+        x = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:limit]]
+    x = run.on_device(x)
+    objective = run.objective
+    with seeded(seed):
+        values = inference.log_likelihood(run.model, run.guide, x, particles, progress=progress)
+        parts = inference.bound(objective.elbo, run.model, run.guide, x)
+        units = inference.active_units(run.guide, x)
+    error = values.std().item() / math.sqrt(len(x)) if len(x) > 1 else math.nan
+    return {
+        "log_likelihood": values.mean().item(),
+        "stderr": error,
+        **parts,
+        "active_units": units,
+        "particles": particles,
+        "bound": {"particles": objective.elbo.particles, "shared": sorted(objective.elbo.shared)},
+        "data": run.dataset.name,
+        "split": "test",
+        "n": len(x),
+        "seed": seed,
+        "units": "nats per datum",
+        "step": run.step,
+    }
+
+
+def _codes(run: OpenRun, x: Tensor) -> np.ndarray:
+    """Posterior means of z1, shape (n, d), float64."""
+    return inference.latents(run.guide, run.on_device(x), mean=True)["z1"].flatten(1).double().cpu().numpy()
+
+
+def angle(run: OpenRun, train: int = 12_000) -> dict[str, Any]:
+    """Held-out error of the angle regression on posterior means: fitted on `train` training data, judged on the test split."""
+    data = run.dataset
+    if "angle" not in data.train.factors:
+        raise ConfigError(f"the metric 'angle' needs a data set with that factor, such as pendulum; '{data.name}' has none.")
+    fitted = angle_regression(
+        _codes(run, data.train.x[:train]),
+        data.train.factors["angle"][:train].numpy(),
+        _codes(run, data.test.x),
+        data.test.factors["angle"].numpy(),
+    )
+    key = (run.experiment.recipe or "", run.experiment.schedule)
+    paper = PUBLISHED_ANGLE.get(key) if run.dataset.name == "pendulum" else None
+    return {"metric": "angle", **asdict(fitted), "paper": paper, "n_train": min(train, len(data.train)), "n_test": len(data.test)}
+
+
+def path_between(run: OpenRun, nodes: int = 1000, k: int = 10, seed: int = 0, ends: tuple[int, int] | None = None) -> Interpolation:
+    """The graph path between two test images, or between the data set's own pair of ends (pendulum: 0 and 180 degrees)."""
+    data = run.dataset
+    if ends is not None:
+        if not all(0 <= i < len(data.test) for i in ends):
+            raise ConfigError(f"--from and --to are indices of the {len(data.test)} test data, got {ends[0]} and {ends[1]}.")
+        pair = data.test.x[list(ends)]
+    else:
+        pair = data.ends if data.ends is not None else data.test.x[:2]
+    start, end = run.on_device(pair)
+    return interpolate(run.model, run.guide, start, end, nodes=nodes, k=k, seed=seed)
+
+
+def largest_jump(run: OpenRun, images: Tensor) -> dict[str, float]:
+    """Of decoded images along a path: largest angular step in degrees and largest squared error to a genuine image.
+
+    For data without an angle: the largest root mean squared pixel change from one image to the next.
+    """
+    if run.dataset.read_angles is None:
+        change = (images[1:] - images[:-1]).flatten(1).square().mean(1).sqrt()
+        return {"max_pixel_change": change.max().item()}
+    angles, squares = run.dataset.read_angles(images)
+    return {"max_jump_deg": float(np.degrees(np.abs(wrap(np.diff(angles))).max())), "max_squared_error": float(squares.max())}
+
+
+def interpolation(run: OpenRun, draws: int = 4, nodes: int = 1000, k: int = 10) -> dict[str, Any]:
+    """Graph interpolation over several draws of the prior, on 200 equidistant points of each path.
+
+    A path is good when no step turns the pendulum by more than 10 degrees and no image is a blend (squared error to the
+    nearest genuine image at most 1, summed over pixels).
+    """
+    if run.dataset.read_angles is None:
+        raise ConfigError(f"the metric 'interpolation' needs data with a readable angle, such as pendulum, not '{run.dataset.name}'.")
+    paths = []
+    for seed in range(draws):
+        try:
+            found = path_between(run, nodes, k, seed)
+        except DataError:
+            paths.append({"max_jump_deg": math.inf, "max_squared_error": math.inf, "good": False})
+            continue
+        jump = largest_jump(run, found.dense)
+        good = jump["max_jump_deg"] <= 10 and jump["max_squared_error"] <= 1
+        paths.append({**jump, "good": good})
+    return {"metric": "interpolation", "good": sum(p["good"] for p in paths), "draws": draws, "paths": paths, "nodes": nodes, "k": k}
+
+
+METRICS: dict[str, Callable[[OpenRun], dict[str, Any]]] = {"angle": angle, "interpolation": interpolation}

@@ -1,0 +1,246 @@
+"""From a resolved experiment to a trained run and back: what the commands call."""
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from pyro_hvae import recipes
+from pyro_hvae.checkpoints import load_checkpoint
+from pyro_hvae.config import Experiment, coerce, parameters, read_toml
+from pyro_hvae.data import DATASETS, Dataset
+from pyro_hvae.devices import pick_device, seeded
+from pyro_hvae.errors import CheckpointError, ConfigError
+from pyro_hvae.objectives import ELBO, Objective
+from pyro_hvae.recipes import RECIPES, Stage
+from pyro_hvae.runs import RunDirectory, find_run
+from pyro_hvae.schedules import SCHEDULES, Schedule
+from pyro_hvae.tracking import Tracker
+from pyro_hvae.training import fit
+
+__all__ = ["Loaded", "OpenRun", "Plan", "load", "open_run", "plan", "program_from_file", "train"]
+
+Program = tuple[nn.Module, nn.Module] | tuple[nn.Module, nn.Module, ELBO]
+
+
+class Loaded(NamedTuple):
+    """What `load` gives back: the trained pair, in evaluation mode, and the configuration of its run."""
+
+    model: nn.Module
+    guide: nn.Module
+    config: Experiment
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An experiment built but not trained: its data, stages and schedules."""
+
+    experiment: Experiment
+    dataset: Dataset
+    stages: list[Stage]
+    schedules: list[Schedule]
+
+    def describe(self) -> dict[str, Any]:
+        """What a dry run prints: shapes, parameter counts, and the configuration."""
+        counts = {s.name: sum(p.numel() for p in s.objective.parameters()) for s in self.stages}
+        shape = list(self.dataset.train.x.shape)
+        return {"data_shape": shape, "parameters": counts, **self.experiment.to_dict()}
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A trained run with its data, for evaluation.
+
+    Attributes:
+        directory: where it lives. objective: the last stage's pair and bound, on its device, in evaluation mode.
+    """
+
+    directory: RunDirectory
+    experiment: Experiment
+    objective: Objective
+    step: int
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        return DATASETS[self.experiment.dataset](**self.experiment.data_options)
+
+    @property
+    def model(self) -> nn.Module:
+        return self.objective.model
+
+    @property
+    def guide(self) -> nn.Module:
+        return self.objective.guide
+
+    def on_device(self, x: Tensor) -> Tensor:
+        return x.to(next(self.objective.parameters()).device)
+
+
+def program_from_file(spec: str, x: Tensor) -> Program:
+    """Calls `build(x)` of a user's file, given as FILE.py:FUNCTION; it returns (model, guide) or (model, guide, ELBO).
+
+    Runs the user's code, so it is only ever called with what the user has typed.
+
+    Raises:
+        ConfigError: when there is no such file or function, or it returns something else.
+    """
+    file, _, name = spec.rpartition(":")
+    path = Path(file)
+    if not name or not path.is_file():
+        raise ConfigError(f"--program '{spec}' is not FILE.py:FUNCTION of an existing file. Example: examples/own_model.py:build.")
+    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    if module_spec is None or module_spec.loader is None:
+        raise ConfigError(f"--program '{spec}': '{path}' is not a Python file.")
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise ConfigError(f"--program '{spec}': '{path}' has no function '{name}'.")
+    pair = function(x)
+    if not (isinstance(pair, tuple) and len(pair) in (2, 3) and all(isinstance(p, nn.Module) for p in pair[:2])):
+        raise ConfigError(f"--program '{spec}' must return (model, guide) or (model, guide, ELBO), got {type(pair).__name__}.")
+    return pair
+
+
+def _stages(experiment: Experiment, x: Tensor, program: Program | None) -> list[Stage]:
+    if experiment.recipe is not None:
+        return recipes.build(experiment.recipe, x, experiment.recipe_options)
+    if program is None:
+        raise ConfigError(
+            f"this run is of a user's own program ({experiment.program or 'unnamed'}), which is never imported from the run. "
+            "Hand it over: --program FILE.py:FUNCTION on the command line, hv.load(RUN, program=(model, guide)) in Python."
+        )
+    model, guide, *elbo = program
+    return [Stage("program", (elbo[0] if elbo else ELBO())(model, guide))]
+
+
+def _data(experiment: Experiment) -> Dataset:
+    return DATASETS[experiment.dataset](**experiment.data_options)
+
+
+def plan(experiment: Experiment) -> Plan:
+    """Builds data, stages and schedules, and checks on two data that the schedule goes with the bound.
+
+    Raises:
+        ConfigError, ContractError: when the combination makes no sense, saying why.
+    """
+    dataset = _data(experiment)
+    with seeded(experiment.train.seed):
+        program = program_from_file(experiment.program, dataset.train.x) if experiment.program else None
+        stages = _stages(experiment, dataset.train.x, program)
+        schedules = [SCHEDULES[experiment.schedule](**experiment.schedule_options) for _ in stages]
+        first = stages[0].view(dataset.train.x[:2])
+        try:
+            stages[0].objective.estimate(first).loss(schedules[0].weights())
+        except ConfigError as error:
+            raise ConfigError(f"--schedule {experiment.schedule} does not go with this bound: {error}") from error
+    return Plan(experiment, dataset, stages, schedules)
+
+
+def train(
+    experiment: Experiment, out: str | PathLike[str], resume: bool = False, trackers: Sequence[Tracker] = ()
+) -> OpenRun:
+    """Trains a resolved experiment into the run directory `out` and opens it; see `fit` for what can go wrong."""
+    pick_device(experiment.train.device)
+    made = plan(experiment)
+    fit(
+        made.stages,
+        made.dataset.train.x,
+        experiment.train,
+        made.schedules,
+        out,
+        validation=made.dataset.validation.x,
+        resume=resume,
+        trackers=trackers,
+        experiment=experiment,
+    )
+    return _opened(RunDirectory(out), experiment, made.stages, experiment.train.steps)
+
+
+def resumed(run: str | PathLike[str], changes: dict[str, Any], program: str | None = None) -> tuple[Path, Experiment]:
+    """The path and experiment of a run to go on with; only its length, device and cadence may change.
+
+    Raises:
+        ConfigError: for a change that would make another experiment of it.
+    """
+    path = find_run(run)
+    RunDirectory(path).require_checkpoint()
+    experiment = read_experiment(path)
+    allowed = {"steps", "device", "threads", "log_every", "eval_every", "save_every"}
+    for key, value in changes.items():
+        before = getattr(experiment.train, key)
+        if key not in allowed and value != before:
+            raise ConfigError(f"the run was started with {key} = {before}; it cannot go on with {value}. Start a new run.")
+    settings = {k: coerce(k, v, parameters(type(experiment.train))[k].annotation) for k, v in changes.items()}
+    return path, replace(experiment, train=replace(experiment.train, **settings), program=program)
+
+
+def read_experiment(path: Path) -> Experiment:
+    """The experiment of a run, from its config.toml, its options validated against today's signatures."""
+    file = path / "config.toml"
+    if not file.is_file():
+        raise CheckpointError(f"'{path}' is not a run directory: it has no config.toml.")
+    experiment = Experiment.from_dict(read_toml(file))
+    for name, table in (("dataset", DATASETS), ("schedule", SCHEDULES)):
+        if (value := getattr(experiment, name)) not in table and experiment.recipe:
+            raise ConfigError(f"'{file}': unknown {name} '{value}'.")
+    return replace(
+        experiment,
+        recipe_options=_typed(experiment.recipe_options, RECIPES[experiment.recipe].build) if experiment.recipe else {},
+        schedule_options=_typed(experiment.schedule_options, SCHEDULES.get(experiment.schedule)),
+        data_options=_typed(experiment.data_options, DATASETS.get(experiment.dataset)),
+    )
+
+
+def _typed(options: dict[str, Any], function: Any) -> dict[str, Any]:
+    known = parameters(function) if function else {}
+    return {k: coerce(k, v, known[k].annotation) for k, v in options.items() if k in known}
+
+
+def _opened(directory: RunDirectory, experiment: Experiment, stages: list[Stage], step: int) -> OpenRun:
+    objective = stages[-1].objective
+    objective.eval()
+    return OpenRun(directory, experiment, objective, step)
+
+
+def open_run(
+    run: str | PathLike[str], checkpoint: str = "last", program: Program | str | None = None, device: str = "cpu"
+) -> OpenRun:
+    """Opens a trained run by path, unique prefix or `last`.
+
+    Arguments:
+        checkpoint: `last`, or `best` by validation bound.
+        program: for runs of a user's own pair: (model, guide[, ELBO]), or FILE.py:FUNCTION as typed by the user.
+
+    Raises:
+        DataError, CheckpointError, ConfigError: see the errors' texts.
+    """
+    directory = RunDirectory(find_run(run))
+    saved = load_checkpoint(directory.require_checkpoint(checkpoint))
+    experiment = read_experiment(directory.path)
+    with seeded(0):
+        x = _data(experiment).train.x if experiment.recipe or isinstance(program, str) else None
+        pair = program_from_file(program, x) if isinstance(program, str) and x is not None else program
+        stages = _stages(experiment, x, pair)  # type: ignore[arg-type]
+    try:
+        for stage, programs in zip(stages, saved["programs"], strict=True):
+            stage.objective.model.load_state_dict(programs["model"])
+            stage.objective.guide.load_state_dict(programs["guide"])
+    except (RuntimeError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"checkpoint of '{directory.path}' does not fit its configuration: {reason}") from error
+    stages[-1].objective.to(pick_device(device))
+    return _opened(directory, experiment, stages, saved["step"])
+
+
+def load(
+    run: str | PathLike[str], checkpoint: str = "last", program: Program | None = None, device: str = "cpu"
+) -> Loaded:
+    """Model, guide and configuration of a run: `model, guide, config = hv.load("last")`."""
+    opened = open_run(run, checkpoint, program, device)
+    return Loaded(opened.model, opened.guide, opened.experiment)

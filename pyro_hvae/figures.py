@@ -1,0 +1,210 @@
+"""Pictures of a run, each a function that returns a matplotlib figure; labelled, colour-blind safe, no global state."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from sklearn.decomposition import PCA
+from torch import Tensor
+
+from pyro_hvae.devices import seeded
+from pyro_hvae.errors import DataError
+from pyro_hvae.evaluation import largest_jump, path_between
+from pyro_hvae.experiments import OpenRun
+from pyro_hvae.inference import generate, latents, reconstruct
+from pyro_hvae.interpolation import Interpolation
+
+__all__ = ["latent_space", "path_strip", "training_curves", "reconstructions", "samples", "draw_all", "save"]
+
+# Okabe-Ito: distinguishable with every common colour vision.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
+CYCLIC = "twilight"
+
+
+def _figure(width: float, height: float, title: str) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def _name(run: OpenRun) -> str:
+    e = run.experiment
+    return f"{e.recipe or 'program'} ({e.schedule}) on {e.dataset}, seed {e.train.seed}"
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Writes a PNG, raising `DataError` when that is not possible."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    except OSError as error:
+        raise DataError(f"cannot write '{path}': {error.strerror}.") from error
+    return path
+
+
+def _plane(points: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], tuple[str, str]]:
+    """Maps latents to two axes: themselves when two-dimensional, else the first principal components of `points`."""
+    if points.shape[1] == 2:
+        return lambda z: z, ("$z_{1,1}$", "$z_{1,2}$")
+    if points.shape[1] == 1:
+        return lambda z: np.c_[z, np.zeros(len(z))], ("$z_1$", "")
+    pca = PCA(2).fit(points)
+    return pca.transform, ("first principal component of $z_1$", "second")
+
+
+def latent_space(run: OpenRun, found: Interpolation | None = None, shown: int = 3000) -> Figure:
+    """Posterior means (coloured by the first factor) beside prior samples and the k-NN graph with its shortest path."""
+    split = run.dataset.test
+    codes = latents(run.guide, run.on_device(split.x[:shown]), mean=True)["z1"].flatten(1).cpu().numpy()
+    with seeded(0):
+        prior = generate(run.model, 1000)["z1"].flatten(1).cpu().numpy()
+    plane, names = _plane(codes)
+    panels = 3 if found is not None else 2
+    figure = _figure(4.3 * panels, 4.1, f"Latent space of {_name(run)}")
+    axes = figure.subplots(1, panels, sharex=True, sharey=True, squeeze=False)[0]
+
+    factor = next(iter(split.factors), None)
+    xy = plane(codes)
+    if factor is None:
+        axes[0].scatter(*xy.T, s=4, color=BLUE)
+    else:
+        values = split.factors[factor][:shown].numpy()
+        cyclic = run.dataset.read_angles is not None
+        values = np.degrees(values) if cyclic else values
+        limits = {"vmin": 0, "vmax": 360} if cyclic else {}
+        dots = axes[0].scatter(*xy.T, s=4, c=values, cmap=CYCLIC if cyclic else "viridis", **limits)
+        label = f"{factor} (degrees)" if cyclic else factor
+        figure.colorbar(dots, ax=axes[0], label=label, ticks=[0, 90, 180, 270, 360] if cyclic else None)
+    axes[0].set_title("posterior means of test data")
+    axes[1].scatter(*plane(prior).T, s=4, color=GREY)
+    axes[1].set_title("1000 samples of the prior $p(z_1)$")
+    if found is not None:
+        _draw_graph(axes[2], found, plane)
+    for axis in axes:
+        axis.set_xlabel(names[0])
+        axis.set_aspect("equal", adjustable="box")
+    axes[0].set_ylabel(names[1])
+    return figure
+
+
+def _draw_graph(axis: Axes, found: Interpolation, plane: Callable[[np.ndarray], np.ndarray]) -> None:
+    path, nodes = found.path, plane(found.path.nodes)
+    axis.add_collection(LineCollection(nodes[path.edges].tolist(), colors=BLUE, linewidths=0.3, alpha=0.35))
+    way = plane(path.points)
+    axis.plot(*way.T, color=ORANGE, linewidth=2, label="shortest path")
+    axis.plot(*way[[0, -1]].T, "o", color="black", markersize=6, linestyle="none", label="ends")
+    axis.set_title(f"{path.neighbours}-NN graph of {len(nodes) - 2} prior samples")
+    axis.legend(loc="best", fontsize=8)
+
+
+def path_strip(run: OpenRun, found: Interpolation, count: int = 16) -> Figure:
+    """Decoded images at equidistant points of a path, with the largest jump of the 200-point version in the title."""
+    jump = largest_jump(run, found.dense)
+    if "max_jump_deg" in jump:
+        what = f"largest angular jump {jump['max_jump_deg']:.1f} deg, largest squared error to a pendulum {jump['max_squared_error']:.2f}"
+    else:
+        what = f"largest pixel change {jump['max_pixel_change']:.3f}"
+    picks = np.linspace(0, len(found.dense) - 1, count).round().astype(int)
+    figure = _figure(count * 0.75, 1.5, f"Graph interpolation of {_name(run)}: {what}")
+    arc = np.linspace(0, 1, len(found.dense))
+    for axis, pick in zip(figure.subplots(1, count), picks, strict=True):
+        _image(axis, found.dense[pick])
+        axis.set_xlabel(f"{arc[pick]:.2f}", fontsize=7)
+    figure.supxlabel("fraction of the path's length", fontsize=8)
+    return figure
+
+
+def _image(axis: Axes, image: Tensor) -> None:
+    pixels = image.detach().cpu().numpy()
+    pixels = pixels.transpose(1, 2, 0) if pixels.ndim == 3 else np.atleast_2d(pixels)
+    grey = pixels.ndim == 2 or pixels.shape[-1] == 1
+    axis.imshow(pixels.clip(0, 1), cmap="gray" if grey else None, vmin=0, vmax=1)
+    axis.set_xticks([])
+    axis.set_yticks([])
+
+
+def training_curves(rows: Sequence[Mapping[str, Any]], title: str, kappa2: float | None = None) -> Figure:
+    """beta, the constraint's average, and the bound over the steps, with the end of the initial phase marked."""
+    steps = np.array([row["step"] for row in rows])
+    panels = ["beta", *(["constraint"] if "constraint" in rows[0] else []), "bound"]
+    figure = _figure(8, 2.2 * len(panels), title)
+    axes = dict(zip(panels, figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0], strict=True))
+    axes["beta"].plot(steps, [row["beta"] for row in rows], color=BLUE)
+    axes["beta"].set_ylabel(r"$\beta$")
+    if "constraint" in axes:
+        axes["constraint"].plot(steps, [row["constraint"] for row in rows], color=BLUE, label=r"$\hat C_t$")
+        if kappa2 is not None:
+            axes["constraint"].axhline(kappa2, color=GREEN, linestyle="--", label=rf"$\kappa^2$ = {kappa2:.3g}")
+        axes["constraint"].set(yscale="log", ylabel="constraint (average)")
+    axes["bound"].plot(steps, [row["elbo"] for row in rows], color=GREY, linewidth=0.8, label="batch")
+    held_out = [(row["step"], row["validation_elbo"]) for row in rows if "validation_elbo" in row]
+    if held_out:
+        axes["bound"].plot(*zip(*held_out, strict=True), color=ORANGE, marker="o", markersize=3, label="validation")
+    axes["bound"].set_ylabel("bound (nats)")
+    axes["bound"].set_xlabel("step")
+    # The start is far below everything else; show where the bound moves.
+    late = [row["elbo"] for row in rows[len(rows) // 10 :]]
+    axes["bound"].set_ylim(min(late) - 1, max(late) + 1)
+    change = next((row["step"] for row in rows if row.get("main")), None)
+    for name, axis in axes.items():
+        if change is not None and "main" in rows[0] and not rows[0]["main"]:
+            axis.axvline(change, color=ORANGE, linestyle=":", label=f"initial phase ends (step {change})")
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(loc="best", fontsize=8)
+        axis.set_title({"beta": "weight of the rate", "constraint": "reconstruction constraint", "bound": "unweighted bound"}[name], fontsize=9)
+    return figure
+
+
+def reconstructions(run: OpenRun, count: int = 12) -> Figure:
+    """Test data above their reconstructions at the posterior means."""
+    x = run.dataset.test.x[:count]
+    again = reconstruct(run.model, run.guide, run.on_device(x)).cpu()
+    error = (again - x).square().mean().sqrt().item()
+    figure = _figure(count * 0.8, 2.3, f"Reconstructions of {_name(run)} (RMS pixel error {error:.4f})")
+    grid = figure.subplots(2, count, squeeze=False)
+    for row, images, name in ((grid[0], x, "test datum"), (grid[1], again, "reconstruction")):
+        for axis, image in zip(row, images, strict=True):
+            _image(axis, image)
+        row[0].set_ylabel(name, fontsize=8)
+    return figure
+
+
+def samples(run: OpenRun, count: int = 64, seed: int = 0) -> Figure:
+    """E[x | z] of ancestral samples of the whole prior, in a grid."""
+    with seeded(seed):
+        images = generate(run.model, count)["x"].cpu()
+    columns = int(np.ceil(np.sqrt(count)))
+    rows = int(np.ceil(count / columns))
+    figure = _figure(columns * 0.7, rows * 0.7 + 0.5, f"Samples of {_name(run)}")
+    for i, axis in enumerate(figure.subplots(rows, columns, squeeze=False).ravel()):
+        if i < count:
+            _image(axis, images[i])
+        else:
+            axis.axis("off")
+    return figure
+
+
+def draw_all(run: OpenRun) -> list[Path]:
+    """The standard pictures of a run, into its figures folder; what cannot be drawn for this run is left out."""
+    folder = run.directory.path / "figures"
+    rows = run.directory.rows()
+    kappa = run.experiment.schedule_options.get("kappa")
+    paths = []
+    if rows:
+        curves = training_curves(rows, f"Training of {_name(run)}", kappa**2 if kappa else None)
+        paths.append(save(curves, folder / "training.png"))
+    found = None
+    try:
+        found = path_between(run)
+    except DataError:
+        pass  # ends not connected through the prior: the latent space is still worth looking at
+    paths.append(save(latent_space(run, found), folder / "latent_space.png"))
+    if found is not None:
+        paths.append(save(path_strip(run, found), folder / "interpolation.png"))
+    paths.append(save(reconstructions(run), folder / "reconstructions.png"))
+    paths.append(save(samples(run), folder / "samples.png"))
+    return paths

@@ -1,0 +1,105 @@
+"""Effect handlers: small interpreters of Pyro programs, one idea each. Programs never know about them."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import pyro
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+__all__ = ["Record", "Means", "ScaleSites", "Share"]
+
+Site = dict[str, Any]
+
+
+class Record(Messenger):
+    """Records the sample sites of a program, and replays given values at its latent sites.
+
+    The lean sibling of `poutine.trace(poutine.replay(...))`: no graph, no copies, no validation. `sites` maps a name to
+    Pyro's message (`fn`, `value`, `scale`, `is_observed`, ...) in the order of execution.
+
+    >>> import pyro.distributions as dist
+    >>> with Record() as record:
+    ...     z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    >>> list(record.sites)
+    ['z']
+    """
+
+    def __init__(self, replay: Mapping[str, Tensor] | None = None) -> None:
+        super().__init__()
+        self.replay = dict(replay or {})
+        self.sites: dict[str, Site] = {}
+
+    def _pyro_sample(self, msg: Site) -> None:
+        if msg["name"] in self.replay and not msg["is_observed"]:
+            msg["value"], msg["done"] = self.replay[msg["name"]], True
+
+    def _pyro_post_sample(self, msg: Site) -> None:
+        if not site_is_subsample(msg):
+            self.sites[msg["name"]] = msg
+
+
+class Means(Messenger):
+    """Replaces the draw at every latent site by its distribution's mean (a posterior-mean encoding, when around a guide).
+
+    >>> import pyro.distributions as dist
+    >>> with Means():
+    ...     float(pyro.sample("z", dist.Normal(3.0, 1.0)))
+    3.0
+    """
+
+    def _pyro_sample(self, msg: Site) -> None:
+        if not msg["done"] and not msg["is_observed"] and not site_is_subsample(msg):
+            msg["value"], msg["done"] = msg["fn"].mean, True
+
+
+class ScaleSites(Messenger):
+    r"""Multiplies the log-density of named sites by a weight: $\log p \to w_s \log p$ at site s.
+
+    Around both model and guide it weighs the site's term log p - log q, so that beta, lambda and annealing never appear
+    inside a program. Unlike `poutine.scale` a weight may be zero, a tensor, and different at every site.
+
+    Arguments:
+        weights: site name -> non-negative number or 0-dim tensor; sites not named keep their scale.
+
+    >>> import pyro.distributions as dist
+    >>> from pyro import poutine
+    >>> def program():
+    ...     pyro.sample("z", dist.Normal(0.0, 1.0))
+    >>> poutine.trace(ScaleSites({"z": 0.0})(program)).get_trace().log_prob_sum().item()
+    -0.0
+    """
+
+    def __init__(self, weights: Mapping[str, float | Tensor]) -> None:
+        super().__init__()
+        self.weights = dict(weights)
+
+    def _pyro_sample(self, msg: Site) -> None:
+        if msg["name"] in self.weights:
+            msg["scale"] = msg["scale"] * self.weights[msg["name"]]
+
+
+class Share(pyro.plate):
+    """A particle plate (dim -2) that the shared sites stay out of: they are drawn once for all particles.
+
+    An observed site stays out too when its distribution does not vary over the particles, that is when all its parents
+    are shared; else the likelihood would be computed `particles` times for nothing. With z1 shared this is the inner
+    importance-weighted bound of the VHP (Klushyn et al. 2019, eq. 8): one z per datum, K draws of zeta.
+
+    Shapes: sites inside have batch shape (particles, B), sites outside (B,).
+    """
+
+    def __init__(self, sites: Collection[str], particles: int) -> None:
+        super().__init__("particles", particles, dim=-2)
+        self.sites = frozenset(sites)
+
+    def _process_message(self, msg: Site) -> None:
+        if msg["type"] == "sample" and not site_is_subsample(msg) and self._constant(msg):
+            return
+        super()._process_message(msg)
+
+    def _constant(self, msg: Site) -> bool:
+        if msg["name"] in self.sites:
+            return True
+        return bool(self.sites) and msg["is_observed"] and len(msg["fn"].batch_shape) < 2

@@ -1,0 +1,161 @@
+"""Tools for every model/guide pair that keeps the contract: encode, generate, reconstruct, likelihood, active units.
+
+Three passes that other code bases write by hand (posterior, prior, forced latents) are one program under three handlers.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.handlers import Means, Record
+from pyro_hvae.objectives import ELBO
+
+__all__ = ["latents", "generate", "reconstruct", "bound", "log_likelihood", "active_units"]
+
+Program = Callable[..., Any]
+ROWS = 4096  # plates' rows per pass: large enough to keep a core busy, small enough for its cache
+
+
+@torch.no_grad()
+def latents(guide: Program, x: Tensor, mean: bool = False) -> dict[str, Tensor]:
+    """Site -> latent values of q(z | x), shape (B, *event), in the guide's order.
+
+    Arguments:
+        mean: take each site's mean instead of a draw, all the way up (an encoding, not an expectation over the chain).
+    """
+    parts = []
+    for batch in x.split(ROWS):
+        with pyro.validation_enabled(False), Record() as record, Means() if mean else nullcontext():
+            guide(batch)
+        parts.append({name: site["value"] for name, site in record.sites.items()})
+    return {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
+
+
+@torch.no_grad()
+def generate(
+    model: Program, size: int = 1, fixed: Mapping[str, Tensor] | None = None, mean: bool = True
+) -> dict[str, Tensor]:
+    """Ancestral samples: site -> values of shape (size, *event), x included.
+
+    Arguments:
+        fixed: latent sites held at given values of shape (size, *event); the sites below are drawn given them. Sites above
+            a fixed one keep their prior (no inference is done).
+        mean: give E[x | z] instead of a draw for x.
+
+    Raises:
+        ConfigError: when a fixed site does not exist or has another size.
+    """
+    fixed = dict(fixed or {})
+    for name, value in fixed.items():
+        if len(value) != size:
+            raise ConfigError(f"fixed['{name}'] holds {len(value)} values, but size is {size}.")
+    with pyro.validation_enabled(False), Record(fixed) as record:
+        model(size=size)
+    if unknown := set(fixed) - (set(record.sites) - {"x"}):
+        raise ConfigError(f"no latent site called {sorted(unknown)}; the model has {[n for n in record.sites if n != 'x']}.")
+    values = {name: site["value"] for name, site in record.sites.items()}
+    if mean:
+        x = record.sites["x"]
+        values["x"] = x["fn"].mean.expand(x["value"].shape)
+    return values
+
+
+def reconstruct(model: Program, guide: Program, x: Tensor) -> Tensor:
+    """E[x | z] at the posterior means, shape (B, *event): the decoder at mu_phi(x)."""
+    parts = [generate(model, len(b), fixed=latents(guide, b, mean=True))["x"] for b in x.split(ROWS)]
+    return torch.cat(parts)
+
+
+def _estimates(elbo: ELBO, model: Program, guide: Program, x: Tensor, rows: int) -> Iterator[Any]:
+    for batch in x.split(max(1, rows // elbo.particles)):
+        with pyro.validation_enabled(False):
+            yield elbo.estimate(model, guide, batch)
+
+
+@torch.no_grad()
+def bound(elbo: ELBO, model: Program, guide: Program, x: Tensor, rows: int = ROWS) -> dict[str, Any]:
+    """The unweighted bound and its parts over a whole set, in nats per datum.
+
+    Returns:
+        `elbo` (the bound), `distortion` = -E log p(x|z), `rate_total` = -elbo - distortion (for the VHP this is F of eq. 8)
+        and `rate`: site -> E[log q - log p]. For particles with nothing shared (IWAE) `rate_total` is no KL.
+    """
+    sums: dict[str, Tensor] = {}
+    for e in _estimates(elbo, model, guide, x, rows):
+        values = e.bound_unweighted()
+        parts = {"elbo": values.mean(), "distortion": e.distortion()}
+        parts |= {f"rate.{name}": rate for name, rate in e.rates().items()}
+        for name, value in parts.items():
+            sums[name] = sums.get(name, torch.zeros_like(value, dtype=torch.float64)) + value.double() * len(values)
+    values = {name: (value / len(x)).item() for name, value in sums.items()}
+    rates = {name.removeprefix("rate."): value for name, value in values.items() if name.startswith("rate.")}
+    elbo_value, distortion = values["elbo"], values["distortion"]
+    return {"elbo": elbo_value, "distortion": distortion, "rate_total": -elbo_value - distortion, "rate": rates}
+
+
+@torch.no_grad()
+def log_likelihood(
+    model: Program,
+    guide: Program,
+    x: Tensor,
+    particles: int = 5000,
+    rows: int = ROWS,
+    progress: Callable[[int], Any] | None = None,
+) -> Tensor:
+    r"""Importance-sampled $\log \hat p(x) = \log \frac1S \sum_s p(x, z_s) / q(z_s \mid x)$, nats, shape (N,), float64.
+
+    The weights are joint over all latents, which is unbiased for p(x) for every pair; E[log p^] <= log p(x).
+    Exactly `particles` samples are drawn per datum; they are streamed in chunks, each datum's weights being averaged
+    before the logarithm, with float64 accumulators.
+
+    Arguments:
+        x: data of shape (N, *event).
+        particles: S; the papers use 5000 (Klushyn et al. 2019, table 2).
+        rows: how many (datum, sample) pairs go through the networks at once; changes memory, not the estimator.
+        progress: called with the number of data finished.
+
+    Raises:
+        ConfigError: for fewer than one particle.
+    """
+    if not isinstance(particles, int) or particles < 1:
+        raise ConfigError(f"particles must be a whole number of at least 1, got {particles!r}.")
+    chunk = min(particles, max(1, rows // 8))
+    results = []
+    for batch in x.split(max(1, rows // chunk)):
+        total = torch.full((len(batch),), -torch.inf, dtype=torch.float64, device=x.device)
+        for start in range(0, particles, chunk):
+            elbo = ELBO(particles=min(chunk, particles - start), analytic_kl=False)
+            with pyro.validation_enabled(False):
+                log_w = elbo.estimate(model, guide, batch).log_weights().double()
+            total = torch.logaddexp(total, torch.logsumexp(log_w, 0))
+        results.append(total - torch.log(torch.tensor(float(particles), dtype=torch.float64, device=x.device)))
+        if progress is not None:
+            progress(len(batch))
+    return torch.cat(results)
+
+
+@torch.no_grad()
+def active_units(guide: Program, x: Tensor, samples: int = 50, threshold: float = 1e-2) -> dict[str, int]:
+    r"""Site -> number of units with $\mathrm{Var}_x(E_q[u]) > 0.01$ (Burda et al. 2016).
+
+    The first site's mean is exact; a higher site's mean is averaged over `samples` draws of the sites below it *before*
+    the variance over x is taken, so that their sampling variance does not count as activity.
+    """
+    means: dict[str, Tensor] = {}
+    if len(latents(guide, x[:1])) == 1:
+        samples = 1
+    for _ in range(samples):
+        parts = []
+        for batch in x.split(ROWS):
+            with pyro.validation_enabled(False), Record() as record:
+                guide(batch)
+            parts.append({name: site["fn"].mean for name, site in record.sites.items()})
+        for name in parts[0]:
+            value = torch.cat([p[name] for p in parts]).double()
+            means[name] = means[name] + value if name in means else value
+    return {n: int(((m / samples).flatten(1).var(0, correction=0) > threshold).sum()) for n, m in means.items()}

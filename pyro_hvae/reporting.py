@@ -1,0 +1,149 @@
+"""What a finished or reopened run reports: measured values kept as JSON in the run, and tables over several runs."""
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pyro_hvae.errors import unknown_name
+from pyro_hvae.evaluation import METRICS, PUBLISHED_ANGLE
+from pyro_hvae.experiments import OpenRun, open_run
+
+__all__ = ["compare", "compare_text", "evaluation_text", "finish", "finite", "measure", "measure_all", "metrics_text", "table"]
+
+
+def measure(run: OpenRun, name: str) -> dict[str, Any]:
+    """A metric of a run, also written to its eval/NAME.json; raises `ConfigError` for an unknown metric."""
+    if name not in METRICS:
+        raise unknown_name("metric", name, METRICS)
+    values = {**METRICS[name](run), "step": run.step, "seed": run.experiment.train.seed}
+    run.directory.write_json(f"eval/{name}.json", finite(values))
+    return values
+
+
+def measure_all(run: OpenRun, names: Sequence[str]) -> dict[str, Any]:
+    """One metric's values, or name -> values for several. All names are checked before the first is measured."""
+    for name in names:
+        if name not in METRICS:
+            raise unknown_name("metric", name, METRICS)
+    results = {name: measure(run, name) for name in names}
+    return results[names[0]] if len(names) == 1 else results
+
+
+def finite(values: Any) -> Any:
+    """The same values with what JSON cannot say (inf, nan) as null."""
+    if isinstance(values, Mapping):
+        return {k: finite(v) for k, v in values.items()}
+    if isinstance(values, list | tuple):
+        return [finite(v) for v in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
+
+
+def finish(run: OpenRun) -> dict[str, Any]:
+    """Draws a trained run's pictures, measures what its data set asks for, and returns what to tell."""
+    from pyro_hvae.figures import draw_all
+
+    report: dict[str, Any] = {"run": str(run.directory.path), "step": run.step}
+    report["figures"] = [str(path) for path in draw_all(run)]
+    final = run.directory.rows()[-1:]
+    report |= {key: row[key] for row in final for key in ("elbo", "validation_elbo", "beta") if key in row}
+    if "angle" in run.dataset.train.factors and run.experiment.recipe is not None:
+        report["angle"] = measure(run, "angle")
+    return report
+
+
+def label(run: OpenRun) -> str:
+    """Recipe and schedule as a table shows them; a warm-up says over how much of the run."""
+    e = run.experiment
+    name = f"{e.recipe or 'program'} + {e.schedule}"
+    if e.schedule == "warmup":
+        length = e.schedule_options["warmup"]
+        name += f" ({length:.0%} of the run)" if length < 1 else f" ({length:.0f} steps)"
+    if e.schedule == "constant":
+        name += f" (beta = {e.schedule_options['beta']:g})"
+    return name
+
+
+def compare(names: Sequence[str], metric: str = "angle", key: str = "mae_rad", checkpoint: str = "last") -> dict[str, Any]:
+    """One metric over several runs: a row per run, and a row per method with median, mean, standard deviation and range.
+
+    Values measured before at the same step are read from the run.
+    """
+    rows = []
+    for name in names:
+        run = open_run(name, checkpoint)
+        known = run.directory.read_json(f"eval/{metric}.json")
+        values = known if known.get("step") == run.step else measure(run, metric)
+        paper = PUBLISHED_ANGLE.get((run.experiment.recipe or "", run.experiment.schedule)) if metric == "angle" else None
+        rows.append({"run": run.directory.path.name, "method": label(run), "seed": run.experiment.train.seed, key: values[key], "paper": paper})
+    methods = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        mine = [row for row in rows if row["method"] == method]
+        values = [row[key] for row in mine]
+        methods.append(
+            {
+                "method": method,
+                "seeds": len(mine),
+                "median": statistics.median(values),
+                "mean": statistics.fmean(values),
+                "std": statistics.stdev(values) if len(values) > 1 else None,
+                "min": min(values),
+                "max": max(values),
+                "paper": mine[0]["paper"],
+            }
+        )
+    return {"metric": metric, "key": key, "runs": rows, "methods": methods}
+
+
+def table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Aligned columns of a list of dicts with equal keys; numbers to four significant digits, None as a dash.
+
+    >>> print(table([{"name": "a", "value": 0.12345}, {"name": "bc", "value": None}]))
+    name  value
+    a     0.1234
+    bc    -
+    """
+    rows = list(rows)
+    if not rows:
+        return ""
+    lines = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def compare_text(values: Mapping[str, Any]) -> str:
+    """The runs, then the methods, of `compare`."""
+    return f"{values['metric']} ({values['key']})\n\n{table(values['runs'])}\n\n{table(values['methods'])}"
+
+
+def metrics_text(values: Mapping[str, Any]) -> str:
+    """`measure_all` for people: a line per value."""
+    entries = [values] if "metric" in values else list(values.values())
+    blocks = []
+    for entry in entries:
+        rows = [{"value of": k, entry["metric"]: v} for k, v in entry.items() if k != "metric" and not isinstance(v, list)]
+        blocks.append(table(rows))
+        blocks += [table(v) for v in entry.values() if isinstance(v, list) and v]
+    return "\n\n".join(blocks)
+
+
+def evaluation_text(values: Mapping[str, Any]) -> str:
+    """`evaluate` for people."""
+    rates = "  ".join(f"{site} {rate:.3f}" for site, rate in values["rate"].items())
+    units = "  ".join(f"{site} {count}" for site, count in values["active_units"].items())
+    return "\n".join(
+        [
+            f"log-likelihood  {values['log_likelihood']:.4f} +- {values['stderr']:.4f} ({values['particles']} particles)",
+            f"bound           {values['elbo']:.4f} (particles {values['bound']['particles']}, shared {values['bound']['shared']})",
+            f"distortion      {values['distortion']:.4f}",
+            f"rate            {values['rate_total']:.4f} in total;  {rates}",
+            f"active units    {units}",
+            f"nats per datum, {values['n']} of the {values['split']} split of {values['data']}",
+        ]
+    )
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,138 @@
+"""Run directories: config.toml, run.json, metrics.jsonl, checkpoints/, figures/ and eval/."""
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pyro_hvae.checkpoints import write_atomically
+from pyro_hvae.config import Experiment, to_toml
+from pyro_hvae.errors import CheckpointError, ConfigError, DataError
+
+__all__ = ["RunDirectory", "find_run", "runs_root"]
+
+
+def runs_root() -> Path:
+    """Where runs go: `PYRO_HVAE_RUNS`, else ./runs."""
+    return Path(os.environ.get("PYRO_HVAE_RUNS") or "runs")
+
+
+def find_run(name: str | os.PathLike[str]) -> Path:
+    """The run called `name`: a directory, a unique prefix of a name below `runs_root()`, or `last`.
+
+    Raises:
+        DataError: when there is none, or the prefix is ambiguous.
+    """
+    path, root = Path(name), runs_root()
+    if path.is_dir():
+        return path
+    runs = sorted(p for p in root.glob("*") if (p / "run.json").is_file()) if root.is_dir() else []
+    if str(name) == "last":
+        if not runs:
+            raise DataError(f"there is no run below '{root}' yet. Train one: pyro-hvae train vhp --dataset pendulum.")
+        return max(runs, key=lambda p: (p / "run.json").stat().st_mtime)
+    matches = [p for p in runs if p.name.startswith(str(name))]
+    exact = [p for p in matches if p.name == str(name)]
+    if len(exact or matches) == 1:
+        return (exact or matches)[0]
+    if matches:
+        raise DataError(f"'{name}' is the beginning of several runs: {', '.join(p.name for p in matches)}. Name one of them.")
+    known = ", ".join(p.name for p in runs[-8:]) or "none yet"
+    raise DataError(f"there is no run '{name}', neither as a directory nor below '{root}'. Known: {known}.")
+
+
+class RunDirectory:
+    """Where one run lives. Making the object touches nothing; `create` does.
+
+    Attributes:
+        path: the directory.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.metrics = self.path / "metrics.jsonl"
+
+    def create(self, experiment: Experiment) -> None:
+        """Makes an empty run, with its configuration written down.
+
+        Raises:
+            ConfigError: when the directory holds something already. DataError: when it cannot be written.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"--out '{self.path}' is a file, not a directory. Choose another place.")
+        if self.path.is_dir() and any(self.path.iterdir()):
+            raise ConfigError(
+                f"'{self.path}' is not empty. Go on with it by --resume {self.path}, or choose another --out."
+            )
+        try:
+            for name in ("checkpoints", "figures", "eval"):
+                (self.path / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"cannot write to '{self.path}': {error.strerror}. Choose another place with --out.") from error
+        self.write("config.toml", to_toml(experiment.to_dict()))
+        self.update(
+            command=[Path(sys.argv[0]).name, *sys.argv[1:]],
+            seed=experiment.train.seed,
+            versions={"python": platform.python_version()}
+            | {name: version(name) for name in ("pyro-hvae", "torch", "pyro-ppl", "numpy")},
+        )
+
+    def write(self, name: str, text: str) -> Path:
+        """Writes a text file of the run atomically and returns its path."""
+        path = self.path / name
+        write_atomically(path, lambda file: file.write(text.encode()))
+        return path
+
+    def write_json(self, name: str, values: Mapping[str, Any]) -> Path:
+        return self.write(name, json.dumps(values, indent=2) + "\n")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Contents of a JSON file of the run, empty when it is absent; raises `DataError` when it is damaged."""
+        path = self.path / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except (OSError, ValueError) as error:
+            raise DataError(f"'{path}' cannot be read: {error}.") from error
+
+    def update(self, **values: Any) -> None:
+        """Merges values into run.json."""
+        self.write_json("run.json", self.read_json("run.json") | values)
+
+    def checkpoint(self, which: str = "last") -> Path:
+        return self.path / "checkpoints" / f"{which}.pt"
+
+    def require_checkpoint(self, which: str = "last") -> Path:
+        """The path of an existing checkpoint; raises `CheckpointError` when the run has none."""
+        if not (path := self.checkpoint(which)).is_file():
+            raise CheckpointError(
+                f"run '{self.path}' has no checkpoint '{which}' (looked for {path}). Train it: pyro-hvae train --resume "
+                f"{self.path}, or name another run or --checkpoint."
+            )
+        return path
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Adds one line to metrics.jsonl."""
+        try:
+            with open(self.metrics, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise DataError(f"cannot write '{self.metrics}': {error.strerror}.") from error
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All complete lines of metrics.jsonl (a killed process may leave half a line)."""
+        rows = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.is_file() else []:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+        return rows
+
+    def forget_after(self, step: int) -> None:
+        """Drops the metric rows after a step: what a resumed run will measure again."""
+        kept = [json.dumps(row) + "\n" for row in self.rows() if row["step"] <= step]
+        self.write("metrics.jsonl", "".join(kept))

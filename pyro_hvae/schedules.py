@@ -1,0 +1,196 @@
+"""Schedules: controllers that watch the constraint and say how much the rate weighs.
+
+Each holds its state as 0-dim tensors in buffers (`state_dict`, `to(device)`), knows nothing of Pyro, and gives the
+weights of an `ELBO`'s sites: the observed site gets lambda = 1 / beta.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from pyro_hvae.errors import ConfigError
+
+__all__ = ["Schedule", "Constant", "WarmUp", "Geco", "Rewo", "SCHEDULES"]
+
+
+class Schedule(nn.Module):
+    """Base: beta and a step counter. `update` runs once per batch, after the pass and before the step."""
+
+    beta: Tensor
+    t: Tensor
+    measure: str | None = None  # which C it needs: a key of objectives.MEASURES, or None
+
+    def __init__(self, beta: float) -> None:
+        super().__init__()
+        if not beta > 0:
+            raise ConfigError(f"beta must be positive, got {beta!r}.")
+        self.register_buffer("beta", torch.tensor(float(beta), dtype=torch.float64))
+        self.register_buffer("t", torch.tensor(0))
+
+    def start(self, steps: int) -> None:
+        """Told the planned length of the run before its first step."""
+
+    def update(self, constraint: Tensor | None = None) -> None:
+        """Takes the batch mean of C (0-dim, detached) and moves to the next state."""
+        self.t += 1
+
+    def weights(self) -> dict[str, Tensor]:
+        """Site -> weight for `Estimate.loss`."""
+        return {"x": 1.0 / self.beta}
+
+    @property
+    def initial(self) -> bool:
+        """Whether only the parameters that reach log p(x|z) may be stepped now (REWO's initial phase)."""
+        return False
+
+    def log(self) -> dict[str, Tensor]:
+        """What to write into the metrics at this step."""
+        return {"beta": self.beta}
+
+
+class Constant(Schedule):
+    """A fixed beta: 1 is the bound itself, larger values are the beta-VAE (loss divided by beta, see `Estimate.loss`)."""
+
+    def __init__(self, beta: float = 1.0) -> None:
+        super().__init__(beta)
+        self.plain = beta == 1.0
+
+    def weights(self) -> dict[str, Tensor]:
+        return {} if self.plain else super().weights()
+
+
+class WarmUp(Schedule):
+    r"""Linear annealing, $\beta_t = \min(1, t / T)$ with t = 1, 2, ... (Soenderby et al. 2016).
+
+    Arguments:
+        warmup: T in steps; a number below one is a fraction of the planned run.
+    """
+
+    length: Tensor
+
+    def __init__(self, warmup: float = 0.2) -> None:
+        super().__init__(1.0)
+        if not warmup > 0:
+            raise ConfigError(f"warmup must be positive (steps, or a fraction below one of the run), got {warmup!r}.")
+        self.warmup = warmup
+        self.register_buffer("length", torch.tensor(float(warmup), dtype=torch.float64))
+
+    def start(self, steps: int) -> None:
+        length = self.warmup if self.warmup >= 1 else max(1, round(self.warmup * steps))
+        self.length.fill_(length)
+        self.beta.fill_(min(1.0, 1.0 / length))
+
+    def update(self, constraint: Tensor | None = None) -> None:
+        super().update(constraint)
+        self.beta.copy_((self.t / self.length.clamp(min=1)).clamp(max=1.0))
+
+
+class _Constrained(Schedule):
+    """Common to GECO and REWO: the running average of the constraint, eq. 5 of Klushyn et al. 2019.
+
+    $\\hat C_t = (1 - \\alpha) \\hat C_{batch} + \\alpha \\hat C_{t-1}$, $\\hat C_0 = \\hat C_{batch}$: alpha weighs the OLD value.
+    """
+
+    average: Tensor
+    ALLOWED: tuple[float, float]
+
+    def __init__(self, beta: float, kappa: float, nu: float, alpha: float, measure: str) -> None:
+        super().__init__(beta)
+        if not (kappa > 0 and nu > 0):
+            raise ConfigError(f"kappa and nu must be positive, got kappa={kappa!r}, nu={nu!r}.")
+        if not 0 <= alpha <= 1:
+            raise ConfigError(f"alpha, the weight of the old average, must lie in [0, 1], got {alpha!r}.")
+        if measure not in ("nats", "rmse"):
+            raise ConfigError(f"measure must be 'nats' or 'rmse', got {measure!r}.")
+        self.kappa, self.nu, self.alpha, self.measure = kappa, nu, alpha, measure
+        self.register_buffer("average", torch.tensor(math.nan, dtype=torch.float64))
+
+    def _observe(self, constraint: Tensor | None) -> Tensor:
+        """Updates the average and returns delta = C_t - kappa^2."""
+        if constraint is None:
+            raise ValueError("GECO and REWO need the batch mean of the constraint at every update.")
+        new = constraint.detach().to(self.average)
+        old = torch.where(self.average.isnan(), new, self.average)  # C_0 is the first batch
+        self.average.copy_((1 - self.alpha) * new + self.alpha * old)
+        return self.average - self.kappa**2
+
+    def _multiply(self, exponent: Tensor) -> None:
+        # One wild batch must not throw beta out of range: at most a factor e per step.
+        self.beta.mul_(exponent.clamp(-1.0, 1.0).exp()).clamp_(*self.ALLOWED)
+
+    def log(self) -> dict[str, Tensor]:
+        return {"beta": self.beta, "constraint": self.average}
+
+
+class Geco(_Constrained):
+    r"""GECO in its beta form, $\beta_t = \beta_{t-1} e^{-\nu (\hat C_t - \kappa^2)}$ (Rezende and Viola 2018; Klushyn et al.
+    2019, eq. 5 with lambda = 1 / beta).
+
+    Arguments:
+        beta0: initial beta. kappa: target, C <= kappa^2. nu: rate of the update. alpha: weight of the old average.
+        measure: "nats" (C = -log p(x|z) without constants) or "rmse" (C = squared error per pixel, kappa its root).
+
+    beta may exceed one: the loss is then a scaled bound. It is kept in [1e-6, 1e6].
+    """
+
+    ALLOWED = (1e-6, 1e6)
+
+    def __init__(
+        self, beta0: float = 1.0, kappa: float = 1.0, nu: float = 1e-3, alpha: float = 0.99, measure: str = "nats"
+    ) -> None:
+        super().__init__(beta0, kappa, nu, alpha, measure)
+
+    def update(self, constraint: Tensor | None = None) -> None:
+        super().update(constraint)
+        self._multiply(-self.nu * self._observe(constraint))
+
+
+class Rewo(_Constrained):
+    r"""REWO (Klushyn et al. 2019, eqs. 11-12 and Algorithm 1).
+
+    $\beta_t = \beta_{t-1} e^{\nu f(\beta_{t-1}, \delta) \delta}$ with $\delta = \hat C_t - \kappa^2$,
+    $f = (1 - H(\delta)) \tanh(\tau (\beta - 1)) - H(\delta)$.
+
+    Until the average first falls below kappa^2 (the sticky initial phase) beta stays at beta0 and only the parameters that
+    reach log p(x|z) are stepped; from then on, for ever, beta moves and everything is stepped. beta is kept in [1e-8, 1].
+
+    Arguments as for `Geco`, and tau: slope of the pull towards beta = 1.
+    """
+
+    ALLOWED = (1e-8, 1.0)
+    main: Tensor
+
+    def __init__(
+        self,
+        beta0: float = 1e-3,
+        kappa: float = 1.0,
+        nu: float = 1e-3,
+        tau: float = 3.0,
+        alpha: float = 0.99,
+        measure: str = "nats",
+    ) -> None:
+        super().__init__(beta0, kappa, nu, alpha, measure)
+        if not 0 < beta0 <= 1:
+            raise ConfigError(f"REWO's beta0 must lie in (0, 1], got {beta0!r}.")
+        self.tau = tau
+        self.register_buffer("main", torch.tensor(False))
+        self._latched = False  # spares a device synchronisation once the main phase has begun
+
+    def update(self, constraint: Tensor | None = None) -> None:
+        super().update(constraint)
+        delta = self._observe(constraint)
+        self.main |= delta < 0
+        f = torch.where(delta > 0, -torch.ones_like(delta), torch.tanh(self.tau * (self.beta - 1)))
+        self._multiply(torch.where(self.main, self.nu * f * delta, torch.zeros_like(delta)))
+
+    @property
+    def initial(self) -> bool:
+        self._latched = self._latched or bool(self.main)
+        return not self._latched
+
+    def log(self) -> dict[str, Tensor]:
+        return {**super().log(), "main": self.main}
+
+
+SCHEDULES: dict[str, type[Schedule]] = {"constant": Constant, "warmup": WarmUp, "geco": Geco, "rewo": Rewo}

@@ -1,0 +1,123 @@
+"""One stage of training in motion: batches, optimiser, schedule and the last estimate."""
+
+import math
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from pyro_hvae.config import TrainConfig
+from pyro_hvae.data import Batches
+from pyro_hvae.objectives import Estimate, Objective
+from pyro_hvae.schedules import Schedule
+from pyro_hvae.svi import ScheduledELBO, SVIOptimizer
+
+__all__ = ["Session", "learning_rate"]
+
+
+def learning_rate(lr: float, decay: float, step: int, steps: int, floor: float = 0.02) -> float:
+    """lr, taken down to `floor` of itself by a cosine over the last fraction `decay` of the steps; step = 1 ... steps.
+
+    >>> [round(learning_rate(1.0, 0.5, t, 100), 3) for t in (1, 50, 75, 100)]
+    [1.0, 1.0, 0.5, 0.02]
+    """
+    begin = (1 - decay) * steps
+    if step <= begin or decay == 0:
+        return lr
+    return lr * max(floor, 0.5 * (1 + math.cos(math.pi * (step - begin) / (steps - begin))))
+
+
+class Session:
+    """Steps an objective. Everything that decides the next step is in `state_dict` (and the global random streams).
+
+    Attributes:
+        t, length: steps done and planned. estimate, loss: of the last batch. lr: of the last step.
+        entered_main: whether the schedule's initial phase ended in the last step.
+    """
+
+    estimate: Estimate
+    loss: Tensor
+
+    def __init__(self, objective: Objective, x: Tensor, config: TrainConfig, schedule: Schedule, length: int) -> None:
+        self.objective, self.config, self.schedule, self.length = objective, config, schedule, length
+        self.t, self.lr, self.entered_main = 0, config.lr, False
+        self.batches = Batches(x, min(config.batch_size, len(x)), config.seed)
+        schedule.start(length)
+        self.parameters = [p for p in objective.parameters() if p.requires_grad]
+        # What REWO's initial phase trains; also the first use, which checks the contract.
+        self.reconstruction = objective.reconstruction_parameters(x) if schedule.initial else None
+        if config.engine == "svi":
+            elbo = ScheduledELBO(objective.elbo, schedule, self.reconstruction, self._seen)
+            self.optimizer: Any = SVIOptimizer(objective, config.lr, elbo)
+        else:
+            self.optimizer = torch.optim.Adam(self.parameters, config.lr, fused=x.device.type in ("cpu", "cuda"))
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """What must surround the steps: a parameter store of its own for SVI, nothing otherwise."""
+        return pyro.get_param_store().scope() if self.config.engine == "svi" else nullcontext()
+
+    def step(self) -> None:
+        """One batch: pass, schedule, loss, gradient, step (Klushyn et al. 2019, Algorithm 1, in this order)."""
+        self.t += 1
+        self.lr = learning_rate(self.config.lr, self.config.lr_decay, self.t, self.length)
+        before = self.schedule.initial
+        batch = self.batches.next()
+        if isinstance(self.optimizer, SVIOptimizer):
+            self.optimizer.set_lr(self.lr)
+            self.optimizer.step(batch)
+        else:
+            self._step(batch)
+        self.entered_main = before and not self.schedule.initial
+
+    def _step(self, batch: Tensor) -> None:
+        estimate = self.objective.estimate(batch)
+        measure = self.schedule.measure
+        self.schedule.update(estimate.constraint(measure) if measure else None)
+        loss = estimate.loss(self.schedule.weights())
+        # Parameters without a gradient are skipped by the optimiser, and their Adam state stays unborn.
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward(inputs=self.reconstruction if self.schedule.initial else None)
+        if self.config.grad_clip:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.config.grad_clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr
+        self.optimizer.step()
+        self._seen(estimate, loss.detach())
+
+    def _seen(self, estimate: Estimate, loss: Tensor) -> None:
+        self.estimate, self.loss = estimate, loss
+
+    def row(self) -> dict[str, Any]:
+        """Metrics of the last batch, nats per datum."""
+        with torch.no_grad():
+            estimate = self.estimate
+            elbo, distortion = estimate.bound_unweighted().mean(), estimate.distortion()
+            values: dict[str, Tensor] = {"loss": self.loss, "elbo": elbo, "distortion": distortion}
+            values |= {f"rate.{name}": rate for name, rate in estimate.rates().items()}
+            values |= {"rate_total": -elbo - distortion, **self.schedule.log()}
+            row: dict[str, Any] = {k: bool(v) if v.dtype == torch.bool else v.item() for k, v in values.items()}
+        return {**row, "lr": self.lr}
+
+    def worst_site(self) -> str:
+        """The site whose term is not finite, or the largest, with its value."""
+        means = {name: term.detach().double().abs().mean().item() for name, term in self.estimate.terms.items()}
+        bad = [name for name, value in means.items() if not math.isfinite(value)]
+        name = bad[0] if bad else max(means, key=lambda n: means[n])
+        return f"'{name}' (mean |log-ratio| {means[name]:.3g})"
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "t": self.t,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": dict(self.schedule.state_dict()),
+            "batches": self.batches.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.t = state["t"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.batches.load_state_dict(state["batches"])

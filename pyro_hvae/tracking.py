@@ -1,0 +1,90 @@
+"""Who is told about training: the terminal's progress bar, warnings, TensorBoard."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+from pyro_hvae.errors import DeviceError, unknown_name
+
+__all__ = ["Tracker", "Progress", "TensorBoard", "TRACKERS"]
+
+
+class Tracker(Protocol):
+    """What `fit` tells: the length, every logged row, warnings, and the end."""
+
+    def start(self, steps: int, done: int) -> None: ...
+    def step(self, row: Mapping[str, Any] | None) -> None: ...
+    def warn(self, message: str) -> None: ...
+    def close(self) -> None: ...
+
+
+class Progress:
+    """A bar on stderr with loss, beta, constraint, rates and the time left; plain lines when it is no terminal."""
+
+    SHOWN = {"loss": "loss", "beta": "beta", "constraint": "C"}
+
+    def __init__(self, every: int = 1000) -> None:
+        self.every, self.tty = every, sys.stderr.isatty()
+
+    def start(self, steps: int, done: int) -> None:
+        self.done = done
+        self.bar = tqdm(total=steps, initial=done, disable=not self.tty, file=sys.stderr, unit="step", dynamic_ncols=True)
+
+    def step(self, row: Mapping[str, Any] | None) -> None:
+        self.done += 1
+        self.bar.update()
+        if row is None:
+            return
+        shown = {text: row[key] for key, text in self.SHOWN.items() if key in row}
+        shown |= {key: value for key, value in row.items() if key.startswith("rate.")}
+        text = " ".join(f"{key} {value:.3g}" for key, value in shown.items())
+        self.bar.set_postfix_str(text, refresh=False)
+        if not self.tty and self.done % self.every == 0:
+            print(f"step {self.done} of {self.bar.total}: {text}", file=sys.stderr, flush=True)
+
+    def warn(self, message: str) -> None:
+        self.bar.write(f"Warning: {message}", file=sys.stderr)
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+class TensorBoard:
+    """Every number of every row as a scalar, in the run's `tensorboard` folder (extra `tensorboard`)."""
+
+    def __init__(self, run: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise DeviceError(
+                "--track tensorboard needs the extra of that name. Install it: pip install 'pyro-hvae[tensorboard]'."
+            ) from error
+        self.writer = SummaryWriter(str(run / "tensorboard"))
+
+    def start(self, steps: int, done: int) -> None:
+        pass
+
+    def step(self, row: Mapping[str, Any] | None) -> None:
+        for key, value in (row or {}).items():
+            if key != "step":
+                self.writer.add_scalar(key, value, row["step"])  # type: ignore[index]
+
+    def warn(self, message: str) -> None:
+        self.writer.add_text("warning", message)
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+TRACKERS = {"tensorboard": TensorBoard}
+
+
+def make_trackers(names: tuple[str, ...], run: Path) -> list[Tracker]:
+    """The trackers of the given names for a run; raises `ConfigError` for an unknown one."""
+    for name in names:
+        if name not in TRACKERS:
+            raise unknown_name("tracker", name, TRACKERS)
+    return [TRACKERS[name](run) for name in names]

@@ -1,0 +1,264 @@
+"""The one training loop: schedule, step, log, evaluate, checkpoint."""
+
+import math
+import signal
+import threading
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from os import PathLike
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from pyro_hvae.checkpoints import load_checkpoint, save_checkpoint
+from pyro_hvae.config import Experiment, TrainConfig
+from pyro_hvae.devices import pick_device, rng_state, seeded, set_rng_state
+from pyro_hvae.errors import DivergenceError, Interrupted
+from pyro_hvae.inference import bound
+from pyro_hvae.objectives import Objective
+from pyro_hvae.recipes import Stage
+from pyro_hvae.runs import RunDirectory
+from pyro_hvae.schedules import Constant, Schedule
+from pyro_hvae.session import Session
+from pyro_hvae.tracking import Tracker
+
+__all__ = ["fit"]
+
+Row = dict[str, Any]
+
+
+def fit(
+    objective: Objective | Sequence[Stage],
+    x: Tensor,
+    config: TrainConfig | None = None,
+    schedule: Schedule | Sequence[Schedule] | None = None,
+    out: str | PathLike[str] | None = None,
+    *,
+    validation: Tensor | None = None,
+    resume: bool = False,
+    trackers: Sequence[Tracker] = (),
+    experiment: Experiment | None = None,
+) -> list[Row]:
+    """Trains a pair (or the stages of a recipe) on x and returns the metric rows.
+
+    Arguments:
+        objective: `ELBO(...)(model, guide)`, or stages trained one after the other.
+        x: training data of shape (n, *event), moved to the device as a whole.
+        config: see `TrainConfig`. schedule: one per stage; default `Constant(1)`, the bound itself.
+        out: run directory for metrics and checkpoints; None keeps nothing.
+        validation: data for the unweighted bound that chooses `checkpoints/best.pt`.
+        resume: go on from `out`'s last checkpoint. On the CPU the result is bit-identical to an uninterrupted run.
+        trackers: told of every row (see `tracking`). experiment: what to write into the run, for recipes.
+
+    Rows hold step, stage, loss (weighted), elbo (unweighted bound), distortion, rate.SITE, rate_total, beta, constraint, lr,
+    and at times validation_elbo; all of the batch of that step, in nats per datum.
+
+    The caller's random streams are left as they were; noise comes from `config.seed`.
+
+    Raises:
+        ContractError, ConfigError: for a pair or combination that cannot be trained.
+        DivergenceError: when the loss is not finite or a million times the first one; the last checkpoint stays.
+        Interrupted: after SIGINT or SIGTERM, once a resumable checkpoint has been written.
+    """
+    config = config or TrainConfig()
+    stages = [Stage("main", objective)] if isinstance(objective, Objective) else list(objective)
+    schedules = [schedule or Constant()] if schedule is None or isinstance(schedule, Schedule) else list(schedule)
+    device = pick_device(config.device)
+    run = RunDirectory(out) if out is not None else None
+    saved = None
+    if run and resume:
+        saved = load_checkpoint(run.require_checkpoint())
+        run.forget_after(saved["step"])
+    elif run:
+        run.create(experiment or Experiment(None, "own data", type(schedules[0]).__name__.lower(), config))
+    loop = _Loop(stages, run, list(trackers), config)
+    with ExitStack() as stack:
+        stack.enter_context(seeded(config.seed))
+        stack.enter_context(_threads(config.threads))
+        stack.enter_context(pyro.validation_enabled(False))
+        loop.stop = stack.enter_context(_signals())
+        for tracker in loop.trackers:
+            tracker.start(config.steps, saved["step"] if saved else 0)
+            stack.callback(tracker.close)
+        offset = 0
+        for number, (stage, length) in enumerate(zip(stages, _lengths(config.steps, stages), strict=True)):
+            stage.objective.to(device)
+            if saved and number <= saved["stage"]:
+                loop.load_programs(number, saved)
+            if not saved or number >= saved["stage"]:
+                data = stage.view(x.to(device))
+                session = Session(stage.objective, data, config, schedules[number].to(device), length)
+                stack.enter_context(session.scope())
+                if saved and number == saved["stage"]:
+                    session.load_state_dict(saved["session"])
+                    set_rng_state(saved["rng"])
+                    loop.best = saved["best"]
+                held_out = None if validation is None else stage.view(validation.to(device))
+                loop.run_stage(number, session, offset, held_out)
+            offset += length
+        if run:
+            run.update(status="finished", step=config.steps)
+    return loop.rows
+
+
+class _Loop:
+    """The parts of `fit` that stay the same from stage to stage."""
+
+    stop: list[int]
+
+    def __init__(self, stages: list[Stage], run: RunDirectory | None, trackers: list[Tracker], config: TrainConfig) -> None:
+        self.stages, self.run, self.trackers, self.config = stages, run, trackers, config
+        self.rows: list[Row] = run.rows() if run else []
+        self.best = -math.inf
+        self.first_loss: float | None = None
+        self.warned = False
+
+    def run_stage(self, number: int, session: Session, offset: int, validation: Tensor | None) -> None:
+        config, final = self.config, number == len(self.stages) - 1
+        if self.run and not self.run.checkpoint().is_file():
+            self.save(number, session, offset)  # a run that fails early still has something to look at
+        if self.run:
+            self.run.update(status="running")
+        while session.t < session.length:
+            session.step()
+            step, last = offset + session.t, session.t == session.length
+            row = None
+            if step % config.log_every == 0 or last or session.entered_main:
+                row = {"step": step, "stage": number, **session.row()}
+            if row or not session.loss.is_cuda:  # never synchronise a GPU just to check
+                self.check(session, step)
+            if validation is not None and (step % config.eval_every == 0 or last):
+                row = row or {"step": step, "stage": number, **session.row()}
+                row["validation_elbo"] = value = _validate(session.objective, validation, config.seed)
+                if final and not session.schedule.initial and value > self.best:
+                    self.best = value
+                    self.save(number, session, offset, "best")
+            if row:
+                self.rows.append(row)
+                if self.run:
+                    self.run.append(row)
+            for tracker in self.trackers:
+                tracker.step(row)
+            self.warn_if_stuck(session, last)
+            if step % config.save_every == 0 or last or self.stop:
+                self.check(session, step)
+                self.save(number, session, offset)
+            if self.stop and not last:
+                self.interrupted(step)
+
+    def save(self, number: int, session: Session, offset: int, which: str = "last") -> None:
+        if self.run is None:
+            return
+        programs = [
+            {"model": s.objective.model.state_dict(), "guide": s.objective.guide.state_dict()} for s in self.stages
+        ]
+        content = {
+            "stage": number,
+            "step": offset + session.t,
+            "programs": programs,
+            "session": session.state_dict(),
+            "rng": rng_state(),
+            "best": self.best,
+        }
+        save_checkpoint(self.run.checkpoint(which), content)
+
+    def load_programs(self, number: int, saved: Mapping[str, Any]) -> None:
+        objective, programs = self.stages[number].objective, saved["programs"][number]
+        objective.model.load_state_dict(programs["model"])
+        objective.guide.load_state_dict(programs["guide"])
+
+    def check(self, session: Session, step: int) -> None:
+        """Stops a run whose loss is no longer usable, naming the worst site."""
+        loss = session.loss.item()
+        if self.first_loss is None:
+            self.first_loss = loss
+        if math.isfinite(loss) and abs(loss) <= 1e6 * max(1.0, abs(self.first_loss)):
+            return
+        where, what_next = "", ""
+        if self.run:
+            self.run.update(status="diverged", step=step)
+            kept = self.run.checkpoint()
+            where = f" The last good checkpoint is kept: {kept}." if kept.is_file() else ""
+        what_next = f" Try a smaller learning rate (--lr {session.lr / 10:.1g}) or clip gradients (-o grad_clip=10)."
+        raise DivergenceError(f"the loss became {loss:.3g} at step {step}; worst site {session.worst_site()}.{where}{what_next}")
+
+    def warn_if_stuck(self, session: Session, last: bool) -> None:
+        """REWO's initial phase ends silently never when kappa cannot be reached."""
+        if not session.schedule.initial or self.warned or not (last or session.t >= session.length // 4):
+            return
+        self.warned = True
+        state = session.schedule.log()
+        kappa2 = getattr(session.schedule, "kappa", math.nan) ** 2
+        message = (
+            f"the initial phase has not ended after {session.t} steps: the constraint average {float(state['constraint']):.4g} "
+            f"is still above kappa^2 = {kappa2:.4g}, so beta stays at {float(state['beta']):.3g} and the prior is not "
+            f"trained. Raise kappa (-o kappa={1.1 * math.sqrt(float(state['constraint'])):.3g}), or train longer."
+        )
+        if self.run:
+            self.run.update(warning=message)
+        for tracker in self.trackers:
+            tracker.warn(message)
+        if not self.trackers:
+            warnings.warn(message, stacklevel=4)
+
+    def interrupted(self, step: int) -> None:
+        how = ""
+        if self.run:
+            self.run.update(status="interrupted", step=step)
+            how = f" Saved {self.run.checkpoint()}; go on with: pyro-hvae train --resume {self.run.path}"
+        name = signal.Signals(self.stop[0]).name
+        raise Interrupted(f"stopped by {name} at step {step} of {self.config.steps}.{how}", self.stop[0])
+
+
+def _validate(objective: Objective, x: Tensor, seed: int) -> float:
+    objective.eval()
+    with seeded(seed):
+        value = bound(objective.elbo, objective.model, objective.guide, x)["elbo"]
+    objective.train()
+    return value
+
+
+def _lengths(steps: int, stages: Sequence[Stage]) -> list[int]:
+    """Steps per stage in the proportions of their shares, at least one each, `steps` in total."""
+    total = sum(stage.share for stage in stages)
+    ends = [round(steps * sum(s.share for s in stages[: i + 1]) / total) for i in range(len(stages))]
+    lengths = [max(1, end - start) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    lengths[-1] = max(1, steps - sum(lengths[:-1]))
+    return lengths
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Small networks are fastest on one thread; 0 leaves torch's setting."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM instead of dying of them; a second one does its usual work."""
+    seen: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield seen
+        return
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def remember(signum: int, frame: Any) -> None:
+        seen.append(signum)
+        for s, handler in before.items():
+            signal.signal(s, handler)
+
+    for s in before:
+        signal.signal(s, remember)
+    try:
+        yield seen
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
