@@ -23,7 +23,9 @@ def _entry(function: Callable[..., Any], **more: Any) -> dict[str, Any]:
 def catalogue(what: str) -> dict[str, dict[str, Any]]:
     """Name -> summary, source and options of one of the tables; raises `ConfigError` for another word."""
     tables: dict[str, Callable[[], dict[str, dict[str, Any]]]] = {
-        "recipes": lambda: {n: _entry(r.build, summary=r.summary, paper=r.paper, schedule=r.schedule) for n, r in RECIPES.items()},
+        "recipes": lambda: {
+            n: _entry(r.build, summary=r.summary, paper=r.paper, schedule=r.schedule) for n, r in RECIPES.items()
+        },
         "datasets": lambda: {n: _entry(f) for n, f in DATASETS.items()},
         "schedules": lambda: {n: _entry(f) for n, f in SCHEDULES.items()},
         "metrics": lambda: {n: _entry(f) for n, f in METRICS.items()},

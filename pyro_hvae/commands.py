@@ -46,7 +46,14 @@ def prepare(
     if epochs is not None and "steps" in settings:
         raise ConfigError("--epochs and --steps both give the length. Use one of them.")
     if resume is not None:
-        given = {"a recipe": recipe, "--dataset": dataset, "--schedule": schedule, "-o": options, "--config": config, "--out": out}
+        given = {
+            "a recipe": recipe,
+            "--dataset": dataset,
+            "--schedule": schedule,
+            "-o": options,
+            "--config": config,
+            "--out": out,
+        }
         if extra := [name for name, value in given.items() if value]:
             raise ConfigError(f"--resume takes everything from the run, so {' and '.join(extra)} cannot be given with it.")
         path, experiment = resumed(resume, dict(settings), program)

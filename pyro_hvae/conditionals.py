@@ -102,9 +102,10 @@ class _Network(nn.Module):
     @torch.no_grad()
     def _start_at(self, values: Tensor, first: int = 0) -> None:
         """Sets the last bias, from output number `first` on, so that these outputs start around `values`."""
-        if not (isinstance(self.net, nn.Sequential) and isinstance(self.net[-1], nn.Linear)):
+        last = self.net[-1] if isinstance(self.net, nn.Sequential) else None
+        if not isinstance(last, nn.Linear):
             raise ConfigError("initial outputs can only be set when the network ends in nn.Linear; initialise your own `net`.")
-        self.net[-1].bias[first : first + values.numel()] = values.flatten()
+        last.bias[first : first + values.numel()] = values.flatten()
 
 
 class Gaussian(_Network):

@@ -24,6 +24,7 @@ class TrainConfig:
     Attributes:
         steps: over all stages. batch_size: data per step. lr: of Adam.
         lr_decay: last fraction of the steps over which a cosine takes lr down to 2 % of itself; 0 keeps it constant.
+        prior_lr: factor on lr for the parameters that do not reach log p(x|z): a learned prior and the guide above z1.
         grad_clip: largest total gradient norm; 0 clips nothing.
         seed: governs noise and data order (and, for recipes, the initial weights).
         log_every, eval_every, save_every: steps between metric rows, validation bounds and checkpoints.
@@ -38,6 +39,7 @@ class TrainConfig:
     batch_size: int = 64
     lr: float = 1e-3
     lr_decay: float = 0.4
+    prior_lr: float = 1.0
     grad_clip: float = 0.0
     seed: int = 0
     log_every: int = 50
@@ -54,8 +56,9 @@ class TrainConfig:
         for name in ("seed", "threads", "grad_clip"):
             if (value := getattr(self, name)) < 0:
                 raise ConfigError(f"{name.replace('_', '-')} must not be negative, got {value}.")
-        if not self.lr > 0:
-            raise ConfigError(f"lr must be positive, got {self.lr}.")
+        for name in ("lr", "prior_lr"):
+            if not (value := getattr(self, name)) > 0:
+                raise ConfigError(f"{name} must be positive, got {value}.")
         if not 0 <= self.lr_decay <= 1:
             raise ConfigError(f"lr_decay is a fraction of the run, between 0 and 1, got {self.lr_decay}.")
         if self.engine not in ("fit", "svi"):
@@ -156,12 +159,12 @@ def resolve(
     if dataset is None:
         raise ConfigError("no data set given. Name one: --dataset pendulum ('pyro-hvae list datasets').")
     if dataset not in DATASETS:
-        raise unknown_name("dataset", dataset, DATASETS)
+        raise unknown_name("dataset", str(dataset), DATASETS)
     preset = PRESETS.get((recipe, dataset), {}) if recipe else {}
     row = RECIPES[recipe] if recipe else None
     schedule = schedule or config.get("schedule") or preset.get("schedule") or (row.schedule if row else "constant")
     if schedule not in SCHEDULES:
-        raise unknown_name("schedule", schedule, SCHEDULES)
+        raise unknown_name("schedule", str(schedule), SCHEDULES)
     if row and row.refused and schedule in row.refused:
         raise ConfigError(f"{recipe} does not go with --schedule {schedule}: {row.refused[schedule]}")
 
@@ -173,9 +176,8 @@ def resolve(
     }
     asked = {**_flatten(config, takers), **(options or {}), **(train or {})}
     values: dict[str, dict[str, Any]] = {name: {} for name in takers}
-    for key, value in asked.items():
-        homes = [name for name, known in takers.items() if key in known]
-        if not homes:
+    for key in asked:
+        if not any(key in known for known in takers.values()):
             known = sorted({k for known in takers.values() for k in known})
             raise unknown_name(f"option of {recipe or 'this program'} with schedule {schedule} on {dataset}", key, known)
     for name, known in takers.items():

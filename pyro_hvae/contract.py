@@ -16,47 +16,52 @@ REMEDY = (
 )
 
 
-def check_contract(
-    model_sites: Mapping[str, dict[str, Any]], guide_sites: Mapping[str, dict[str, Any]], x: Tensor, particles: int = 1
-) -> None:
+Sites = Mapping[str, dict[str, Any]]
+
+
+def check_contract(model: Sites | None, guide: Sites, x: Tensor, particles: int = 1) -> None:
     """Raises one `ContractError` when the recorded sites of a pair break the contract.
 
     Arguments:
-        model_sites, guide_sites: messages by site name, as `Record` collects them.
+        model, guide: messages by site name, as `Record` collects them; model None checks the guide alone, before its
+            values are handed to the model.
         x: the batch, shape (B, *event).
         particles: size of the particle plate at dim -2, if there is one.
 
     Raises:
         ContractError: naming every fault, the sites found and the remedy.
     """
-    faults = []
-    latents = [n for n, s in model_sites.items() if not s["is_observed"]]
-    if "x" not in model_sites or not model_sites["x"]["is_observed"]:
-        faults.append("the model has no observed site 'x'")
-    if missing := [n for n in latents if n not in guide_sites]:
-        faults.append(f"the guide does not sample {missing}")
-    if extra := [n for n in guide_sites if n not in latents]:
-        faults.append(f"the model has no latent {extra} of the guide")
-    for where, sites in (("model", model_sites), ("guide", guide_sites)):
-        for name, site in sites.items():
-            faults += [f"{where} site '{name}': {fault}" for fault in _site_faults(site, len(x), particles)]
-            if where == "guide" and not getattr(site["fn"], "has_rsample", False):
-                faults.append(f"guide site '{name}' has no reparameterised sampler (use a continuous distribution)")
+    faults = [f"guide {fault}" for name, site in guide.items() for fault in _site_faults(name, site, len(x), particles)]
+    faults += [
+        f"guide site '{name}' has no reparameterised sampler (use a continuous distribution)"
+        for name, site in guide.items()
+        if not getattr(site["fn"], "has_rsample", False)
+    ]
+    found = f"Sites found: guide {list(guide)}"
+    if model is not None:
+        faults += [f"model {fault}" for name, site in model.items() for fault in _site_faults(name, site, len(x), particles)]
+        latents = [name for name, site in model.items() if not site["is_observed"]]
+        if "x" not in model or not model["x"]["is_observed"]:
+            faults.append("the model has no observed site 'x'")
+        if missing := [name for name in latents if name not in guide]:
+            faults.append(f"the guide does not sample {missing}")
+        if extra := [name for name in guide if name not in latents]:
+            faults.append(f"the model has no latent {extra} of the guide")
+        found += f", model {list(model)}"
     if faults:
-        found = f"Sites found: model {list(model_sites)}, guide {list(guide_sites)}."
-        raise ContractError("; ".join(faults) + f". {found} {REMEDY}")
+        raise ContractError(f"{'; '.join(faults)}. {found}. {REMEDY}")
 
 
-def _site_faults(site: Mapping[str, Any], size: int, particles: int) -> list[str]:
+def _site_faults(name: str, site: Mapping[str, Any], size: int, particles: int) -> list[str]:
     frame = next((f for f in site["cond_indep_stack"] if f.name == "data"), None)
     if frame is None:
-        return ['is outside the plate "data"']
-    faults = []
+        return [f"site '{name}' is outside the plate \"data\""]
+    faults, plate = [], f"site '{name}': its plate \"data\""
     if frame.dim != -1 or frame.size != size:
-        faults.append(f'its plate "data" has dim {frame.dim} and size {frame.size}, expected dim -1 and size {size}')
+        faults.append(f"{plate} has dim {frame.dim} and size {frame.size}, expected dim -1 and size {size}")
     if frame.full_size != frame.size:
-        faults.append(f'its plate "data" subsamples {frame.size} of {frame.full_size} (this would rescale every bound)')
+        faults.append(f"{plate} subsamples {frame.size} of {frame.full_size} (this would rescale every bound)")
     shape = tuple(site["fn"].batch_shape)
     if shape not in {(size,), (particles, size)}:
-        faults.append(f"its batch shape is {shape}, expected ({size},); call .to_event(n) on its distribution")
+        faults.append(f"site '{name}': its batch shape is {shape}, expected ({size},); call .to_event(n) on its distribution")
     return faults

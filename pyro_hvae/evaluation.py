@@ -92,10 +92,18 @@ def angle(run: OpenRun, train: int = 12_000) -> dict[str, Any]:
     )
     key = (run.experiment.recipe or "", run.experiment.schedule)
     paper = PUBLISHED_ANGLE.get(key) if run.dataset.name == "pendulum" else None
-    return {"metric": "angle", **asdict(fitted), "paper": paper, "n_train": min(train, len(data.train)), "n_test": len(data.test)}
+    return {
+        "metric": "angle",
+        **asdict(fitted),
+        "paper": paper,
+        "n_train": min(train, len(data.train)),
+        "n_test": len(data.test),
+    }
 
 
-def path_between(run: OpenRun, nodes: int = 1000, k: int = 10, seed: int = 0, ends: tuple[int, int] | None = None) -> Interpolation:
+def path_between(
+    run: OpenRun, nodes: int = 1000, k: int = 10, seed: int = 0, ends: tuple[int, int] | None = None
+) -> Interpolation:
     """The graph path between two test images, or between the data set's own pair of ends (pendulum: 0 and 180 degrees)."""
     data = run.dataset
     if ends is not None:
@@ -127,7 +135,9 @@ def interpolation(run: OpenRun, draws: int = 4, nodes: int = 1000, k: int = 10) 
     nearest genuine image at most 1, summed over pixels).
     """
     if run.dataset.read_angles is None:
-        raise ConfigError(f"the metric 'interpolation' needs data with a readable angle, such as pendulum, not '{run.dataset.name}'.")
+        raise ConfigError(
+            f"the metric 'interpolation' needs data with a readable angle, such as pendulum, not '{run.dataset.name}'."
+        )
     paths = []
     for seed in range(draws):
         try:
@@ -138,7 +148,14 @@ def interpolation(run: OpenRun, draws: int = 4, nodes: int = 1000, k: int = 10) 
         jump = largest_jump(run, found.dense)
         good = jump["max_jump_deg"] <= 10 and jump["max_squared_error"] <= 1
         paths.append({**jump, "good": good})
-    return {"metric": "interpolation", "good": sum(p["good"] for p in paths), "draws": draws, "paths": paths, "nodes": nodes, "k": k}
+    return {
+        "metric": "interpolation",
+        "good": sum(p["good"] for p in paths),
+        "draws": draws,
+        "paths": paths,
+        "nodes": nodes,
+        "k": k,
+    }
 
 
 METRICS: dict[str, Callable[[OpenRun], dict[str, Any]]] = {"angle": angle, "interpolation": interpolation}

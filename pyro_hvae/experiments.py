@@ -92,7 +92,9 @@ def program_from_file(spec: str, x: Tensor) -> Program:
     file, _, name = spec.rpartition(":")
     path = Path(file)
     if not name or not path.is_file():
-        raise ConfigError(f"--program '{spec}' is not FILE.py:FUNCTION of an existing file. Example: examples/own_model.py:build.")
+        raise ConfigError(
+            f"--program '{spec}' is not FILE.py:FUNCTION of an existing file. Example: examples/own_model.py:build."
+        )
     module_spec = importlib.util.spec_from_file_location(path.stem, path)
     if module_spec is None or module_spec.loader is None:
         raise ConfigError(f"--program '{spec}': '{path}' is not a Python file.")
@@ -142,9 +144,7 @@ def plan(experiment: Experiment) -> Plan:
     return Plan(experiment, dataset, stages, schedules)
 
 
-def train(
-    experiment: Experiment, out: str | PathLike[str], resume: bool = False, trackers: Sequence[Tracker] = ()
-) -> OpenRun:
+def train(experiment: Experiment, out: str | PathLike[str], resume: bool = False, trackers: Sequence[Tracker] = ()) -> OpenRun:
     """Trains a resolved experiment into the run directory `out` and opens it; see `fit` for what can go wrong."""
     pick_device(experiment.train.device)
     made = plan(experiment)
@@ -238,9 +238,7 @@ def open_run(
     return _opened(directory, experiment, stages, saved["step"])
 
 
-def load(
-    run: str | PathLike[str], checkpoint: str = "last", program: Program | None = None, device: str = "cpu"
-) -> Loaded:
+def load(run: str | PathLike[str], checkpoint: str = "last", program: Program | None = None, device: str = "cpu") -> Loaded:
     """Model, guide and configuration of a run: `model, guide, config = hv.load("last")`."""
     opened = open_run(run, checkpoint, program, device)
     return Loaded(opened.model, opened.guide, opened.experiment)

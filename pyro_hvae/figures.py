@@ -105,7 +105,8 @@ def path_strip(run: OpenRun, found: Interpolation, count: int = 16) -> Figure:
     """Decoded images at equidistant points of a path, with the largest jump of the 200-point version in the title."""
     jump = largest_jump(run, found.dense)
     if "max_jump_deg" in jump:
-        what = f"largest angular jump {jump['max_jump_deg']:.1f} deg, largest squared error to a pendulum {jump['max_squared_error']:.2f}"
+        error = jump["max_squared_error"]
+        what = f"largest angular jump {jump['max_jump_deg']:.1f} deg, largest squared error to a pendulum {error:.2f}"
     else:
         what = f"largest pixel change {jump['max_pixel_change']:.3f}"
     picks = np.linspace(0, len(found.dense) - 1, count).round().astype(int)
@@ -134,28 +135,26 @@ def training_curves(rows: Sequence[Mapping[str, Any]], title: str, kappa2: float
     figure = _figure(8, 2.2 * len(panels), title)
     axes = dict(zip(panels, figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0], strict=True))
     axes["beta"].plot(steps, [row["beta"] for row in rows], color=BLUE)
-    axes["beta"].set_ylabel(r"$\beta$")
+    axes["beta"].set(ylabel=r"$\beta$", title="weight of the rate")
     if "constraint" in axes:
         axes["constraint"].plot(steps, [row["constraint"] for row in rows], color=BLUE, label=r"$\hat C_t$")
         if kappa2 is not None:
             axes["constraint"].axhline(kappa2, color=GREEN, linestyle="--", label=rf"$\kappa^2$ = {kappa2:.3g}")
-        axes["constraint"].set(yscale="log", ylabel="constraint (average)")
+        axes["constraint"].set(yscale="log", ylabel="average of C", title="reconstruction constraint")
     axes["bound"].plot(steps, [row["elbo"] for row in rows], color=GREY, linewidth=0.8, label="batch")
     held_out = [(row["step"], row["validation_elbo"]) for row in rows if "validation_elbo" in row]
     if held_out:
         axes["bound"].plot(*zip(*held_out, strict=True), color=ORANGE, marker="o", markersize=3, label="validation")
-    axes["bound"].set_ylabel("bound (nats)")
-    axes["bound"].set_xlabel("step")
+    axes["bound"].set(xlabel="step", ylabel="bound (nats)", title="unweighted bound")
     # The start is far below everything else; show where the bound moves.
     late = [row["elbo"] for row in rows[len(rows) // 10 :]]
     axes["bound"].set_ylim(min(late) - 1, max(late) + 1)
     change = next((row["step"] for row in rows if row.get("main")), None)
-    for name, axis in axes.items():
+    for axis in axes.values():
         if change is not None and "main" in rows[0] and not rows[0]["main"]:
             axis.axvline(change, color=ORANGE, linestyle=":", label=f"initial phase ends (step {change})")
         if axis.get_legend_handles_labels()[0]:
             axis.legend(loc="best", fontsize=8)
-        axis.set_title({"beta": "weight of the rate", "constraint": "reconstruction constraint", "bound": "unweighted bound"}[name], fontsize=9)
     return figure
 
 

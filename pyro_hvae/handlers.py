@@ -10,7 +10,7 @@ from torch import Tensor
 
 __all__ = ["Record", "Means", "ScaleSites", "Share"]
 
-Site = dict[str, Any]
+Site = Any  # Pyro's message: a dict with name, fn, value, scale, is_observed, cond_indep_stack, ...
 
 
 class Record(Messenger):
@@ -67,8 +67,9 @@ class ScaleSites(Messenger):
     >>> from pyro import poutine
     >>> def program():
     ...     pyro.sample("z", dist.Normal(0.0, 1.0))
-    >>> poutine.trace(ScaleSites({"z": 0.0})(program)).get_trace().log_prob_sum().item()
-    -0.0
+    >>> trace = poutine.trace(ScaleSites({"z": 0.25})(program)).get_trace()
+    >>> trace.nodes["z"]["scale"]
+    0.25
     """
 
     def __init__(self, weights: Mapping[str, float | Tensor]) -> None:

@@ -37,9 +37,7 @@ def latents(guide: Program, x: Tensor, mean: bool = False) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def generate(
-    model: Program, size: int = 1, fixed: Mapping[str, Tensor] | None = None, mean: bool = True
-) -> dict[str, Tensor]:
+def generate(model: Program, size: int = 1, fixed: Mapping[str, Tensor] | None = None, mean: bool = True) -> dict[str, Tensor]:
     """Ancestral samples: site -> values of shape (size, *event), x included.
 
     Arguments:
@@ -125,13 +123,14 @@ def log_likelihood(
     if not isinstance(particles, int) or particles < 1:
         raise ConfigError(f"particles must be a whole number of at least 1, got {particles!r}.")
     chunk = min(particles, max(1, rows // 8))
+    sizes = [min(chunk, particles - start) for start in range(0, particles, chunk)]
+    elbos = {size: ELBO(particles=size, analytic_kl=False) for size in set(sizes)}
     results = []
     for batch in x.split(max(1, rows // chunk)):
         total = torch.full((len(batch),), -torch.inf, dtype=torch.float64, device=x.device)
-        for start in range(0, particles, chunk):
-            elbo = ELBO(particles=min(chunk, particles - start), analytic_kl=False)
+        for size in sizes:
             with pyro.validation_enabled(False):
-                log_w = elbo.estimate(model, guide, batch).log_weights().double()
+                log_w = elbos[size].estimate(model, guide, batch).log_weights().double()
             total = torch.logaddexp(total, torch.logsumexp(log_w, 0))
         results.append(total - torch.log(torch.tensor(float(particles), dtype=torch.float64, device=x.device)))
         if progress is not None:

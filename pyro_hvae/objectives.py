@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import pyro
 import torch
+from pyro.infer.elbo import ELBO as PyroELBO
 from pyro.infer.elbo import ELBOModule
 from torch import Tensor, nn
 
@@ -65,7 +65,8 @@ class Estimate:
     def bound(self, weights: Weights | None = None) -> Tensor:
         r"""The bound on log p(x), nats per datum, shape (B,), with weight w_s on the term of site s.
 
-        $\sum_{s\ \mathrm{const}} w_s t_s + \frac{1}{1-\alpha} \log \frac1K \sum_k e^{(1-\alpha) \sum_{s\ \mathrm{varying}} t_{sk}}$
+        $\sum_s w_s t_s + \frac{1}{1-\alpha} \log \frac1K \sum_k \exp\left((1-\alpha) \sum_r t_{rk}\right)$, where s runs over
+        the sites whose terms are constant over the particles and r over those whose terms vary.
 
         Raises:
             ConfigError: for a weight on a term inside the log-mean-exp, where it would define another bound.
@@ -144,10 +145,11 @@ class Objective(ELBOModule):
         return [p for p, g in zip(params, grads, strict=True) if g is not None]
 
 
-class ELBO(pyro.infer.ELBO):
+class ELBO(PyroELBO):
     r"""The evidence lower bound and its importance-weighted relatives, for every pair that keeps the contract.
 
-    $\mathcal L_\alpha(x) = E\left[\frac{1}{1-\alpha} \log \frac1K \sum_k \left(\frac{p(x, z_k)}{q(z_k \mid x)}\right)^{1-\alpha}\right]$
+    $\mathcal L_\alpha(x) = E\left[\frac{1}{1-\alpha} \log \frac1K \sum_k w_k^{1-\alpha}\right]$ with
+    $w_k = p(x, z_k) / q(z_k \mid x)$.
 
     Arguments:
         particles: K. With alpha = 0 this is the IWAE bound (Burda et al. 2016); K = 1 is the ELBO.
@@ -173,9 +175,7 @@ class ELBO(pyro.infer.ELBO):
     torch.Size([])
     """
 
-    def __init__(
-        self, particles: int = 1, shared: Collection[str] = (), alpha: float = 0.0, analytic_kl: bool = True
-    ) -> None:
+    def __init__(self, particles: int = 1, shared: Collection[str] = (), alpha: float = 0.0, analytic_kl: bool = True) -> None:
         super().__init__()
         if not isinstance(particles, int) or particles < 1:
             raise ConfigError(f"particles must be a whole number of at least 1, got {particles!r}.")
@@ -187,11 +187,8 @@ class ELBO(pyro.infer.ELBO):
 
     def estimate(self, model: Callable[..., Any], guide: Callable[..., Any], x: Tensor) -> Estimate:
         """Runs guide and model once on x of shape (B, *event) and returns the terms of all sites."""
+        self._check_at_first_use(model, guide, x)
         p, q = self._get_trace(model, guide, (x,), {})
-        key = (id(model), id(guide))
-        if key not in self._checked:
-            check_contract(p, q, x, self.particles)
-            self._checked.add(key)
         terms, scales = {}, {}
         for name, site in p.items():
             terms[name] = self._term(name, p, q)
@@ -206,6 +203,17 @@ class ELBO(pyro.infer.ELBO):
         with Record({name: site["value"] for name, site in q.sites.items()}) as p, self._particle_plate():
             model(*args, **kwargs)
         return p.sites, q.sites
+
+    def _check_at_first_use(self, model: Any, guide: Any, x: Tensor) -> None:
+        if (id(model), id(guide)) in self._checked:
+            return
+        x = x[:2]  # an extra pass over two data, whose random numbers the caller's stream does not notice
+        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), torch.no_grad():
+            with Record() as q, self._particle_plate():
+                guide(x)
+            check_contract(None, q.sites, x, self.particles)
+            check_contract(self._get_trace(model, guide, (x,), {})[0], q.sites, x, self.particles)
+        self._checked.add((id(model), id(guide)))
 
     def _particle_plate(self) -> AbstractContextManager[Any]:
         return nullcontext() if self.particles == 1 else Share(self.shared, self.particles)

@@ -72,7 +72,10 @@ def _likelihood(name: str, latent: int, x: Tensor, sigma: float, **network: Any)
 
 
 def _encoder(x: Tensor, latent: int, posterior: str, **network: Any) -> Gaussian:
-    """q(z1 | x), diagonal (the papers') or isotropic. Starts narrow (log sigma = -3) and near the origin, so that early noise cannot fold the embedding."""
+    """q(z1 | x), diagonal (the papers') or isotropic.
+
+    Starts narrow (log sigma = -3) and near the origin, so that early noise cannot fold the embedding.
+    """
     if posterior not in ("diagonal", "isotropic"):
         raise unknown_name("posterior", posterior, ("diagonal", "isotropic"))
     event = tuple(x.shape[1:])

@@ -75,7 +75,15 @@ def compare(names: Sequence[str], metric: str = "angle", key: str = "mae_rad", c
         known = run.directory.read_json(f"eval/{metric}.json")
         values = known if known.get("step") == run.step else measure(run, metric)
         paper = PUBLISHED_ANGLE.get((run.experiment.recipe or "", run.experiment.schedule)) if metric == "angle" else None
-        rows.append({"run": run.directory.path.name, "method": label(run), "seed": run.experiment.train.seed, key: values[key], "paper": paper})
+        rows.append(
+            {
+                "run": run.directory.path.name,
+                "method": label(run),
+                "seed": run.experiment.train.seed,
+                key: values[key],
+                "paper": paper,
+            }
+        )
     methods = []
     for method in dict.fromkeys(row["method"] for row in rows):
         mine = [row for row in rows if row["method"] == method]
@@ -98,9 +106,9 @@ def compare(names: Sequence[str], metric: str = "angle", key: str = "mae_rad", c
 def table(rows: Iterable[Mapping[str, Any]]) -> str:
     """Aligned columns of a list of dicts with equal keys; numbers to four significant digits, None as a dash.
 
-    >>> print(table([{"name": "a", "value": 0.12345}, {"name": "bc", "value": None}]))
+    >>> print(table([{"name": "a", "value": 0.123456}, {"name": "bc", "value": None}]))
     name  value
-    a     0.1234
+    a     0.1235
     bc    -
     """
     rows = list(rows)
@@ -129,12 +137,14 @@ def metrics_text(values: Mapping[str, Any]) -> str:
 
 def evaluation_text(values: Mapping[str, Any]) -> str:
     """`evaluate` for people."""
+    bound = values["bound"]
+    kind = f"{bound['particles']} particles, {', '.join(bound['shared']) or 'nothing'} shared"
     rates = "  ".join(f"{site} {rate:.3f}" for site, rate in values["rate"].items())
     units = "  ".join(f"{site} {count}" for site, count in values["active_units"].items())
     return "\n".join(
         [
             f"log-likelihood  {values['log_likelihood']:.4f} +- {values['stderr']:.4f} ({values['particles']} particles)",
-            f"bound           {values['elbo']:.4f} (particles {values['bound']['particles']}, shared {values['bound']['shared']})",
+            f"bound           {values['elbo']:.4f} ({kind})",
             f"distortion      {values['distortion']:.4f}",
             f"rate            {values['rate_total']:.4f} in total;  {rates}",
             f"active units    {units}",

@@ -65,9 +65,7 @@ class RunDirectory:
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"--out '{self.path}' is a file, not a directory. Choose another place.")
         if self.path.is_dir() and any(self.path.iterdir()):
-            raise ConfigError(
-                f"'{self.path}' is not empty. Go on with it by --resume {self.path}, or choose another --out."
-            )
+            raise ConfigError(f"'{self.path}' is not empty. Go on with it by --resume {self.path}, or choose another --out.")
         try:
             for name in ("checkpoints", "figures", "eval"):
                 (self.path / name).mkdir(parents=True, exist_ok=True)

@@ -87,9 +87,9 @@ class WarmUp(Schedule):
 
 
 class _Constrained(Schedule):
-    """Common to GECO and REWO: the running average of the constraint, eq. 5 of Klushyn et al. 2019.
+    r"""Common to GECO and REWO: the running average of the constraint, below eq. 5 of Klushyn et al. 2019.
 
-    $\\hat C_t = (1 - \\alpha) \\hat C_{batch} + \\alpha \\hat C_{t-1}$, $\\hat C_0 = \\hat C_{batch}$: alpha weighs the OLD value.
+    $\hat C_t = (1 - \alpha) \hat C_{ba} + \alpha \hat C_{t-1}$, $\hat C_0 = \hat C_{ba}$: alpha weighs the OLD value.
     """
 
     average: Tensor

@@ -46,14 +46,18 @@ class Session:
         self.t, self.lr, self.entered_main = 0, config.lr, False
         self.batches = Batches(x, min(config.batch_size, len(x)), config.seed)
         schedule.start(length)
-        self.parameters = [p for p in objective.parameters() if p.requires_grad]
-        # What REWO's initial phase trains; also the first use, which checks the contract.
-        self.reconstruction = objective.reconstruction_parameters(x) if schedule.initial else None
+        # What REWO's initial phase trains, and what prior_lr does not touch.
+        self.reconstruction = objective.reconstruction_parameters(x)
+        rest = [p for p in objective.parameters() if p.requires_grad and all(p is not r for r in self.reconstruction)]
+        self.groups = {1.0: self.reconstruction, config.prior_lr: rest}
+        if config.prior_lr == 1.0:
+            self.groups = {1.0: self.reconstruction + rest}
         if config.engine == "svi":
             elbo = ScheduledELBO(objective.elbo, schedule, self.reconstruction, self._seen)
-            self.optimizer: Any = SVIOptimizer(objective, config.lr, elbo)
+            self.optimizer: Any = SVIOptimizer(objective, self.groups, elbo)
         else:
-            self.optimizer = torch.optim.Adam(self.parameters, config.lr, fused=x.device.type in ("cpu", "cuda"))
+            groups = [{"params": params, "factor": factor} for factor, params in self.groups.items() if params]
+            self.optimizer = torch.optim.Adam(groups, config.lr, fused=x.device.type in ("cpu", "cuda"))
 
     def scope(self) -> AbstractContextManager[Any]:
         """What must surround the steps: a parameter store of its own for SVI, nothing otherwise."""
@@ -66,8 +70,7 @@ class Session:
         before = self.schedule.initial
         batch = self.batches.next()
         if isinstance(self.optimizer, SVIOptimizer):
-            self.optimizer.set_lr(self.lr)
-            self.optimizer.step(batch)
+            self.optimizer.step(batch, self.lr)
         else:
             self._step(batch)
         self.entered_main = before and not self.schedule.initial
@@ -81,9 +84,9 @@ class Session:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward(inputs=self.reconstruction if self.schedule.initial else None)
         if self.config.grad_clip:
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.config.grad_clip)
+            torch.nn.utils.clip_grad_norm_(self.objective.parameters(), self.config.grad_clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr
+            group["lr"] = self.lr * group["factor"]
         self.optimizer.step()
         self._seen(estimate, loss.detach())
 

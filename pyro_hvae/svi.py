@@ -7,6 +7,7 @@ from typing import Any
 import pyro
 import torch
 from pyro.infer import SVI
+from pyro.optim.optim import PyroOptim
 from torch import Tensor, nn
 
 from pyro_hvae.objectives import ELBO, Estimate, Objective
@@ -78,30 +79,32 @@ class ScheduledELBO(ELBO):
 class SVIOptimizer:
     """`pyro.infer.SVI` with a `PyroOptim`, behind the few methods `fit` needs of an optimiser.
 
-    Uses a parameter store of its own: `scope` must surround all steps.
+    A parameter store of its own must surround all steps (`Session.scope`).
+
+    Arguments:
+        groups: factor on the learning rate -> parameters.
     """
 
-    def __init__(self, objective: Objective, lr: float, elbo: ScheduledELBO) -> None:
-        self.parameters = [p for p in objective.parameters() if p.requires_grad]
-        self.optim = pyro.optim.Adam({"lr": lr})
+    def __init__(self, objective: Objective, groups: Mapping[float, list[nn.Parameter]], elbo: ScheduledELBO) -> None:
+        self.parameters = [(factor, p) for factor, group in groups.items() for p in group]
+        self.optim = PyroOptim(torch.optim.Adam, {"lr": 0.0})  # every step sets it
         self.svi = SVI(*for_svi(objective.model, objective.guide), self.optim, elbo)
 
-    def step(self, batch: Tensor) -> None:
+    def step(self, batch: Tensor, lr: float) -> None:
+        for factor, parameter in self.parameters:
+            if parameter not in self.optim.optim_objs:
+                self.optim.optim_objs[parameter] = torch.optim.Adam([parameter])
+            for group in self.optim.optim_objs[parameter].param_groups:  # type: ignore[union-attr]
+                group["lr"] = lr * factor
         self.svi.step(batch)
 
-    def set_lr(self, lr: float) -> None:
-        self.optim.pt_optim_args["lr"] = lr  # of the optimisers still to be made
-        for optimizer in self.optim.optim_objs.values():
-            for group in optimizer.param_groups:  # type: ignore[union-attr]
-                group["lr"] = lr
-
     def state_dict(self) -> dict[str, Any]:
-        """Position of the parameter -> state of its optimiser; parameters never stepped are absent."""
-        objs: Mapping[Any, Any] = self.optim.optim_objs
-        return {str(i): objs[p].state_dict() for i, p in enumerate(self.parameters) if p in objs}
+        """Position of the parameter -> state of its optimiser."""
+        made: Mapping[Any, Any] = self.optim.optim_objs
+        return {str(i): made[p].state_dict() for i, (_, p) in enumerate(self.parameters) if p in made}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for i, p in enumerate(self.parameters):
+        for i, (_, parameter) in enumerate(self.parameters):
             if str(i) in state:
-                self.optim.optim_objs[p] = torch.optim.Adam([p])
-                self.optim.optim_objs[p].load_state_dict(state[str(i)])
+                self.optim.optim_objs[parameter] = torch.optim.Adam([parameter])
+                self.optim.optim_objs[parameter].load_state_dict(state[str(i)])

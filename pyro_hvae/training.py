@@ -152,9 +152,7 @@ class _Loop:
     def save(self, number: int, session: Session, offset: int, which: str = "last") -> None:
         if self.run is None:
             return
-        programs = [
-            {"model": s.objective.model.state_dict(), "guide": s.objective.guide.state_dict()} for s in self.stages
-        ]
+        programs = [{"model": s.objective.model.state_dict(), "guide": s.objective.guide.state_dict()} for s in self.stages]
         content = {
             "stage": number,
             "step": offset + session.t,
@@ -183,7 +181,9 @@ class _Loop:
             kept = self.run.checkpoint()
             where = f" The last good checkpoint is kept: {kept}." if kept.is_file() else ""
         what_next = f" Try a smaller learning rate (--lr {session.lr / 10:.1g}) or clip gradients (-o grad_clip=10)."
-        raise DivergenceError(f"the loss became {loss:.3g} at step {step}; worst site {session.worst_site()}.{where}{what_next}")
+        raise DivergenceError(
+            f"the loss became {loss:.3g} at step {step}; worst site {session.worst_site()}.{where}{what_next}"
+        )
 
     def warn_if_stuck(self, session: Session, last: bool) -> None:
         """REWO's initial phase ends silently never when kappa cannot be reached."""

@@ -9,7 +9,9 @@ __all__ = ["compare_command", "evaluate_command", "metrics_command"]
 
 @click.command(name="evaluate")
 @run_arguments
-@click.option("--particles", type=int, default=5000, show_default=True, metavar="N", help="Importance samples per datum, exactly.")
+@click.option(
+    "--particles", type=int, default=5000, show_default=True, metavar="N", help="Importance samples per datum, exactly."
+)
 @click.option("--limit", type=int, metavar="N", help="Evaluate a seeded random subset of the test split.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of the samples and the subset.")
 def evaluate_command(
@@ -33,9 +35,7 @@ def evaluate_command(
 @click.command(name="metrics")
 @run_arguments
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-def metrics_command(
-    run: str, names: tuple[str, ...], checkpoint: str, program: str | None, device: str, as_json: bool
-) -> None:
+def metrics_command(run: str, names: tuple[str, ...], checkpoint: str, program: str | None, device: str, as_json: bool) -> None:
     """Measure RUN by one or more metrics ('pyro-hvae list metrics'); results are kept in RUN/eval.
 
     \b

@@ -44,9 +44,7 @@ def interpolate_command(
 @run_arguments
 @click.option("--n", "count", type=int, default=64, show_default=True, metavar="N", help="How many.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of the samples.")
-def sample_command(
-    run: str, checkpoint: str, program: str | None, device: str, as_json: bool, count: int, seed: int
-) -> None:
+def sample_command(run: str, checkpoint: str, program: str | None, device: str, as_json: bool, count: int, seed: int) -> None:
     """Draw samples of RUN's generative model.
 
     \b

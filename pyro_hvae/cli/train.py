@@ -14,7 +14,14 @@ __all__ = ["train_command"]
 @click.argument("recipe", required=False)
 @click.option("--dataset", metavar="NAME", help="Data set ('pyro-hvae list datasets').")
 @click.option("--schedule", metavar="NAME", help="rewo, geco, warmup or constant; default: the recipe's own.")
-@click.option("-o", "options", multiple=True, callback=key_values, metavar="KEY=VALUE", help="Option of recipe, schedule, data or training; repeatable.")
+@click.option(
+    "-o",
+    "options",
+    multiple=True,
+    callback=key_values,
+    metavar="KEY=VALUE",
+    help="Option of recipe, schedule, data or training; repeatable.",
+)
 @click.option("--steps", type=int, metavar="N", help="Gradient steps in total.")
 @click.option("--epochs", type=int, metavar="N", help="Length in passes over the training data instead of steps.")
 @click.option("--batch-size", type=int, metavar="N", help="Data per step.")
@@ -22,11 +29,23 @@ __all__ = ["train_command"]
 @click.option("--seed", type=int, metavar="N", help="Of initial weights, noise and data order.")
 @click.option("--device", metavar="auto|cpu|cuda[:i]|mps", help="Where to train.")
 @click.option("--engine", metavar="fit|svi", help="The library's loop, or stock pyro.infer.SVI.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Run directory; default: below runs/ or PYRO_HVAE_RUNS.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Run directory; default: below runs/ or PYRO_HVAE_RUNS."
+)
 @click.option("--save-every", type=int, metavar="N", help="Steps between checkpoints.")
-@click.option("--resume", metavar="RUN", help="Go on with a run (directory, name or 'last'); only its length, device and cadence may change.")
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE.toml", help="Settings from a file, such as a run's config.toml.")
-@click.option("--program", metavar="FILE.py:FUNCTION", help="Your own pair instead of a recipe: build(x) -> (model, guide[, ELBO]). Runs your code.")
+@click.option(
+    "--resume",
+    metavar="RUN",
+    help="Go on with a run (directory, name or 'last'); only its length, device and cadence may change.",
+)
+@click.option(
+    "--config", type=click.Path(path_type=Path), metavar="FILE.toml", help="Settings from a file, such as a run's config.toml."
+)
+@click.option(
+    "--program",
+    metavar="FILE.py:FUNCTION",
+    help="Your own pair instead of a recipe: build(x) -> (model, guide[, ELBO]). Runs your code.",
+)
 @click.option("--track", multiple=True, metavar="tensorboard", help="Also log there; repeatable.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved plan, shapes and parameter counts, and stop.")
 @json_option
@@ -46,6 +65,11 @@ def train_command(
     **train: Any,
 ) -> None:
     """Train RECIPE on a data set and draw what it learned.
+
+    -o takes the keys of the recipe, its schedule, its data set ('pyro-hvae list ...' shows them) and the training settings.
+    A --config file holds such keys in TOML, or is a run's config.toml. The FUNCTION of --program takes the training data x
+    and returns (model, guide) or (model, guide, ELBO). Precedence: flag, environment PYRO_HVAE_TRAIN_*, file, preset of
+    (recipe, data set), default.
 
     \b
     Examples:

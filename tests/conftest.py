@@ -1,0 +1,23 @@
+"""Every test starts from the same random state, in an empty directory, with its own parameter store and runs folder."""
+
+import pyro
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _clean(tmp_path, monkeypatch):
+    for name in ("PYRO_HVAE_RUNS", "PYRO_HVAE_TRACEBACK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    pyro.clear_param_store()
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def float64():
+    torch.set_default_dtype(torch.float64)

@@ -1,0 +1,106 @@
+"""The generic tools against closed forms (float64)."""
+
+import math
+
+import pytest
+import torch
+from linear_gaussian import LinearGaussianChain
+from torch import nn
+from torch.testing import assert_close
+
+from pyro_hvae import ELBO, active_units, generate, inference, latents, log_likelihood, reconstruct
+from pyro_hvae.errors import ConfigError
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+@pytest.mark.parametrize("dims", [(2,), (3, 2)])
+@pytest.mark.parametrize("particles, rows", [(1, 4096), (7, 4096), (50, 16), (33, 40)])
+def test_log_likelihood_is_exact_with_the_exact_guide_for_every_chunking(dims, particles, rows):
+    chain = LinearGaussianChain(dims)
+    x = chain.evidence.sample((11,))
+    estimate = log_likelihood(chain.model(), chain.guide(), x, particles, rows)
+    assert estimate.shape == (11,) and estimate.dtype == torch.float64
+    assert_close(estimate, chain.evidence.log_prob(x), rtol=1e-9, atol=1e-9)
+
+
+def test_importance_weights_are_unbiased_and_the_estimate_close_with_a_wrong_guide():
+    chain = LinearGaussianChain((3, 2))
+    x = chain.evidence.sample((1,)).repeat(2000, 1)
+    log_p = chain.evidence.log_prob(x[0])
+    ratio = (log_likelihood(chain.model(), chain.guide(0.2), x, particles=50, rows=100) - log_p).exp()
+    assert abs(ratio.mean() - 1) < 3 * ratio.std() / math.sqrt(len(x))
+    errors = log_likelihood(chain.model(), chain.guide(0.2), x[:20], particles=5000) - log_p
+    assert errors.abs().max() < 0.2
+
+
+class Counting(nn.Module):
+    """A guide that counts how many (datum, sample) pairs it draws z1 for (the contract check at first use sees two data)."""
+
+    def __init__(self, guide):
+        super().__init__()
+        self.guide, self.drawn = guide, 0
+
+    def forward(self, x, size=1):
+        out = self.guide(x)
+        self.drawn += out[..., 0].numel() if len(x) > 2 else 0
+        return out
+
+
+@pytest.mark.parametrize("particles, rows", [(5, 1000), (1000, 64), (513, 4096)])
+def test_exactly_the_asked_number_of_samples(particles, rows):
+    chain = LinearGaussianChain((2,))
+    guide = Counting(chain.guide())
+    log_likelihood(chain.model(), guide, chain.evidence.sample((7,)), particles, rows)
+    assert guide.drawn == 7 * particles
+
+
+def test_bound_reports_parts_that_add_up():
+    chain = LinearGaussianChain((3, 2))
+    x = chain.evidence.sample((30_000,))
+    parts = inference.bound(ELBO(analytic_kl=False), chain.model(), chain.guide(), x, rows=999)
+    assert parts["elbo"] == pytest.approx(chain.evidence.log_prob(x).mean().item(), rel=1e-9)
+    assert parts["rate_total"] == pytest.approx(sum(parts["rate"].values()), rel=1e-9)
+    assert parts["rate_total"] == pytest.approx(-parts["elbo"] - parts["distortion"])
+    # E KL(q(z1|x) || p(z1)) in closed form; the chain's exact guide makes it the total rate.
+    assert parts["rate_total"] == pytest.approx(chain.posterior_kl(x, 0.0).mean().item(), rel=2e-2)
+
+
+def test_generate_fixes_latents_and_draws_the_rest():
+    chain = LinearGaussianChain((3, 2))
+    model = chain.model()
+    draws = generate(model, 40_000, mean=False)
+    assert list(draws) == ["z2", "z1", "x"]
+    assert_close(draws["x"].mean(0), chain.means[-1], atol=0.1, rtol=0)
+    assert_close(torch.cov(draws["x"].T), chain.covariances[-1], atol=0.3, rtol=0.05)
+    z1 = torch.randn(5, 2)
+    fixed = generate(model, 5, fixed={"z1": z1})
+    assert torch.equal(fixed["z1"], z1)
+    assert_close(fixed["x"], z1 @ chain.weights[-1].T + chain.biases[-1])
+    with pytest.raises(ConfigError, match="z9"):
+        generate(model, 5, fixed={"z9": z1})
+    with pytest.raises(ConfigError, match="size is 4"):
+        generate(model, 4, fixed={"z1": z1})
+
+
+def test_latents_and_reconstruction_follow_the_means():
+    chain = LinearGaussianChain((3, 2))
+    model, guide = chain.model(), chain.guide()
+    x = chain.evidence.sample((6,))
+    codes = latents(guide, x, mean=True)
+    assert list(codes) == ["z1", "z2"]
+    assert_close(codes["z1"], guide.levels[0](x).mean)
+    assert_close(codes["z2"], guide.levels[1](codes["z1"]).mean)
+    assert_close(reconstruct(model, guide, x), model.likelihood(codes["z1"]).mean)
+
+
+def test_active_units_ignore_the_sampling_variance_of_lower_layers():
+    chain = LinearGaussianChain((3, 2))
+    guide = chain.guide()
+    with torch.no_grad():
+        guide.levels[0].weight[1] = 0.0  # the second unit of z1 no longer sees x
+        guide.levels[1].weight.zero_()
+        guide.levels[1].weight[0, 0] = 1.0  # z2's first unit copies z1's first
+        guide.levels[1].weight[1, 1] = 0.05  # its second sees only z1's noise, E[.] over which is constant
+    x = chain.evidence.sample((2000,))
+    assert active_units(guide, x, samples=50) == {"z1": 1, "z2": 1}

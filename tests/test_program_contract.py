@@ -1,0 +1,80 @@
+"""A program that breaks the contract gets one error that says what was found and what to do."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+from pyro_hvae import ELBO
+from pyro_hvae.errors import ContractError
+
+
+def normal(batch=()):
+    return dist.Normal(torch.zeros(*batch, 2), 1.0).to_event(1)
+
+
+def model(x=None, size=1):
+    with pyro.plate("data", size if x is None else len(x), dim=-1):
+        z = pyro.sample("z1", normal())
+        return pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+
+def guide(x, size=1):
+    with pyro.plate("data", len(x), dim=-1):
+        pyro.sample("z1", normal())
+
+
+def no_x(x=None, size=1):
+    with pyro.plate("data", len(x), dim=-1):
+        pyro.sample("z1", normal())
+        pyro.sample("y", normal(), obs=x)
+
+
+def outside_plate(x=None, size=1):
+    z = pyro.sample("z1", normal((3,)))
+    with pyro.plate("data", len(x), dim=-1):
+        pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+
+def other_latent(x, size=1):
+    with pyro.plate("data", len(x), dim=-1):
+        pyro.sample("w", normal())
+
+
+def subsampling(x=None, size=1):
+    with pyro.plate("data", 10, subsample_size=len(x), dim=-1):
+        pyro.sample("z1", normal())
+
+
+def no_event(x, size=1):
+    with pyro.plate("extra", 3, dim=-2), pyro.plate("data", len(x), dim=-1):
+        pyro.sample("z1", dist.Normal(torch.zeros(3, 1), 1.0))
+
+
+def discrete(x, size=1):
+    with pyro.plate("data", len(x), dim=-1):
+        pyro.sample("z1", dist.Bernoulli(torch.full((2,), 0.5)).to_event(1))
+
+
+@pytest.mark.parametrize(
+    "pair, message",
+    [
+        ((no_x, guide), "no observed site 'x'"),
+        ((outside_plate, guide), "model site 'z1' is outside the plate"),
+        ((model, other_latent), r"the guide does not sample \['z1'\]; the model has no latent \['w'\]"),
+        ((model, subsampling), "subsamples 2 of 10"),
+        ((model, no_event), r"batch shape is \(3, 2\)"),
+        ((model, discrete), "no reparameterised sampler"),
+    ],
+)
+def test_each_fault_is_named_with_the_sites_and_the_remedy(pair, message):
+    with pytest.raises(ContractError, match=message) as caught:
+        ELBO().estimate(*pair, torch.zeros(3, 2))
+    assert "Sites found: guide [" in str(caught.value)
+    assert 'a plate "data" of size len(x) at dim -1' in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_a_good_pair_passes_with_and_without_particles():
+    for elbo in (ELBO(), ELBO(particles=4), ELBO(particles=4, shared={"z1"})):
+        assert elbo.estimate(model, guide, torch.zeros(3, 2)).bound().shape == (3,)
