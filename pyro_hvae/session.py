@@ -7,13 +7,14 @@ from typing import Any
 
 import pyro
 import torch
+from pyro.infer import SVI
 from torch import Tensor
 
 from pyro_hvae.config import TrainConfig
 from pyro_hvae.data import Batches
 from pyro_hvae.objectives import Estimate, Objective
 from pyro_hvae.schedules import Schedule
-from pyro_hvae.svi import ScheduledELBO, SVIOptimizer
+from pyro_hvae.svi import ScheduledELBO, SteppedBy, for_svi
 
 __all__ = ["Session", "learning_rate"]
 
@@ -48,16 +49,16 @@ class Session:
         schedule.start(length)
         # What REWO's initial phase trains, and what prior_lr does not touch.
         self.reconstruction = objective.reconstruction_parameters(x)
-        rest = [p for p in objective.parameters() if p.requires_grad and all(p is not r for r in self.reconstruction)]
-        self.groups = {1.0: self.reconstruction, config.prior_lr: rest}
-        if config.prior_lr == 1.0:
-            self.groups = {1.0: self.reconstruction + rest}
-        if config.engine == "svi":
-            elbo = ScheduledELBO(objective.elbo, schedule, self.reconstruction, self._seen)
-            self.optimizer: Any = SVIOptimizer(objective, self.groups, elbo)
-        else:
-            groups = [{"params": params, "factor": factor} for factor, params in self.groups.items() if params]
-            self.optimizer = torch.optim.Adam(groups, config.lr, fused=x.device.type in ("cpu", "cuda"))
+        first = set(self.reconstruction)
+        rest = [p for p in objective.parameters() if p.requires_grad and p not in first]
+        groups = [{"params": self.reconstruction, "factor": 1.0}, {"params": rest, "factor": config.prior_lr}]
+        fused = x.device.type in ("cpu", "cuda")
+        self.optimizer = torch.optim.Adam([g for g in groups if g["params"]], config.lr, fused=fused)
+        self.svi = self._stock_svi() if config.engine == "svi" else None
+
+    def _stock_svi(self) -> SVI:
+        elbo = ScheduledELBO(self.objective.elbo, self.schedule, self.reconstruction, self._seen)
+        return SVI(*for_svi(self.objective.model, self.objective.guide), SteppedBy(self._apply), elbo)
 
     def scope(self) -> AbstractContextManager[Any]:
         """What must surround the steps: a parameter store of its own for SVI, nothing otherwise."""
@@ -69,8 +70,8 @@ class Session:
         self.lr = learning_rate(self.config.lr, self.config.lr_decay, self.t, self.length)
         before = self.schedule.initial
         batch = self.batches.next()
-        if isinstance(self.optimizer, SVIOptimizer):
-            self.optimizer.step(batch, self.lr)
+        if self.svi is not None:
+            self.svi.step(batch)
         else:
             self._step(batch)
         self.entered_main = before and not self.schedule.initial
@@ -83,12 +84,16 @@ class Session:
         # Parameters without a gradient are skipped by the optimiser, and their Adam state stays unborn.
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward(inputs=self.reconstruction if self.schedule.initial else None)
+        self._apply()
+        self._seen(estimate, loss.detach())
+
+    def _apply(self) -> None:
+        """Clips the gradients there are and steps, at the learning rate of this step."""
         if self.config.grad_clip:
             torch.nn.utils.clip_grad_norm_(self.objective.parameters(), self.config.grad_clip)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * group["factor"]
         self.optimizer.step()
-        self._seen(estimate, loss.detach())
 
     def _seen(self, estimate: Estimate, loss: Tensor) -> None:
         self.estimate, self.loss = estimate, loss

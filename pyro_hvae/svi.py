@@ -1,19 +1,19 @@
 """The bridge to stock `pyro.infer.SVI`, which trains nothing when handed plain modules."""
 
 import itertools
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pyro
 import torch
-from pyro.infer import SVI
 from pyro.optim.optim import PyroOptim
 from torch import Tensor, nn
 
-from pyro_hvae.objectives import ELBO, Estimate, Objective
+from pyro_hvae.objectives import ELBO, Estimate
 from pyro_hvae.schedules import Constant, Schedule
 
-__all__ = ["for_svi", "ScheduledELBO", "SVIOptimizer"]
+__all__ = ["for_svi", "ScheduledELBO", "SteppedBy"]
 
 _pairs = itertools.count()
 
@@ -28,6 +28,7 @@ def for_svi(model: nn.Module, guide: nn.Module) -> tuple[Callable[..., Any], Cal
     >>> from pyro_hvae.guides import BottomUp
     >>> from pyro_hvae.models import Chain
     >>> model, guide = for_svi(Chain(StandardNormal(2), [], Gaussian(2, 4)), BottomUp([Gaussian(4, 2)]))
+    >>> from pyro.infer import SVI
     >>> svi = SVI(model, guide, pyro.optim.Adam({"lr": 1e-3}), pyro.infer.Trace_ELBO())
     >>> isinstance(svi.step(torch.zeros(8, 4)), float)
     True
@@ -36,7 +37,10 @@ def for_svi(model: nn.Module, guide: nn.Module) -> tuple[Callable[..., Any], Cal
 
     def register(role: str, module: nn.Module) -> Callable[..., Any]:
         def program(*args: Any, **kwargs: Any) -> Any:
-            pyro.module(f"pyro_hvae.{number}.{role}", module)
+            with warnings.catch_warnings():
+                # Frozen parameters are left out, and were frozen on purpose.
+                warnings.filterwarnings("ignore", message=".*was not registered in the param store.*")
+                pyro.module(f"pyro_hvae.{number}.{role}", module)
             return module(*args, **kwargs)
 
         return program
@@ -47,8 +51,8 @@ def for_svi(model: nn.Module, guide: nn.Module) -> tuple[Callable[..., Any], Cal
 class ScheduledELBO(ELBO):
     """An `ELBO` for SVI that lets a schedule watch the constraint and weigh the loss of every step.
 
-    Parameters that the schedule holds back (REWO's initial phase) receive no gradient, so SVI's per-parameter optimisers
-    do not step them, nor advance their state.
+    Parameters that the schedule holds back (REWO's initial phase) receive no gradient, so torch optimisers neither step
+    them nor give birth to their state.
 
     Arguments:
         elbo: the bound. schedule: its controller. reconstruction: parameters that are trained in the initial phase.
@@ -76,35 +80,12 @@ class ScheduledELBO(ELBO):
         return loss.item()
 
 
-class SVIOptimizer:
-    """`pyro.infer.SVI` with a `PyroOptim`, behind the few methods `fit` needs of an optimiser.
+class SteppedBy(PyroOptim):
+    """A `PyroOptim`, as SVI demands one, that steps by calling a function of ours: one optimiser for both engines."""
 
-    A parameter store of its own must surround all steps (`Session.scope`).
+    def __init__(self, step: Callable[[], None]) -> None:
+        super().__init__(torch.optim.Adam, {})
+        self._step = step
 
-    Arguments:
-        groups: factor on the learning rate -> parameters.
-    """
-
-    def __init__(self, objective: Objective, groups: Mapping[float, list[nn.Parameter]], elbo: ScheduledELBO) -> None:
-        self.parameters = [(factor, p) for factor, group in groups.items() for p in group]
-        self.optim = PyroOptim(torch.optim.Adam, {"lr": 0.0})  # every step sets it
-        self.svi = SVI(*for_svi(objective.model, objective.guide), self.optim, elbo)
-
-    def step(self, batch: Tensor, lr: float) -> None:
-        for factor, parameter in self.parameters:
-            if parameter not in self.optim.optim_objs:
-                self.optim.optim_objs[parameter] = torch.optim.Adam([parameter])
-            for group in self.optim.optim_objs[parameter].param_groups:  # type: ignore[union-attr]
-                group["lr"] = lr * factor
-        self.svi.step(batch)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Position of the parameter -> state of its optimiser."""
-        made: Mapping[Any, Any] = self.optim.optim_objs
-        return {str(i): made[p].state_dict() for i, (_, p) in enumerate(self.parameters) if p in made}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for i, (_, parameter) in enumerate(self.parameters):
-            if str(i) in state:
-                self.optim.optim_objs[parameter] = torch.optim.Adam([parameter])
-                self.optim.optim_objs[parameter].load_state_dict(state[str(i)])
+    def __call__(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        self._step()

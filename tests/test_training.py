@@ -1,0 +1,300 @@
+"""The training loop: resume bit for bit, REWO's frozen phase, divergence, independence of models."""
+
+import json
+import math
+import os
+import signal
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+import pyro_hvae as hv
+from pyro_hvae import recipes
+from pyro_hvae.checkpoints import load_checkpoint
+from pyro_hvae.config import TrainConfig
+from pyro_hvae.data import Batches, pendulum
+from pyro_hvae.errors import ConfigError, DivergenceError, Interrupted
+from pyro_hvae.objectives import ELBO
+from pyro_hvae.session import Session
+
+SMALL = {"hidden": (16,), "upper": (8,), "particles": 3, "posterior": "isotropic"}
+
+
+def data(size=200):
+    return pendulum(size=size).train.x
+
+
+def vhp(seed=0, **options):
+    torch.manual_seed(seed)
+    return recipes.build("vhp", data(), {**SMALL, **options})[0].objective
+
+
+def rewo():
+    return hv.Rewo(beta0=0.05, kappa=3.6, nu=2e-3, alpha=0.5)
+
+
+CONFIG = TrainConfig(steps=60, batch_size=20, lr=1e-2, prior_lr=2.0, log_every=7, eval_every=20, save_every=25, seed=3)
+
+
+class At:
+    """A tracker that does something at one step."""
+
+    def __init__(self, step, action):
+        self.at, self.action, self.done, self.warnings = step, action, 0, []
+
+    def start(self, steps, done):
+        self.done = done
+
+    def step(self, row):
+        self.done += 1
+        if self.done == self.at:
+            self.action()
+
+    def warn(self, message):
+        self.warnings.append(message)
+
+    def close(self):
+        pass
+
+
+def train(out, schedule=None, config=CONFIG, objective=None, **more):
+    objective = objective or vhp()
+    return hv.fit(objective, data(), config, schedule or rewo(), out, validation=data(50), **more)
+
+
+def equal(a, b):
+    """Bitwise equality of nested checkpoints."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b) or (a.isnan().all() and b.isnan().all())
+    return a == b
+
+
+@pytest.mark.parametrize("engine", ["fit", "svi"])
+@pytest.mark.parametrize("stop", [1, 10, 24, 25, 59])
+def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, engine, stop):
+    config = TrainConfig(**{**CONFIG.__dict__, "engine": engine})
+    train(tmp_path / "whole", config=config)
+    whole = load_checkpoint(tmp_path / "whole/checkpoints/last.pt")
+    assert whole["session"]["schedule"]["main"]  # both phases are on the way
+
+    sent = signal.SIGINT if stop % 2 else signal.SIGTERM
+    with pytest.raises(Interrupted, match=f"stopped by {sent.name} at step {stop} of 60.*--resume") as caught:
+        train(tmp_path / "cut", config=config, trackers=[At(stop, lambda: os.kill(os.getpid(), sent))])
+    assert caught.value.exit_code == 128 + sent
+    train(tmp_path / "cut", config=config, resume=True, objective=vhp(seed=99))
+    cut = load_checkpoint(tmp_path / "cut/checkpoints/last.pt")
+    assert equal(whole, cut)
+    assert (tmp_path / "whole/metrics.jsonl").read_bytes() == (tmp_path / "cut/metrics.jsonl").read_bytes()
+    best = [load_checkpoint(tmp_path / run / "checkpoints/best.pt") for run in ("whole", "cut")]
+    assert equal(*best)
+
+
+def test_killed_between_checkpoints_goes_on_from_the_last_one(tmp_path):
+    class Killed(BaseException):
+        pass
+
+    def kill():
+        raise Killed
+
+    train(tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(tmp_path / "cut", trackers=[At(40, kill)])
+    with open(tmp_path / "cut/metrics.jsonl", "a") as file:
+        file.write('{"step": 42, "lo')  # half a line
+    train(tmp_path / "cut", resume=True)
+    assert equal(*(load_checkpoint(tmp_path / run / "checkpoints/last.pt") for run in ("whole", "cut")))
+    assert (tmp_path / "whole/metrics.jsonl").read_bytes() == (tmp_path / "cut/metrics.jsonl").read_bytes()
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    train(tmp_path / "a")
+    before = (tmp_path / "a/metrics.jsonl").read_bytes()
+    train(tmp_path / "a", resume=True)
+    assert (tmp_path / "a/metrics.jsonl").read_bytes() == before
+
+
+def test_a_run_may_be_made_longer(tmp_path):
+    config = {**CONFIG.__dict__, "lr_decay": 0.0}
+    train(tmp_path / "whole", hv.Geco(), TrainConfig(**config))
+    train(tmp_path / "parts", hv.Geco(), TrainConfig(**{**config, "steps": 30}))
+    train(tmp_path / "parts", hv.Geco(), TrainConfig(**config), resume=True)
+    whole, parts = (load_checkpoint(tmp_path / run / "checkpoints/last.pt") for run in ("whole", "parts"))
+    assert equal(whole["programs"], parts["programs"])
+
+
+def test_rewo_initial_phase_does_not_step_the_prior_nor_its_adam_state():
+    objective = vhp()
+    prior = [*objective.model.levels.parameters(), *objective.guide.levels[1].parameters()]
+    start = [p.detach().clone() for p in prior]
+    session = Session(objective, data(), TrainConfig(steps=400, lr=1e-2, batch_size=20), rewo(), 400)
+    first = [p.detach().clone() for p in objective.guide.levels[0].parameters()]
+    steps = 0
+    while True:
+        session.step()
+        if not session.schedule.initial:
+            break
+        steps += 1
+        assert all(torch.equal(p, s) for p, s in zip(prior, start, strict=True))
+        assert not any(p in session.optimizer.state for p in prior)
+    assert steps > 5
+    assert session.entered_main
+    assert all(not torch.equal(p, s) for p, s in zip(objective.guide.levels[0].parameters(), first, strict=True))
+    # The step that ends the phase already trains everything (Algorithm 1), with a newborn Adam.
+    assert all(not torch.equal(p, s) for p, s in zip(prior, start, strict=True))
+    assert {session.optimizer.state[p]["step"].item() for p in prior} == {1.0}
+
+
+def test_schedule_acts_before_the_step_of_the_same_batch():
+    """Algorithm 1: C of the batch moves beta, and the loss of that very batch has the new beta."""
+    objective, schedule = vhp(), hv.Geco(kappa=1.0, nu=0.01, alpha=0.0)
+    session = Session(objective, data(), TrainConfig(steps=5, batch_size=20), schedule, 5)
+    session.step()
+    estimate, beta = session.estimate, schedule.beta.item()
+    assert beta == pytest.approx(math.exp(-min(1.0, 0.01 * (estimate.constraint("nats").item() - 1.0))), rel=1e-6)
+    rate = (estimate.terms["x"] - estimate.bound()).mean()
+    assert_close(session.loss, (estimate.distortion() + beta * rate).detach() / max(1.0, beta))
+
+
+def test_both_engines_take_the_same_steps():
+    """Stock SVI with our scheduled bound draws the same noise and lands on the same weights, up to rounding."""
+    found = {}
+    for engine in ("fit", "svi"):
+        objective = vhp()
+        hv.fit(objective, data(), TrainConfig(steps=80, batch_size=20, lr=1e-2, prior_lr=2.0, engine=engine), rewo())
+        found[engine] = torch.cat([p.detach().flatten() for p in objective.parameters()])
+    assert_close(found["fit"], found["svi"], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("engine", ["fit", "svi"])
+def test_two_models_in_one_process_do_not_touch_each_other(engine):
+    config = TrainConfig(steps=30, batch_size=20, lr=1e-2, engine=engine)
+    alone = vhp(seed=1)
+    hv.fit(alone, data(), config, hv.Geco())
+    first, second = vhp(seed=1), vhp(seed=2)
+    frozen = {k: v.clone() for k, v in second.state_dict().items()}
+    hv.fit(first, data(), config, hv.Geco())
+    assert equal(dict(alone.state_dict()), dict(first.state_dict()))
+    assert equal(dict(second.state_dict()), frozen)
+    kept = {k: v.clone() for k, v in first.state_dict().items()}
+    hv.fit(second, data(), config, hv.Geco())
+    assert equal(dict(first.state_dict()), kept)
+    assert not equal(dict(second.state_dict()), frozen)
+
+
+@pytest.mark.parametrize("engine", ["fit", "svi"])
+def test_frozen_parts_stay_frozen(engine):
+    objective = vhp()
+    for p in objective.model.likelihood.parameters():
+        p.requires_grad_(False)
+    before = [p.clone() for p in objective.model.likelihood.parameters()]
+    hv.fit(objective, data(), TrainConfig(steps=10, batch_size=20, engine=engine))
+    after = list(objective.model.likelihood.parameters())
+    assert all(torch.equal(a, b) and not b.requires_grad for a, b in zip(before, after, strict=True))
+
+
+def test_fit_leaves_the_callers_random_stream_and_threads_alone():
+    threads, state = torch.get_num_threads(), None
+    objective, x = vhp(), data()
+    state = torch.get_rng_state()
+    hv.fit(objective, x, TrainConfig(steps=3, batch_size=20, threads=1), hv.Geco())
+    assert torch.equal(state, torch.get_rng_state()) and torch.get_num_threads() == threads
+
+
+def test_seeds_decide_and_repeat():
+    def run(seed):
+        objective = vhp()
+        rows = hv.fit(objective, data(), TrainConfig(steps=8, batch_size=20, seed=seed, log_every=1))
+        return [row["loss"] for row in rows]
+
+    assert run(1) == run(1) != run(2)
+
+
+def test_divergence_names_the_site_and_keeps_the_checkpoint(tmp_path):
+    class Exploding(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model, self.calls = model, 0
+
+        def forward(self, x=None, size=1):
+            self.calls += 1
+            scale = float("nan") if self.calls > 40 else 1.0
+            self.model.likelihood.net[-1].bias.data.mul_(scale)
+            return self.model(x, size)
+
+    objective = vhp()
+    objective = objective.elbo(Exploding(objective.model), objective.guide)
+    with pytest.raises(DivergenceError, match=r"became nan at step \d+; worst site 'x'.*--lr") as caught:
+        hv.fit(objective, data(), CONFIG, rewo(), tmp_path / "run")
+    assert caught.value.exit_code == 4 and "last.pt" in str(caught.value)
+    kept = load_checkpoint(tmp_path / "run/checkpoints/last.pt")
+    assert kept["step"] == 25
+    assert all(v.isfinite().all() for v in kept["programs"][0]["model"].values())
+    assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "diverged"
+
+
+def test_an_initial_phase_that_cannot_end_is_warned_about_during_the_run(tmp_path):
+    watcher = At(-1, lambda: None)
+    train(tmp_path / "run", schedule=hv.Rewo(beta0=0.05, kappa=1e-3), trackers=[watcher])
+    (message,) = watcher.warnings
+    assert "initial phase has not ended after 15 steps" in message and "-o kappa=" in message
+
+
+def test_iwae_with_a_weighted_schedule_is_refused():
+    torch.manual_seed(0)
+    objective = recipes.build("iwae", data(), {"particles": 3})[0].objective
+    with pytest.raises(ConfigError, match="does not commute with the log-mean-exp"):
+        hv.fit(objective, data(), TrainConfig(steps=2, batch_size=20), hv.WarmUp(10))
+
+
+def test_learning_rate_of_prior_parameters_is_scaled():
+    for factor in (1.0, 3.0):
+        objective = vhp()
+        session = Session(
+            objective, data(), TrainConfig(steps=2, batch_size=20, lr=1e-3, prior_lr=factor, lr_decay=0), hv.Constant(), 2
+        )
+        before = {p: p.detach().clone() for p in objective.parameters()}
+        session.step()
+        # Adam's first step has the size of the learning rate.
+        moved = {p: (p - b).abs().max().item() for p, b in before.items()}
+        assert moved[objective.model.levels[0].net[-1].bias] == pytest.approx(1e-3 * factor, rel=1e-2)
+        assert moved[objective.model.likelihood.net[-1].bias] == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_batches_cover_every_epoch_once_and_continue_from_their_state():
+    x = torch.arange(10.0)
+    batches = Batches(x, 3, seed=1)
+    seen = torch.cat([batches.next() for _ in range(3)])
+    assert len(seen.unique()) == 9
+    state = batches.state_dict()
+    expected = [batches.next() for _ in range(7)]
+    other = Batches(x, 3, seed=77)
+    other.load_state_dict(state)
+    assert all(torch.equal(a, other.next()) for a in expected)
+    with pytest.raises(ConfigError, match="a batch of 11"):
+        Batches(x, 11, seed=1)
+
+
+def test_best_checkpoint_is_of_the_main_phase(tmp_path):
+    rows = train(tmp_path / "run")
+    best = load_checkpoint(tmp_path / "run/checkpoints/best.pt")
+    values = {row["step"]: row["validation_elbo"] for row in rows if "validation_elbo" in row and row["main"]}
+    assert best["step"] == max(values, key=values.get)
+
+
+def test_default_fit_of_an_own_pair_is_the_readmes():
+    model = hv.Chain(hv.StandardNormal(2), [], hv.Bernoulli(2, 256))
+    guide = hv.BottomUp([hv.Gaussian(256, 2)])
+    x = data().flatten(1).round()
+    rows = hv.fit(ELBO()(model, guide), x, TrainConfig(steps=300, lr=1e-3), schedule=hv.WarmUp(50), out="runs/mine")
+    assert rows[-1]["elbo"] > rows[0]["elbo"] + 5
+    fresh = hv.Chain(hv.StandardNormal(2), [], hv.Bernoulli(2, 256)), hv.BottomUp([hv.Gaussian(256, 2)])
+    loaded = hv.load("runs/mine", program=fresh)
+    assert loaded.model is fresh[0] and equal(dict(loaded.model.state_dict()), dict(model.state_dict()))
+    with pytest.raises(ConfigError, match="program="):
+        hv.load("runs/mine")
