@@ -62,10 +62,10 @@ class TensorBoard:
             raise DeviceError(
                 "--track tensorboard needs the extra of that name. Install it: pip install 'pyro-hvae[tensorboard]'."
             ) from error
-        self.writer = SummaryWriter(str(run / "tensorboard"))
+        self._make = lambda: SummaryWriter(str(run / "tensorboard"))
 
     def start(self, steps: int, done: int) -> None:
-        pass
+        self.writer = self._make()  # not before: the run directory must still be empty when it is made
 
     def step(self, row: Mapping[str, Any] | None) -> None:
         for key, value in (row or {}).items():

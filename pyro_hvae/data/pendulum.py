@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.data.dataset import Dataset, Split
+from pyro_hvae.errors import ConfigError
 
 __all__ = ["render", "read_angles", "pendulum"]
 
@@ -66,9 +67,14 @@ def pendulum(data_seed: int = 0, size: int = 15_000) -> Dataset:
         data_seed: seed of the angles of all three splits.
         size: number of training images.
 
+    Raises:
+        ConfigError: for a size below one or a negative seed.
+
     >>> pendulum(size=8).train.x.shape
     torch.Size([8, 1, 16, 16])
     """
+    if size < 1 or data_seed < 0:
+        raise ConfigError(f"the pendulum needs a positive size and a seed of at least 0, got {size} and {data_seed}.")
     train, validation, test = (np.random.default_rng([data_seed, split]) for split in range(3))
     return Dataset(
         name="pendulum",

@@ -1,0 +1,75 @@
+"""Checkpoints: primitives only, whole or not at all, never executed."""
+
+import os
+import pickle
+
+import pytest
+import torch
+
+from pyro_hvae.checkpoints import FORMAT_VERSION, load_checkpoint, save_checkpoint
+from pyro_hvae.errors import CheckpointError, DataError
+
+CONTENT = {"a": torch.arange(3.0), "b": [1, 2.5, "x", None, True], "c": {"d": {"e": torch.zeros(2, dtype=torch.float64)}}}
+
+
+class Evil:
+    def __reduce__(self):
+        return (os.system, ("touch executed",))
+
+
+def test_round_trip(tmp_path):
+    save_checkpoint(tmp_path / "a.pt", CONTENT)
+    loaded = load_checkpoint(tmp_path / "a.pt")
+    assert loaded["format_version"] == FORMAT_VERSION and loaded["b"] == CONTENT["b"]
+    assert torch.equal(loaded["a"], CONTENT["a"]) and loaded["c"]["d"]["e"].dtype == torch.float64
+
+
+@pytest.mark.parametrize("value", [Evil(), object(), {1, 2}, torch.device("cpu")])
+def test_only_primitives_are_saved(tmp_path, value):
+    with pytest.raises(TypeError, match="tensors and primitives"):
+        save_checkpoint(tmp_path / "a.pt", {"a": {"b": [value]}})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("writer", [torch.save, lambda obj, path: path.write_bytes(pickle.dumps(obj))])
+def test_pickled_objects_are_refused_and_not_executed(tmp_path, writer):
+    writer({"format_version": 1, "a": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(CheckpointError, match="could run code. It was not loaded"):
+        load_checkpoint(tmp_path / "evil.pt")
+    assert not os.path.exists("executed")
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, 0.5, 0.99])
+def test_truncated_files_are_named(tmp_path, keep):
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, CONTENT)
+    data = path.read_bytes()
+    path.write_bytes(data[: keep if isinstance(keep, int) else int(keep * len(data))])
+    with pytest.raises(CheckpointError, match="a.pt"):
+        load_checkpoint(path)
+
+
+def test_newer_format_foreign_content_and_absence(tmp_path):
+    torch.save({"format_version": FORMAT_VERSION + 1}, tmp_path / "new.pt")
+    with pytest.raises(CheckpointError, match="format version 2.*Upgrade"):
+        load_checkpoint(tmp_path / "new.pt")
+    torch.save({"state_dict": {}}, tmp_path / "foreign.pt")
+    with pytest.raises(CheckpointError, match="not a pyro-hvae checkpoint"):
+        load_checkpoint(tmp_path / "foreign.pt")
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        load_checkpoint(tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_failed_write_leaves_the_old_file_whole(tmp_path, monkeypatch, failing):
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, CONTENT)
+    before = path.read_bytes()
+
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, failing, fail)
+    with pytest.raises(DataError, match="No space left"):
+        save_checkpoint(path, {"a": torch.zeros(1000)})
+    assert path.read_bytes() == before

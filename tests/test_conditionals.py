@@ -1,0 +1,80 @@
+"""Conditionals: shapes, scales, broadcasting."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from pyro_hvae import Bernoulli, Gaussian, StandardNormal
+from pyro_hvae.conditionals import join
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.nets import mlp
+
+
+@pytest.mark.parametrize("plates", [(), (7,), (5, 7), (2, 5, 7)])
+@pytest.mark.parametrize("options", [{}, {"scale": 0.3}, {"isotropic": True}])
+def test_gaussian_shapes(plates, options):
+    q = Gaussian((1, 4, 4), (2, 3), (8,), **options)(torch.randn(*plates, 1, 4, 4))
+    assert q.batch_shape == plates and q.event_shape == (2, 3)
+    assert q.log_prob(q.rsample()).shape == plates
+
+
+def test_gaussian_scales():
+    x = torch.randn(9, 4)
+    assert (Gaussian(4, 3, scale=0.3)(x).base_dist.scale == 0.3).all()
+    isotropic = Gaussian(4, 3, isotropic=True)(x).base_dist.scale
+    assert (isotropic == isotropic[:, :1]).all() and len(isotropic[:, 0].unique()) == 9
+    free = Gaussian(4, 3)(x).base_dist.scale
+    assert not (free == free[:, :1]).all()
+    narrow = Gaussian(4, 3, log_scale=(-1.0, -0.5))(100 * x).base_dist.scale
+    assert (narrow >= torch.tensor(-1.0).exp() - 1e-6).all() and (narrow <= torch.tensor(-0.5).exp() + 1e-6).all()
+
+
+def test_starting_points():
+    mean = torch.rand(1, 4, 4)
+    p = Gaussian(2, (1, 4, 4), gain=1e-9, output_mean=mean, init_log_scale=-3.0)(torch.randn(5, 2))
+    assert_close(p.mean, mean.expand(5, 1, 4, 4))
+    assert_close(p.base_dist.scale, torch.full((5, 1, 4, 4), -3.0).exp())
+    b = Bernoulli(2, (1, 4, 4), gain=1e-9, output_mean=mean.clamp(0.01, 0.99))(torch.randn(5, 2))
+    assert_close(b.mean, mean.clamp(0.01, 0.99).expand(5, 1, 4, 4))
+    # The input mean is subtracted: at it, a network without biases gives nothing.
+    q = Gaussian(3, 2, input_mean=torch.tensor([1.0, 2.0, 3.0]))(torch.tensor([[1.0, 2.0, 3.0]]))
+    assert_close(q.mean, torch.zeros(1, 2))
+
+
+def test_several_parents_broadcast_and_concatenate():
+    z1, z2, x = torch.randn(5, 3, 2), torch.randn(3, 4), torch.randn(3, 1, 2, 2)
+    joined = join([z1, z2, x], [(2,), (4,), (1, 2, 2)])
+    assert joined.shape == (5, 3, 10)
+    assert torch.equal(joined[2, 1], torch.cat([z1[2, 1], z2[1], x[1].flatten()]))
+    assert Gaussian(6, 1)(z1, z2).batch_shape == (5, 3)
+    assert Gaussian([(2,), (4,), (1, 2, 2)], 1)(z1, z2, x).batch_shape == (5, 3)
+
+
+def test_standard_normal_follows_its_module():
+    prior = StandardNormal((2, 3)).double()
+    assert prior().mean.dtype == torch.float64 and prior().event_shape == (2, 3)
+    assert not list(prior.parameters()) and not prior.state_dict()
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: Gaussian(4, 0), "positive whole numbers"),
+        (lambda: Gaussian(4, -2), "positive whole numbers"),
+        (lambda: Gaussian(4, (2, 1.5)), "positive whole numbers"),
+        (lambda: Gaussian(4, 2, scale=0.0), "scale must be positive"),
+        (lambda: Gaussian(4, 2, activation="tanhh"), "Did you mean 'tanh'"),
+        (lambda: Gaussian(4, 2, net=torch.nn.ReLU(), output_mean=torch.zeros(2)), "nn.Linear"),
+    ],
+)
+def test_bad_arguments(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("activation, variance", [("relu", 2.0), ("tanh", 1.0)])
+def test_initial_weights_have_the_promised_spread(activation, variance):
+    net = mlp(200, 50, (300,), activation, gain=0.1)
+    assert net[0].weight.std().item() == pytest.approx((variance / 200) ** 0.5, rel=0.05)
+    assert net[2].weight.std().item() == pytest.approx(0.1 * (1 / 300) ** 0.5, rel=0.05)
+    assert not net[0].bias.any()
