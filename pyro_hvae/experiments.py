@@ -15,7 +15,7 @@ from pyro_hvae.checkpoints import load_checkpoint
 from pyro_hvae.config import Experiment, coerce, parameters, read_toml
 from pyro_hvae.data import DATASETS, Dataset
 from pyro_hvae.devices import pick_device, seeded
-from pyro_hvae.errors import CheckpointError, ConfigError
+from pyro_hvae.errors import CheckpointError, ConfigError, unknown_name
 from pyro_hvae.objectives import ELBO, Objective
 from pyro_hvae.recipes import RECIPES, Stage
 from pyro_hvae.runs import RunDirectory, find_run
@@ -67,7 +67,7 @@ class OpenRun:
 
     @cached_property
     def dataset(self) -> Dataset:
-        return DATASETS[self.experiment.dataset](**self.experiment.data_options)
+        return _data(self.experiment)
 
     @property
     def model(self) -> nn.Module:
@@ -122,6 +122,11 @@ def _stages(experiment: Experiment, x: Tensor, program: Program | None) -> list[
 
 
 def _data(experiment: Experiment) -> Dataset:
+    if experiment.dataset not in DATASETS:
+        raise ConfigError(
+            f"this run was trained on '{experiment.dataset}', which only the script that made it has. "
+            "Use hv.load(RUN, program=(model, guide)) there."
+        )
     return DATASETS[experiment.dataset](**experiment.data_options)
 
 
@@ -186,9 +191,9 @@ def read_experiment(path: Path) -> Experiment:
     if not file.is_file():
         raise CheckpointError(f"'{path}' is not a run directory: it has no config.toml.")
     experiment = Experiment.from_dict(read_toml(file))
-    for name, table in (("dataset", DATASETS), ("schedule", SCHEDULES)):
-        if (value := getattr(experiment, name)) not in table and experiment.recipe:
-            raise ConfigError(f"'{file}': unknown {name} '{value}'.")
+    for kind, table in (("recipe", RECIPES), ("dataset", DATASETS), ("schedule", SCHEDULES)):
+        if experiment.recipe and (name := getattr(experiment, kind)) not in table:
+            raise unknown_name(f"{kind} of '{file}'", name, table)
     return replace(
         experiment,
         recipe_options=_typed(experiment.recipe_options, RECIPES[experiment.recipe].build) if experiment.recipe else {},

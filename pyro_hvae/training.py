@@ -90,7 +90,7 @@ def fit(
                 loop.load_programs(number, saved)
             if not saved or number >= saved["stage"]:
                 data = stage.view(x.to(device))
-                session = Session(stage.objective, data, config, schedules[number].to(device), length)
+                session = Session(stage.objective, data, config, _placed(schedules[number], device), length)
                 stack.enter_context(session.scope())
                 if saved and number == saved["stage"]:
                     session.load_state_dict(saved["session"])
@@ -134,6 +134,7 @@ class _Loop:
                 row = row or {"step": step, "stage": number, **session.row()}
                 row["validation_elbo"] = value = _validate(session.objective, validation, config.seed)
                 if final and not session.schedule.initial and value > self.best:
+                    self.check(session, step, weights=True)
                     self.best = value
                     self.save(number, session, offset, "best")
             if row:
@@ -144,7 +145,7 @@ class _Loop:
                 tracker.step(row)
             self.warn_if_stuck(session, last)
             if step % config.save_every == 0 or last or self.stop:
-                self.check(session, step)
+                self.check(session, step, weights=True)
                 self.save(number, session, offset)
             if self.stop and not last:
                 self.interrupted(step)
@@ -168,14 +169,15 @@ class _Loop:
         objective.model.load_state_dict(programs["model"])
         objective.guide.load_state_dict(programs["guide"])
 
-    def check(self, session: Session, step: int) -> None:
-        """Stops a run whose loss is no longer usable, naming the worst site."""
+    def check(self, session: Session, step: int, weights: bool = False) -> None:
+        """Stops a run whose loss (or, before it is saved, whose weights) are no longer usable, naming the worst site."""
         loss = session.loss.item()
         if self.first_loss is None:
             self.first_loss = loss
-        if math.isfinite(loss) and abs(loss) <= 1e6 * max(1.0, abs(self.first_loss)):
+        sound = not weights or all(bool(p.isfinite().all()) for p in session.objective.parameters())
+        if sound and math.isfinite(loss) and abs(loss) <= 1e6 * max(1.0, abs(self.first_loss)):
             return
-        where, what_next = "", ""
+        where = ""
         if self.run:
             self.run.update(status="diverged", step=step)
             kept = self.run.checkpoint()
@@ -211,6 +213,11 @@ class _Loop:
             how = f" Saved {self.run.checkpoint()}; go on with: pyro-hvae train --resume {self.run.path}"
         name = signal.Signals(self.stop[0]).name
         raise Interrupted(f"stopped by {name} at step {step} of {self.config.steps}.{how}", self.stop[0])
+
+
+def _placed(schedule: Schedule, device: torch.device) -> Schedule:
+    """The schedule on the device; MPS has no float64."""
+    return (schedule.float() if device.type == "mps" else schedule).to(device)
 
 
 def _validate(objective: Objective, x: Tensor, seed: int) -> float:

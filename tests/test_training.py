@@ -298,3 +298,55 @@ def test_default_fit_of_an_own_pair_is_the_readmes():
     assert loaded.model is fresh[0] and equal(dict(loaded.model.state_dict()), dict(model.state_dict()))
     with pytest.raises(ConfigError, match="program="):
         hv.load("runs/mine")
+
+
+def test_weights_that_are_no_numbers_are_never_saved(tmp_path):
+    objective = vhp()
+
+    def poison():
+        objective.model.levels[0].net[0].weight.data[0, 0] = float("nan")
+
+    # Poisoned by the tracker of step 50, just before the checkpoint of step 50 would be written.
+    with pytest.raises(DivergenceError, match="last good checkpoint is kept"):
+        train(tmp_path / "run", objective=objective, trackers=[At(50, poison)])
+    kept = load_checkpoint(tmp_path / "run/checkpoints/last.pt")
+    assert kept["step"] == 25 and all(v.isfinite().all() for v in kept["programs"][0]["model"].values())
+
+
+def test_a_run_on_own_data_cannot_be_opened_by_commands_but_says_how():
+    from pyro_hvae.experiments import open_run
+
+    model, guide = vhp().model, vhp().guide
+    hv.fit(ELBO()(model, guide), data(), TrainConfig(steps=2, batch_size=20), out="runs/mine")
+    opened = open_run("runs/mine", program=(model, guide))
+    with pytest.raises(ConfigError, match="hv.load"):
+        _ = opened.dataset
+
+
+def test_two_stages_run_one_after_the_other_and_resume(tmp_path):
+    """The second stage sees the first one's frozen features; an interruption in either goes on bit for bit."""
+    from pyro_hvae.recipes import Stage
+
+    def stages():
+        first = vhp(seed=1)
+        torch.manual_seed(2)
+        second = hv.Chain(hv.StandardNormal(2), [], hv.Gaussian(2, 2, (8,), scale=0.5)), hv.BottomUp([hv.Gaussian(2, 2, (8,))])
+
+        def view(x):
+            return hv.latents(first.guide, x, mean=True)["z1"]
+
+        return [Stage("first", first, 2.0), Stage("second", ELBO()(*second), 1.0, view)]
+
+    def run(out, **more):
+        hv.fit(stages(), data(), CONFIG, [hv.Geco(), hv.Constant()], tmp_path / out, validation=data(50), **more)
+        return load_checkpoint(tmp_path / out / "checkpoints/last.pt")
+
+    whole = run("whole")
+    rows = [json.loads(line) for line in (tmp_path / "whole/metrics.jsonl").read_text().splitlines()]
+    assert {row["stage"] for row in rows if row["step"] <= 40} == {0} and {
+        row["stage"] for row in rows if row["step"] > 40
+    } == {1}
+    for stop in (15, 40, 50):
+        with pytest.raises(Interrupted):
+            run(f"cut{stop}", trackers=[At(stop, lambda: os.kill(os.getpid(), signal.SIGINT))])
+        assert equal(run(f"cut{stop}", resume=True), whole)

@@ -1,0 +1,1 @@
+"""Measurements too long for the test suite; each prints a table and stores JSON in benchmarks/results."""

@@ -1,0 +1,106 @@
+"""The structure: who may import whom, what is public, what the text may not say."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pyro_hvae
+
+ROOT = Path(pyro_hvae.__file__).parent
+# A module may import only from floors below its own. Packages stand for their modules, which may import each other.
+FLOORS = [
+    ["errors"],
+    ["nets", "handlers", "schedules", "metrics", "data", "graph", "devices", "contract", "checkpoints", "tracking"],
+    ["conditionals", "objectives"],
+    ["models", "guides", "inference", "svi"],
+    ["recipes", "interpolation"],
+    ["config"],
+    ["runs", "session"],
+    ["training"],
+    ["experiments"],
+    ["evaluation"],
+    ["figures", "catalogue"],
+    ["reporting", "pictures"],
+    ["commands"],
+    ["cli"],
+    ["__main__", "__init__"],
+]
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def unit(path):
+    relative = path.relative_to(ROOT)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "pyro_hvae":
+            parts = node.module.split(".")[1:]
+            yield from [parts[0]] if parts else [a.name for a in node.names if a.name in FLOOR]
+        elif isinstance(node, ast.Import):
+            yield from (a.name.split(".")[1] for a in node.names if a.name.startswith("pyro_hvae."))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_downwards_only(path):
+    for imported in imports(path):
+        assert imported == unit(path) or FLOOR[imported] < FLOOR[unit(path)], f"{unit(path)} imports {imported}"
+
+
+def test_models_and_guides_know_neither_traces_nor_each_other():
+    for path in [*ROOT.glob("models/*.py"), *ROOT.glob("guides/*.py"), ROOT / "conditionals.py", ROOT / "nets.py"]:
+        text = path.read_text()
+        code = "\n".join(line for line in text.splitlines() if ">>>" not in line)
+        assert "poutine" not in code and "beta" not in code.lower().replace("beta-vae", "")
+
+
+def test_every_module_says_what_it_is_and_stays_small():
+    for path in FILES:
+        text = path.read_text()
+        assert ast.get_docstring(ast.parse(text)), path
+        assert len(text.splitlines()) <= 300, path
+
+
+def test_public_names_exist_and_are_documented():
+    assert len(set(pyro_hvae.__all__)) == len(pyro_hvae.__all__)
+    for name in pyro_hvae.__all__:
+        value = getattr(pyro_hvae, name)
+        if callable(value):
+            assert value.__doc__, name
+    assert set(pyro_hvae.__all__) <= set(dir(pyro_hvae))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = pyro_hvae.nothing
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_all_is_true(path):
+    tree = ast.parse(path.read_text())
+    if unit(path) in ("__init__", "__main__"):
+        return
+    (names,) = [
+        ast.literal_eval(n.value)
+        for n in tree.body
+        if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == "__all__"
+    ]
+    defined = {n.name for n in tree.body if hasattr(n, "name")}
+    defined |= {t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
+    defined |= {n.target.id for n in tree.body if isinstance(n, ast.AnnAssign)}
+    defined |= {a.asname or a.name for n in tree.body if isinstance(n, ast.ImportFrom) for a in n.names}
+    assert set(names) <= defined
+
+
+def test_importing_changes_no_global_setting():
+    code = (
+        "import torch, pyro, warnings; from torch.distributions import Distribution as D\n"
+        "before = torch.get_default_dtype(), D._validate_args, torch.get_num_threads(), len(pyro.get_param_store())\n"
+        "import pyro_hvae; [getattr(pyro_hvae, n) for n in pyro_hvae.__all__]; import pyro_hvae.commands\n"
+        "after = torch.get_default_dtype(), D._validate_args, torch.get_num_threads(), len(pyro.get_param_store())\n"
+        "assert before == after, (before, after)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,108 @@
+"""Every example runs, and the commands of the README and of the help texts exist."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pyro_hvae.cli.main import COMMANDS, cli
+from pyro_hvae.config import read_toml
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
+def test_example_runs(path, tmp_path):
+    done = subprocess.run([sys.executable, str(path), "--fast"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"-?\d+\.\d+", done.stdout)
+    assert len(path.read_text().splitlines()) < 80
+
+
+def test_own_model_through_the_command_line(tmp_path):
+    from cli import real
+
+    program = f"{ROOT}/examples/own_model.py:build"
+    arguments = [
+        "train",
+        "--program",
+        program,
+        "--dataset",
+        "pendulum",
+        "--steps",
+        "30",
+        "-o",
+        "size=200",
+        "--schedule",
+        "warmup",
+    ]
+    done = real(*arguments, "--out", "mine", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    # The run never imports what it names; the user hands it over.
+    done = real("evaluate", "mine", "--particles", "20", "--limit", "20", cwd=tmp_path)
+    assert done.returncode == 2 and "--program FILE.py:FUNCTION" in done.stderr
+    done = real("evaluate", "mine", "--particles", "20", "--limit", "20", "--program", program, cwd=tmp_path)
+    assert done.returncode == 0 and "log-likelihood" in done.stdout, done.stderr
+    done = real("train", "--resume", "mine", "--steps", "40", "--program", program, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def _commands(text):
+    for line in text.splitlines():
+        line = line.strip().lstrip("$ ")
+        if line.startswith("pyro-hvae "):
+            yield shlex.split(line.split("#")[0].replace("\\", ""))[1:]
+
+
+def _parse(arguments):
+    """Parses a command without running it."""
+    if arguments[0].startswith("-"):
+        return
+    assert arguments[0] in COMMANDS, arguments
+    context = cli.make_context("pyro-hvae", [arguments[0]], resilient_parsing=True)
+    command = cli.get_command(context, arguments[0])
+    command.make_context(arguments[0], arguments[1:], parent=context)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_of_the_help_texts_parse(name):
+    text = CliRunner().invoke(cli, [name, "--help"]).output
+    found = list(_commands(text.split("Examples:")[1]))
+    assert len(found) >= 2
+    for arguments in found:
+        _parse(arguments)
+
+
+def test_commands_of_the_readme_parse():
+    found = list(_commands(README))
+    assert len(found) >= 8
+    for arguments in found:
+        _parse(arguments)
+
+
+def test_python_of_the_readme_runs(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    assert blocks
+    script = "\n".join(blocks).replace("steps=20_000", "steps=20").replace("particles=5000", "particles=50")
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def test_pictures_and_files_of_the_readme_exist():
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_project_metadata_is_consistent():
+    import pyro_hvae
+
+    project = read_toml(ROOT / "pyproject.toml")["project"]
+    assert project["requires-python"] == ">=3.11"
+    assert pyro_hvae.__version__ in (ROOT / "CHANGELOG.md").read_text()
+    assert pyro_hvae.__version__ in (ROOT / "CITATION.cff").read_text()
