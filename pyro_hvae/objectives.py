@@ -25,6 +25,11 @@ def _nats(x: Site) -> Tensor:
     fn, value = x["fn"], x["value"]
     base = getattr(fn, "base_dist", fn)
     if isinstance(base, torch.distributions.Normal):
+        if base.scale.requires_grad:
+            raise ConfigError(
+                "the constraint in nats needs a Gaussian likelihood with a fixed scale: with a learned one it could be met by "
+                "widening the scale. Use -o measure=rmse (kappa is then the root mean squared error per pixel)."
+            )
         energy = 0.5 * ((value - base.loc) / base.scale) ** 2
         return energy.flatten(-len(fn.event_shape)).sum(-1)
     return -fn.log_prob(value)

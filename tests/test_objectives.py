@@ -206,6 +206,14 @@ def test_constraint_measures():
     assert_close(estimate.constraint("nats"), estimate.distortion().detach())
 
 
+def test_constraint_in_nats_needs_a_fixed_scale():
+    model = Chain(StandardNormal(2), [], Gaussian(2, 6, (8,)))
+    estimate = ELBO().estimate(model, BottomUp([Gaussian(6, 2, (8,))]), torch.rand(5, 6))
+    with pytest.raises(ConfigError, match="measure=rmse"):
+        estimate.constraint("nats")
+    assert estimate.constraint("rmse") > 0
+
+
 def test_reconstruction_parameters_are_those_of_the_first_layer():
     model, guide = _pair()
     objective = ELBO(particles=2, shared={"z1"})(model, guide)
