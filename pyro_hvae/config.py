@@ -24,6 +24,7 @@ class TrainConfig:
     Attributes:
         steps: over all stages. batch_size: data per step. lr: of Adam.
         lr_decay: last fraction of the steps over which a cosine takes lr down to 2 % of itself; 0 keeps it constant.
+        prior_lr: factor on lr for the parameters that do not reach log p(x|z): a learned prior and the guide above z1.
         grad_clip: largest total gradient norm; 0 clips nothing.
         seed: governs noise and data order (and, for recipes, the initial weights).
         log_every, eval_every, save_every: steps between metric rows, validation bounds and checkpoints.
@@ -38,6 +39,7 @@ class TrainConfig:
     batch_size: int = 64
     lr: float = 1e-3
     lr_decay: float = 0.4
+    prior_lr: float = 1.0
     grad_clip: float = 0.0
     seed: int = 0
     log_every: int = 50
@@ -54,8 +56,9 @@ class TrainConfig:
         for name in ("seed", "threads", "grad_clip"):
             if (value := getattr(self, name)) < 0:
                 raise ConfigError(f"{name.replace('_', '-')} must not be negative, got {value}.")
-        if not self.lr > 0:
-            raise ConfigError(f"lr must be positive, got {self.lr}.")
+        for name in ("lr", "prior_lr"):
+            if not (value := getattr(self, name)) > 0:
+                raise ConfigError(f"{name} must be positive, got {value}.")
         if not 0 <= self.lr_decay <= 1:
             raise ConfigError(f"lr_decay is a fraction of the run, between 0 and 1, got {self.lr_decay}.")
         if self.engine not in ("fit", "svi"):

@@ -35,7 +35,7 @@ def rewo():
     return hv.Rewo(beta0=0.05, kappa=3.6, nu=2e-3, alpha=0.5)
 
 
-CONFIG = TrainConfig(steps=60, batch_size=20, lr=1e-2, log_every=7, eval_every=20, save_every=25, seed=3)
+CONFIG = TrainConfig(steps=60, batch_size=20, lr=1e-2, prior_lr=2.0, log_every=7, eval_every=20, save_every=25, seed=3)
 
 
 class At:
@@ -166,7 +166,7 @@ def test_both_engines_take_the_same_steps():
     found = {}
     for engine in ("fit", "svi"):
         objective = vhp()
-        hv.fit(objective, data(), TrainConfig(steps=80, batch_size=20, lr=1e-2, engine=engine), rewo())
+        hv.fit(objective, data(), TrainConfig(steps=80, batch_size=20, lr=1e-2, prior_lr=2.0, engine=engine), rewo())
         found[engine] = torch.cat([p.detach().flatten() for p in objective.parameters()])
     assert_close(found["fit"], found["svi"], rtol=1e-3, atol=1e-4)
 
@@ -266,6 +266,20 @@ def test_learning_rate_follows_its_cosine():
     assert seen == pytest.approx([1e-3, 1e-3, 5e-4, 2e-5])
 
 
+def test_learning_rate_of_the_prior_is_scaled():
+    for factor in (1.0, 3.0):
+        objective = vhp()
+        config = TrainConfig(steps=2, batch_size=20, lr=1e-3, prior_lr=factor, lr_decay=0)
+        session = Session(objective, data(), config, hv.Constant(), 2)
+        before = {p: p.detach().clone() for p in objective.parameters()}
+        session.step()
+        # Adam's first step has the size of the learning rate.
+        moved = {p: (p - b).abs().max().item() for p, b in before.items()}
+        assert moved[objective.model.levels[0].net[-1].bias] == pytest.approx(1e-3 * factor, rel=1e-2)
+        assert moved[objective.guide.levels[1].net[-1].bias] == pytest.approx(1e-3 * factor, rel=1e-2)
+        assert moved[objective.model.likelihood.net[-1].bias] == pytest.approx(1e-3, rel=1e-2)
+
+
 def test_batches_cover_every_epoch_once_and_continue_from_their_state():
     x = torch.arange(10.0)
     batches = Batches(x, 3, seed=1)
@@ -350,3 +364,47 @@ def test_two_stages_run_one_after_the_other_and_resume(tmp_path):
         with pytest.raises(Interrupted):
             run(f"cut{stop}", trackers=[At(stop, lambda: os.kill(os.getpid(), signal.SIGINT))])
         assert equal(run(f"cut{stop}", resume=True), whole)
+
+
+def test_gradients_are_clipped_to_the_asked_norm():
+    for clip in (0.0, 1e-3):
+        objective = vhp()
+        session = Session(objective, data(), TrainConfig(steps=2, batch_size=20, grad_clip=clip), hv.Constant(), 2)
+        session.step()
+        norm = torch.cat([p.grad.flatten() for p in objective.parameters()]).norm().item()
+        assert norm == pytest.approx(1e-3, rel=1e-3) if clip else norm > 1
+
+
+def test_a_warm_up_given_as_a_fraction_knows_the_length_of_the_run():
+    rows = hv.fit(vhp(), data(), TrainConfig(steps=20, batch_size=20, log_every=1), hv.WarmUp(0.5))
+    assert [row["beta"] for row in rows[:12]] == pytest.approx([min(1.0, t / 10) for t in range(1, 13)])
+
+
+def test_a_finite_but_exploding_loss_stops_the_run():
+    with pytest.raises(DivergenceError, match="the loss became"):
+        hv.fit(vhp(), data(), TrainConfig(steps=50, batch_size=20, lr=1e6), hv.Constant())
+
+
+def test_every_datum_of_an_epoch_is_used_when_the_batch_divides_it():
+    batches = Batches(torch.arange(12.0), 4, seed=0)
+    for _ in range(3):
+        assert sorted(torch.cat([batches.next() for _ in range(3)]).tolist()) == list(range(12))
+    first, second = (torch.cat([batches.next() for _ in range(3)]) for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+def test_modules_are_evaluated_in_evaluation_mode_and_trained_in_training_mode():
+    class Watching(nn.Module):
+        def __init__(self, guide):
+            super().__init__()
+            self.guide, self.seen = guide, set()
+
+        def forward(self, x, size=1):
+            self.seen.add((len(x), self.training))
+            return self.guide(x)
+
+    objective = vhp()
+    guide = Watching(objective.guide)
+    hv.fit(objective.elbo(objective.model, guide), data(), CONFIG, rewo(), validation=data(50))
+    assert {mode for size, mode in guide.seen if size == 50} == {False}
+    assert {mode for size, mode in guide.seen if size == 20} == {True}
