@@ -1,5 +1,6 @@
 """The library side of the commands: each function here is the one call a command body makes."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,11 @@ def _new_path(experiment: Experiment) -> Path:
 def run_training(made: Prepared, track: tuple[str, ...] = ()) -> dict[str, Any]:
     """Trains, draws and measures; returns what to tell."""
     trackers = [Progress(), *make_trackers(track, made.out)]
-    return finish(train(made.experiment, made.out, made.resume, trackers))
+
+    def tell(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    return finish(train(made.experiment, made.out, made.resume, trackers, tell))
 
 
 def evaluate_run(run: OpenRun, particles: int, limit: int | None, seed: int) -> dict[str, Any]:

@@ -119,8 +119,6 @@ class Gaussian(_Network):
         scale: a number fixes sigma; None (default) lets the network give log sigma.
         isotropic: one sigma for the whole event instead of one per dim. An axis-aligned posterior prefers some
             rotations of a latent manifold to others (it makes rings square); an isotropic one does not.
-        residual: the network gives the mean's difference from the (equally large) parent, so that it starts near the
-            identity: no direction of the parent can be lost at the start.
         log_scale: range that log sigma is clamped to.
         init_log_scale: where log sigma starts.
         input_mean: subtracted from the joined parents (kept in the checkpoint); shape of the joined parents.
@@ -145,7 +143,6 @@ class Gaussian(_Network):
         gain: float = 1.0,
         scale: float | None = None,
         isotropic: bool = False,
-        residual: bool = False,
         log_scale: tuple[float, float] = (-8.0, 2.0),
         init_log_scale: float = 0.0,
         input_mean: Tensor | None = None,
@@ -156,9 +153,7 @@ class Gaussian(_Network):
             raise ConfigError(f"a Gaussian's scale must be positive, got {scale!r}.")
         extra = 0 if scale is not None else 1 if isotropic else math.prod(_event(event))
         super().__init__(parents, event, extra, hidden, activation, gain, input_mean, net)
-        self.scale, self.log_scale, self.residual = scale, log_scale, residual
-        if residual and [self.features] != [math.prod(e) for e in self.parents]:
-            raise ConfigError(f"a residual Gaussian needs one parent as large as its event, got {parents!r} and {event!r}.")
+        self.scale, self.log_scale = scale, log_scale
         if output_mean is not None:
             self._start_at(output_mean)
         if extra and net is None:
@@ -166,8 +161,6 @@ class Gaussian(_Network):
 
     def forward(self, *parents: Tensor) -> dist.Independent:
         location, raw = self.outputs(parents)
-        if self.residual:
-            location = location + parents[0].reshape(location.shape)
         if self.scale is not None:
             scale = torch.full_like(location, self.scale)
         else:

@@ -24,9 +24,9 @@ class TrainConfig:
     Attributes:
         steps: over all stages. batch_size: data per step. lr: of Adam.
         lr_decay: last fraction of the steps over which a cosine takes lr down to 2 % of itself; 0 keeps it constant.
-        prior_lr: factor on lr for the parameters that do not reach log p(x|z): a learned prior and the guide above z1.
         grad_clip: largest total gradient norm; 0 clips nothing.
         seed: governs noise and data order (and, for recipes, the initial weights).
+        starts: how many initialisations are tried over the first tenth of the run; the best validation bound is trained.
         log_every, eval_every, save_every: steps between metric rows, validation bounds and checkpoints.
         device: auto, cpu, cuda, cuda:i or mps. threads: of torch on the CPU, 0 leaves torch's default.
         engine: "fit" (torch optimiser, fused Adam) or "svi" (stock `pyro.infer.SVI`; slower, same result in the mean).
@@ -39,9 +39,9 @@ class TrainConfig:
     batch_size: int = 64
     lr: float = 1e-3
     lr_decay: float = 0.4
-    prior_lr: float = 1.0
     grad_clip: float = 0.0
     seed: int = 0
+    starts: int = 1
     log_every: int = 50
     eval_every: int = 500
     save_every: int = 1_000
@@ -50,15 +50,14 @@ class TrainConfig:
     engine: str = "fit"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "log_every", "eval_every", "save_every"):
+        for name in ("steps", "batch_size", "starts", "log_every", "eval_every", "save_every"):
             if (value := getattr(self, name)) < 1:
                 raise ConfigError(f"{name.replace('_', '-')} must be at least 1, got {value}.")
         for name in ("seed", "threads", "grad_clip"):
             if (value := getattr(self, name)) < 0:
                 raise ConfigError(f"{name.replace('_', '-')} must not be negative, got {value}.")
-        for name in ("lr", "prior_lr"):
-            if not (value := getattr(self, name)) > 0:
-                raise ConfigError(f"{name} must be positive, got {value}.")
+        if not self.lr > 0:
+            raise ConfigError(f"lr must be positive, got {self.lr}.")
         if not 0 <= self.lr_decay <= 1:
             raise ConfigError(f"lr_decay is a fraction of the run, between 0 and 1, got {self.lr_decay}.")
         if self.engine not in ("fit", "svi"):

@@ -1,7 +1,8 @@
 """From a resolved experiment to a trained run and back: what the commands call."""
 
 import importlib.util
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
@@ -21,7 +22,7 @@ from pyro_hvae.recipes import RECIPES, Stage
 from pyro_hvae.runs import RunDirectory, find_run
 from pyro_hvae.schedules import SCHEDULES, Schedule
 from pyro_hvae.tracking import Tracker
-from pyro_hvae.training import fit
+from pyro_hvae.training import fit, trial
 
 __all__ = ["Loaded", "OpenRun", "Plan", "load", "open_run", "plan", "program_from_file", "train"]
 
@@ -130,14 +131,17 @@ def _data(experiment: Experiment) -> Dataset:
     return DATASETS[experiment.dataset](**experiment.data_options)
 
 
-def plan(experiment: Experiment) -> Plan:
+def plan(experiment: Experiment, start: int = 0) -> Plan:
     """Builds data, stages and schedules, and checks on two data that the schedule goes with the bound.
+
+    Arguments:
+        start: which of the seed's initialisations to build.
 
     Raises:
         ConfigError, ContractError: when the combination makes no sense, saying why.
     """
     dataset = _data(experiment)
-    with seeded(experiment.train.seed):
+    with seeded(experiment.train.seed + 1_000_003 * start):
         program = program_from_file(experiment.program, dataset.train.x) if experiment.program else None
         stages = _stages(experiment, dataset.train.x, program)
         schedules = [SCHEDULES[experiment.schedule](**experiment.schedule_options) for _ in stages]
@@ -149,10 +153,23 @@ def plan(experiment: Experiment) -> Plan:
     return Plan(experiment, dataset, stages, schedules)
 
 
-def train(experiment: Experiment, out: str | PathLike[str], resume: bool = False, trackers: Sequence[Tracker] = ()) -> OpenRun:
-    """Trains a resolved experiment into the run directory `out` and opens it; see `fit` for what can go wrong."""
+def train(
+    experiment: Experiment,
+    out: str | PathLike[str],
+    resume: bool = False,
+    trackers: Sequence[Tracker] = (),
+    tell: Callable[[str], Any] = lambda text: None,
+) -> OpenRun:
+    """Trains a resolved experiment into the run directory `out` and opens it; see `fit` for what can go wrong.
+
+    Arguments:
+        tell: called with a line about the trial starts, where several are asked for (see `TrainConfig.starts`).
+    """
     pick_device(experiment.train.device)
     made = plan(experiment)
+    if experiment.train.starts > 1 and not resume:
+        RunDirectory(out).require_empty()
+        made = best_start(experiment, tell)
     fit(
         made.stages,
         made.dataset.train.x,
@@ -165,6 +182,20 @@ def train(experiment: Experiment, out: str | PathLike[str], resume: bool = False
         experiment=experiment,
     )
     return _opened(RunDirectory(out), experiment, made.stages, experiment.train.steps)
+
+
+def best_start(experiment: Experiment, tell: Callable[[str], Any] = lambda text: None) -> Plan:
+    """A fresh plan of the start with the best validation bound after the first tenth of the run; see `training.trial`."""
+    bounds = []
+    for start in range(experiment.train.starts):
+        made = plan(experiment, start)
+        x, validation = made.dataset.train.x, made.dataset.validation.x
+        value = trial(made.stages[0], x, experiment.train, made.schedules[0], validation)
+        bounds.append(value if math.isfinite(value) else -math.inf)
+    best = max(range(len(bounds)), key=lambda i: bounds[i])
+    shown = ", ".join(f"{value:.2f}" for value in bounds)
+    tell(f"Tried {len(bounds)} starts over the first tenth of the run (validation bounds {shown}); training number {best + 1}.")
+    return plan(experiment, best)
 
 
 def resumed(run: str | PathLike[str], changes: dict[str, Any], program: str | None = None) -> tuple[Path, Experiment]:

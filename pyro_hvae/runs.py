@@ -56,16 +56,20 @@ class RunDirectory:
         self.path = Path(path)
         self.metrics = self.path / "metrics.jsonl"
 
+    def require_empty(self) -> None:
+        """Raises `ConfigError` when the directory holds something already, or is none."""
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"--out '{self.path}' is a file, not a directory. Choose another place.")
+        if self.path.is_dir() and any(self.path.iterdir()):
+            raise ConfigError(f"'{self.path}' is not empty. Go on with it by --resume {self.path}, or choose another --out.")
+
     def create(self, experiment: Experiment) -> None:
         """Makes an empty run, with its configuration written down.
 
         Raises:
             ConfigError: when the directory holds something already. DataError: when it cannot be written.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise ConfigError(f"--out '{self.path}' is a file, not a directory. Choose another place.")
-        if self.path.is_dir() and any(self.path.iterdir()):
-            raise ConfigError(f"'{self.path}' is not empty. Go on with it by --resume {self.path}, or choose another --out.")
+        self.require_empty()
         try:
             for name in ("checkpoints", "figures", "eval"):
                 (self.path / name).mkdir(parents=True, exist_ok=True)

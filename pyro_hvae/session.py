@@ -47,13 +47,10 @@ class Session:
         self.t, self.lr, self.entered_main = 0, config.lr, False
         self.batches = Batches(x, min(config.batch_size, len(x)), config.seed)
         schedule.start(length)
-        # What REWO's initial phase trains, and what prior_lr leaves alone.
-        self.reconstruction = objective.reconstruction_parameters(x)
-        first = set(self.reconstruction)
-        rest = [p for p in objective.parameters() if p.requires_grad and p not in first]
-        groups = [{"params": self.reconstruction, "factor": 1.0}, {"params": rest, "factor": config.prior_lr}]
-        fused = x.device.type in ("cpu", "cuda")
-        self.optimizer = torch.optim.Adam([g for g in groups if g["params"]], config.lr, fused=fused)
+        # What REWO's initial phase trains.
+        self.reconstruction = objective.reconstruction_parameters(x) if schedule.initial else None
+        parameters = [p for p in objective.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(parameters, config.lr, fused=x.device.type in ("cpu", "cuda"))
         self.svi = self._stock_svi() if config.engine == "svi" else None
 
     def _stock_svi(self) -> SVI:
@@ -92,7 +89,7 @@ class Session:
         if self.config.grad_clip:
             torch.nn.utils.clip_grad_norm_(self.objective.parameters(), self.config.grad_clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * group["factor"]
+            group["lr"] = self.lr
         self.optimizer.step()
 
     def _seen(self, estimate: Estimate, loss: Tensor) -> None:

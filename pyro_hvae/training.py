@@ -25,7 +25,7 @@ from pyro_hvae.schedules import Constant, Schedule
 from pyro_hvae.session import Session
 from pyro_hvae.tracking import Tracker
 
-__all__ = ["fit"]
+__all__ = ["fit", "trial"]
 
 Row = dict[str, Any]
 
@@ -102,6 +102,22 @@ def fit(
         if run:
             run.update(status="finished", step=config.steps)
     return loop.rows
+
+
+def trial(stage: Stage, x: Tensor, config: TrainConfig, schedule: Schedule, validation: Tensor) -> float:
+    """The validation bound (nats per datum) after the first tenth of a run of one stage, of which nothing is kept.
+
+    No label and no test datum is used: a start whose bound lags has lost something it will not find again, such as a
+    direction of the second layer. Not a finite number when the trial diverges.
+    """
+    device = pick_device(config.device)
+    stage.objective.to(device)
+    with seeded(config.seed), _threads(config.threads), pyro.validation_enabled(False):
+        session = Session(stage.objective, stage.view(x.to(device)), config, _placed(schedule, device), config.steps)
+        with session.scope():
+            for _ in range(max(1, config.steps // 10)):
+                session.step()
+        return _validate(stage.objective, stage.view(validation.to(device)), config.seed)
 
 
 class _Loop:

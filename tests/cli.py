@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-TINY = "-o hidden=8 -o upper=8 -o particles=2 -o size=200 --batch-size 20 -o eval_every=20".split()
+TINY = "-o hidden=8 -o upper=8 -o particles=2 -o size=200 -o starts=1 --batch-size 20 -o eval_every=20".split()
 
 
 def real(*arguments, cwd, env=None, timeout=120, **more):

@@ -356,6 +356,8 @@ def test_a_loss_that_explodes_exits_4_and_keeps_the_checkpoint(command, tmp_path
     code, _, err = command("train", "vhp", "--dataset", "pendulum", *TINY, "--lr", "1e6", "--out", "a")
     assert code == 4 and "the loss became" in err and "worst site '" in err and "--lr 1e+05" in err
     assert load_checkpoint(tmp_path / "a/checkpoints/last.pt")["step"] == 0
+    code, _, err = command("train", "vhp", "--dataset", "pendulum", *TINY, "-o", "starts=2", "--lr", "1e6", "--out", "b")
+    assert code == 4 and "Tried 2 starts" in err
 
 
 def test_kappa_out_of_reach_warns_and_says_what_to_change(command):

@@ -78,14 +78,3 @@ def test_initial_weights_have_the_promised_spread(activation, variance):
     assert net[0].weight.std().item() == pytest.approx((variance / 200) ** 0.5, rel=0.05)
     assert net[2].weight.std().item() == pytest.approx(0.1 * (1 / 300) ** 0.5, rel=0.05)
     assert not net[0].bias.any()
-
-
-def test_a_residual_gaussian_starts_at_its_parent():
-    z = torch.randn(5, 7, 3)
-    p = Gaussian(3, 3, gain=1e-9, residual=True)(z)
-    assert_close(p.mean, z)
-    assert not torch.equal(Gaussian(3, 3, residual=True)(z).mean, z)
-    with pytest.raises(ConfigError, match="as large as its event"):
-        Gaussian(3, 2, residual=True)
-    with pytest.raises(ConfigError, match="as large as its event"):
-        Gaussian([(3,), (3,)], 3, residual=True)
