@@ -9,6 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from pyro_hvae.config import Experiment, read_toml, resolve, to_toml, with_train
+from pyro_hvae.devices import pick_device
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation import evaluate
 from pyro_hvae.experiments import OpenRun, plan, resumed, train
@@ -28,6 +29,7 @@ class Prepared:
     resume: bool
 
     def describe(self) -> dict[str, Any]:
+        pick_device(self.experiment.train.device)
         return {"out": str(self.out), **plan(self.experiment).describe()}
 
 

@@ -1,6 +1,7 @@
 """What a run is made of: names, options and training settings, resolved from flags, file, preset and defaults."""
 
 import inspect
+import math
 import tomllib
 import types
 import typing
@@ -56,8 +57,8 @@ class TrainConfig:
         for name in ("seed", "threads", "grad_clip"):
             if (value := getattr(self, name)) < 0:
                 raise ConfigError(f"{name.replace('_', '-')} must not be negative, got {value}.")
-        if not self.lr > 0:
-            raise ConfigError(f"lr must be positive, got {self.lr}.")
+        if not 0 < self.lr < math.inf:
+            raise ConfigError(f"lr must be positive and finite, got {self.lr}.")
         if not 0 <= self.lr_decay <= 1:
             raise ConfigError(f"lr_decay is a fraction of the run, between 0 and 1, got {self.lr_decay}.")
         if self.engine not in ("fit", "svi"):
@@ -97,7 +98,12 @@ class Experiment:
         values = dict(values)
         if unknown := set(values) - {f.name for f in fields(cls)}:
             raise ConfigError(f"the run's configuration has unknown entries {sorted(unknown)}.")
-        train = TrainConfig(**values.pop("train", {}))
+        settings, known = values.pop("train", {}), parameters(TrainConfig)
+        if unknown := set(settings) - set(known):
+            raise ConfigError(
+                f"the run's configuration has unknown training settings {sorted(unknown)}: another version wrote it."
+            )
+        train = TrainConfig(**{key: coerce(key, value, known[key].annotation) for key, value in settings.items()})
         return cls(**{"recipe": None, "program": None, **values, "train": train})
 
 
@@ -120,7 +126,10 @@ def coerce(key: str, value: Any, annotation: Any) -> Any:
             return {"true": True, "false": False, "1": True, "0": False}[str(value).lower()]
         if annotation is int and float(value) != int(float(value)):
             raise ValueError
-        return int(float(value)) if annotation is int else annotation(value)
+        converted = int(float(value)) if annotation is int else annotation(value)
+        if annotation is float and not math.isfinite(converted) or annotation is int and abs(converted) >= 2**53:
+            raise ValueError
+        return converted
     except (ValueError, KeyError, TypeError, OverflowError):
         wanted = {int: "a whole number", float: "a number", bool: "true or false"}.get(annotation, str(annotation))
         raise ConfigError(f"option {key}={value} is not {wanted}. Example: -o {key}={_example(annotation)}.") from None

@@ -16,7 +16,7 @@ from pyro_hvae.checkpoints import load_checkpoint
 from pyro_hvae.config import Experiment, coerce, parameters, read_toml
 from pyro_hvae.data import DATASETS, Dataset
 from pyro_hvae.devices import pick_device, seeded
-from pyro_hvae.errors import CheckpointError, ConfigError, unknown_name
+from pyro_hvae.errors import CheckpointError, ConfigError, HVAEError, unknown_name
 from pyro_hvae.objectives import ELBO, Objective
 from pyro_hvae.recipes import RECIPES, Stage
 from pyro_hvae.runs import RunDirectory, find_run
@@ -100,11 +100,18 @@ def program_from_file(spec: str, x: Tensor) -> Program:
     if module_spec is None or module_spec.loader is None:
         raise ConfigError(f"--program '{spec}': '{path}' is not a Python file.")
     module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise ConfigError(f"--program '{spec}': '{path}' has no function '{name}'.")
-    pair = function(x)
+    try:
+        module_spec.loader.exec_module(module)
+        function = getattr(module, name, None)
+        if not callable(function):
+            raise ConfigError(f"--program '{spec}': '{path}' has no function '{name}'.")
+        pair = function(x)
+    except HVAEError:
+        raise
+    except Exception as error:  # whatever the user's code raises is about the user's code
+        raise ConfigError(
+            f"--program '{spec}' raised {type(error).__name__}: {error}. See it with 'pyro-hvae --traceback'."
+        ) from error
     if not (isinstance(pair, tuple) and len(pair) in (2, 3) and all(isinstance(p, nn.Module) for p in pair[:2])):
         raise ConfigError(f"--program '{spec}' must return (model, guide) or (model, guide, ELBO), got {type(pair).__name__}.")
     return pair
@@ -207,12 +214,17 @@ def resumed(run: str | PathLike[str], changes: dict[str, Any], program: str | No
     path = find_run(run)
     RunDirectory(path).require_checkpoint()
     experiment = read_experiment(path)
+    if experiment.recipe is None and program is None:
+        raise ConfigError(f"this run is of a user's own program, started with --program {experiment.program}. Give it again.")
     allowed = {"steps", "device", "threads", "log_every", "eval_every", "save_every"}
     for key, value in changes.items():
         before = getattr(experiment.train, key)
         if key not in allowed and value != before:
             raise ConfigError(f"the run was started with {key} = {before}; it cannot go on with {value}. Start a new run.")
     settings = {k: coerce(k, v, parameters(type(experiment.train))[k].annotation) for k, v in changes.items()}
+    done = load_checkpoint(RunDirectory(path).checkpoint())["step"]
+    if settings.get("steps", done) < done:
+        raise ConfigError(f"the run is at step {done} already; it cannot go back to --steps {settings['steps']}.")
     return path, replace(experiment, train=replace(experiment.train, **settings), program=program)
 
 

@@ -1,15 +1,16 @@
 """What a finished or reopened run reports: measured values kept as JSON in the run, and tables over several runs."""
 
-import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pyro_hvae.errors import unknown_name
+from pyro_hvae.config import Experiment
+from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.evaluation import METRICS, PUBLISHED_ANGLE
-from pyro_hvae.experiments import OpenRun, open_run
+from pyro_hvae.experiments import OpenRun, open_run, read_experiment
+from pyro_hvae.runs import find_run
 
-__all__ = ["compare", "compare_text", "evaluation_text", "finish", "finite", "measure", "measure_all", "metrics_text", "table"]
+__all__ = ["compare", "compare_text", "evaluation_text", "finish", "measure", "measure_all", "metrics_text", "table"]
 
 
 def measure(run: OpenRun, name: str) -> dict[str, Any]:
@@ -17,7 +18,7 @@ def measure(run: OpenRun, name: str) -> dict[str, Any]:
     if name not in METRICS:
         raise unknown_name("metric", name, METRICS)
     values = {**METRICS[name](run), "step": run.step, "seed": run.experiment.train.seed}
-    run.directory.write_json(f"eval/{name}.json", finite(values))
+    run.directory.write_json(f"eval/{name}.json", values)
     return values
 
 
@@ -30,15 +31,6 @@ def measure_all(run: OpenRun, names: Sequence[str]) -> dict[str, Any]:
     return results[names[0]] if len(names) == 1 else results
 
 
-def finite(values: Any) -> Any:
-    """The same values with what JSON cannot say (inf, nan) as null."""
-    if isinstance(values, Mapping):
-        return {k: finite(v) for k, v in values.items()}
-    if isinstance(values, list | tuple):
-        return [finite(v) for v in values]
-    return None if isinstance(values, float) and not math.isfinite(values) else values
-
-
 def finish(run: OpenRun) -> dict[str, Any]:
     """Draws a trained run's pictures, measures what its data set asks for, and returns what to tell."""
     from pyro_hvae.figures import draw_all
@@ -47,14 +39,16 @@ def finish(run: OpenRun) -> dict[str, Any]:
     report["figures"] = [str(path) for path in draw_all(run)]
     final = run.directory.rows()[-1:]
     report |= {key: row[key] for row in final for key in ("elbo", "validation_elbo", "beta") if key in row}
-    if "angle" in run.dataset.train.factors and run.experiment.recipe is not None:
-        report["angle"] = measure(run, "angle")
+    if "angle" in run.dataset.train.factors:
+        try:
+            report["angle"] = measure(run, "angle")
+        except ConfigError:
+            pass  # a code that is no plane has no polar angle; 'metrics RUN angle' says so
     return report
 
 
-def label(run: OpenRun) -> str:
+def label(e: Experiment) -> str:
     """Recipe and schedule as a table shows them; a warm-up says over how much of the run."""
-    e = run.experiment
     name = f"{e.recipe or 'program'} + {e.schedule}"
     if e.schedule == "warmup":
         length = e.schedule_options["warmup"]
@@ -64,29 +58,39 @@ def label(run: OpenRun) -> str:
     return name
 
 
-def compare(names: Sequence[str], metric: str = "angle", key: str = "mae_rad", checkpoint: str = "last") -> dict[str, Any]:
+# metric -> the value that `compare` tabulates
+HEADLINE = {"angle": "mae_rad", "interpolation": "good"}
+
+
+def compare(names: Sequence[str], metric: str = "angle", checkpoint: str = "last") -> dict[str, Any]:
     """One metric over several runs: a row per run, and a row per method with median, mean, standard deviation and range.
 
-    Values measured before at the same step are read from the run.
+    Values measured before at the same step are read from the run. A run that the metric does not apply to (a user's program,
+    a code that is no plane) has no value and counts in no method.
+
+    Raises:
+        ConfigError: for an unknown metric. DataError, CheckpointError: for something that is no trained run.
     """
+    if metric not in METRICS:
+        raise unknown_name("metric", metric, METRICS)
+    key = HEADLINE[metric]
     rows = []
-    for name in names:
-        run = open_run(name, checkpoint)
-        known = run.directory.read_json(f"eval/{metric}.json")
-        values = known if known.get("step") == run.step else measure(run, metric)
-        paper = PUBLISHED_ANGLE.get((run.experiment.recipe or "", run.experiment.schedule)) if metric == "angle" else None
-        rows.append(
-            {
-                "run": run.directory.path.name,
-                "method": label(run),
-                "seed": run.experiment.train.seed,
-                key: values[key],
-                "paper": paper,
-            }
-        )
+    for name in dict.fromkeys(names):
+        path = find_run(name)
+        experiment = read_experiment(path)
+        row: dict[str, Any] = {"run": path.name, "method": label(experiment), "seed": experiment.train.seed, key: None}
+        if experiment.recipe is not None:
+            run = open_run(path, checkpoint)
+            known = run.directory.read_json(f"eval/{metric}.json")
+            try:
+                row[key] = (known if known.get("step") == run.step else measure(run, metric))[key]
+            except ConfigError:
+                pass
+        published = PUBLISHED_ANGLE.get((experiment.recipe or "", experiment.schedule)) if metric == "angle" else None
+        rows.append({**row, "paper": published})
     methods = []
-    for method in dict.fromkeys(row["method"] for row in rows):
-        mine = [row for row in rows if row["method"] == method]
+    for method in dict.fromkeys(row["method"] for row in rows if row[key] is not None):
+        mine = [row for row in rows if row["method"] == method and row[key] is not None]
         values = [row[key] for row in mine]
         methods.append(
             {

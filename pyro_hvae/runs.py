@@ -1,6 +1,7 @@
 """Run directories: config.toml, run.json, metrics.jsonl, checkpoints/, figures/ and eval/."""
 
 import json
+import math
 import os
 import platform
 import sys
@@ -13,7 +14,16 @@ from pyro_hvae.checkpoints import write_atomically
 from pyro_hvae.config import Experiment, to_toml
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError
 
-__all__ = ["RunDirectory", "find_run", "runs_root"]
+__all__ = ["RunDirectory", "find_run", "finite", "runs_root"]
+
+
+def finite(values: Any) -> Any:
+    """The same values with what JSON cannot say (inf, nan) as null."""
+    if isinstance(values, Mapping):
+        return {k: finite(v) for k, v in values.items()}
+    if isinstance(values, list | tuple):
+        return [finite(v) for v in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def runs_root() -> Path:
@@ -28,7 +38,7 @@ def find_run(name: str | os.PathLike[str]) -> Path:
         DataError: when there is none, or the prefix is ambiguous.
     """
     path, root = Path(name), runs_root()
-    if path.is_dir():
+    if str(name) and path.is_dir():
         return path
     runs = sorted(p for p in root.glob("*") if (p / "run.json").is_file()) if root.is_dir() else []
     if str(name) == "last":
@@ -90,7 +100,7 @@ class RunDirectory:
         return path
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> Path:
-        return self.write(name, json.dumps(values, indent=2) + "\n")
+        return self.write(name, json.dumps(finite(values), indent=2) + "\n")
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Contents of a JSON file of the run, empty when it is absent; raises `DataError` when it is damaged."""
@@ -111,8 +121,8 @@ class RunDirectory:
         """The path of an existing checkpoint; raises `CheckpointError` when the run has none."""
         if not (path := self.checkpoint(which)).is_file():
             raise CheckpointError(
-                f"run '{self.path}' has no checkpoint '{which}' (looked for {path}). Train it: pyro-hvae train --resume "
-                f"{self.path}, or name another run or --checkpoint."
+                f"run '{self.path}' has no checkpoint '{which}' (looked for {path}). Name another or train one. "
+                "('best' is only written once validation has run after REWO's initial phase.)"
             )
         return path
 

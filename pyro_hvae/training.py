@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.checkpoints import load_checkpoint, save_checkpoint
-from pyro_hvae.config import Experiment, TrainConfig
+from pyro_hvae.config import Experiment, TrainConfig, to_toml
 from pyro_hvae.devices import pick_device, rng_state, seeded, set_rng_state
 from pyro_hvae.errors import DivergenceError, Interrupted
 from pyro_hvae.inference import bound
@@ -72,6 +72,8 @@ def fit(
     if run and resume:
         saved = load_checkpoint(run.require_checkpoint())
         run.forget_after(saved["step"])
+        if experiment:
+            run.write("config.toml", to_toml(experiment.to_dict()))  # the length may have changed
     elif run:
         run.create(experiment or Experiment(None, "own data", type(schedules[0]).__name__.lower(), config))
     loop = _Loop(stages, run, list(trackers), config)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -176,11 +177,9 @@ def test_every_recipe_with_every_sensible_schedule(command, arguments):
         10,
         "--json",
     )
-    if "latent=3" in arguments:  # the angle needs a plane, which is said, not crashed on
-        assert code == 2 and "latent=2" in err
-        return
     assert code == 0, err
-    assert json.loads(out)["step"] == 12
+    report = json.loads(out)
+    assert report["step"] == 12 and ("angle" in report) == ("latent=3" not in arguments)  # the angle needs a plane
 
 
 @pytest.mark.parametrize(
@@ -213,7 +212,11 @@ def test_combinations_without_sense_say_why(command, arguments, message):
         (["train", "vhp", "--dataset", "pendulum", "--batch-size", "0"], 2, "batch-size must be at least 1"),
         (["train", "vhp", "--dataset", "pendulum", "--epochs", "0"], 2, "--epochs must be at least 1"),
         (["train", "vhp", "--dataset", "pendulum", "--lr", "-1"], 2, "lr must be positive"),
-        (["train", "vhp", "--dataset", "pendulum", "--lr", "nan"], 2, "lr must be positive"),
+        (["train", "vhp", "--dataset", "pendulum", "--lr", "nan"], 2, "lr=nan is not a number"),
+        (["train", "vhp", "--dataset", "pendulum", "--lr", "inf"], 2, "lr=inf is not a number"),
+        (["train", "vhp", "--dataset", "pendulum", "--seed", "9" * 23], 2, "is not a whole number"),
+        (["train", "vhp", "--dataset", "pendulum", "--dry-run", "--device", "cuda:77"], 5, "not available"),
+        (["train", "--resume", ""], 3, "no run ''"),
         (["train", "vhp", "--dataset", "pendulum", "-o", "kappa=-1"], 2, "kappa"),
         (["train", "vhp", "--dataset", "pendulum", "-o", "likelihood=gausian"], 2, "Did you mean 'gaussian'?"),
         (["train", "vhp", "--dataset", "pendulum", "--device", "tpu"], 2, "no device called 'tpu'"),
@@ -274,6 +277,14 @@ def test_out_that_is_not_empty_is_kept(command, tmp_path):
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
+def test_a_failing_program_is_the_users_not_a_bug(command, tmp_path):
+    (tmp_path / "bad.py").write_text("def build(x):\n    return 1 / 0\n")
+    code, _, err = command("train", "--program", "bad.py:build", "--dataset", "pendulum")
+    assert code == 2 and "raised ZeroDivisionError" in err and "This is a bug" not in err
+    (tmp_path / "worse.py").write_text("def build(x)\n")
+    assert command("train", "--program", "worse.py:build", "--dataset", "pendulum")[0] == 2
+
+
 def small_train(command, *more):
     code, out, err = command(
         "train", "vae", "--dataset", "pendulum", *TINY[:2], "-o", "size=100", "--steps", 6, "--batch-size", 10, *more
@@ -316,7 +327,29 @@ def test_resume_takes_everything_from_the_run(command):
     code, _, err = command("train", "vae", "--resume", "a", "-o", "latent=3")
     assert code == 2 and "a recipe and -o cannot be given" in err
     code, out, err = command("train", "--resume", "a", "--steps", 9, "--json")
-    assert code == 0 and json.loads(out)["step"] == 9
+    assert code == 0 and json.loads(out)["step"] == 9 and "steps = 9" in Path("a/config.toml").read_text()
+    code, _, err = command("train", "--resume", "a", "--steps", 5)
+    assert code == 2 and "at step 9 already" in err
+
+
+def test_compare_leaves_out_what_a_metric_cannot_see_and_counts_a_run_once(command):
+    small_train(command, "--out", "a")
+    small_train(command, "--out", "b", "-o", "latent=3")
+    code, out, err = command("compare", "a", "b", "a", "--json")
+    values = json.loads(out)
+    assert code == 0 and [row["mae_rad"] is None for row in values["runs"]] == [False, True]
+    assert values["methods"][0]["seeds"] == 1
+    code, out, err = command("compare", "a", "--metric", "interpolation", "--json")
+    assert code == 0 and json.loads(out)["key"] == "good"
+
+
+def test_a_run_of_another_version_is_refused_with_a_reason(command):
+    small_train(command, "--out", "a")
+    config = Path("a/config.toml")
+    config.write_text(config.read_text().replace("[train]\n", "[train]\nmomentum = 0.9\n"))
+    for arguments in (["metrics", "a", "angle"], ["train", "--resume", "a"]):
+        code, _, err = command(*arguments)
+        assert code == 2 and "unknown training settings ['momentum']" in err
 
 
 def test_runs_are_found_by_prefix_and_last(command, monkeypatch, tmp_path):

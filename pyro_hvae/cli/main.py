@@ -76,6 +76,8 @@ def main(argv: list[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us has gone, e.g. `| head`
         code = 1
+    except MemoryError as error:
+        code = _report(f"out of memory: {error}. Ask for less (smaller networks, fewer nodes, samples or particles).", 1, show)
     except Exception as error:
         hint = "This is a bug; run again with 'pyro-hvae --traceback ...' to see where."
         code = _report(f"unexpected {type(error).__name__}: {error}. {hint}", 1, show)

@@ -40,6 +40,6 @@ def run_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def emit(values: dict[str, Any], as_json: bool, text: str) -> None:
     """One JSON object, or the text for people, on stdout."""
-    from pyro_hvae.reporting import finite
+    from pyro_hvae.runs import finite
 
     click.echo(json.dumps(finite(values)) if as_json else text)
