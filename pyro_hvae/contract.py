@@ -1,6 +1,6 @@
 """The program contract, checked at first use with one error that lists what was found and the remedy."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -19,14 +19,14 @@ REMEDY = (
 Sites = Mapping[str, dict[str, Any]]
 
 
-def check_contract(model: Sites | None, guide: Sites, x: Tensor, particles: int = 1) -> None:
+def check_contract(model: Sites | None, guide: Sites, x: Tensor, particles: int = 1, shared: Collection[str] = ()) -> None:
     """Raises one `ContractError` when the recorded sites of a pair break the contract.
 
     Arguments:
         model, guide: messages by site name, as `Record` collects them; model None checks the guide alone, before its
             values are handed to the model.
         x: the batch, shape (B, *event).
-        particles: size of the particle plate at dim -2, if there is one.
+        particles: size of the particle plate at dim -2, if there is one. shared: sites meant to stay out of it.
 
     Raises:
         ContractError: naming every fault, the sites found and the remedy.
@@ -37,12 +37,21 @@ def check_contract(model: Sites | None, guide: Sites, x: Tensor, particles: int 
         for name, site in guide.items()
         if not getattr(site["fn"], "has_rsample", False)
     ]
+    if unknown := sorted(set(shared) - set(guide)):
+        faults.append(f"the guide has no site {unknown} to share among the particles")
+    faults += [
+        f"guide site '{name}' cannot be shared: it depends on a latent that varies over the particles; share that one too"
+        for name in sorted(set(shared) & set(guide))
+        if len(guide[name]["fn"].batch_shape) > 1
+    ]
     found = f"Sites found: guide {list(guide)}"
     if model is not None:
         faults += [f"model {fault}" for name, site in model.items() for fault in _site_faults(name, site, len(x), particles)]
         latents = [name for name, site in model.items() if not site["is_observed"]]
         if "x" not in model or not model["x"]["is_observed"]:
             faults.append("the model has no observed site 'x'")
+        if more := [name for name, site in model.items() if site["is_observed"] and name != "x"]:
+            faults.append(f"the model observes {more} besides 'x' (join them into one site)")
         if missing := [name for name in latents if name not in guide]:
             faults.append(f"the guide does not sample {missing}")
         if extra := [name for name in guide if name not in latents]:
@@ -61,6 +70,8 @@ def _site_faults(name: str, site: Mapping[str, Any], size: int, particles: int) 
         faults.append(f"{plate} has dim {frame.dim} and size {frame.size}, expected dim -1 and size {size}")
     if frame.full_size != frame.size:
         faults.append(f"{plate} subsamples {frame.size} of {frame.full_size} (this would rescale every bound)")
+    if site["mask"] is not None:
+        faults.append(f"site '{name}' is masked, which the bound does not support")
     shape = tuple(site["fn"].batch_shape)
     if shape not in {(size,), (particles, size)}:
         faults.append(f"site '{name}': its batch shape is {shape}, expected ({size},); call .to_event(n) on its distribution")

@@ -37,10 +37,18 @@ def pick_device(name: str = "auto") -> torch.device:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Runs its body on fresh random streams of torch (all devices), and gives the caller's back afterwards."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        yield
+    """Runs its body on fresh random streams of torch (all devices), and gives the caller's back afterwards.
+
+    NumPy's and Python's global streams are not seeded (nothing here draws from them), but given back as well.
+    """
+    before = np.random.get_state(), random.getstate()
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        np.random.set_state(before[0])
+        random.setstate(before[1])
 
 
 def rng_state() -> dict[str, Any]:

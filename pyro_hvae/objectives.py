@@ -20,6 +20,12 @@ __all__ = ["ELBO", "Estimate", "Objective", "MEASURES"]
 Weights = Mapping[str, "float | Tensor"]
 
 
+def _event_flat(values: Tensor, fn: Any) -> Tensor:
+    """(*plates, *event) -> (*plates, features), also for an event without dims."""
+    dims = len(fn.event_shape)
+    return values.flatten(-dims) if dims else values.unsqueeze(-1)
+
+
 def _nats(x: Site) -> Tensor:
     """-log p(x | z) in nats per datum, shape (*plates,); a Gaussian's normaliser is left out (models.md trap 7)."""
     fn, value = x["fn"], x["value"]
@@ -31,14 +37,14 @@ def _nats(x: Site) -> Tensor:
                 "widening the scale. Use -o measure=rmse (kappa is then the root mean squared error per pixel)."
             )
         energy = 0.5 * ((value - base.loc) / base.scale) ** 2
-        return energy.flatten(-len(fn.event_shape)).sum(-1)
+        return _event_flat(energy, fn).sum(-1)
     return -fn.log_prob(value)
 
 
 def _mean_square(x: Site) -> Tensor:
     """Mean over the pixels of (x - E[x | z])^2, shape (*plates,); its root is the paper's kappa on images."""
     fn = x["fn"]
-    return ((x["value"] - fn.mean) ** 2).flatten(-len(fn.event_shape)).mean(-1)
+    return _event_flat((x["value"] - fn.mean) ** 2, fn).mean(-1)
 
 
 # name -> C of the constraint E[C] <= kappa^2 (Klushyn et al. 2019, eq. 9).
@@ -63,7 +69,10 @@ class Estimate:
     alpha: float
 
     def log_weights(self) -> Tensor:
-        """log p(x, z) - log q(z | x), unweighted, of shape (K, B): the data plate is never summed over."""
+        """log p(x, z) - log q(z | x), unweighted, of shape (K, B): the data plate is never summed over.
+
+        With one particle and an analytic KL (the default) it is a bound, no weight: use `ELBO(analytic_kl=False)`.
+        """
         total = torch.stack(torch.broadcast_tensors(*self.terms.values())).sum(0)
         return total.expand(self.particles, -1) if total.dim() == 1 else total
 
@@ -145,6 +154,8 @@ class Objective(ELBOModule):
         # The check consumes random numbers; the caller's stream must not notice.
         with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), torch.enable_grad():
             term = self.estimate(x[:2]).terms["x"].sum()
+        if not term.requires_grad:
+            return []
         params = [p for p in self.parameters() if p.requires_grad]
         grads = torch.autograd.grad(term, params, allow_unused=True)
         return [p for p, g in zip(params, grads, strict=True) if g is not None]
@@ -184,6 +195,8 @@ class ELBO(PyroELBO):
         super().__init__()
         if not isinstance(particles, int) or particles < 1:
             raise ConfigError(f"particles must be a whole number of at least 1, got {particles!r}.")
+        if shared and particles == 1:
+            raise ConfigError(f"sites {sorted(shared)} cannot be shared among one particle. Use particles=2 or more.")
         self.particles, self.shared, self.alpha, self.analytic_kl = particles, frozenset(shared), float(alpha), analytic_kl
         self._checked: set[tuple[int, int]] = set()
 
@@ -216,8 +229,8 @@ class ELBO(PyroELBO):
         with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), torch.no_grad():
             with Record() as q, self._particle_plate():
                 guide(x)
-            check_contract(None, q.sites, x, self.particles)
-            check_contract(self._get_trace(model, guide, (x,), {})[0], q.sites, x, self.particles)
+            check_contract(None, q.sites, x, self.particles, self.shared)
+            check_contract(self._get_trace(model, guide, (x,), {})[0], q.sites, x, self.particles, self.shared)
         self._checked.add((id(model), id(guide)))
 
     def _particle_plate(self) -> AbstractContextManager[Any]:

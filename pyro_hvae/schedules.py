@@ -5,6 +5,7 @@ weights of an `ELBO`'s sites: the observed site gets lambda = 1 / beta.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,10 @@ class Schedule(nn.Module):
         self.register_buffer("t", torch.tensor(0))
 
     def start(self, steps: int) -> None:
-        """Told the planned length of the run before its first step."""
+        """Told the planned length of the run before its first step; a schedule used again starts afresh."""
+        if not hasattr(self, "_fresh"):
+            self._fresh = {name: value.clone() for name, value in self.state_dict().items()}
+        self.load_state_dict(self._fresh)
 
     def update(self, constraint: Tensor | None = None) -> None:
         """Takes the batch mean of C (0-dim, detached) and moves to the next state."""
@@ -77,6 +81,7 @@ class WarmUp(Schedule):
         self.register_buffer("length", torch.tensor(float(warmup), dtype=torch.float64))
 
     def start(self, steps: int) -> None:
+        super().start(steps)
         length = self.warmup if self.warmup >= 1 else max(1, round(self.warmup * steps))
         self.length.fill_(length)
         self.beta.fill_(min(1.0, 1.0 / length))
@@ -183,6 +188,10 @@ class Rewo(_Constrained):
         self.main |= delta < 0
         f = torch.where(delta > 0, -torch.ones_like(delta), torch.tanh(self.tau * (self.beta - 1)))
         self._multiply(torch.where(self.main, self.nu * f * delta, torch.zeros_like(delta)))
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        self._latched = False
+        return super().load_state_dict(*args, **kwargs)
 
     @property
     def initial(self) -> bool:

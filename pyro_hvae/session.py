@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyro_hvae.config import TrainConfig
 from pyro_hvae.data import Batches
+from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives import Estimate, Objective
 from pyro_hvae.schedules import Schedule
 from pyro_hvae.svi import ScheduledELBO, SteppedBy, for_svi
@@ -49,6 +50,10 @@ class Session:
         schedule.start(length)
         # What REWO's initial phase trains.
         self.reconstruction = objective.reconstruction_parameters(x) if schedule.initial else None
+        if schedule.initial and not self.reconstruction:
+            raise ConfigError(
+                "nothing that reaches log p(x|z) can be trained (all frozen?), so REWO's initial phase cannot end."
+            )
         parameters = [p for p in objective.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(parameters, config.lr, fused=x.device.type in ("cpu", "cuda"))
         self.svi = self._stock_svi() if config.engine == "svi" else None
@@ -68,6 +73,7 @@ class Session:
         before = self.schedule.initial
         batch = self.batches.next()
         if self.svi is not None:
+            self.optimizer.zero_grad(set_to_none=True)  # SVI only zeroes what it has seen
             self.svi.step(batch)
         else:
             self._step(batch)

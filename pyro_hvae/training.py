@@ -16,7 +16,7 @@ from torch import Tensor
 from pyro_hvae.checkpoints import load_checkpoint, save_checkpoint
 from pyro_hvae.config import Experiment, TrainConfig, to_toml
 from pyro_hvae.devices import pick_device, rng_state, seeded, set_rng_state
-from pyro_hvae.errors import DivergenceError, Interrupted
+from pyro_hvae.errors import ConfigError, DivergenceError, Interrupted
 from pyro_hvae.inference import bound
 from pyro_hvae.objectives import Objective
 from pyro_hvae.recipes import Stage
@@ -60,17 +60,27 @@ def fit(
 
     Raises:
         ContractError, ConfigError: for a pair or combination that cannot be trained.
-        DivergenceError: when the loss is not finite or a million times the first one; the last checkpoint stays.
+        DivergenceError: when the loss is not finite or above a million times the first one seen (at least 1e6 nats), or
+            weights to be saved are not finite; the last checkpoint stays.
         Interrupted: after SIGINT or SIGTERM, once a resumable checkpoint has been written.
     """
     config = config or TrainConfig()
     stages = [Stage("main", objective)] if isinstance(objective, Objective) else list(objective)
-    schedules = [schedule or Constant()] if schedule is None or isinstance(schedule, Schedule) else list(schedule)
+    if schedule is None:
+        schedule = [Constant() for _ in stages]
+    schedules = [schedule] if isinstance(schedule, Schedule) else list(schedule)
+    if len(schedules) != len(stages):
+        raise ConfigError(f"{len(stages)} stages need as many schedules, got {len(schedules)}.")
     device = pick_device(config.device)
     run = RunDirectory(out) if out is not None else None
     saved = None
     if run and resume:
         saved = load_checkpoint(run.require_checkpoint())
+        if saved["step"] > config.steps or (len(stages) > 1 and saved["steps"] != config.steps):
+            raise ConfigError(
+                f"the run is at step {saved['step']} of {saved['steps']}; it cannot go on with {config.steps} steps. Only a run "
+                "of one stage can be made longer, and none shorter than it is."
+            )
         run.forget_after(saved["step"])
         if experiment:
             run.write("config.toml", to_toml(experiment.to_dict()))  # the length may have changed
@@ -87,14 +97,15 @@ def fit(
             stack.callback(tracker.close)
         offset = 0
         for number, (stage, length) in enumerate(zip(stages, _lengths(config.steps, stages), strict=True)):
-            stage.objective.to(device)
-            if saved and number <= saved["stage"]:
+            stage.objective.to(device).train()
+            if saved and number < saved["stage"]:
                 loop.load_programs(number, saved)
             if not saved or number >= saved["stage"]:
                 data = stage.view(x.to(device))
                 session = Session(stage.objective, data, config, _placed(schedules[number], device), length)
                 stack.enter_context(session.scope())
                 if saved and number == saved["stage"]:
+                    loop.load_programs(number, saved)  # after the session's probing passes, which may move buffers
                     session.load_state_dict(saved["session"])
                     set_rng_state(saved["rng"])
                     loop.best = saved["best"]
@@ -175,6 +186,7 @@ class _Loop:
         content = {
             "stage": number,
             "step": offset + session.t,
+            "steps": self.config.steps,
             "programs": programs,
             "session": session.state_dict(),
             "rng": rng_state(),
@@ -200,10 +212,9 @@ class _Loop:
             self.run.update(status="diverged", step=step)
             kept = self.run.checkpoint()
             where = f" The last good checkpoint is kept: {kept}." if kept.is_file() else ""
+        what = f"the loss became {loss:.3g}" if sound else "weights became infinite or NaN"
         what_next = f" Try a smaller learning rate (--lr {session.lr / 10:.1g}) or clip gradients (-o grad_clip=10)."
-        raise DivergenceError(
-            f"the loss became {loss:.3g} at step {step}; worst site {session.worst_site()}.{where}{what_next}"
-        )
+        raise DivergenceError(f"{what} at step {step}; worst site {session.worst_site()}.{where}{what_next}")
 
     def warn_if_stuck(self, session: Session, last: bool) -> None:
         """REWO's initial phase ends silently never when kappa cannot be reached."""

@@ -109,6 +109,28 @@ def test_a_wild_batch_cannot_throw_beta_out_of_range():
     assert feed(rewo, *[1e6] * 50) == pytest.approx(1e-8)
 
 
+def test_a_schedule_used_again_starts_afresh():
+    rewo = Rewo(beta0=0.1, kappa=1.0, alpha=0.0)
+    rewo.start(10)
+    feed(rewo, 0.5, 0.5)
+    assert not rewo.initial
+    rewo.start(10)
+    assert rewo.initial and rewo.beta.item() == 0.1 and rewo.average.isnan()
+    warm = WarmUp(4)
+    warm.start(10)
+    feed(warm, 0.0, 0.0, 0.0, 0.0)
+    warm.start(10)
+    assert feed(warm, 0.0) == 0.25
+
+
+def test_loading_an_initial_state_unlatches():
+    early, late = Rewo(kappa=1.0), Rewo(kappa=1.0, alpha=0.0)
+    feed(late, 0.5)
+    assert not late.initial
+    late.load_state_dict(early.state_dict())
+    assert late.initial
+
+
 @pytest.mark.parametrize("make", [WarmUp, Geco, lambda: Rewo(kappa=2.0)])
 def test_state_dict_carries_on(make):
     a, b = make(), make()

@@ -420,3 +420,27 @@ def test_the_best_of_several_starts_is_trained_from_scratch(tmp_path):
     again = plan(experiment, chosen)
     x, validation = again.dataset.train.x, again.dataset.validation.x
     assert trial(again.stages[0], x, experiment.train, again.schedules[0], validation) == pytest.approx(max(bounds), abs=0.006)
+
+
+def test_stages_need_as_many_schedules():
+    from pyro_hvae.recipes import Stage
+
+    stages = [Stage("a", vhp(seed=1)), Stage("b", vhp(seed=2))]
+    with pytest.raises(ConfigError, match="2 stages need as many schedules, got 1"):
+        hv.fit(stages, data(), TrainConfig(steps=4, batch_size=20), hv.Geco())
+    hv.fit(stages, data(), TrainConfig(steps=4, batch_size=20))
+
+
+def test_a_run_cannot_be_made_shorter_than_it_is(tmp_path):
+    train(tmp_path / "a")
+    with pytest.raises(ConfigError, match="at step 60 of 60"):
+        train(tmp_path / "a", config=TrainConfig(**{**CONFIG.__dict__, "steps": 30}), resume=True)
+
+
+def test_a_frozen_first_layer_is_said_under_rewo_and_fine_otherwise():
+    objective = vhp()
+    for p in [*objective.model.likelihood.parameters(), *objective.guide.levels[0].parameters()]:
+        p.requires_grad_(False)
+    with pytest.raises(ConfigError, match="nothing that reaches"):
+        hv.fit(objective, data(), TrainConfig(steps=4, batch_size=20), rewo())
+    hv.fit(objective, data(), TrainConfig(steps=4, batch_size=20), hv.Geco())
