@@ -78,8 +78,8 @@ def fit(
         saved = load_checkpoint(run.require_checkpoint())
         if saved["step"] > config.steps or (len(stages) > 1 and saved["steps"] != config.steps):
             raise ConfigError(
-                f"the run is at step {saved['step']} of {saved['steps']}; it cannot go on with {config.steps} steps. Only a run "
-                "of one stage can be made longer, and none shorter than it is."
+                f"the run is at step {saved['step']} of {saved['steps']}; it cannot go on with {config.steps} steps. Only a "
+                "run of one stage can be made longer, and none shorter than it is."
             )
         run.forget_after(saved["step"])
         if experiment:
