@@ -180,8 +180,8 @@ _PENDULUM: dict[str, Any] = {
     # Three narrow layers learn the steep map that keeps prior samples out of the ring's hole.
     "upper": (64, 64, 64),
     "steps": 10_000,
-    # About one start in six loses a direction of z2 in its first steps, for good: the prior becomes two bars, the ring flat.
-    # Its bound lags by half a nat after a tenth of the run.
+    # A start can lose a direction of z2 in its first steps, for good (2 of 8 seeds did): the prior becomes two bars and the
+    # ring flat. Its bound lags by half a nat after a tenth of the run.
     "starts": 3,
     "lr_decay": 0.3,
     "kappa": 1.095,  # kappa^2 = 1.2 nats; C settles at 0.57 once beta is 1
