@@ -4,7 +4,7 @@ import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -135,7 +135,12 @@ def _data(experiment: Experiment) -> Dataset:
             f"this run was trained on '{experiment.dataset}', which only the script that made it has. "
             "Use hv.load(RUN, program=(model, guide)) there."
         )
-    return DATASETS[experiment.dataset](**experiment.data_options)
+    return _built(experiment.dataset, tuple(sorted(experiment.data_options.items())))
+
+
+@lru_cache(maxsize=1)  # trial starts, training and evaluation of one run look at the same, never modified, tensors
+def _built(name: str, options: tuple[tuple[str, Any], ...]) -> Dataset:
+    return DATASETS[name](**dict(options))
 
 
 def plan(experiment: Experiment, start: int = 0) -> Plan:
@@ -173,10 +178,11 @@ def train(
         tell: called with a line about the trial starts, where several are asked for (see `TrainConfig.starts`).
     """
     pick_device(experiment.train.device)
-    made = plan(experiment)
     if experiment.train.starts > 1 and not resume:
         RunDirectory(out).require_empty()
         made = best_start(experiment, tell)
+    else:
+        made = plan(experiment)
     fit(
         made.stages,
         made.dataset.train.x,

@@ -68,9 +68,11 @@ class TensorBoard:
         self.writer = self._make()  # not before: the run directory must still be empty when it is made
 
     def step(self, row: Mapping[str, Any] | None) -> None:
-        for key, value in (row or {}).items():
+        if row is None:
+            return
+        for key, value in row.items():
             if key != "step":
-                self.writer.add_scalar(key, value, row["step"])  # type: ignore[index]
+                self.writer.add_scalar(key, value, row["step"])
 
     def warn(self, message: str) -> None:
         self.writer.add_text("warning", message)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli import TINY, real
+from cli import QUICK, TINY, real
 
 from pyro_hvae.checkpoints import load_checkpoint
 from pyro_hvae.cli import main
@@ -162,21 +162,7 @@ def test_dry_run_trains_nothing(command):
     ids=" ".join,
 )
 def test_every_recipe_with_every_sensible_schedule(command, arguments):
-    code, out, err = command(
-        "train",
-        *arguments,
-        "--dataset",
-        "pendulum",
-        "-o",
-        "hidden=8",
-        "-o",
-        "size=100",
-        "--steps",
-        12,
-        "--batch-size",
-        10,
-        "--json",
-    )
+    code, out, err = command("train", *arguments, *QUICK, "--steps", 12)
     assert code == 0, err
     report = json.loads(out)
     assert report["step"] == 12 and ("angle" in report) == ("latent=3" not in arguments)  # the angle needs a plane
@@ -485,22 +471,7 @@ def test_killed_in_the_middle_of_writing_a_checkpoint(tmp_path):
 
 
 def test_json_prints_one_object_and_nothing_else(tmp_path):
-    done = real(
-        "train",
-        "vae",
-        "--dataset",
-        "pendulum",
-        "-o",
-        "hidden=8",
-        "-o",
-        "size=100",
-        "--steps",
-        5,
-        "--batch-size",
-        10,
-        "--json",
-        cwd=tmp_path,
-    )
+    done = real("train", "vae", *QUICK, "--steps", 5, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout)) >= {"run", "step", "figures", "angle"}
 
