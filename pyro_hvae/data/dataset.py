@@ -31,6 +31,7 @@ class Dataset:
         train, validation, test: disjoint splits; choices are made on validation, figures reported on test.
         read_angles: for data with an angle, images -> (angles, squared errors to the nearest genuine image).
         ends: two images (2, *event) between which `interpolate` goes unless told otherwise; else the first two test images.
+        inverse: for scaled data, features (n, *event) -> the quantities measured, such as joint angles in degrees.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Dataset:
     test: Split
     read_angles: Callable[[Tensor], tuple[np.ndarray, np.ndarray]] | None = None
     ends: Tensor | None = None
+    inverse: Callable[[Tensor], Tensor] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

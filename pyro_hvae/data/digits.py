@@ -1,0 +1,38 @@
+"""The small handwritten digits that come with scikit-learn: real images for a first try, without any download."""
+
+import numpy as np
+import torch
+
+from pyro_hvae.data.dataset import Dataset, Split
+from pyro_hvae.errors import ConfigError
+
+__all__ = ["digits"]
+
+SIZES = (1_297, 200, 300)  # training, validation, test: all 1,797 images
+
+
+def digits(data_seed: int = 0) -> Dataset:
+    """1,297 training, 200 validation and 300 test images of 8 x 8 pixels in [0, 1] (17 grey levels), drawn at random.
+
+    The optical digits of Alpaydin and Kaynak (1998), as bundled with scikit-learn. The factor "class" is the digit. The 43
+    writers are not known per image, so the same hand may occur in all three splits.
+
+    Arguments:
+        data_seed: seed of the permutation by which the images are dealt to the splits.
+
+    Raises:
+        ConfigError: for a negative seed.
+
+    >>> digits().train.x.shape
+    torch.Size([1297, 1, 8, 8])
+    """
+    if data_seed < 0:
+        raise ConfigError(f"data_seed is the seed of the split and at least 0, got {data_seed}.")
+    from sklearn.datasets import load_digits  # here, as it takes longer to import than all else in this package
+
+    pixels, classes = load_digits(return_X_y=True)
+    x = torch.from_numpy((np.asarray(pixels) / 16).astype(np.float32).reshape(-1, 1, 8, 8))
+    digit = torch.from_numpy(np.asarray(classes).astype(np.int64))
+    order = torch.from_numpy(np.random.default_rng(data_seed).permutation(len(x)))
+    train, validation, test = (Split(x[part], {"class": digit[part]}) for part in order.split(SIZES))
+    return Dataset("digits", train, validation, test)

@@ -1,0 +1,323 @@
+"""Digits, MNIST and Fashion-MNIST: tiny files in the official formats, every damage, and the real files where they are."""
+
+import gzip
+import hashlib
+import os
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pyro_hvae.data import DATASETS, digits, fashion_mnist, files, mnist, mnist_static
+from pyro_hvae.errors import ConfigError, DataError
+
+# The package shows functions of the same names in the modules' places.
+grey_module, static_module = sys.modules["pyro_hvae.data.mnist"], sys.modules["pyro_hvae.data.mnist_static"]
+REAL = Path(os.environ.get(files.VARIABLE) or "absent")
+SIZES = {"train": 30, "t10k": 7}
+PARTS = [("train", "images-idx3"), ("train", "labels-idx1"), ("t10k", "images-idx3"), ("t10k", "labels-idx1")]
+
+
+def real(name):
+    return pytest.mark.skipif(not (REAL / name).exists(), reason=f"needs {name} below {files.VARIABLE}")
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    monkeypatch.setenv(files.VARIABLE, str(folder))
+    return folder
+
+
+def idx(array):
+    return struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+def arrays():
+    """Part and kind -> array, the images' first pixel black and second white."""
+    rng, made = np.random.default_rng(0), {}
+    for part, kind in PARTS:
+        if kind.startswith("images"):
+            made[part, kind] = rng.integers(0, 256, (SIZES[part], 28, 28), dtype=np.uint8)
+            made[part, kind][:, 0, :2] = 0, 255
+        else:
+            made[part, kind] = (np.arange(SIZES[part]) % 10).astype(np.uint8)
+    return made
+
+
+def write(root, monkeypatch, name, content):
+    """A gzipped file under `name`, known by its MD5."""
+    path = root / f"{name}.gz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(content))
+    monkeypatch.setitem(grey_module.MD5, f"{name}.gz", hashlib.md5(path.read_bytes()).hexdigest())
+    return path
+
+
+@pytest.fixture(params=["MNIST", "FashionMNIST"])
+def tiny(request, root, monkeypatch):
+    monkeypatch.setattr(grey_module, "HELD_OUT", 10)
+    for (part, kind), array in arrays().items():
+        write(root, monkeypatch, f"{request.param}/raw/{part}-{kind}-ubyte", idx(array))
+    return {"MNIST": mnist, "FashionMNIST": fashion_mnist}[request.param], root / request.param / "raw"
+
+
+def test_the_data_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv(files.VARIABLE, str(tmp_path))
+    assert files.data_root() == tmp_path
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(files.VARIABLE, "~/here")
+    assert files.data_root() == tmp_path / "here"
+    monkeypatch.setenv(files.VARIABLE, "")
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    for platform, folder in [("linux", ".local/share"), ("darwin", "Library/Application Support"), ("win32", "AppData/Local")]:
+        monkeypatch.setattr(files.sys, "platform", platform)
+        assert files.data_root() == tmp_path / folder / "pyro-hvae"
+
+
+def test_finding_and_checking(root):
+    with pytest.raises(DataError) as missing:
+        files.find("A/a.gz", "A/a", md5="c0ffee")
+    for part in ("A/a.gz (or A/a)", str(root / "A/a.gz"), "c0ffee", files.VARIABLE, "folder that contains A."):
+        assert part in str(missing.value)
+    (root / "A").mkdir()
+    (root / "A/a").write_bytes(b"abc")
+    assert files.find("A/a.gz", "A/a") == root / "A/a"
+    assert files.read_checked(root / "A/a", "900150983cd24fb0d6963f7d28e17f72") == files.read_checked(root / "A/a") == b"abc"
+    with pytest.raises(DataError, match="900150983cd24fb0d6963f7d28e17f72, it should be c0ffee"):
+        files.read_checked(root / "A/a", "c0ffee")
+    with pytest.raises(DataError, match="cannot read"):
+        files.read_checked(root / "A")
+
+
+def test_idx_files_become_splits(tiny):
+    load, _ = tiny
+    data, made = load(), arrays()
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [20, 10, 7]
+    assert data.shape == (1, 28, 28) and data.train.x.dtype == torch.float32
+    images, classes = made["train", "images-idx3"], made["train", "labels-idx1"]
+    assert np.allclose(data.train.x[:, 0] * 255, images[:20]) and np.allclose(data.validation.x[:, 0] * 255, images[20:])
+    assert np.allclose(data.test.x[:, 0] * 255, made["t10k", "images-idx3"])
+    assert data.validation.factors["class"].dtype == torch.int64
+    assert data.validation.factors["class"].tolist() == classes[20:].tolist()
+
+
+def test_unpacked_files_do_as_well(tiny):
+    load, raw = tiny
+    before = load()
+    for path in raw.glob("*.gz"):
+        (raw / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    assert torch.equal(load().train.x, before.train.x)
+
+
+def test_fixed_binarisation(tiny):
+    load, _ = tiny
+    grey, once, again, other = load(), load(binarize="fixed"), load("fixed"), load("fixed", data_seed=1)
+    for part in ("train", "validation", "test"):
+        x, g = getattr(once, part).x, getattr(grey, part).x
+        assert torch.equal(x, getattr(again, part).x) and not torch.equal(x, getattr(other, part).x)
+        assert set(x.unique().tolist()) == {0.0, 1.0} and x.dtype == torch.float32
+        assert (x[:, 0, 0, 0] == 0).all() and (x[:, 0, 0, 1] == 1).all()
+        assert abs((x - g).mean()) < 0.05 and torch.equal(
+            getattr(once, part).factors["class"], getattr(grey, part).factors["class"]
+        )
+    with pytest.raises(ConfigError, match="no binarize called 'fixd'. Did you mean 'fixed'"):
+        load(binarize="fixd")
+    with pytest.raises(ConfigError, match="at least 0, got -1"):
+        load(data_seed=-1)
+
+
+def test_damaged_idx_files(root, monkeypatch):
+    with pytest.raises(DataError, match="f68b3c2dcbeaaa9fbdd348bbdeb94873"):
+        mnist()
+    monkeypatch.setattr(grey_module, "HELD_OUT", 10)
+    made = {f"MNIST/raw/{part}-{kind}-ubyte": array for (part, kind), array in arrays().items()}
+    for name, array in made.items():
+        write(root, monkeypatch, name, idx(array))
+    images, labels = "MNIST/raw/train-images-idx3-ubyte", "MNIST/raw/train-labels-idx1-ubyte"
+    good = idx(made[images])
+    for content, why in [
+        (good[:-1], "is corrupt: its header announces 23,520 values"),
+        (good + b"\0", "is corrupt"),
+        (good[:10], "no idx file"),
+        (b"", "no idx file"),
+        (b"\0\0\x0d\3" + good[4:], "no idx file"),
+        (idx(made[images][:, :27]), "are no pair of"),
+        (idx(made[images][:-1]), "are no pair of"),
+    ]:
+        write(root, monkeypatch, images, content)
+        with pytest.raises(DataError, match=why):
+            mnist()
+    path = write(root, monkeypatch, images, good)
+    whole = path.read_bytes()
+    for content in (whole[:-20], b"no gzip at all", whole[:30] + b"\xff" * 30 + whole[60:]):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="it should be"):
+            mnist()
+        monkeypatch.setitem(grey_module.MD5, f"{images}.gz", hashlib.md5(content).hexdigest())
+        with pytest.raises(DataError, match="cannot be unpacked"):
+            mnist()
+        write(root, monkeypatch, images, good)
+    write(root, monkeypatch, labels, idx(made[labels] + np.uint8(1)))
+    with pytest.raises(DataError, match="labels of 0 to 9"):
+        mnist()
+    write(root, monkeypatch, labels, idx(made[labels][:10]))
+    write(root, monkeypatch, images, idx(made[images][:10]))
+    with pytest.raises(DataError, match="10 images, of which the last 10"):
+        mnist()
+
+
+@pytest.fixture
+def static(root, monkeypatch):
+    """The folder, the binary pixels of the three splits, and a function that writes the packed file."""
+    monkeypatch.setattr(static_module, "COUNTS", {"train": 6, "valid": 3, "test": 2})
+    rng = np.random.default_rng(0)
+    pixels = {name: rng.integers(0, 2, (count, 784), dtype=np.uint8) for name, count in static_module.COUNTS.items()}
+    monkeypatch.setattr(static_module, "MD5", {name: hashlib.md5(x.tobytes()).hexdigest() for name, x in pixels.items()})
+    folder = root / "MNIST_static"
+    folder.mkdir()
+
+    def pack(**others):
+        packed = {name: np.packbits(x, axis=1) for name, x in pixels.items()}
+        np.savez_compressed(folder / "binarized_mnist_packed.npz", **{**packed, **others})
+
+    return folder, pixels, pack
+
+
+def amat(folder, pixels, end=" \n"):
+    for name, x in pixels.items():
+        lines = [" ".join(map(str, row)) + end for row in x.tolist()]
+        (folder / f"binarized_mnist_{name}.amat").write_text("".join(lines), newline="")
+
+
+def test_static_pixels_from_either_format(static):
+    folder, pixels, pack = static
+    with pytest.raises(DataError, match=r"binarized_mnist_packed.npz \(or MNIST_static/binarized_mnist_train.amat\)"):
+        mnist_static()
+    for end in (" \n", "\n", "\r\n"):
+        amat(folder, pixels, end)
+        text = mnist_static()
+        for split, name in ((text.train, "train"), (text.validation, "valid"), (text.test, "test")):
+            assert np.array_equal(split.x.reshape(-1, 784), pixels[name]) and not split.factors
+    pack(train_labels_inferred=np.arange(6, dtype=np.uint8))
+    packed = mnist_static()
+    assert torch.equal(packed.train.x, text.train.x) and torch.equal(packed.test.x, text.test.x)
+    assert packed.shape == (1, 28, 28) and packed.train.x.dtype == torch.float32
+    assert packed.train.factors["class"].tolist() == list(range(6)) and not packed.test.factors
+    assert packed.train.factors["class"].dtype == torch.int64
+
+
+def test_damaged_static_pixels(static):
+    folder, pixels, pack = static
+    path = folder / "binarized_mnist_packed.npz"
+    other = np.packbits(1 - pixels["valid"], axis=1)
+    for others, why in [
+        ({"valid": other}, "MD5 of the unpacked array 'valid' is .*, it should be"),
+        ({"valid": other[:, :90]}, "it should be"),
+        ({"test": np.array([{}, {}], dtype=object)}, "cannot be read"),
+        ({"test": np.zeros(98)}, "cannot be read"),
+        ({"train_labels_inferred": np.arange(5)}, r"of shape \(5,\) is no list of 6 digits"),
+        ({"train_labels_inferred": np.arange(6) + 5}, "is no list of 6 digits"),
+    ]:
+        pack(**others)
+        with pytest.raises(DataError, match=why):
+            mnist_static()
+    pack()
+    whole = path.read_bytes()
+    np.savez(path, train=np.packbits(pixels["train"], axis=1))
+    for content in (path.read_bytes(), whole[:-30], whole[:200] + b"\xff" * 99 + whole[299:], b"", b"text"):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="cannot be read as packed"):
+            mnist_static()
+    np.save(folder / "one.npy", np.zeros(3))
+    (folder / "one.npy").replace(path)
+    with pytest.raises(DataError, match="cannot be read as packed"):
+        mnist_static()
+
+
+def test_damaged_text(static):
+    folder, pixels, _ = static
+    amat(folder, pixels)
+    path = folder / "binarized_mnist_valid.amat"
+    lines = path.read_text().splitlines(keepends=True)
+    for content, why in [
+        (lines[:2], "has 2 images instead of 3"),
+        (lines + lines, "has 6 images instead of 3"),
+        ([], "has 0 images"),
+        ([lines[0], lines[1][:-4], lines[2]], "valid.amat, line 2: not 784 times 0 or 1"),
+        ([lines[0], lines[1], lines[2].replace("1", "2")], "line 3"),
+    ]:
+        path.write_text("".join(content))
+        with pytest.raises(DataError, match=why):
+            mnist_static()
+    path.unlink()
+    with pytest.raises(DataError, match="no data file MNIST_static/binarized_mnist_valid.amat"):
+        mnist_static()
+    path.mkdir()
+    with pytest.raises(DataError, match="cannot read"):
+        mnist_static()
+
+
+def rows(x):
+    return {row.tobytes() for row in x.numpy()}
+
+
+def test_digits_need_no_files(root):
+    data, again, other = digits(), digits(), digits(data_seed=1)
+    splits = (data.train, data.validation, data.test)
+    assert [len(split) for split in splits] == [1_297, 200, 300]
+    assert data.shape == (1, 8, 8) and data.train.x.dtype == torch.float32
+    whole = torch.cat([split.x for split in splits])
+    assert whole.min() == 0 and whole.max() == 1 and torch.equal(whole * 16, (whole * 16).round())
+    assert torch.equal(data.test.x, again.test.x) and not torch.equal(data.test.x, other.test.x)
+    # Each image of the source is in exactly one split (all of them differ).
+    assert len(rows(whole)) == 1_797 and rows(whole) == rows(torch.cat([other.train.x, other.validation.x, other.test.x]))
+    counts = torch.cat([split.factors["class"] for split in splits]).bincount()
+    assert len(counts) == 10 and counts.min() == 174 and counts.max() == 183
+    assert (data.test.factors["class"].bincount(minlength=10) > 15).all() and data.test.factors["class"].dtype == torch.int64
+    with pytest.raises(ConfigError, match="got -3"):
+        digits(data_seed=-3)
+
+
+def test_names():
+    assert {
+        "digits": digits,
+        "mnist": mnist,
+        "fashion-mnist": fashion_mnist,
+        "mnist-static": mnist_static,
+    }.items() <= DATASETS.items()
+
+
+@pytest.mark.parametrize(
+    ("name", "mean"),
+    [
+        pytest.param("mnist", 0.1307, marks=real("MNIST/raw/train-images-idx3-ubyte.gz")),
+        pytest.param("fashion-mnist", 0.2860, marks=real("FashionMNIST/raw/train-images-idx3-ubyte.gz")),
+        pytest.param("mnist-static", 0.1307, marks=real("MNIST_static/binarized_mnist_packed.npz")),
+    ],
+)
+def test_real_images(name, mean):
+    data = DATASETS[name]()
+    assert data.shape == (1, 28, 28)
+    for split, size in ((data.train, 50_000), (data.validation, 10_000), (data.test, 10_000)):
+        assert len(split) == size and split.x.dtype == torch.float32 and split.x.min() == 0 and split.x.max() == 1
+        assert abs(split.x.mean() - mean) < 0.004
+        counts = split.factors["class"].bincount()
+        assert len(counts) == 10 and counts.sum() == size and counts.min() > 0.085 * size and counts.max() < 0.12 * size
+        if name == "mnist-static":
+            assert ((split.x == 0) | (split.x == 1)).all()
+
+
+@real("MNIST/raw/train-images-idx3-ubyte.gz")
+def test_real_images_binarised():
+    grey, binary = mnist(), mnist(binarize="fixed")
+    difference = binary.test.x - grey.test.x
+    assert ((binary.test.x == 0) | (binary.test.x == 1)).all() and abs(difference.mean()) < 1e-3
+    # The variance of a Bernoulli pixel, on average.
+    assert difference.square().mean() == pytest.approx((grey.test.x * (1 - grey.test.x)).mean().item(), rel=0.01)

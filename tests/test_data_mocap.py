@@ -1,0 +1,237 @@
+"""Motion capture: a small skeleton's files, a tiny archive in the database's layout, every damage, and the real archive."""
+
+import io
+import os
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pyro_hvae.data import DATASETS, cmu_mocap, files
+from pyro_hvae.data.amc import read_members, read_motion, read_skeleton
+from pyro_hvae.data.mocap import FEATURES, MOTIONS
+from pyro_hvae.errors import ConfigError, DataError
+
+REAL = Path(os.environ.get(files.VARIABLE) or "absent") / "CMU_mocap/subjects.tar.xz"
+LENGTH = 40  # frames of every clip
+mocap = sys.modules["pyro_hvae.data.mocap"]
+
+
+def bones():
+    """The database's skeleton, in the order of its .asf files."""
+    leg = {f"{side}{bone}": dof for side in "lr" for bone, dof in mocap._LEG.items()}
+    arm = {f"{side}{bone}": dof for side in "lr" for bone, dof in {**mocap._ARM, **mocap._LEFT_OUT}.items()}
+    return {**mocap._ROOT, **leg, **mocap._TRUNK, **arm}
+
+
+def asf(skeleton):
+    text = ":version 1.10\n:root\n   order TX TY TZ RX RY RZ\n   axis XYZ\n:bonedata\n  begin\n     name lhipjoint\n  end\n"
+    for bone, dof in skeleton.items():
+        if bone != "root":
+            text += f"  begin\n     name {bone}\n    dof {' '.join(dof)}\n    limits (-9 9)\n  end\n"
+    return (text + ":hierarchy\n  begin\n    root lhipjoint\n  end\n").replace("\n", "\r\n").encode()
+
+
+def amc(frames, skeleton, first=1):
+    """The frames (n, channels of the skeleton) with the bones in reverse, as the database has them in another order too."""
+    lines = ["#!OML:ASF somewhere", ":FULLY-SPECIFIED", ":DEGREES"]
+    for number, frame in enumerate(frames, first):
+        values, block = iter(frame), []
+        for bone, dof in skeleton.items():
+            block.append(f"{bone} {' '.join(str(next(values)) for _ in dof)}")
+        lines += [str(number), *reversed(block)]
+    return "\r\n".join([*lines, ""]).encode()
+
+
+def frames(clip):
+    """Frame t of channel c is c + t, all shifted by the clip, except a still left clavicle."""
+    channels = mocap._channels(bones())
+    made = np.add.outer(np.arange(LENGTH), np.arange(62.0)) + 10 * [c for clips in MOTIONS.values() for c in clips].index(clip)
+    made[:, channels.index("lclavicle.ry")] = 7.0
+    made[:, channels.index("lclavicle.rz")] = -1e-14 * np.arange(LENGTH)
+    return made
+
+
+def members():
+    made = {}
+    for clip in (clip for clips in MOTIONS.values() for clip in clips):
+        subject = clip.split("_")[0]
+        made[f"subjects/{subject}/{subject}.asf"] = asf(bones())
+        made[f"subjects/{subject}/{clip}.amc"] = amc(frames(clip), bones())
+    return made
+
+
+def archive(root, content):
+    path = root / "CMU_mocap/subjects.tar.xz"
+    path.parent.mkdir(exist_ok=True)
+    with tarfile.open(path, "w:xz") as tar:
+        for name, data in content.items():
+            member = tarfile.TarInfo(name)
+            if data is None:
+                member.type, member.linkname = tarfile.SYMTYPE, "/etc/hostname"
+            member.size = len(data or b"")
+            tar.addfile(member, io.BytesIO(data or b""))
+    return path
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    monkeypatch.setenv(files.VARIABLE, str(folder))
+    return folder
+
+
+SMALL = {"root": ("tx", "rx"), "head": ("rx",)}
+LINES = [":DEGREES", "1", "root 1 2", "head 3", "2", "root 4 5", "head 6e0"]
+
+
+def test_a_motion_is_read_by_bone():
+    frames = read_motion("\n".join(LINES).encode(), SMALL, "a.amc")
+    assert frames.tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "why"),
+    [
+        (3, "root 1", "line 3: 'root' needs 2 finite numbers, not '1'"),
+        (3, "root 1 nan", "line 3: 'root' needs 2 finite numbers"),
+        (3, "root 1 x", "line 3: 'root' with something that is no number, '1 x'"),
+        (3, "toes 1", "line 3: 'toes' has no place here"),
+        (4, "root 1 2", "line 4: 'root' has no place here"),
+        (4, "", "line 5: frame 1 ends without head"),
+        (5, "3", "line 5: frame 3 follows on frame 1"),
+        (5, "2 2", "line 5: '2' has no place here"),
+        (2, "", "line 3: 'root' has no place here"),
+        (7, "", "line 6: the file ends without head"),
+        (1, ":RADIANS", "line 1: angles in radians"),
+        (7, "head 6\xff", "line 7: 'head' with something that is no number"),
+    ],
+)
+def test_broken_lines_are_named(line, text, why):
+    lines = [*LINES[: line - 1], text, *LINES[line:]]
+    with pytest.raises(DataError, match=f"a.amc, {why}.*Replace the file"):
+        read_motion("\n".join(lines).encode("latin-1"), SMALL, "a.amc")
+
+
+def test_empty_files():
+    with pytest.raises(DataError, match="ends without any frame"):
+        read_motion(b"", SMALL, "a.amc")
+    for content in (b"", b":root\norder TX\n:bonedata\n", b":bonedata\nname a\ndof rx\n"):
+        with pytest.raises(DataError, match="a.asf has no root or no movable bone"):
+            read_skeleton(content, "a.asf")
+    assert read_skeleton(asf(bones()), "a.asf") == bones()
+
+
+def test_features_are_the_fifty_in_five_groups():
+    assert len(FEATURES) == len(set(FEATURES)) == 50
+    assert FEATURES[:3] == ("lfemur.rx", "lfemur.ry", "lfemur.rz") and FEATURES[7] == "rfemur.rx"
+    assert FEATURES[14] == "lowerback.rx" and FEATURES[31] == "head.rz"
+    assert FEATURES[32] == "lclavicle.ry" and FEATURES[41] == "rclavicle.ry" and FEATURES[49] == "rhand.rz"
+    assert not any(bone in name for name in FEATURES for bone in ("root", "finger", "thumb"))
+
+
+def test_poses_from_an_archive_or_a_folder(root):
+    content = members()
+    path = archive(root, {"../evil": b"x", "subjects/02/notes.txt": b"x", **content})
+    data = cmu_mocap(stride=1)
+    assert not list(root.parent.rglob("evil")) and not (path.parent / "subjects").exists()
+    clips = [clip for clips in MOTIONS.values() for clip in clips]
+    for split, size in ((data.train, 32), (data.validation, 4), (data.test, 4)):
+        assert split.x.shape == (size * len(clips), 50) and split.x.dtype == torch.float32
+        assert split.factors["motion"].dtype == torch.int64
+        assert split.factors["motion"].bincount().tolist() == [size * len(MOTIONS[motion]) for motion in MOTIONS]
+    still = [FEATURES.index("lclavicle.ry"), FEATURES.index("lclavicle.rz")]
+    moving = [j for j in range(50) if j not in still]
+    assert (data.train.x[:, still] == 0).all() and (data.test.x[:, still] == 0).all()
+    assert (data.train.x[:, moving].min(0).values == -1).all() and (data.train.x[:, moving].max(0).values == 1).all()
+    assert data.test.x.max() > 1  # the poses that end the last clip go further than any in training
+    # The way back gives the angles that were written, in the order of time and of the table.
+    index = [mocap._channels(bones()).index(name) for name in FEATURES]
+    for split, time in ((data.train, slice(0, 32)), (data.validation, slice(32, 36)), (data.test, slice(36, 40))):
+        degrees = np.concatenate([frames(clip)[time][:, index] for clip in clips])
+        assert data.inverse is not None and np.allclose(data.inverse(split.x), degrees, atol=1e-4)
+    assert data.ends is not None and torch.equal(data.ends, torch.stack([data.test.x[0], data.test.x[-1]]))
+    path.unlink()
+    for name, text in content.items():
+        (path.parent / name).parent.mkdir(parents=True, exist_ok=True)
+        (path.parent / name).write_bytes(text)
+    assert torch.equal(cmu_mocap(stride=1).test.x, data.test.x)
+
+
+def test_options(root):
+    archive(root, members())
+    data = cmu_mocap(motions=("punching", "jumping"), stride=2)
+    assert len(data.train) == 32 and data.train.factors["motion"].tolist() == [3] * 16 + [2] * 16
+    for options, why in [
+        ({"motions": ("walkin",)}, "no motion called 'walkin'. Did you mean 'walking'"),
+        ({"motions": ()}, "at least one name and each only once, got none"),
+        ({"motions": ("running", "running")}, "got running, running"),
+        ({"stride": 0}, "at least 1, got 0"),
+        ({"stride": 20}, "a stride of 20 leaves 2 frames of clip 02_01"),
+    ]:
+        with pytest.raises(ConfigError, match=why):
+            cmu_mocap(**options)
+    assert DATASETS["cmu-mocap"] is cmu_mocap
+
+
+def test_angles_that_go_round_are_unwrapped(root):
+    turning = np.zeros((LENGTH, 62))
+    turning[:, mocap._channels(bones()).index("lhand.rx")] = (np.arange(LENGTH) * 20 + 180) % 360 - 180
+    archive(root, {**members(), "subjects/02/02_04.amc": amc(turning, bones(), first=17)})
+    data = cmu_mocap(motions=("jumping",), stride=1)
+    assert data.inverse is not None
+    assert np.allclose(data.inverse(data.train.x)[:, FEATURES.index("lhand.rx")], np.arange(32) * 20, atol=1e-3)
+
+
+def test_damaged_archives(root):
+    with pytest.raises(DataError, match=r"CMU_mocap/subjects.tar.xz \(or CMU_mocap/subjects\)"):
+        cmu_mocap()
+    good, clip = members(), "subjects/02/02_04.amc"
+    archive(root, {name: text for name, text in good.items() if name != clip})
+    with pytest.raises(DataError, match=f"lacks the file.s. {clip}"):
+        cmu_mocap()
+    archive(root, {**good, clip: None})  # a link is no clip, wherever it points
+    with pytest.raises(DataError, match=f"lacks the file.s. {clip}"):
+        cmu_mocap()
+    archive(root, {**good, clip: good[clip].replace(b"\r\n2\r\n", b"\r\nhead 1\r\n", 1)})
+    with pytest.raises(DataError, match="02_04.amc, line 34: 'head' has no place here"):
+        cmu_mocap()
+    fewer = {bone: dof for bone, dof in bones().items() if bone != "lthumb"}
+    archive(root, {**good, "subjects/09/09.asf": asf({**fewer, "tail": ("rx",)})})
+    with pytest.raises(
+        DataError, match="09.asf has 61 channels instead of the database's 62: it lacks lthumb.rx, .* adds tail.rx"
+    ):
+        cmu_mocap()
+    archive(root, {**good, "subjects/09/09.asf": asf({**bones(), "tail": ("rx",)})})
+    with pytest.raises(DataError, match="it adds tail.rx"):
+        cmu_mocap()
+    path = archive(root, good)
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"no archive", whole[:200] + b"\xff" * 50 + whole[250:]):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="cannot be read as a tar archive"):
+            read_members(path, good)
+    path.unlink()
+    (root / "CMU_mocap/subjects").mkdir()
+    with pytest.raises(DataError, match="cannot read .*02.asf"):
+        cmu_mocap()
+
+
+@pytest.mark.skipif(not REAL.exists(), reason=f"needs CMU_mocap/subjects.tar.xz below {files.VARIABLE}")
+def test_real_poses():
+    data = cmu_mocap()
+    assert data.shape == (50,) and [len(s) for s in (data.train, data.validation, data.test)] == [1_291, 161, 166]
+    assert data.train.x.min() == -1 and data.train.x.max() == 1
+    still = {name for name, x in zip(FEATURES, data.train.x.T, strict=True) if (x == 0).all()}
+    assert still == {f"{side}clavicle.{dof}" for side in "lr" for dof in ("ry", "rz")}
+    for split in (data.train, data.validation, data.test):
+        assert split.factors["motion"].unique().tolist() == [0, 1, 2, 3, 4]
+        # Held-out poses look like the training ones: few go beyond their range, none far.
+        assert split.x.isfinite().all() and split.x.abs().max() < 2 and (split.x.abs() > 1).float().mean() < 0.02
+        assert data.inverse is not None and data.inverse(split.x).abs().max() < 180
+    # Successive training poses of a clip are neighbours: 30 per second.
+    assert (data.train.x[1:] - data.train.x[:-1]).abs().mean() < 0.1
