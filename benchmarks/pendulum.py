@@ -9,14 +9,14 @@ the prior, prints a table and writes benchmarks/results/pendulum.json.
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from benchmarks.common import RESULTS, command, save
 
 # method -> (arguments of `train`, published error in radians)
 METHODS: dict[str, tuple[list[str], str | None]] = {
@@ -29,16 +29,6 @@ METHODS: dict[str, tuple[list[str], str | None]] = {
     "iwae": (["iwae"], None),
     "vae": (["vae"], None),
 }
-
-
-def command(*arguments: str) -> dict[str, Any]:
-    """Runs `pyro-hvae ... --json` on one thread and returns its object."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    call = [sys.executable, "-m", "pyro_hvae", *arguments, "--json"]
-    done = subprocess.run(call, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(call)} failed with {done.returncode}:\n{done.stderr}")
-    return json.loads(done.stdout)
 
 
 def measure(method: str, seed: int, runs: Path, extra: list[str]) -> dict[str, Any]:
@@ -77,7 +67,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmark-pendulum"))
     parser.add_argument("--extra", nargs="*", default=[], help="key=value options for every run")
-    parser.add_argument("--save", type=Path, default=Path(__file__).parent / "results" / "pendulum.json")
+    parser.add_argument("--save", type=Path, default=RESULTS / "pendulum.json")
     args = parser.parse_args()
 
     from pyro_hvae.reporting import table
@@ -88,8 +78,7 @@ def main() -> None:
         rows = list(pool.map(lambda job: measure(job[0], job[1], args.runs, args.extra), jobs))
     summary = summarise(rows)
     print(table(summary))
-    args.save.parent.mkdir(exist_ok=True)
-    args.save.write_text(json.dumps({"summary": summary, "runs": rows, "extra": args.extra}, indent=1) + "\n")
+    save(args.save, {"summary": summary, "runs": rows, "extra": args.extra})
 
 
 if __name__ == "__main__":

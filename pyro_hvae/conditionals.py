@@ -5,18 +5,20 @@ serves a batch (B,), particles (K, B), or a grid of anything.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae.errors import ConfigError
+from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.nets import mlp
 
-__all__ = ["StandardNormal", "Gaussian", "Bernoulli", "join"]
+__all__ = ["StandardNormal", "Gaussian", "Bernoulli", "STDS", "join"]
 
 Shape = int | Sequence[int]
+Net = nn.Module | Callable[[int, int], nn.Module]
 Parents = Shape | list[Sequence[int]]
 
 
@@ -80,14 +82,18 @@ class _Network(nn.Module):
         hidden: Sequence[int],
         activation: str,
         gain: float,
+        norm: bool,
         input_mean: Tensor | None,
-        net: nn.Module | None,
+        net: Net | None,
     ) -> None:
         super().__init__()
         self.parents, self.event = _parent_events(parents), _event(event)
         self.features = math.prod(self.event)
-        inputs = sum(math.prod(e) for e in self.parents)
-        self.net = net if net is not None else mlp(inputs, self.features + extra, hidden, activation, gain)
+        inputs, outputs = sum(math.prod(e) for e in self.parents), self.features + extra
+        if net is None:
+            self.net: nn.Module = mlp(inputs, outputs, hidden, activation, gain, norm)
+        else:
+            self.net = net if isinstance(net, nn.Module) else net(inputs, outputs)
         self.register_buffer("input_mean", None if input_mean is None else input_mean.detach().flatten().clone())
 
     def outputs(self, parents: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -108,6 +114,27 @@ class _Network(nn.Module):
         last.bias[first : first + values.numel()] = values.flatten()
 
 
+Range = tuple[float, float]
+
+
+class Std(NamedTuple):
+    """How a network's output becomes sigma: (raw, range of log sigma) -> sigma, and the raw value that gives a sigma."""
+
+    sigma: Callable[[Tensor, Range], Tensor]
+    raw: Callable[[float], float]
+
+
+STDS: dict[str, Std] = {
+    "exp": Std(lambda raw, log_scale: raw.clamp(*log_scale).exp(), math.log),
+    # Zhao et al. 2017, B.1: the sigmoid is the standard deviation, its square the variance.
+    "sigmoid": Std(lambda raw, log_scale: raw.sigmoid() + 1e-3, lambda s: math.log((s - 1e-3) / (1.001 - s))),
+    # Soenderby et al. 2016: the softplus is the variance.
+    "softplus": Std(
+        lambda raw, log_scale: (nn.functional.softplus(raw) + 1e-5).sqrt(), lambda s: math.log(math.expm1(s * s - 1e-5))
+    ),
+}
+
+
 class Gaussian(_Network):
     r"""A diagonal Gaussian, $N(\mu(\text{parents}), \mathrm{diag}\,\sigma^2)$, with $\sigma$ from the network or fixed.
 
@@ -115,23 +142,29 @@ class Gaussian(_Network):
         parents: features of the parents: an int (the total over all parents of shape (n,)), one event shape, or a list
             of event shapes, one per parent.
         event: the event's shape; all its dims are event dims, the batch shape is the plates'.
-        hidden, activation, gain: of the network (see `mlp`).
-        scale: a number fixes sigma; None (default) lets the network give log sigma.
+        hidden, activation, gain, norm: of the network (see `mlp`).
+        scale: a number fixes sigma; None (default) lets the network give it.
+        learn_scale: train the number `scale`, one sigma whatever the parents.
+        std: how the network's output becomes sigma: `exp` (of log sigma), `sigmoid` (the sigmoid is sigma) or `softplus` (it is
+            sigma squared).
         isotropic: one sigma for the whole event instead of one per dim. An axis-aligned posterior prefers some
             rotations of a latent manifold to others (it makes rings square); an isotropic one does not.
-        log_scale: range that log sigma is clamped to.
-        init_log_scale: where log sigma starts.
+        log_scale: range that log sigma is clamped to (std `exp`, and a learned scale).
+        init_log_scale: where log sigma starts; None leaves it to the network (raw output 0).
+        squash: the mean is a sigmoid of the network's output, for data in [0, 1].
         input_mean: subtracted from the joined parents (kept in the checkpoint); shape of the joined parents.
         output_mean: where the mean starts; shape of the event.
-        net: your own module (*, parents) -> (*, features + number of log sigmas).
+        net: your own module (*, parents) -> (*, features + number of sigmas), or a function of both numbers that builds it.
 
     Raises:
-        ConfigError: for a shape that is not made of positive numbers, or a scale that is not positive.
+        ConfigError: for a shape that is not made of positive numbers, a scale that is not positive, or an unknown std.
 
     >>> q = Gaussian((1, 16, 16), 2)
     >>> q(torch.zeros(7, 5, 1, 16, 16)).batch_shape
     torch.Size([7, 5])
     """
+
+    log_sigma: nn.Parameter | None
 
     def __init__(
         self,
@@ -141,30 +174,42 @@ class Gaussian(_Network):
         *,
         activation: str = "relu",
         gain: float = 1.0,
+        norm: bool = False,
         scale: float | None = None,
+        learn_scale: bool = False,
+        std: str = "exp",
         isotropic: bool = False,
         log_scale: tuple[float, float] = (-8.0, 2.0),
-        init_log_scale: float = 0.0,
+        init_log_scale: float | None = None,
+        squash: bool = False,
         input_mean: Tensor | None = None,
         output_mean: Tensor | None = None,
-        net: nn.Module | None = None,
+        net: Net | None = None,
     ) -> None:
         if scale is not None and not scale > 0:
             raise ConfigError(f"a Gaussian's scale must be positive, got {scale!r}.")
+        if std not in STDS:
+            raise unknown_name("std", std, STDS)
         extra = 0 if scale is not None else 1 if isotropic else math.prod(_event(event))
-        super().__init__(parents, event, extra, hidden, activation, gain, input_mean, net)
-        self.scale, self.log_scale = scale, log_scale
+        super().__init__(parents, event, extra, hidden, activation, gain, norm, input_mean, net)
+        self.scale, self.log_scale, self.std, self.squash = scale, log_scale, std, squash
+        learned = scale is not None and learn_scale
+        self.register_parameter("log_sigma", nn.Parameter(torch.tensor(math.log(scale))) if scale and learned else None)
         if output_mean is not None:
-            self._start_at(output_mean)
-        if extra and net is None:
-            self._start_at(torch.full((extra,), init_log_scale), self.features)
+            self._start_at(output_mean.clamp(1e-3, 0.999).logit() if squash else output_mean)
+        if extra and init_log_scale is not None:
+            self._start_at(torch.full((extra,), STDS[std].raw(math.exp(init_log_scale))), self.features)
 
     def forward(self, *parents: Tensor) -> dist.Independent:
         location, raw = self.outputs(parents)
-        if self.scale is not None:
+        if self.squash:
+            location = location.sigmoid()
+        if self.log_sigma is not None:
+            scale = STDS["exp"].sigma(self.log_sigma, self.log_scale).expand_as(location)
+        elif self.scale is not None:
             scale = torch.full_like(location, self.scale)
         else:
-            scale = raw.clamp(*self.log_scale).exp()
+            scale = STDS[self.std].sigma(raw, self.log_scale)
             # One sigma broadcasts over the event; one per dim takes its shape.
             shape = (*raw.shape[:-1], *(self.event if raw.shape[-1] == self.features else [1] * len(self.event)))
             scale = scale.reshape(shape).expand_as(location)
@@ -188,11 +233,12 @@ class Bernoulli(_Network):
         *,
         activation: str = "relu",
         gain: float = 1.0,
+        norm: bool = False,
         input_mean: Tensor | None = None,
         output_mean: Tensor | None = None,
-        net: nn.Module | None = None,
+        net: Net | None = None,
     ) -> None:
-        super().__init__(parents, event, 0, hidden, activation, gain, input_mean, net)
+        super().__init__(parents, event, 0, hidden, activation, gain, norm, input_mean, net)
         if output_mean is not None:
             self._start_at(output_mean.clamp(1e-3, 0.999).logit())
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pyro_hvae.data import DATASETS
 from pyro_hvae.errors import ConfigError, unknown_name
-from pyro_hvae.recipes import PRESETS, RECIPES
+from pyro_hvae.recipes import RECIPES, preset
 from pyro_hvae.schedules import SCHEDULES
 
 __all__ = ["Experiment", "TrainConfig", "resolve", "read_toml", "to_toml"]
@@ -151,7 +151,7 @@ def resolve(
     """Joins what was asked for: flags and options over the config file, over the preset of (recipe, dataset), over defaults.
 
     Arguments:
-        options: `-o` keys, those of the recipe, its schedule and its data set.
+        options: `-o` keys, those of the recipe, its schedule and its data set, and `preset` (cpu or paper).
         train: fields of `TrainConfig`. config: contents of a config file (see `read_toml`).
 
     Raises:
@@ -168,9 +168,11 @@ def resolve(
         raise ConfigError("no data set given. Name one: --dataset pendulum ('pyro-hvae list datasets').")
     if dataset not in DATASETS:
         raise unknown_name("dataset", str(dataset), DATASETS)
-    preset = PRESETS.get((recipe, dataset), {}) if recipe else {}
+    options = dict(options or {})
+    chosen = str(options.pop("preset", config.pop("preset", "cpu")))
+    defaults = preset(recipe, dataset, chosen) if recipe else {}
     row = RECIPES[recipe] if recipe else None
-    schedule = schedule or config.get("schedule") or preset.get("schedule") or (row.schedule if row else "constant")
+    schedule = schedule or config.get("schedule") or defaults.get("schedule") or (row.schedule if row else "constant")
     if schedule not in SCHEDULES:
         raise unknown_name("schedule", str(schedule), SCHEDULES)
     if row and row.refused and schedule in row.refused:
@@ -182,7 +184,7 @@ def resolve(
         "data_options": parameters(DATASETS[dataset]),
         "train": {p.name: p for p in parameters(TrainConfig).values()},
     }
-    asked = {**_flatten(config, takers), **(options or {}), **(train or {})}
+    asked = {**_flatten(config, takers), **options, **(train or {})}
     values: dict[str, dict[str, Any]] = {name: {} for name in takers}
     for key in asked:
         if not any(key in known for known in takers.values()):
@@ -193,7 +195,7 @@ def resolve(
             if key in asked:
                 values[name][key] = coerce(key, asked[key], parameter.annotation)
             else:
-                values[name][key] = preset.get(f"{schedule}.{key}", preset.get(key, parameter.default))
+                values[name][key] = defaults.get(f"{schedule}.{key}", defaults.get(key, parameter.default))
     _positive(values["recipe_options"])
     settings = TrainConfig(**values.pop("train"))
     return Experiment(recipe, dataset, schedule, settings, program=program, **values)

@@ -27,7 +27,7 @@ def _event_flat(values: Tensor, fn: Any) -> Tensor:
 
 
 def _nats(x: Site) -> Tensor:
-    """-log p(x | z) in nats per datum, shape (*plates,); a Gaussian's normaliser is left out (models.md trap 7)."""
+    """-log p(x | z) in nats per datum, shape (*plates,); a Gaussian's normaliser is left out."""
     fn, value = x["fn"], x["value"]
     base = getattr(fn, "base_dist", fn)
     if isinstance(base, torch.distributions.Normal):

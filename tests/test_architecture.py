@@ -14,7 +14,7 @@ ROOT = Path(pyro_hvae.__file__).parent
 FLOORS = [
     ["errors"],
     ["nets", "handlers", "schedules", "metrics", "data", "graph", "devices", "contract", "checkpoints", "tracking"],
-    ["conditionals", "objectives"],
+    ["conditionals", "networks", "objectives", "vamp"],
     ["models", "guides", "inference", "svi"],
     ["recipes", "interpolation"],
     ["config"],

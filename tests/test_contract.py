@@ -12,6 +12,8 @@ from pyro_hvae.inference import bound
 
 SMALL = {"latent": 3, "hidden": (8,)}
 TWO = {**SMALL, "latent2": 2, "upper": (8,), "particles": 4}
+VAMP = {"latent": 3, "latent2": 2, "hidden": (8,), "upper": (8,), "components": 7}
+STACK = {"dims": (4, 3, 2), "hidden": (8,), "upper": (8,), "sigma": 1.0}
 ROWS = {
     "vae": ("vae", SMALL),
     "vae-bernoulli": ("vae", {**SMALL, "likelihood": "bernoulli", "activation": "relu"}),
@@ -20,6 +22,17 @@ ROWS = {
     "iwae-2": ("iwae", {**TWO, "levels": 2}),
     "vhp": ("vhp", TWO),
     "vhp-1": ("vhp", {**TWO, "particles": 1, "posterior": "isotropic"}),
+    "vhp-gated-conv": ("vhp", {**TWO, "network": "gated-conv", "hidden": (2, 3), "likelihood": "bernoulli"}),
+    "vampprior": ("vampprior", {**VAMP, "levels": 1}),
+    "vampprior-2": ("vampprior", {**VAMP, "levels": 2}),
+    "vampprior-conv": ("vampprior", {**VAMP, "levels": 2, "network": "conv", "hidden": (2, 3), "activation": "relu"}),
+    "hvae": ("hvae", {**STACK, "activation": "gated"}),
+    "hvae-conv": ("hvae", {**STACK, "network": "conv", "hidden": (2, 3), "learn_sigma": True, "activation": "elu"}),
+    "hvae-1": ("hvae", {**STACK, "dims": (3,)}),
+    "ar-hvae": ("ar-hvae", {**STACK, "features": 6}),
+    "ar-hvae-conv": ("ar-hvae", {**STACK, "features": 6, "network": "conv", "hidden": (2, 3)}),
+    "lvae": ("lvae", {"dims": (4, 3, 2), "widths": (8, 6, 4), "norm": False, "sigma": 1.0}),
+    "lvae-norm": ("lvae", {"dims": (4, 3), "widths": (8, 6), "likelihood": "bernoulli"}),
 }
 SHAPE = (1, 4, 4)
 
@@ -89,6 +102,7 @@ def test_agrees_with_stock_trace_elbo_in_the_mean(objective):
 
 def test_a_batch_is_its_data_side_by_side(objective):
     x = data()
+    objective.eval()  # batch normalisation looks at the whole batch while it trains
     codes = latents(objective.guide, x, mean=True)
     for i in range(len(x)):
         alone = latents(objective.guide, x[i : i + 1], mean=True)
@@ -111,5 +125,8 @@ def test_saved_and_loaded_gives_the_equal_loss(objective, request, tmp_path):
 
 def test_bound_of_a_set_does_not_depend_on_how_it_is_cut(objective):
     torch.manual_seed(0)
+    objective.eval()
     parts = [bound(objective.elbo, objective.model, objective.guide, data(600), rows) for rows in (64, 100_000)]
-    assert parts[0]["elbo"] == pytest.approx(parts[1]["elbo"], rel=0.05)
+    with torch.no_grad():
+        spread = objective.estimate(data(600)).bound().double().std().item()
+    assert abs(parts[0]["elbo"] - parts[1]["elbo"]) < 5 * spread * (2 / 600) ** 0.5

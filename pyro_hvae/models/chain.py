@@ -1,4 +1,4 @@
-"""The Markov chain of latents z_L -> ... -> z_1 -> x."""
+"""The chain of latents z_L -> ... -> z_1 -> x, Markov or with skip connections from every layer above."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,17 @@ __all__ = ["Chain"]
 
 
 class Chain(nn.Module):
-    r"""$p(x, z) = p(z_L) \prod_{l<L} p(z_l \mid z_{l+1}) \, p(x \mid z_1)$.
+    r"""$p(x, z) = p(z_L) \prod_{l<L} p(z_l \mid z_{l+1}) \, p(x \mid z_1)$, or with `skip` everything above on the right.
 
     One level is a VAE; two levels are the VHP, whose z1 is the paper's z and z2 its zeta (Klushyn et al. 2019, eq. 7);
-    any number is the Markov HVAE (Zhao et al. 2017, eq. 4, misprinted there: the factors are p(z_l | z_{l+1})).
+    any number is the Markov HVAE (Zhao et al. 2017, eq. 4, misprinted there: the factors are p(z_l | z_{l+1})). With `skip`
+    it is the autoregressive HVAE, $p(x \mid z_1, \ldots, z_L) \prod_l p(z_l \mid z_{l+1}, \ldots, z_L)$ (eq. 3).
 
     Arguments:
         prior: conditional without parents, for the top latent.
-        levels: conditionals p(z_{L-1} | z_L), ..., p(z_1 | z_2), from the top down; empty for one level.
-        likelihood: conditional p(x | z_1).
+        levels: conditionals of z_{L-1}, ..., z_1, from the top down; empty for one level.
+        likelihood: conditional of x.
+        skip: give every conditional all latents above it, the nearest first, instead of the nearest alone.
 
     Shapes: plate `data` at dim -1 without subsample scaling; returns x of shape (*plates, *event).
 
@@ -26,14 +28,15 @@ class Chain(nn.Module):
     torch.Size([3, 1, 4, 4])
     """
 
-    def __init__(self, prior: nn.Module, levels: Sequence[nn.Module], likelihood: nn.Module) -> None:
+    def __init__(self, prior: nn.Module, levels: Sequence[nn.Module], likelihood: nn.Module, skip: bool = False) -> None:
         super().__init__()
-        self.prior, self.levels, self.likelihood = prior, nn.ModuleList(levels), likelihood
+        self.prior, self.levels, self.likelihood, self.skip = prior, nn.ModuleList(levels), likelihood, skip
 
     def forward(self, x: Tensor | None = None, size: int = 1) -> Tensor:
         depth = len(self.levels) + 1
         with pyro.plate("data", size if x is None else len(x), dim=-1):
-            z = pyro.sample(f"z{depth}", self.prior())
+            above = [pyro.sample(f"z{depth}", self.prior())]
             for level, p in zip(range(depth - 1, 0, -1), self.levels, strict=True):
-                z = pyro.sample(f"z{level}", p(z))
-            return pyro.sample("x", self.likelihood(z), obs=x)
+                z = pyro.sample(f"z{level}", p(*above))
+                above = [z, *above] if self.skip else [z]
+            return pyro.sample("x", self.likelihood(*above), obs=x)

@@ -1,0 +1,39 @@
+"""Inference in any order of the sites, each seeing x and all sites before it."""
+
+from collections.abc import Mapping
+
+import pyro
+from torch import Tensor, nn
+
+__all__ = ["Autoregressive"]
+
+
+class Autoregressive(nn.Module):
+    r"""$q(z \mid x) = \prod_i q(z_{o_i} \mid x, z_{o_{i-1}}, \ldots, z_{o_1})$ for sites in the order o.
+
+    From the bottom up, z1, z2, ..., zL, it is the guide of the autoregressive HVAE; as q(z2 | x) q(z1 | x, z2) it is that of
+    the two-level VampPrior (Tomczak and Welling 2018, eq. 14).
+
+    Arguments:
+        levels: site -> conditional, in the order of sampling. A conditional gets the features of x, then the sites before it,
+            the latest first.
+        trunk: network from x to the features that all conditionals share; without it they get x itself.
+
+    >>> import torch
+    >>> from pyro_hvae.conditionals import Gaussian
+    >>> guide = Autoregressive({"z2": Gaussian(16, 2), "z1": Gaussian([(16,), (2,)], 3)})
+    >>> guide(torch.zeros(5, 16)).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(self, levels: Mapping[str, nn.Module], trunk: nn.Module | None = None) -> None:
+        super().__init__()
+        self.levels, self.trunk = nn.ModuleDict(levels), trunk
+
+    def forward(self, x: Tensor, size: int = 1) -> Tensor:
+        features = x if self.trunk is None else self.trunk(x)
+        drawn: list[Tensor] = []
+        with pyro.plate("data", len(x), dim=-1):
+            for name, q in self.levels.items():
+                drawn = [pyro.sample(name, q(features, *drawn)), *drawn]
+        return drawn[0]

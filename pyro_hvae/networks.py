@@ -1,0 +1,125 @@
+"""Encoder and decoder networks by name: what `-o network=` chooses between. A new one is two functions and a table entry."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.nets import Fold, linear, mlp, unit
+
+__all__ = ["NETWORKS", "Networks", "networks"]
+
+# Both give features per plate: encoder (*plates, pixels) -> (*plates, outputs), decoder (*plates, inputs) -> (*plates, pixels).
+Encoder = Callable[[Sequence[int], int, Sequence[int], str, float], nn.Module]
+Decoder = Callable[[int, Sequence[int], Sequence[int], str], nn.Module]
+
+
+class Networks(NamedTuple):
+    """A pair of networks.
+
+    Attributes:
+        encoder: (event, outputs, hidden, activation, gain of the last layer) -> module.
+        decoder: (inputs, event, hidden, activation) -> module.
+    """
+
+    encoder: Encoder
+    decoder: Decoder
+
+
+def _mlp_encoder(event: Sequence[int], outputs: int, hidden: Sequence[int], activation: str, gain: float) -> nn.Module:
+    return mlp(math.prod(event), outputs, hidden, activation, gain)
+
+
+def _mlp_decoder(inputs: int, event: Sequence[int], hidden: Sequence[int], activation: str) -> nn.Module:
+    return mlp(inputs, math.prod(event), hidden, activation)
+
+
+def _conv_encoder(event: Sequence[int], outputs: int, hidden: Sequence[int], activation: str, gain: float) -> nn.Module:
+    """Two convolutions of kernel 4 and stride 2 (Zhao et al. 2017, B.1), then a linear map."""
+    c, h, w = _image(event, "conv")
+    a, b = _widths(hidden, "conv")
+    make = _pointwise(activation)
+    net = nn.Sequential(nn.Conv2d(c, a, 4, 2, 1), make(), nn.Conv2d(a, b, 4, 2, 1), make(), nn.Flatten())
+    return nn.Sequential(Fold(net, event), linear(b * h // 4 * (w // 4), outputs, gain=gain))
+
+
+def _conv_decoder(inputs: int, event: Sequence[int], hidden: Sequence[int], activation: str) -> nn.Module:
+    c, h, w = _image(event, "conv")
+    a, b = _widths(hidden, "conv")
+    make = _pointwise(activation)
+    first = [linear(inputs, b * h // 4 * (w // 4)), make(), _Shape(b, h // 4, w // 4)]
+    net = [*first, nn.ConvTranspose2d(b, a, 4, 2, 1), make(), nn.ConvTranspose2d(a, c, 4, 2, 1)]
+    return Fold(nn.Sequential(*net), [inputs])
+
+
+def _gated_conv_encoder(event: Sequence[int], outputs: int, hidden: Sequence[int], activation: str, gain: float) -> nn.Module:
+    """Five gated convolutions (Tomczak and Welling 2018, convHVAE), then a linear map; `activation` is not used."""
+    c, h, w = _image(event, "gated-conv")
+    a, b = _widths(hidden, "gated-conv")
+    net = [*_gated(c, a, 7), *_gated(a, a, 3, 2), *_gated(a, b, 5), *_gated(b, b, 3, 2), *_gated(b, 6, 3), nn.Flatten()]
+    return nn.Sequential(Fold(nn.Sequential(*net), event), linear(6 * h // 4 * (w // 4), outputs, gain=gain))
+
+
+def _gated_conv_decoder(inputs: int, event: Sequence[int], hidden: Sequence[int], activation: str) -> nn.Module:
+    """A gated dense layer to the image's size, four gated convolutions and a 1 x 1 convolution."""
+    c, h, w = _image(event, "gated-conv")
+    _, b = _widths(hidden, "gated-conv")
+    net = [linear(inputs, 2 * c * h * w, 2.0), nn.GLU(), _Shape(c, h, w), *_gated(c, b, 3)]
+    net += [*_gated(b, b, 3), *_gated(b, b, 3), *_gated(b, b, 3), nn.Conv2d(b, c, 1)]
+    return Fold(nn.Sequential(*net), [inputs])
+
+
+NETWORKS: dict[str, Networks] = {
+    "mlp": Networks(_mlp_encoder, _mlp_decoder),
+    "conv": Networks(_conv_encoder, _conv_decoder),
+    "gated-conv": Networks(_gated_conv_encoder, _gated_conv_decoder),
+}
+
+
+def networks(name: str) -> Networks:
+    """The entry of `NETWORKS`; raises `ConfigError` for an unknown name.
+
+    >>> import torch
+    >>> networks("conv").encoder((1, 28, 28), 40, (8, 16), "relu", 1.0)(torch.zeros(5, 3, 784)).shape
+    torch.Size([5, 3, 40])
+    """
+    if name not in NETWORKS:
+        raise unknown_name("network", name, NETWORKS)
+    return NETWORKS[name]
+
+
+class _Shape(nn.Module):
+    def __init__(self, *event: int) -> None:
+        super().__init__()
+        self.event = event
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h.reshape(-1, *self.event)
+
+
+def _gated(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, 2 * outputs, kernel, stride, kernel // 2), nn.GLU(1)]
+
+
+def _image(event: Sequence[int], name: str) -> tuple[int, int, int]:
+    if len(event) != 3 or event[1] % 4 or event[2] % 4:
+        raise ConfigError(
+            f"network={name} needs images (channels, height, width) with sides divisible by 4, but these data have shape "
+            f"{tuple(event)}. Use -o network=mlp."
+        )
+    return event[0], event[1], event[2]
+
+
+def _widths(hidden: Sequence[int], name: str) -> tuple[int, int]:
+    if len(hidden) != 2:
+        raise ConfigError(f"network={name} takes two channel widths, got hidden={tuple(hidden)}. Example: -o hidden=32,64.")
+    return hidden[0], hidden[1]
+
+
+def _pointwise(activation: str) -> Callable[[], nn.Module]:
+    make, _, wide = unit(activation)
+    if wide != 1:
+        raise ConfigError(f"network=conv does not go with activation={activation}. Use -o network=gated-conv.")
+    return make

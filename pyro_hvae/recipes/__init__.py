@@ -1,0 +1,48 @@
+"""Recipes: a system of the papers is one row that joins a model, a guide, a bound and a schedule.
+
+A new one is a function plus an entry in `RECIPES`; its keyword arguments are its `-o key=value` options.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_hvae.errors import unknown_name
+from pyro_hvae.recipes.markov import hvae, iwae, vae, vhp
+from pyro_hvae.recipes.parts import LIKELIHOODS as LIKELIHOODS
+from pyro_hvae.recipes.presets import PRESETS as PRESETS
+from pyro_hvae.recipes.presets import preset as preset
+from pyro_hvae.recipes.recipe import Recipe as Recipe
+from pyro_hvae.recipes.recipe import Stage as Stage
+from pyro_hvae.recipes.skips import ar_hvae, lvae, vampprior
+
+__all__ = ["LIKELIHOODS", "PRESETS", "RECIPES", "Recipe", "Stage", "build", "preset"]
+
+_OVERWRITES = "the beta-VAE holds beta fixed and this schedule would overwrite it. Use 'train vae' with it instead."
+
+RECIPES: dict[str, Recipe] = {
+    "vae": Recipe(vae, "Kingma and Welling 2014", "VAE with a standard normal prior"),
+    "beta-vae": Recipe(
+        vae,
+        "Higgins et al. 2017",
+        "VAE whose KL weighs beta (-o beta=4)",
+        refused={"warmup": _OVERWRITES, "geco": _OVERWRITES, "rewo": _OVERWRITES},
+    ),
+    "iwae": Recipe(iwae, "Burda et al. 2016", "importance-weighted autoencoder (-o levels=1|2, -o particles=K)"),
+    "vampprior": Recipe(
+        vampprior, "Tomczak and Welling 2018", "prior = mixture of posteriors at learnt pseudo-inputs (-o levels=1|2)", "warmup"
+    ),
+    "vhp": Recipe(vhp, "Klushyn et al. 2019", "learned two-level prior, importance-weighted inner bound", "rewo"),
+    "hvae": Recipe(hvae, "Zhao et al. 2017", "Markov HVAE of any depth (-o dims=20,20,20)", "warmup"),
+    "ar-hvae": Recipe(ar_hvae, "Zhao et al. 2017", "autoregressive HVAE: every layer sees all above", "warmup"),
+    "lvae": Recipe(lvae, "Soenderby et al. 2016", "ladder VAE: messages fused with the top-down prior", "warmup"),
+}
+
+
+def build(name: str, x: Tensor, options: dict[str, Any]) -> list[Stage]:
+    """The stages of a recipe for training data x; raises `ConfigError` for an unknown name."""
+    if name not in RECIPES:
+        raise unknown_name("recipe", name, RECIPES)
+    with torch.no_grad():
+        return RECIPES[name].build(x, **options)

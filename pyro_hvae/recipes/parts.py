@@ -1,0 +1,113 @@
+"""The parts that recipes are made of: likelihoods, encoders and the conditionals between layers, sized by the data."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from pyro_hvae.conditionals import Bernoulli, Gaussian
+from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.networks import networks
+
+__all__ = ["LIKELIHOODS", "Parts", "positive_dims"]
+
+
+def _gaussian(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network: Any) -> nn.Module:
+    return Gaussian(parents, x.shape[1:], scale=sigma, learn_scale=learn_sigma, **network)
+
+
+def _bernoulli(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network: Any) -> nn.Module:
+    if float(x.min()) < 0 or float(x.max()) > 1:
+        raise ConfigError(
+            f"a Bernoulli likelihood needs data in [0, 1], but these lie in [{float(x.min()):.3g}, {float(x.max()):.3g}]. "
+            "Use -o likelihood=gaussian."
+        )
+    return Bernoulli(parents, x.shape[1:], **network)
+
+
+# name -> (features of x's parents, training data, sigma, whether it is trained, network options) -> conditional of x
+LIKELIHOODS: dict[str, Callable[..., nn.Module]] = {"gaussian": _gaussian, "bernoulli": _bernoulli}
+
+
+def positive_dims(dims: Sequence[int], at_least: int = 1) -> list[int]:
+    """The widths of the latent layers; raises `ConfigError` where there are too few or one is below one."""
+    if len(dims) < at_least or any(n < 1 for n in dims):
+        raise ConfigError(
+            f"dims are the widths of z1, z2, ... from the bottom up, at least {at_least} and all positive, got "
+            f"{','.join(map(str, dims)) or 'none'}. Example: -o dims=20,20,20."
+        )
+    return list(dims)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Builds the conditionals of one system.
+
+    Attributes:
+        x: the training data. likelihood, sigma, learn_sigma: of p(x | z).
+        network: a key of `NETWORKS`, for what touches x. hidden: its widths. upper: widths of the networks between layers.
+        posterior: of q(z1 | x), diagonal (the papers') or isotropic. std: of all latents (see `Gaussian`).
+    """
+
+    x: Tensor
+    likelihood: str
+    sigma: float
+    hidden: Sequence[int]
+    upper: Sequence[int] = ()
+    activation: str = "relu"
+    network: str = "mlp"
+    posterior: str = "diagonal"
+    std: str = "exp"
+    learn_sigma: bool = False
+    norm: bool = False
+
+    @property
+    def event(self) -> tuple[int, ...]:
+        return tuple(self.x.shape[1:])
+
+    def decoder(self, parents: int) -> nn.Module:
+        """The conditional of x given `parents` features, its mean starting at the data's where the network allows that."""
+        if self.likelihood not in LIKELIHOODS:
+            raise unknown_name("likelihood", self.likelihood, LIKELIHOODS)
+        more: dict[str, Any] = {"output_mean": self.x.mean(0), "norm": self.norm}
+        if self.network == "mlp":
+            more |= {"hidden": self.hidden, "activation": self.activation}
+        else:
+            build = networks(self.network).decoder
+            more = {"net": lambda inputs, outputs: build(inputs, self.event, self.hidden, self.activation)}
+            if self.likelihood == "gaussian" and 0 <= float(self.x.min()) and float(self.x.max()) <= 1:
+                more["squash"] = True  # Zhao et al. 2017, B.1
+        return LIKELIHOODS[self.likelihood](parents, self.x, self.sigma, self.learn_sigma, **more)
+
+    def encoder(self, latent: int) -> Gaussian:
+        """q(z | x). Starts narrow (log sigma = -3) and near the origin, so that early noise cannot fold the embedding."""
+        if self.posterior not in ("diagonal", "isotropic"):
+            raise unknown_name("posterior", self.posterior, ("diagonal", "isotropic"))
+        start: dict[str, Any] = {"std": self.std, "gain": 0.1, "init_log_scale": -3.0, "input_mean": self.x.mean(0)}
+        if self.network == "mlp":
+            start |= {"hidden": self.hidden, "activation": self.activation, "norm": self.norm}
+        else:
+            build = networks(self.network).encoder
+            start["net"] = lambda inputs, outputs: build(self.event, outputs, self.hidden, self.activation, 0.1)
+        return Gaussian(self.event, latent, isotropic=self.posterior == "isotropic", **start)
+
+    def trunk(self, features: int) -> nn.Module:
+        """A network from x to features that several conditionals share, shape (*plates, *event) -> (*plates, features)."""
+        build = networks(self.network).encoder
+        net = build(self.event, features, self.hidden, self.activation, 1.0)
+        return nn.Sequential(nn.Flatten(-len(self.event)), net, nn.ReLU())
+
+    def down(self, parents: int, latent: int) -> Gaussian:
+        """p(z_l | above). Near N(0, I) at first: while REWO's initial phase keeps it frozen it is the usual prior."""
+        start = {"gain": 0.1, "log_scale": (-6.0, 2.0)} if self.std == "exp" else {}
+        return self._between(parents, latent, **start)
+
+    def up(self, parents: int, latent: int) -> Gaussian:
+        """q(z_{l+1} | below)."""
+        return self._between(parents, latent, log_scale=(-5.0, 2.0))
+
+    @property
+    def _between(self) -> Callable[..., Gaussian]:
+        return partial(Gaussian, hidden=self.upper, activation=self.activation, std=self.std, norm=self.norm)
