@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from pyro_hvae.data import DATASETS as DATASETS
     from pyro_hvae.errors import HVAEError as HVAEError
     from pyro_hvae.experiments import load as load
+    from pyro_hvae.gibbs_chains import convergence as convergence
+    from pyro_hvae.gibbs_chains import gibbs as gibbs
+    from pyro_hvae.guides import Autoregressive as Autoregressive
     from pyro_hvae.guides import BottomUp as BottomUp
+    from pyro_hvae.guides import TopDown as TopDown
     from pyro_hvae.handlers import ScaleSites as ScaleSites
     from pyro_hvae.handlers import Share as Share
     from pyro_hvae.inference import active_units as active_units
@@ -25,6 +29,9 @@ if TYPE_CHECKING:
     from pyro_hvae.inference import log_likelihood as log_likelihood
     from pyro_hvae.inference import reconstruct as reconstruct
     from pyro_hvae.interpolation import interpolate as interpolate
+    from pyro_hvae.layers import layer_samples as layer_samples
+    from pyro_hvae.layers import layer_shares as layer_shares
+    from pyro_hvae.metrics import energy_distance as energy_distance
     from pyro_hvae.models import Chain as Chain
     from pyro_hvae.objectives import ELBO as ELBO
     from pyro_hvae.recipes import RECIPES as RECIPES
@@ -35,11 +42,13 @@ if TYPE_CHECKING:
     from pyro_hvae.schedules import WarmUp as WarmUp
     from pyro_hvae.svi import for_svi as for_svi
     from pyro_hvae.training import fit as fit
+    from pyro_hvae.vamp import Vamp as Vamp
 
 # name -> module that defines it
 _PUBLIC = {
-    "BottomUp": "guides",
+    "Autoregressive": "guides",
     "Bernoulli": "conditionals",
+    "BottomUp": "guides",
     "Chain": "models",
     "Constant": "schedules",
     "DATASETS": "data",
@@ -53,14 +62,21 @@ _PUBLIC = {
     "ScaleSites": "handlers",
     "Share": "handlers",
     "StandardNormal": "conditionals",
+    "TopDown": "guides",
     "TrainConfig": "config",
+    "Vamp": "vamp",
     "WarmUp": "schedules",
     "active_units": "inference",
+    "convergence": "gibbs_chains",
+    "energy_distance": "metrics",
     "fit": "training",
     "for_svi": "svi",
     "generate": "inference",
+    "gibbs": "gibbs_chains",
     "interpolate": "interpolation",
     "latents": "inference",
+    "layer_samples": "layers",
+    "layer_shares": "layers",
     "load": "experiments",
     "log_likelihood": "inference",
     "reconstruct": "inference",

@@ -5,33 +5,49 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from pyro_hvae.dependencies import parents
 from pyro_hvae.devices import seeded
 from pyro_hvae.errors import DataError
 from pyro_hvae.evaluation import largest_jump, path_between
 from pyro_hvae.experiments import OpenRun
 from pyro_hvae.inference import generate, latents, reconstruct
-from pyro_hvae.interpolation import Interpolation
+from pyro_hvae.interpolation import Interpolation, coordinates
 
-__all__ = ["latent_space", "path_strip", "training_curves", "reconstructions", "samples", "draw_all", "save"]
+__all__ = [
+    "draw_all",
+    "figure_titled",
+    "latent_space",
+    "path_strip",
+    "reconstructions",
+    "run_name",
+    "samples",
+    "save",
+    "show",
+    "training_curves",
+]
 
 # Okabe-Ito: distinguishable with every common colour vision.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
 CYCLIC = "twilight"
 
 
-def _figure(width: float, height: float, title: str) -> Figure:
+def figure_titled(width: float, height: float, title: str) -> Figure:
+    """An empty figure of a size in inches."""
     figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=11)
     return figure
 
 
-def _name(run: OpenRun) -> str:
+def run_name(run: OpenRun) -> str:
+    """Recipe, schedule, data set and seed, for titles."""
     e = run.experiment
     return f"{e.recipe or 'program'} ({e.schedule}) on {e.dataset}, seed {e.train.seed}"
 
@@ -46,25 +62,28 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _plane(points: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], tuple[str, str]]:
+def _plane(points: np.ndarray, name: str) -> tuple[Callable[[np.ndarray], np.ndarray], tuple[str, str]]:
     """Maps latents to two axes: themselves when two-dimensional, else the first principal components of `points`."""
     if points.shape[1] == 2:
-        return lambda z: z, ("$z_{1,1}$", "$z_{1,2}$")
+        return lambda z: z, (f"first dimension of {name}", "second")
     if points.shape[1] == 1:
-        return lambda z: np.c_[z, np.zeros(len(z))], ("$z_1$", "")
+        return lambda z: np.c_[z, np.zeros(len(z))], (name, "")
     pca = PCA(2).fit(points)
-    return pca.transform, ("first principal component of $z_1$", "second")
+    return pca.transform, (f"first principal component of {name}", "second")
 
 
 def latent_space(run: OpenRun, found: Interpolation | None = None, shown: int = 3000) -> Figure:
     """Posterior means (coloured by the first factor) beside prior samples and the k-NN graph with its shortest path."""
     split = run.dataset.test
-    codes = latents(run.guide, run.on_device(split.x[:shown]), mean=True)["z1"].flatten(1).cpu().numpy()
+    x = run.on_device(split.x[:shown])
+    sites = found.sites if found is not None else tuple(parents(run.model, x))
+    codes = coordinates(latents(run.guide, x, mean=True), sites)
     with seeded(0):
-        prior = generate(run.model, 1000)["z1"].flatten(1).cpu().numpy()
-    plane, names = _plane(codes)
+        prior = coordinates(generate(run.model, 1000), sites)
+    name = ", ".join(sites)
+    plane, names = _plane(codes, name)
     panels = 3 if found is not None else 2
-    figure = _figure(4.3 * panels, 4.1, f"Latent space of {_name(run)}")
+    figure = figure_titled(4.3 * panels, 4.1, f"Latent space of {run_name(run)}")
     axes = figure.subplots(1, panels, sharex=True, sharey=True, squeeze=False)[0]
 
     factor = next(iter(split.factors), None)
@@ -75,13 +94,12 @@ def latent_space(run: OpenRun, found: Interpolation | None = None, shown: int = 
         values = split.factors[factor][:shown].numpy()
         cyclic = run.dataset.read_angles is not None
         values = np.degrees(values) if cyclic else values
-        limits = {"vmin": 0, "vmax": 360} if cyclic else {}
-        dots = axes[0].scatter(*xy.T, s=4, c=values, cmap=CYCLIC if cyclic else "viridis", **limits)
-        label = f"{factor} (degrees)" if cyclic else factor
-        figure.colorbar(dots, ax=axes[0], label=label, ticks=[0, 90, 180, 270, 360] if cyclic else None)
+        look, ticks = _colours(values, cyclic)
+        dots = axes[0].scatter(*xy.T, s=4, c=values, **look)
+        figure.colorbar(dots, ax=axes[0], label=f"{factor} (degrees)" if cyclic else factor, ticks=ticks)
     axes[0].set_title("posterior means of test data")
     axes[1].scatter(*plane(prior).T, s=4, color=GREY)
-    axes[1].set_title("1000 samples of the prior $p(z_1)$")
+    axes[1].set_title(f"1000 samples of the prior of {name}")
     if found is not None:
         _draw_graph(axes[2], found, plane)
     for axis in axes:
@@ -89,6 +107,17 @@ def latent_space(run: OpenRun, found: Interpolation | None = None, shown: int = 
         axis.set_aspect("equal", adjustable="box")
     axes[0].set_ylabel(names[1])
     return figure
+
+
+def _colours(values: np.ndarray, cyclic: bool) -> tuple[dict[str, Any], list[float] | None]:
+    """How to colour a factor's values: an angle by a cycle, up to twenty classes by distinct colours, the rest by a ramp."""
+    if cyclic:
+        return {"cmap": CYCLIC, "vmin": 0, "vmax": 360}, [0, 90, 180, 270, 360]
+    count = int(values.max()) + 1 if np.issubdtype(values.dtype, np.integer) else 0
+    if 0 < count <= 20:
+        colours = colormaps["tab10" if count <= 10 else "tab20"].colors[:count]  # type: ignore[attr-defined]
+        return {"cmap": ListedColormap(colours), "vmin": -0.5, "vmax": count - 0.5}, [float(i) for i in range(count)]
+    return {"cmap": "viridis"}, None
 
 
 def _draw_graph(axis: Axes, found: Interpolation, plane: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -110,20 +139,24 @@ def path_strip(run: OpenRun, found: Interpolation, count: int = 16) -> Figure:
     else:
         what = f"largest pixel change {jump['max_pixel_change']:.3f}"
     picks = np.linspace(0, len(found.dense) - 1, count).round().astype(int)
-    figure = _figure(count * 0.75, 1.5, f"Graph interpolation of {_name(run)}: {what}")
+    figure = figure_titled(count * 0.75, 1.5, f"Graph interpolation of {run_name(run)}: {what}")
     arc = np.linspace(0, 1, len(found.dense))
     for axis, pick in zip(figure.subplots(1, count), picks, strict=True):
-        _image(axis, found.dense[pick])
+        show(axis, found.dense[pick])
         axis.set_xlabel(f"{arc[pick]:.2f}", fontsize=7)
     figure.supxlabel("fraction of the path's length", fontsize=8)
     return figure
 
 
-def _image(axis: Axes, image: Tensor) -> None:
+def show(axis: Axes, image: Tensor) -> None:
+    """One image (channels first), or a vector as a strip, without ticks."""
     pixels = image.detach().cpu().numpy()
-    pixels = pixels.transpose(1, 2, 0) if pixels.ndim == 3 else np.atleast_2d(pixels)
-    grey = pixels.ndim == 2 or pixels.shape[-1] == 1
-    axis.imshow(pixels.clip(0, 1), cmap="gray" if grey else None, vmin=0, vmax=1)
+    if pixels.ndim == 1:
+        axis.imshow(pixels[None], cmap="coolwarm", vmin=-1, vmax=1, aspect="auto")
+    else:
+        pixels = pixels.transpose(1, 2, 0) if pixels.ndim == 3 else pixels
+        grey = pixels.ndim == 2 or pixels.shape[-1] == 1
+        axis.imshow(pixels.clip(0, 1), cmap="gray" if grey else None, vmin=0, vmax=1)
     axis.set_xticks([])
     axis.set_yticks([])
 
@@ -132,7 +165,7 @@ def training_curves(rows: Sequence[Mapping[str, Any]], title: str, kappa2: float
     """beta, the constraint's average, and the bound over the steps, with the end of the initial phase marked."""
     steps = np.array([row["step"] for row in rows])
     panels = ["beta", *(["constraint"] if "constraint" in rows[0] else []), "bound"]
-    figure = _figure(8, 2.2 * len(panels), title)
+    figure = figure_titled(8, 2.2 * len(panels), title)
     axes = dict(zip(panels, figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0], strict=True))
     axes["beta"].plot(steps, [row["beta"] for row in rows], color=BLUE)
     axes["beta"].set(ylabel=r"$\beta$", title="weight of the rate")
@@ -163,11 +196,11 @@ def reconstructions(run: OpenRun, count: int = 12) -> Figure:
     x = run.dataset.test.x[:count]
     again = reconstruct(run.model, run.guide, run.on_device(x)).cpu()
     error = (again - x).square().mean().sqrt().item()
-    figure = _figure(count * 0.8, 2.3, f"Reconstructions of {_name(run)} (RMS pixel error {error:.4f})")
+    figure = figure_titled(count * 0.8, 2.3, f"Reconstructions of {run_name(run)} (RMS pixel error {error:.4f})")
     grid = figure.subplots(2, count, squeeze=False)
     for row, images, name in ((grid[0], x, "test datum"), (grid[1], again, "reconstruction")):
         for axis, image in zip(row, images, strict=True):
-            _image(axis, image)
+            show(axis, image)
         row[0].set_ylabel(name, fontsize=8)
     return figure
 
@@ -178,10 +211,10 @@ def samples(run: OpenRun, count: int = 64, seed: int = 0) -> Figure:
         images = generate(run.model, count)["x"].cpu()
     columns = int(np.ceil(np.sqrt(count)))
     rows = int(np.ceil(count / columns))
-    figure = _figure(columns * 0.7, rows * 0.7 + 0.5, f"Samples of {_name(run)}")
+    figure = figure_titled(columns * 0.7, rows * 0.7 + 0.5, f"Samples of {run_name(run)}")
     for i, axis in enumerate(figure.subplots(rows, columns, squeeze=False).ravel()):
         if i < count:
-            _image(axis, images[i])
+            show(axis, images[i])
         else:
             axis.axis("off")
     return figure
@@ -194,7 +227,7 @@ def draw_all(run: OpenRun) -> list[Path]:
     kappa = run.experiment.schedule_options.get("kappa")
     paths = []
     if rows:
-        curves = training_curves(rows, f"Training of {_name(run)}", kappa**2 if kappa else None)
+        curves = training_curves(rows, f"Training of {run_name(run)}", kappa**2 if kappa else None)
         paths.append(save(curves, folder / "training.png"))
     found = None
     try:

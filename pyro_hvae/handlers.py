@@ -4,11 +4,12 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import pyro
+import torch
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-__all__ = ["Record", "Means", "ScaleSites", "Share"]
+__all__ = ["Record", "Means", "Noise", "ScaleSites", "Share", "standard_noise"]
 
 Site = Any  # Pyro's message: a dict with name, fn, value, scale, is_observed, cond_indep_stack, ...
 
@@ -52,6 +53,46 @@ class Means(Messenger):
     def _pyro_sample(self, msg: Site) -> None:
         if not msg["done"] and not msg["is_observed"] and not site_is_subsample(msg):
             msg["value"], msg["done"] = msg["fn"].mean, True
+
+
+def _location_scale(fn: Any) -> Any | None:
+    """The base distribution where value = loc + scale * noise, else None."""
+    base = getattr(fn, "base_dist", fn)
+    return base if isinstance(base, torch.distributions.Normal | torch.distributions.Laplace) else None
+
+
+def standard_noise(msg: Site) -> Tensor:
+    """The noise behind a site's value: (value - loc) / scale, or the value itself for a distribution that has no such form.
+
+    The latter is right only for a site without parents, such as a mixture prior: there the draw is all there is.
+    """
+    base = _location_scale(msg["fn"])
+    return msg["value"] if base is None else (msg["value"] - base.loc) / base.scale
+
+
+class Noise(Messenger):
+    r"""Draws latent sites from given noise, $z = \mu(\text{parents}) + \sigma(\text{parents}) \epsilon$ (see `standard_noise`).
+
+    With the noise of every site but one held fixed, what varies in x is that layer's contribution.
+
+    Arguments:
+        noise: site -> standard noise, shape (*plates, *event).
+
+    >>> import pyro.distributions as dist
+    >>> with Noise({"z": torch.tensor(2.0)}):
+    ...     float(pyro.sample("z", dist.Normal(1.0, 0.5)))
+    2.0
+    """
+
+    def __init__(self, noise: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.noise = dict(noise)
+
+    def _pyro_sample(self, msg: Site) -> None:
+        if msg["name"] in self.noise and not msg["is_observed"]:
+            base, noise = _location_scale(msg["fn"]), self.noise[msg["name"]]
+            msg["value"] = noise if base is None else base.loc + base.scale * noise
+            msg["done"] = True
 
 
 class ScaleSites(Messenger):

@@ -15,7 +15,7 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.handlers import Means, Record
 from pyro_hvae.objectives import ELBO
 
-__all__ = ["latents", "generate", "reconstruct", "bound", "log_likelihood", "active_units"]
+__all__ = ["latents", "ancestral", "generate", "reconstruct", "bound", "log_likelihood", "active_units"]
 
 Program = Callable[..., Any]
 ROWS = 4096  # plates' rows per pass: large enough to keep a core busy, small enough for its cache
@@ -37,6 +37,22 @@ def latents(guide: Program, x: Tensor, mean: bool = False) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
+def ancestral(model: Program, size: int = 1, fixed: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
+    """Runs the model forwards: site -> Pyro's message (`fn`, `value`, ...), x included, with plates of `size`.
+
+    Arguments and errors as for `generate`.
+    """
+    fixed = dict(fixed or {})
+    for name, value in fixed.items():
+        if len(value) != size:
+            raise ConfigError(f"fixed['{name}'] holds {len(value)} values, but size is {size}.")
+    with pyro.validation_enabled(False), Record(fixed) as record:
+        model(size=size)
+    if unknown := set(fixed) - (set(record.sites) - {"x"}):
+        raise ConfigError(f"no latent site called {sorted(unknown)}; the model has {[n for n in record.sites if n != 'x']}.")
+    return record.sites
+
+
 def generate(model: Program, size: int = 1, fixed: Mapping[str, Tensor] | None = None, mean: bool = True) -> dict[str, Tensor]:
     """Ancestral samples: site -> values of shape (size, *event), x included.
 
@@ -48,18 +64,10 @@ def generate(model: Program, size: int = 1, fixed: Mapping[str, Tensor] | None =
     Raises:
         ConfigError: when a fixed site does not exist or has another size.
     """
-    fixed = dict(fixed or {})
-    for name, value in fixed.items():
-        if len(value) != size:
-            raise ConfigError(f"fixed['{name}'] holds {len(value)} values, but size is {size}.")
-    with pyro.validation_enabled(False), Record(fixed) as record:
-        model(size=size)
-    if unknown := set(fixed) - (set(record.sites) - {"x"}):
-        raise ConfigError(f"no latent site called {sorted(unknown)}; the model has {[n for n in record.sites if n != 'x']}.")
-    values = {name: site["value"] for name, site in record.sites.items()}
+    sites = ancestral(model, size, fixed)
+    values = {name: site["value"] for name, site in sites.items()}
     if mean:
-        x = record.sites["x"]
-        values["x"] = x["fn"].mean.expand(x["value"].shape)
+        values["x"] = sites["x"]["fn"].mean.expand(values["x"].shape)
     return values
 
 

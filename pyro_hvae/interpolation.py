@@ -1,6 +1,6 @@
 """Graph-based interpolation: from one datum to another along the mass of the learned prior."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_hvae.dependencies import parents
 from pyro_hvae.devices import seeded
 from pyro_hvae.graph import LatentPath, resample, shortest_path
 from pyro_hvae.inference import generate, latents
 
-__all__ = ["Interpolation", "interpolate"]
+__all__ = ["Interpolation", "coordinates", "interpolate"]
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,21 @@ class Interpolation:
     """A path between two data and what it decodes to.
 
     Attributes:
-        path: the graph path in z1. images: E[x | z] at its points (t, *event).
+        sites: the latents whose joint space the path runs through. path: the graph path there.
+        images: E[x | z] at the path's points (t, *event).
         dense: E[x | z] at `dense_points`, equidistant points on the same polyline, where no jump hides.
     """
 
+    sites: tuple[str, ...]
     path: LatentPath
     images: Tensor
     dense_points: np.ndarray
     dense: Tensor
+
+
+def coordinates(values: Mapping[str, Tensor], sites: Sequence[str]) -> np.ndarray:
+    """The values of several sites side by side, shape (B, total features), float64."""
+    return torch.cat([values[site].flatten(1) for site in sites], -1).double().cpu().numpy()
 
 
 def interpolate(
@@ -40,10 +48,12 @@ def interpolate(
     dense: int = 200,
     seed: int = 0,
 ) -> Interpolation:
-    """The shortest path from `start` to `end` through a k-NN graph of prior samples of z1 (Klushyn et al. 2019, sec. 2.3).
+    """The shortest path from `start` to `end` through a k-NN graph of prior samples (Klushyn et al. 2019, sec. 2.3).
 
-    End points are posterior means (the paper's text says mu_theta, a misprint for mu_phi); nodes are samples of z1 from
-    the whole prior, not means. The paper does not give k; ours is 10 and grows until the ends are connected.
+    The graph lives in the space of all latents that x depends on directly: z1 for a Markov hierarchy such as the VHP, all
+    layers for a model with skip connections. End points are posterior means (the paper's text says mu_theta, a misprint for
+    mu_phi); nodes are samples from the whole prior, not means. The paper does not give k; ours is 10 and grows until the ends
+    are connected.
 
     Arguments:
         start, end: data of shape (*event).
@@ -52,17 +62,18 @@ def interpolate(
     Raises:
         DataError: when the ends cannot be connected.
     """
-    ends = latents(guide, torch.stack([start, end]), mean=True)["z1"]
+    x = torch.stack([start, end])
+    sites = tuple(parents(model, x))
     with seeded(seed):
-        prior = generate(model, nodes)["z1"]
-    shape = prior.shape[1:]
-    flat = prior.flatten(1).double().cpu().numpy()
-    first, last = ends.flatten(1).double().cpu().numpy()
-    path = shortest_path(flat, first, last, k)
+        prior = generate(model, nodes)
+    first, last = coordinates(latents(guide, x, mean=True), sites)
+    path = shortest_path(coordinates(prior, sites), first, last, k)
     points = resample(path.points, dense)
 
     def decode(z: np.ndarray) -> Tensor:
-        value = torch.as_tensor(z, dtype=prior.dtype, device=prior.device).reshape(-1, *shape)
-        return generate(model, len(z), fixed={"z1": value})["x"].cpu()
+        like = prior[sites[0]]
+        parts = torch.as_tensor(z, dtype=like.dtype, device=like.device).split([prior[s][0].numel() for s in sites], -1)
+        fixed = {s: part.reshape(-1, *prior[s].shape[1:]) for s, part in zip(sites, parts, strict=True)}
+        return generate(model, len(z), fixed=fixed)["x"].cpu()
 
-    return Interpolation(path, decode(path.points), points, decode(points))
+    return Interpolation(sites, path, decode(path.points), points, decode(points))

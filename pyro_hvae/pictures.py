@@ -1,13 +1,20 @@
 """Draws one kind of picture of an opened run on request, and says where it is and what it shows."""
 
+from dataclasses import asdict
 from typing import Any
 
-from pyro_hvae import figures
+from tqdm import tqdm
+
+from pyro_hvae import figures, panels
+from pyro_hvae.devices import seeded
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation import largest_jump, path_between
 from pyro_hvae.experiments import OpenRun
+from pyro_hvae.inference import latents
+from pyro_hvae.layers import layer_samples, layer_shares
+from pyro_hvae.sampling import of_proposition, sample_by_gibbs
 
-__all__ = ["draw_interpolation", "draw_reconstructions", "draw_samples"]
+__all__ = ["draw_gibbs", "draw_interpolation", "draw_layers", "draw_reconstructions", "draw_samples"]
 
 
 def _count(count: int) -> int:
@@ -51,3 +58,78 @@ def draw_reconstructions(run: OpenRun, count: int) -> dict[str, Any]:
     path = run.directory.path / "figures" / "reconstructions.png"
     figures.save(figures.reconstructions(run, min(_count(count), len(run.dataset.test))), path)
     return {"figures": [str(path)], "n": count, "text": f"Picture: {path}"}
+
+
+def draw_gibbs(run: OpenRun, steps: int, **options: Any) -> dict[str, Any]:
+    """Chains beside ancestral samples and the chains' way, with distances and diagnostics kept in eval/gibbs.json.
+
+    Arguments:
+        steps, options: of `sample_by_gibbs`.
+    """
+    with tqdm(total=steps, unit="step", disable=None) as bar:
+        report = sample_by_gibbs(run, steps=steps, progress=bar.update, **options)
+    values, folder = report.values, run.directory.path / "figures"
+    run.directory.write_json("eval/gibbs.json", values)
+    pictures = {"gibbs.png": panels.gibbs_beside_ancestral, "gibbs_chains.png": panels.chain_trails}
+    paths = [figures.save(draw(run, report), folder / name) for name, draw in pictures.items()]
+    return {"figures": [str(p) for p in paths], **values, "text": "\n".join([*_gibbs_lines(values), *_named(paths)])}
+
+
+def _gibbs_lines(values: dict[str, Any]) -> list[str]:
+    lines = [
+        f"Gibbs chain on {', '.join(values['sites'])}{of_proposition(values)}: {values['chains']} chains from "
+        f"{values['init']}, {values['steps']} steps, {values['burn_in']} of them burn-in"
+        + ("" if values["noise"] else "; without observation noise, which is not the chain of the propositions"),
+        f"Energy distance to {values['samples']} test data   of draws x ~ p(x|z)   of means E[x|z]",
+    ]
+    names = {"gibbs": "Gibbs chain", "ancestral": "ancestral sampling", "test": "other test data"}
+    for key, name in names.items():
+        draws, means = (values["distance"][key][kind] for kind in ("draws", "means"))
+        both = [f"{d['value']:8.4f} +- {d['stderr']:.4f}" for d in (draws, means)]
+        lines.append(f"  {name:32s} {both[0]:>22s} {both[1]:>18s}")
+    for site, d in values["diagnostics"].items():
+        if d is None:
+            lines.append(f"{site}: no diagnostics (they need at least four chains and four kept draws)")
+            continue
+        lines.append(
+            f"{site}: split R-hat at most {d['rhat']:.3f} (median {d['rhat_median']:.3f}), effective sample size at least "
+            f"{d['ess']:.0f} (median {d['ess_median']:.0f}) of {d['draws']} draws"
+        )
+        if d["rhat"] > 1.05:
+            lines.append(f"  R-hat is above 1.05: the chains have not mixed in {site}; what they show depends on the start.")
+    if "class_changed" in values:
+        lines.append(f"Chains that ended nearest to another class than they began: {values['class_changed']:.0%}")
+    return lines
+
+
+def draw_layers(
+    run: OpenRun, count: int, seed: int, image: int | None, site: str | None, outer: int, inner: int
+) -> dict[str, Any]:
+    """What each layer's noise does to x: a panel a layer, with the layer's share of the variance.
+
+    Arguments:
+        image: fix the other layers at the code of this test datum. site: draw only this layer's panel.
+    """
+    test = run.dataset.test.x
+    if image is not None and not 0 <= image < len(test):
+        raise ConfigError(f"--image is the index of one of the {len(test)} test data, got {image}.")
+    x = None if image is None else run.on_device(test[image : image + 1])
+    names = list(latents(run.guide, run.on_device(test[:1])))
+    with seeded(seed):
+        shares = layer_shares(run.model, outer, inner)
+    images = {}
+    for name in names if site is None else [site]:
+        with seeded(seed):  # the same fixed draw in every panel
+            images[name] = layer_samples(run.model, name, _count(count), run.guide, x).cpu()
+    about = "a draw of the others fixed" if image is None else f"the others fixed at the code of test datum {image}"
+    path = run.directory.path / "figures" / ("layers.png" if image is None else f"layers_image{image}.png")
+    figures.save(panels.layer_panels(run, images, shares, about), path)
+    values = {"share": {name: asdict(shares[name]) for name in sorted(shares)}, "outer": outer, "inner": inner, "seed": seed}
+    run.directory.write_json("eval/layers.json", values)
+    text = ["Share of the variance of E[x|z] that is left when all other layers' noise is fixed (total Sobol index):"]
+    text += [f"  {name}  {d['share']:.4f} +- {d['stderr']:.4f}" for name, d in values["share"].items()]
+    return {"figures": [str(path)], **values, "text": "\n".join([*text, *_named([path])])}
+
+
+def _named(paths: list[Any]) -> list[str]:
+    return [f"Picture: {path}" for path in paths]

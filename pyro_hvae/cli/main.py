@@ -22,6 +22,8 @@ COMMANDS = {
     "interpolate": ("pictures", "Graph-based interpolation along the prior, drawn."),
     "sample": ("pictures", "Samples of the generative model, drawn."),
     "reconstruct": ("pictures", "Test data and their reconstructions, drawn."),
+    "gibbs": ("chains", "Gibbs chains on the bottom layer or all, beside ancestral samples."),
+    "layers": ("chains", "What the noise of each layer does to x, drawn and measured."),
     "list": ("listing", "Recipes, data sets, schedules or metrics."),
 }
 

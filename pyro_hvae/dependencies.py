@@ -1,0 +1,75 @@
+"""Which site of a model depends on which, read from the program itself, and what follows for chains that keep a few sites."""
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import networkx as nx
+import torch
+from pyro.infer.inspect import get_dependencies
+from torch import Tensor
+
+from pyro_hvae.errors import ConfigError, unknown_name
+
+__all__ = ["check_kept", "kept_sites", "parents", "site_graph"]
+
+
+def site_graph(model: Callable[..., Any], x: Tensor) -> nx.DiGraph:
+    """The directed graph of the model's sites, an edge from every site to those whose distribution depends on it directly.
+
+    Arguments:
+        x: a few data of shape (B, *event); their values do not matter.
+    """
+    training = isinstance(model, torch.nn.Module) and model.training
+    if training:
+        model.eval()  # a look must not move batch statistics
+    try:
+        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+            found: Any = get_dependencies(model, (x[:2],))["prior_dependencies"]
+    finally:
+        if training:
+            model.train()
+    graph = nx.DiGraph()
+    graph.add_nodes_from(found)
+    graph.add_edges_from((up, down) for down, ups in found.items() for up in ups if up != down)
+    return graph
+
+
+def parents(model: Callable[..., Any], x: Tensor, site: str = "x") -> list[str]:
+    """The sites that `site` depends on directly, sorted by name: z1 for a Markov chain, all latents for a skip model."""
+    return sorted(site_graph(model, x).predecessors(site))
+
+
+def kept_sites(model: Callable[..., Any], x: Tensor, sites: Collection[str] | str) -> tuple[str, ...]:
+    """`sites` as names, with "all" for every latent, checked by `check_kept`."""
+    graph = site_graph(model, x)
+    every = [name for name in graph if name != "x"]
+    names = tuple(every) if sites == "all" else (sites,) if isinstance(sites, str) else tuple(sites)
+    check_kept(graph, names)
+    return names
+
+
+def check_kept(graph: nx.DiGraph, sites: Collection[str]) -> None:
+    r"""Raises unless drawing x (and all other latents) ancestrally with `sites` held gives $p(x \mid z_S)$.
+
+    Holding a site is an intervention; it equals conditioning if and only if x is d-separated from S once the arrows out of S
+    are removed (the second rule of Pearl's do-calculus). True for z1 of a Markov chain and for all latents of any model;
+    false for z1 of a model with a skip z2 -> x, where a kept z1 says something about the z2 that is drawn anew.
+
+    Raises:
+        ConfigError: for no site, an unknown one, or a set that is not valid, naming the sites to add.
+    """
+    latents = [name for name in graph if name != "x"]
+    if not sites:
+        raise ConfigError(f"no site to keep. Name some of {', '.join(latents)}, or 'all'.")
+    for name in sites:
+        if name not in latents:
+            raise unknown_name("latent site", name, latents)
+    cut = graph.copy()
+    cut.remove_edges_from(list(graph.out_edges(sites)))
+    if not nx.is_d_separator(cut, set(sites), {"x"}, set()):
+        missing = sorted(set(graph.predecessors("x")) - set(sites))
+        raise ConfigError(
+            f"a chain that keeps only {', '.join(sorted(sites))} would redraw x from the wrong distribution: x also depends on "
+            f"{', '.join(missing)}, about which the kept sites carry information. Add {'it' if len(missing) == 1 else 'them'}: "
+            f"--sites {','.join(sorted({*sites, *missing}))}, or --sites all."
+        )

@@ -1,0 +1,130 @@
+"""Gibbs chains between data and latents: a hierarchy sampled through its bottom layer alone (Zhao et al. 2017, section 3.1)."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pyro.ops.stats import effective_sample_size, split_gelman_rubin
+from torch import Tensor
+
+from pyro_hvae.dependencies import kept_sites
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.inference import ancestral, latents
+
+__all__ = ["Chains", "Convergence", "convergence", "gibbs"]
+
+
+@dataclass(frozen=True)
+class Chains:
+    """What was kept of C parallel chains: T draws each, after burn-in and thinning.
+
+    Attributes:
+        sites: the latents that a step hands on. x: draws of p(x | z_S), shape (T, C, *event); mean: E[x | z] there.
+        z: site -> (T, C, *event), the latents that x was drawn from.
+        trail: E[x | z] of the first few chains at the steps in `trail_steps` (0 is the start), shape (steps, chains, *event).
+    """
+
+    sites: tuple[str, ...]
+    x: Tensor
+    mean: Tensor
+    z: dict[str, Tensor]
+    trail: Tensor
+    trail_steps: tuple[int, ...]
+
+
+@torch.no_grad()
+def gibbs(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    x: Tensor,
+    steps: int = 100,
+    sites: Collection[str] | str = ("z1",),
+    *,
+    noise: bool = True,
+    burn_in: int = 0,
+    thin: int = 1,
+    progress: Callable[[int], Any] | None = None,
+) -> Chains:
+    r"""Runs chains $z_S^{(t)} \sim q(z_S \mid x^{(t)})$, $x^{(t+1)} \sim p(x \mid z_S^{(t)})$, one per row of x.
+
+    With the bottom layer of a Markov HVAE kept (S = {z1}) this is the chain of Zhao et al. 2017, proposition 1 (eq. 6); with
+    all sites that of proposition 2 (eq. 16). At the optimum of the ELBO its stationary distribution is that of the data. For a
+    guide that is not bottom-up, q(z_S | x) is sampled by drawing all of q(z | x) and keeping S.
+
+    Arguments:
+        x: starting points, shape (C, *event).
+        steps: of every chain. burn_in: steps dropped at the start. thin: of the rest, keep every so-many-th.
+        sites: names, or "all". Other latents are drawn anew from their prior, which `check_kept` must find valid.
+        noise: draw x from p(x | z). False hands on E[x | z] instead, which is *not* the chain of the propositions; a guide
+            trained on noise-free images may yet have seen nothing like a noisy one.
+        progress: called with 1 after every step.
+
+    Raises:
+        ConfigError: for lengths that make no sense, or sites that no valid chain can keep (naming those to add).
+
+    >>> from pyro_hvae.conditionals import Gaussian, StandardNormal
+    >>> from pyro_hvae.guides import BottomUp
+    >>> from pyro_hvae.models import Chain
+    >>> model, guide = Chain(StandardNormal(2), [], Gaussian(2, 4)), BottomUp([Gaussian(4, 2)])
+    >>> gibbs(model, guide, torch.zeros(8, 4), steps=10, burn_in=4, thin=2).x.shape
+    torch.Size([3, 8, 4])
+    """
+    if steps < 1 or thin < 1 or not 0 <= burn_in < steps:
+        raise ConfigError(f"a chain needs steps >= 1, thin >= 1 and 0 <= burn-in < steps; got {steps}, {thin} and {burn_in}.")
+    names = kept_sites(model, x, sites)
+    marks = tuple(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if s < steps)
+    xs, means, zs, trail = [], [], {name: [] for name in names}, [x[:8]]
+    for step in range(1, steps + 1):
+        drawn = latents(guide, x)
+        z = {name: drawn[name] for name in names}
+        site = ancestral(model, len(x), z)["x"]
+        mean = site["fn"].mean.expand(site["value"].shape)
+        if step > burn_in and (step - burn_in) % thin == 0:
+            xs.append(site["value"])
+            means.append(mean)
+            for name in names:
+                zs[name].append(z[name])
+        if step in (*marks, steps):
+            trail.append(mean[:8])
+        x = site["value"] if noise else mean
+        if progress is not None:
+            progress(1)
+    if not xs:
+        raise ConfigError(f"thin={thin} keeps nothing of the {steps - burn_in} steps after burn-in. Use a smaller one.")
+    stacked = {name: torch.stack(values) for name, values in zs.items()}
+    return Chains(names, torch.stack(xs), torch.stack(means), stacked, torch.stack(trail), (0, *marks, steps))
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """Split R-hat and effective sample size over the dimensions of a site (all chains together, T * C draws).
+
+    `rhat` is the largest and `rhat_median` the middle one: above about 1.01 chains from different starts have not yet visited
+    the same places. `ess` is the smallest, `ess_median` the middle one.
+    """
+
+    rhat: float
+    rhat_median: float
+    ess: float
+    ess_median: float
+    draws: int
+
+
+def convergence(z: Tensor) -> Convergence | None:
+    """Diagnostics of one site, shape (T, C, *event); None for fewer than four chains or draws, where they mean nothing.
+
+    >>> z = torch.randn(200, 8, 2, generator=torch.Generator().manual_seed(0))
+    >>> convergence(z).rhat < 1.02 and convergence(z).ess > 1000
+    True
+    """
+    if z.shape[0] < 4 or z.shape[1] < 4:
+        return None
+    flat = z.flatten(2).double()
+    flat = flat[:, :, flat.flatten(0, 1).std(0) > 0]  # a constant has no variance to compare
+    if not flat.shape[-1]:
+        return None
+    rhat = split_gelman_rubin(flat, chain_dim=1, sample_dim=0)
+    ess = effective_sample_size(flat, chain_dim=1, sample_dim=0)
+    values = (rhat.max(), rhat.median(), ess.min(), ess.median())
+    return Convergence(*(v.item() for v in values), draws=z.shape[0] * z.shape[1])

@@ -1,0 +1,118 @@
+"""What a layer of a hierarchy does: x as one layer's noise varies and all other noise stays (Zhao et al. 2017, figure 3)."""
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from pyro_hvae.dependencies import site_graph
+from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.handlers import Noise, Record, standard_noise
+from pyro_hvae.inference import latents
+
+__all__ = ["LayerShare", "code_noise", "layer_noise", "layer_samples", "layer_shares"]
+
+Program = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class LayerShare:
+    """A layer's part in the variance of E[x | z], and its standard error."""
+
+    share: float
+    stderr: float
+
+
+@torch.no_grad()
+def _run(model: Program, size: int, noise: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
+    with pyro.validation_enabled(False), Record() as record, Noise(noise) if noise else nullcontext():
+        model(size=size)
+    return record.sites
+
+
+def _mean(model: Program, noise: Mapping[str, Tensor]) -> Tensor:
+    """E[x | z] for given noise, shape (rows, *event)."""
+    rows = len(next(iter(noise.values())))
+    x = _run(model, rows, noise)["x"]
+    return x["fn"].mean.expand(x["value"].shape)
+
+
+def layer_noise(model: Program, size: int) -> dict[str, Tensor]:
+    """The standard noise of `size` ancestral samples: site -> (size, *event), from the top down."""
+    return {name: standard_noise(site) for name, site in _run(model, size).items() if name != "x"}
+
+
+@torch.no_grad()
+def code_noise(model: Program, guide: Program, x: Tensor) -> dict[str, Tensor]:
+    """The noise with which the model reproduces the posterior means of x: site -> (B, *event)."""
+    codes = latents(guide, x, mean=True)
+    with pyro.validation_enabled(False), Record(codes) as record:
+        model(size=len(x))
+    return {name: standard_noise(site) for name, site in record.sites.items() if name != "x"}
+
+
+def layer_samples(model: Program, site: str, count: int = 64, guide: Program | None = None, x: Tensor | None = None) -> Tensor:
+    r"""E[x | z] for `count` draws of the noise of one layer, all other noise fixed; shape (count, *event).
+
+    With $z_l = \mu_l(z_{>l}) + \sigma_l(z_{>l}) \epsilon_l$, only $\epsilon_l$ of `site` is drawn anew.
+
+    Arguments:
+        guide, x: fix the other layers at the code of one datum, x of shape (1, *event), instead of at a random draw.
+
+    Raises:
+        ConfigError: for an unknown site, or one whose distribution has no noise of its own to hold fixed.
+    """
+    fresh = layer_noise(model, count)
+    _check(model, site, fresh)
+    fixed = layer_noise(model, 1) if guide is None or x is None else code_noise(model, guide, x[:1])
+    noise = {name: fresh[name] if name == site else value.expand(count, *value.shape[1:]) for name, value in fixed.items()}
+    return _mean(model, noise)
+
+
+def layer_shares(model: Program, outer: int = 64, inner: int = 16) -> dict[str, LayerShare]:
+    r"""Site -> share of the variance of E[x | z] that stays when all other layers' noise is held.
+
+    $V_l = E_{\epsilon_{-l}}[\mathrm{Var}_{\epsilon_l} \bar x] / \mathrm{Var} \bar x$ with both variances averaged over pixels:
+    the total Sobol index of $\epsilon_l$. The shares sum to one or more, more where layers interact.
+
+    Arguments:
+        outer: draws of the other layers' noise. inner: draws of the layer's own noise for each.
+
+    Raises:
+        ConfigError: for fewer than two draws of either kind.
+    """
+    if outer < 2 or inner < 2:
+        raise ConfigError(f"variances need at least two draws, got outer={outer} and inner={inner}.")
+    fixed = layer_noise(model, outer)
+    _check(model, next(iter(fixed)), fixed)
+    x = _mean(model, layer_noise(model, outer * inner)).flatten(1).double()
+    spread = (x - x.mean(0)).square().mean(1) * (len(x) / (len(x) - 1))
+    total, total_error = spread.mean().item(), spread.std().item() / math.sqrt(len(x))
+    shares = {}
+    for site in fixed:
+        noise = {name: value.repeat_interleave(inner, 0) for name, value in fixed.items()}
+        noise[site] = layer_noise(model, outer * inner)[site]
+        varied = _mean(model, noise).reshape(outer, inner, -1).double().var(1).mean(1)
+        mean, error = varied.mean().item(), varied.std().item() / math.sqrt(outer)
+        relative = math.hypot(error / mean if mean else 0.0, total_error / total) if total else math.nan
+        shares[site] = LayerShare(mean / total if total else math.nan, mean / total * relative if total else math.nan)
+    return shares
+
+
+def _check(model: Program, site: str, noise: Mapping[str, Tensor]) -> None:
+    if site not in noise:
+        raise unknown_name("latent site", site, noise)
+    graph = site_graph(model, torch.zeros(2, *_event(model)))
+    for name, message in _run(model, 2).items():
+        if name != "x" and graph.in_degree(name) and standard_noise(message) is message["value"]:
+            kind = type(message["fn"]).__name__
+            raise ConfigError(f"site '{name}' is a {kind} with parents: it has no noise that could be held while they vary.")
+
+
+def _event(model: Program) -> tuple[int, ...]:
+    return tuple(_run(model, 1)["x"]["value"].shape[1:])

@@ -1,0 +1,129 @@
+"""Samples of an opened run judged against its test data: the Gibbs chain beside ancestral sampling."""
+
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_hvae.devices import seeded
+from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.experiments import OpenRun
+from pyro_hvae.gibbs_chains import Chains, convergence, gibbs
+from pyro_hvae.inference import ancestral, generate, latents
+from pyro_hvae.metrics import energy_distance
+
+__all__ = ["INITS", "GibbsReport", "of_proposition", "sample_by_gibbs"]
+
+
+def _from_data(run: OpenRun, count: int) -> Tensor:
+    held = run.dataset.validation.x  # not the test split, to which the chains will be compared
+    return held[torch.randint(len(held), (count,))]
+
+
+def _from_noise(run: OpenRun, count: int) -> Tensor:
+    x = run.dataset.train.x
+    noise = torch.rand(count, *x.shape[1:]) * (x.max() - x.min()) + x.min()
+    return noise.round() if torch.equal(x[:100], x[:100].round()) else noise
+
+
+def _from_prior(run: OpenRun, count: int) -> Tensor:
+    return generate(run.model, count, mean=False)["x"].cpu()
+
+
+# name -> (run, chains) -> starting points
+INITS: dict[str, Callable[[OpenRun, int], Tensor]] = {"data": _from_data, "noise": _from_noise, "prior": _from_prior}
+
+
+@dataclass(frozen=True)
+class GibbsReport:
+    """Chains and ancestral samples of one run, with what is to be told about them.
+
+    Attributes:
+        chains: after burn-in. ancestral: E[x | z] of ancestral samples (n, *event). values: primitives for JSON.
+    """
+
+    chains: Chains
+    ancestral: Tensor
+    values: dict[str, Any]
+
+
+def sample_by_gibbs(
+    run: OpenRun,
+    sites: Collection[str] | str = ("z1",),
+    steps: int = 500,
+    chains: int = 100,
+    burn_in: int = 250,
+    thin: int = 5,
+    init: str = "data",
+    noise: bool = True,
+    seed: int = 0,
+    samples: int = 1000,
+    progress: Callable[[int], Any] | None = None,
+) -> GibbsReport:
+    """Runs Gibbs chains (see `gibbs`) and measures their energy distance to test data beside that of ancestral samples.
+
+    Each distance is taken twice: for draws x ~ p(x | z), which is what the model says data are, and for means E[x | z],
+    which is what pictures show. `test` is the distance of other test data to the same ones: what perfect samples would get.
+    Diagnostics are of the kept sites; `class_changed` is the share of chains whose state ends nearest to a training datum of
+    another class than the one it started nearest to (data sets with classes, chains from data).
+
+    Arguments:
+        chains: how many, in parallel. init: a key of `INITS`. samples: the most draws that enter a distance.
+
+    Raises:
+        ConfigError: see `gibbs`; also for an unknown init, or fewer than two chains or samples.
+    """
+    if init not in INITS:
+        raise unknown_name("init", init, INITS)
+    if chains < 2 or samples < 2:
+        raise ConfigError(f"distances need at least two chains and two samples, got {chains} and {samples}.")
+    test = run.dataset.test.x
+    samples = min(samples, len(test) // 2)
+    with seeded(seed):
+        start = run.on_device(INITS[init](run, chains).to(test.dtype))
+        found = gibbs(run.model, run.guide, start, steps, sites, noise=noise, burn_in=burn_in, thin=thin, progress=progress)
+        x = ancestral(run.model, samples)["x"]
+        means, draws = x["fn"].mean.expand(x["value"].shape).cpu(), x["value"].cpu()
+        order = torch.randperm(len(test))
+        pick = torch.randperm(found.x.shape[0] * chains)[:samples]
+    reference, others = test[order[:samples]], test[order[samples : 2 * samples]]
+    chain = pick % chains
+    pairs = {
+        "gibbs": (found.x.flatten(0, 1).cpu()[pick], found.mean.flatten(0, 1).cpu()[pick], chain),
+        "ancestral": (draws, means, None),
+        "test": (others, others, None),
+    }
+    distances = {
+        name: {
+            "draws": asdict(energy_distance(drawn, reference, groups)),
+            "means": asdict(energy_distance(mean, reference, groups)),
+        }
+        for name, (drawn, mean, groups) in pairs.items()
+    }
+    diagnostics = {name: convergence(z) for name, z in found.z.items()}
+    values: dict[str, Any] = {
+        "sites": list(found.sites),
+        "proposition": 1 if found.sites == ("z1",) else 2 if len(found.sites) == len(latents(run.guide, start[:1])) else None,
+        "distance": distances,
+        "diagnostics": {name: asdict(d) if d else None for name, d in diagnostics.items()},
+    }
+    if init == "data" and "class" in run.dataset.train.factors:
+        before, after = (_classes(run, state) for state in (start.cpu(), found.mean[-1].cpu()))
+        values["class_changed"] = (before != after).double().mean().item()
+    values |= {"steps": steps, "chains": chains, "burn_in": burn_in, "thin": thin, "init": init, "noise": noise}
+    values |= {"samples": samples, "seed": seed, "data": run.dataset.name}
+    return GibbsReport(found, means, values)
+
+
+def of_proposition(values: dict[str, Any]) -> str:
+    """The words in brackets that name the proposition, or nothing for sites that the paper says nothing about."""
+    return f" (Proposition {values['proposition']})" if values["proposition"] else ""
+
+
+def _classes(run: OpenRun, x: Tensor, neighbours: int = 5000) -> Tensor:
+    """The class of the nearest of the first training data."""
+    split = run.dataset.train
+    nearest = torch.cdist(x.flatten(1), split.x[:neighbours].flatten(1)).argmin(1)
+    return split.factors["class"][nearest]
