@@ -102,6 +102,6 @@ def hvae(
     std: str = "sigmoid",
 ) -> list[Stage]:
     """Markov HVAE of any number of Gaussian layers, dims from z1 upwards (Zhao et al. 2017, eq. 4-5 and B.1)."""
-    parts = Parts(x, likelihood, sigma, hidden, upper, activation, network, std=std, learn_sigma=learn_sigma)
+    parts = Parts(x, likelihood, sigma, hidden, upper, activation, network, std=std, learn_sigma=learn_sigma, squash=True)
     model, guide = _chain(parts, positive_dims(dims))
     return [Stage("hvae", ELBO()(model, guide))]

@@ -48,6 +48,7 @@ class Parts:
     Attributes:
         x: the training data. likelihood, sigma, learn_sigma: of p(x | z).
         network: a key of `NETWORKS`, for what touches x. hidden: its widths. upper: widths of the networks between layers.
+        squash: a Gaussian's mean is a sigmoid where the data lie in [0, 1]. Without it a Gibbs chain can leave the data for good.
         posterior: of q(z1 | x), diagonal (the papers') or isotropic. std: of all latents (see `Gaussian`).
     """
 
@@ -62,6 +63,12 @@ class Parts:
     std: str = "exp"
     learn_sigma: bool = False
     norm: bool = False
+    squash: bool = False
+
+    @property
+    def in_unit_range(self) -> bool:
+        """Whether the data lie in [0, 1]."""
+        return float(self.x.min()) >= 0 and float(self.x.max()) <= 1
 
     @property
     def event(self) -> tuple[int, ...]:
@@ -71,14 +78,14 @@ class Parts:
         """The conditional of x given `parents` features, its mean starting at the data's where the network allows that."""
         if self.likelihood not in LIKELIHOODS:
             raise unknown_name("likelihood", self.likelihood, LIKELIHOODS)
-        more: dict[str, Any] = {"output_mean": self.x.mean(0), "norm": self.norm}
         if self.network == "mlp":
-            more |= {"hidden": self.hidden, "activation": self.activation}
+            more: dict[str, Any] = {"hidden": self.hidden, "activation": self.activation, "norm": self.norm}
+            more["output_mean"] = self.x.mean(0)
         else:
             build = networks(self.network).decoder
             more = {"net": lambda inputs, outputs: build(inputs, self.event, self.hidden, self.activation)}
-            if self.likelihood == "gaussian" and 0 <= float(self.x.min()) and float(self.x.max()) <= 1:
-                more["squash"] = True  # Zhao et al. 2017, B.1
+        if self.likelihood == "gaussian" and self.squash and self.in_unit_range:
+            more["squash"] = True
         return LIKELIHOODS[self.likelihood](parents, self.x, self.sigma, self.learn_sigma, **more)
 
     def encoder(self, latent: int) -> Gaussian:

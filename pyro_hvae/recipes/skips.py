@@ -35,7 +35,7 @@ def ar_hvae(
     The paper does not give its guide; ours is z1, z2, ... in turn, each given all below and the same features of x.
     """
     dims = tuple(positive_dims(dims))
-    parts = Parts(x, likelihood, sigma, hidden, upper, activation, network, std=std, learn_sigma=learn_sigma)
+    parts = Parts(x, likelihood, sigma, hidden, upper, activation, network, std=std, learn_sigma=learn_sigma, squash=True)
     levels = [parts.down(sum(dims[level:]), dims[level - 1]) for level in range(len(dims) - 1, 0, -1)]
     model = Chain(StandardNormal(dims[-1]), levels, parts.decoder(sum(dims)), skip=True)
     q = {f"z{i + 1}": parts.up(features + sum(dims[:i]), dims[i]) for i in range(len(dims))}
@@ -65,9 +65,8 @@ def vampprior(
     if components > len(x):
         raise ConfigError(f"components={components} pseudo-inputs start at training data, of which there are {len(x)}.")
     parts = Parts(x, likelihood, sigma, hidden, upper, activation, network)
-    image = 0 <= float(x.min()) and float(x.max()) <= 1
     encoder = parts.encoder([latent, latent2][levels - 1])
-    prior = Vamp(encoder, x[torch.randperm(len(x))[:components]], (0.0, 1.0) if image else None)
+    prior = Vamp(encoder, x[torch.randperm(len(x))[:components]], (0.0, 1.0) if parts.in_unit_range else None)
     if levels == 1:
         return [Stage("vampprior", ELBO()(Chain(prior, [], parts.decoder(latent)), BottomUp([encoder])))]
     model = Chain(prior, [parts.down(latent2, latent)], parts.decoder(latent + latent2), skip=True)
@@ -107,7 +106,9 @@ def lvae(
     dims = tuple(positive_dims(dims))
     if len(widths) != len(dims):
         raise ConfigError(f"lvae needs one width a layer: dims={dims} but widths={widths}. Example: -o widths=512,256,128.")
-    parts = Parts(x, likelihood, sigma, (widths[0], widths[0]), activation=activation, learn_sigma=learn_sigma, norm=norm)
+    parts = Parts(
+        x, likelihood, sigma, (widths[0], widths[0]), activation=activation, learn_sigma=learn_sigma, norm=norm, squash=True
+    )
     inputs = [torch.Size(parts.event).numel(), *widths[:-1]]
     steps = [mlp(i, w, (w,), activation, norm=norm, end=False) for i, w in zip(inputs, widths, strict=True)]
     messages = [Gaussian(w, d, (), std="softplus") for w, d in zip(widths, dims, strict=True)]

@@ -1,0 +1,103 @@
+"""Layer noise: shares of the variance in closed form, panels that vary in one layer only."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from pyro_hvae import latents, layer_samples, layer_shares, recipes, reconstruct
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.handlers import Noise, Record
+from pyro_hvae.layers import code_noise, layer_noise
+from tests.linear_gaussian import LinearGaussianChain
+from tests.test_hierarchies import Fixed, skip_pair
+
+
+def diagonal_chain():
+    """z3 -> z2 -> z1 -> x, linear, with diagonal noise; the part of each layer's noise in Var E[x | z] is a trace."""
+    from pyro_hvae import Chain
+
+    g = torch.Generator().manual_seed(4)
+    weights = [torch.randn(2, 2, generator=g), torch.randn(3, 2, generator=g), torch.randn(5, 3, generator=g)]
+    stds = [torch.ones(2), 0.7 + torch.rand(2, generator=g), 0.2 + torch.rand(3, generator=g)]
+    model = Chain(
+        Fixed([], stds[0]), [Fixed([weights[0]], stds[1]), Fixed([weights[1]], stds[2])], Fixed([weights[2]], torch.ones(5))
+    )
+    to_x = {"z1": weights[2], "z2": weights[2] @ weights[1], "z3": weights[2] @ weights[1] @ weights[0]}
+    parts = {site: (w @ torch.diag(s**2) @ w.T).trace() for (site, w), s in zip(to_x.items(), reversed(stds), strict=True)}
+    total = sum(parts.values())
+    return model, {site: (part / total).item() for site, part in parts.items()}, to_x
+
+
+def test_shares_of_a_linear_chain(float64):
+    model, exact, _ = diagonal_chain()
+    shares = layer_shares(model, outer=400, inner=10)
+    for site, value in exact.items():
+        assert abs(shares[site].share - value) < 4 * shares[site].stderr
+        assert 0 < shares[site].stderr < 0.05
+    assert sum(s.share for s in shares.values()) == pytest.approx(1, abs=0.08)
+
+
+def test_standard_errors_are_honest(float64):
+    model, exact, _ = diagonal_chain()
+    runs = [layer_shares(model, outer=40, inner=5)["z2"] for _ in range(60)]
+    values = torch.tensor([r.share for r in runs])
+    typical = torch.tensor([r.stderr for r in runs]).mean()
+    assert 0.7 < (values.std() / typical).item() < 1.4
+    assert abs(values.mean() - exact["z2"]) < 4 * values.std() / 60**0.5
+
+
+@pytest.mark.parametrize("site", ["z1", "z2", "z3"])
+def test_only_the_named_layers_noise_varies(float64, site):
+    """In a linear model what varies must lie in the image of that layer's map and have its covariance."""
+    model, _, to_x = diagonal_chain()
+    images = layer_samples(model, site, 4000)
+    centred = images - images.mean(0)
+    basis = torch.linalg.qr(to_x[site])[0]
+    assert_close(centred @ basis @ basis.T, centred)
+    torch.manual_seed(0)
+    one = layer_samples(model, site, 3)
+    torch.manual_seed(0)
+    assert torch.equal(one, layer_samples(model, site, 3))
+
+
+def test_noise_at_a_code_reproduces_the_reconstruction():
+    x = torch.rand(12, 1, 4, 4)
+    for name in ("hvae", "ar-hvae"):
+        objective = recipes.build(name, x, {"dims": (3, 2, 2), "hidden": (6,), "upper": (6,)})[-1].objective.eval()
+        noise = code_noise(objective.model, objective.guide, x)
+        with Record() as record, Noise(noise):
+            objective.model(size=12)
+        codes = latents(objective.guide, x, mean=True)
+        for site, value in codes.items():
+            assert_close(record.sites[site]["value"], value, atol=1e-4, rtol=1e-4)
+        images = layer_samples(objective.model, "z1", 5, objective.guide, x)
+        assert images.shape == (5, 1, 4, 4)
+        assert_close(record.sites["x"]["fn"].mean, reconstruct(objective.model, objective.guide, x), atol=1e-4, rtol=1e-3)
+
+
+def test_a_mixture_prior_holds_its_draw():
+    x = torch.rand(12, 1, 4, 4)
+    objective = recipes.build("vampprior", x, {"levels": 2, "components": 4, "hidden": (6,), "upper": (6,)})[-1].objective
+    shares = layer_shares(objective.model, 20, 5)
+    assert set(shares) == {"z1", "z2"} and all(s.share > 0 for s in shares.values())
+    assert layer_samples(objective.model, "z2", 4).shape == (4, 1, 4, 4)
+
+
+def test_what_cannot_be_varied_is_refused(float64):
+    model, _, _ = skip_pair()
+    with pytest.raises(ConfigError, match="no latent site called 'z3'"):
+        layer_samples(model, "z3", 4)
+    with pytest.raises(ConfigError, match="at least two draws"):
+        layer_shares(model, 1, 5)
+    full = LinearGaussianChain(dims=(2, 2)).model()  # full covariances: no standard noise of its own
+    with pytest.raises(ConfigError, match="site 'z1' is a MultivariateNormal with parents"):
+        layer_shares(full)
+
+
+def test_noise_comes_from_the_top_down(float64):
+    model, _, _ = diagonal_chain()
+    noise = layer_noise(model, 20_000)
+    assert list(noise) == ["z3", "z2", "z1"]
+    for value in noise.values():
+        assert_close(value.mean(), torch.tensor(0.0), atol=0.02, rtol=0)
+        assert_close(value.std(), torch.tensor(1.0), atol=0.02, rtol=0)
