@@ -159,7 +159,10 @@ def plan(experiment: Experiment, start: int = 0) -> Plan:
         schedules = [SCHEDULES[experiment.schedule](**experiment.schedule_options) for _ in stages]
         first = stages[0].view(dataset.train.x[:2])
         try:
-            stages[0].objective.estimate(first).loss(schedules[0].weights())
+            estimate = stages[0].objective.estimate(first)
+            estimate.loss(schedules[0].weights())
+            if schedules[0].measure:
+                estimate.constraint(schedules[0].measure)
         except ConfigError as error:
             raise ConfigError(f"--schedule {experiment.schedule} does not go with this bound: {error}") from error
     return Plan(experiment, dataset, stages, schedules)

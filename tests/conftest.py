@@ -4,6 +4,8 @@ import pyro
 import pytest
 import torch
 
+from pyro_hvae.cli import main
+
 
 @pytest.fixture(autouse=True)
 def _clean(tmp_path, monkeypatch):
@@ -21,3 +23,16 @@ def _clean(tmp_path, monkeypatch):
 @pytest.fixture
 def float64():
     torch.set_default_dtype(torch.float64)
+
+
+@pytest.fixture
+def command(capsys):
+    """Runs the command in this process and returns (exit code, stdout, stderr)."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            main([str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        return caught.value.code or 0, out, err
+
+    return run

@@ -13,21 +13,7 @@ import torch
 from cli import QUICK, TINY, real
 
 from pyro_hvae.checkpoints import load_checkpoint
-from pyro_hvae.cli import main
 from pyro_hvae.cli.main import COMMANDS
-
-
-@pytest.fixture
-def command(capsys):
-    """Runs the command in this process and returns (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        return caught.value.code or 0, out, err
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -448,7 +434,6 @@ def fsync(fd):  # dies half way through writing a checkpoint
             os.kill(os.getpid(), signal.SIGKILL)
     real(fd)
 os.fsync = fsync
-from pyro_hvae.cli import main
 main(sys.argv[1:])
 """
 

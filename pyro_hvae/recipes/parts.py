@@ -48,7 +48,7 @@ class Parts:
     Attributes:
         x: the training data. likelihood, sigma, learn_sigma: of p(x | z).
         network: a key of `NETWORKS`, for what touches x. hidden: its widths. upper: widths of the networks between layers.
-        squash: a Gaussian's mean is a sigmoid where the data lie in [0, 1]. Without it a Gibbs chain can leave the data for good.
+        squash: a Gaussian's mean is a sigmoid where the data lie in [0, 1]; without it a Gibbs chain can run away.
         posterior: of q(z1 | x), diagonal (the papers') or isotropic. std: of all latents (see `Gaussian`).
     """
 

@@ -1,0 +1,101 @@
+"""pyro-hvae gibbs, layers and interpolate on stacked hierarchies."""
+
+import json
+
+import pytest
+from cli import real
+
+TINY = "--dataset digits -o hidden=12 -o upper=12 -o dims=3,2 --steps 60 -o log_every=30".split()
+
+
+@pytest.fixture(scope="module", params=["hvae", "ar-hvae"])
+def run(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    done = real("train", request.param, *TINY, "--out", "run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+SHORT = ["--steps", "12", "--burn-in", "4", "--thin", "2", "--chains", "6", "--samples", "20"]
+
+
+def test_gibbs_draws_measures_and_tells(run, command):
+    code, out, err = command("gibbs", run, *SHORT, "--sites", "all")
+    assert code == 0, err
+    assert "Proposition 2" in out and "split R-hat" in out and "Chains that ended nearest to another class" in out
+    for name in ("gibbs.png", "gibbs_chains.png"):
+        assert (run / "figures" / name).read_bytes().startswith(b"\x89PNG") and name in out
+    values = json.loads((run / "eval/gibbs.json").read_text())
+    assert set(values["distance"]) == {"gibbs", "ancestral", "test"}
+    assert abs(values["distance"]["test"]["draws"]["value"]) < values["distance"]["ancestral"]["draws"]["value"]
+
+
+@pytest.mark.parametrize("init", ["noise", "prior"])
+def test_gibbs_from_elsewhere_as_json(run, command, init):
+    code, out, _ = command("gibbs", run, *SHORT, "--sites", "all", "--init", init, "--no-noise", "--json")
+    values = json.loads(out)
+    assert code == 0 and values["init"] == init and values["noise"] is False and "class_changed" not in values
+    code, again, _ = command("gibbs", run, *SHORT, "--sites", "all", "--init", init, "--no-noise", "--json")
+    assert json.loads(again)["distance"] == values["distance"]
+
+
+def test_bottom_layer_is_for_markov_chains_only(run, command):
+    code, out, err = command("gibbs", run, *SHORT)
+    if "ar-hvae" in str(run.parent):
+        assert code == 2 and "also depends on z2" in err and "--sites z1,z2" in err and not out
+    else:
+        assert code == 0 and "Proposition 1" in out
+
+
+def test_layers(run, command):
+    code, out, err = command("layers", run, "--outer", "10", "--inner", "4", "--n", "5")
+    assert code == 0, err
+    assert "  z1  " in out and "  z2  " in out and "layers.png" in out
+    code, out, _ = command("layers", run, "--outer", "10", "--inner", "4", "--n", "5", "--image", "3", "--site", "z1", "--json")
+    values = json.loads(out)
+    assert code == 0 and set(values["share"]) == {"z1", "z2"} and values["figures"][0].endswith("layers_image3.png")
+
+
+def test_interpolate_in_all_latents_that_x_depends_on(run, command):
+    code, out, err = command("interpolate", run, "--nodes", "60", "--from", "1", "--to", "2")
+    assert code == 0, err
+    assert "interpolation.png" in out
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["gibbs", "--sites", "z9"], "no latent site called 'z9'"),
+        (["gibbs", "--sites", "Z1"], "no latent site called 'Z1'"),
+        (["gibbs", "--sites", ","], "no site to keep"),
+        (["gibbs", "--init", "dota"], "no init called 'dota'. Did you mean 'data'?"),
+        (["gibbs", "--sites", "all", "--steps", "5", "--burn-in", "5"], "burn-in < steps"),
+        (["gibbs", "--sites", "all", "--chains", "1"], "two chains"),
+        (["layers", "--site", "z9"], "no latent site called 'z9'"),
+        (["layers", "--image", "-1"], "--image is the index"),
+        (["layers", "--image", "100000"], "--image is the index"),
+        (["layers", "--outer", "1"], "at least two draws"),
+        (["layers", "--n", "0"], "--n must be at least 1"),
+    ],
+)
+def test_bad_input(run, command, arguments, message):
+    code, out, err = command(arguments[0], run, *arguments[1:])
+    assert code == 2 and message in err and not out
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["hvae", "-o", "dims=0,3"], "positive"),
+        (["hvae", "-o", "dims="], "at least 1"),
+        (["hvae", "-o", "network=conv", "-o", "hidden=4"], "two channel widths"),
+        (["hvae", "-o", "network=convs"], "Did you mean 'conv'?"),
+        (["lvae", "-o", "dims=3,2"], "one width a layer"),
+        (["vampprior", "-o", "components=100000"], "of which there are"),
+        (["hvae", "-o", "preset=paper"], "has no preset called 'paper'"),
+        (["hvae", "--schedule", "rewo", "-o", "measure=nats", "-o", "learn_sigma=true"], "fixed scale"),
+    ],
+)
+def test_bad_options_of_the_stacks(command, arguments, message):
+    code, out, err = command("train", *arguments, "--dataset", "digits", "--dry-run")
+    assert code == 2 and message in err and not out, err

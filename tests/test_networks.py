@@ -1,0 +1,105 @@
+"""Networks: shapes, plates, gates, and what they refuse."""
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from pyro_hvae import Gaussian
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.nets import Fold, mlp
+from pyro_hvae.networks import NETWORKS, networks
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("plates", [(), (5,), (3, 5), (2, 3, 5)])
+def test_networks_under_any_plates(name, plates):
+    """A particle plate is so many data side by side."""
+    event = (2, 8, 12)
+    encoder = networks(name).encoder(event, 6, (3, 4), "relu", 1.0)
+    decoder = networks(name).decoder(5, event, (3, 4), "relu")
+    x, z = torch.rand(*plates, 192), torch.randn(*plates, 5)
+    assert encoder(x).shape == (*plates, 6) and decoder(z).shape == (*plates, 192)
+    assert_close(encoder(x).reshape(-1, 6), encoder(x.reshape(-1, 192)))
+    assert_close(decoder(z).reshape(-1, 192), decoder(z.reshape(-1, 5)))
+
+
+def test_published_sizes():
+    """The gated convolutions of the VHP and convHVAE: 28 x 28 images to 294 features; the HVAE's to 7 x 7 x 128."""
+    gated = networks("gated-conv").encoder((1, 28, 28), 64, (32, 64), "gated", 1.0)
+    assert gated[-1].in_features == 294
+    convolutions = [m for m in gated.modules() if isinstance(m, nn.Conv2d)]
+    assert [(m.out_channels // 2, m.kernel_size[0], m.stride[0]) for m in convolutions] == [
+        (32, 7, 1),
+        (32, 3, 2),
+        (64, 5, 1),
+        (64, 3, 2),
+        (6, 3, 1),
+    ]
+    assert networks("conv").encoder((1, 28, 28), 40, (64, 128), "relu", 1.0)[-1].in_features == 7 * 7 * 128
+
+
+def test_a_gate_is_half_the_features_times_the_sigmoid_of_the_other():
+    net = mlp(3, 2, (4,), "gated")
+    linear, last = net[0], net[2]
+    x = torch.randn(6, 3)
+    h = linear(x)
+    assert h.shape == (6, 8)
+    assert_close(net(x), last(h[:, :4] * h[:, 4:].sigmoid()))
+
+
+def test_features_end_with_an_activation_and_normalisation_sees_all_plates():
+    net = mlp(3, 4, (5,), "relu", norm=True, end=False)
+    assert isinstance(net[-1], nn.ReLU) and (net(torch.randn(9, 3)) >= 0).all()
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm1d)]
+    assert [n.num_features for n in norms] == [5, 4]
+    fold = Fold(nn.BatchNorm1d(4, affine=False), [4])
+    out = fold(3 + 2 * torch.randn(50, 40, 4))
+    assert_close(out.mean((0, 1)), torch.zeros(4), atol=1e-5, rtol=0)
+    assert_close(out.std((0, 1)), torch.ones(4), atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: networks("convv"), "Did you mean 'conv'"),
+        (lambda: networks("conv").encoder((50,), 4, (3, 4), "relu", 1.0), r"images .* have shape \(50,\).*network=mlp"),
+        (lambda: networks("gated-conv").decoder(4, (1, 10, 12), (3, 4), "relu"), "sides divisible by 4"),
+        (lambda: networks("conv").decoder(4, (1, 8, 8), (3,), "relu"), "two channel widths"),
+        (lambda: networks("conv").decoder(4, (1, 8, 8), (3, 4), "gated"), "Use -o network=gated-conv"),
+        (lambda: networks("conv").encoder((1, 8, 8), 4, (3, 4), "rellu", 1.0), "Did you mean 'relu'"),
+    ],
+)
+def test_bad_networks(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("std, at_zero", [("exp", 1.0), ("sigmoid", 0.501), ("softplus", (0.6931472 + 1e-5) ** 0.5)])
+def test_stds(std, at_zero):
+    """Zhao's sigmoid is the standard deviation, Soenderby's softplus the variance; each starts where it is told."""
+    x = torch.zeros(2, 4)
+    assert_close(Gaussian(4, 3, std=std)(x).base_dist.scale, torch.full((2, 3), at_zero))
+    started = Gaussian(4, 3, std=std, init_log_scale=-2.0)(x).base_dist.scale
+    assert_close(started, torch.full((2, 3), -2.0).exp(), rtol=1e-4, atol=0)
+
+
+def test_a_learned_scale_is_one_number_that_moves():
+    p = Gaussian(4, 3, scale=0.3, learn_scale=True)
+    assert_close(p(torch.randn(5, 4)).base_dist.scale, torch.full((5, 3), 0.3))
+    p(torch.zeros(5, 4)).log_prob(torch.ones(5, 3)).sum().backward()
+    assert p.log_sigma is not None and p.log_sigma.grad is not None and p.log_sigma.grad > 0
+    assert Gaussian(4, 3, scale=0.3).log_sigma is None
+
+
+def test_a_squashed_mean_stays_in_the_unit_interval_and_starts_at_the_data():
+    mean = torch.rand(3).clamp(0.1, 0.9)
+    p = Gaussian(4, 3, gain=1e-9, scale=0.1, squash=True, output_mean=mean)
+    assert_close(p(torch.randn(5, 4)).mean, mean.expand(5, 3))
+    wild = Gaussian(4, 3, scale=0.1, squash=True)(1e6 * torch.randn(50, 4)).mean
+    assert wild.min() >= 0 and wild.max() <= 1
+
+
+def test_unknown_std():
+    with pytest.raises(ConfigError, match="no std called 'sigmoyd'. Did you mean 'sigmoid'"):
+        Gaussian(4, 2, std="sigmoyd")

@@ -1,0 +1,114 @@
+"""Recipes and presets: every row builds what it says, at the sizes it says."""
+
+import pytest
+import torch
+
+from pyro_hvae import RECIPES, recipes
+from pyro_hvae.config import parameters, resolve
+from pyro_hvae.data import DATASETS
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.recipes.presets import PAPER, PRESETS, preset
+from pyro_hvae.schedules import SCHEDULES
+
+SHAPES = {"pendulum": (1, 16, 16), "digits": (1, 8, 8), "cmu-mocap": (50,)}
+
+
+def data(dataset, n=600):
+    x = torch.rand(n, *SHAPES.get(dataset, (1, 28, 28)), generator=torch.Generator().manual_seed(0))
+    return 2 * x - 1 if dataset == "cmu-mocap" else x.round() if dataset == "mnist-static" else x
+
+
+@pytest.mark.parametrize("recipe, dataset", PRESETS)
+def test_every_preset_makes_a_pair_that_sees_the_data(recipe, dataset):
+    experiment = resolve(recipe, dataset)
+    x = data(dataset)
+    estimate = recipes.build(recipe, x, experiment.recipe_options)[-1].objective.estimate(x[:3])
+    assert estimate.bound().shape == (3,) and estimate.bound().isfinite().all()
+
+
+@pytest.mark.parametrize("recipe, dataset", PAPER)
+def test_paper_presets(recipe, dataset):
+    experiment = resolve(recipe, dataset, options={"preset": "paper"})
+    cpu = resolve(recipe, dataset)
+    assert experiment.train.steps > cpu.train.steps
+    # Static MNIST stands for the sets of its shape; building each would only take time.
+    if dataset in ("mnist-static", "cmu-mocap"):
+        x = data(dataset)
+        objective = recipes.build(recipe, x, experiment.recipe_options)[-1].objective
+        with torch.no_grad():
+            assert objective.estimate(x[:2]).bound().isfinite().all()
+
+
+def test_presets_have_no_key_that_nothing_takes():
+    for (recipe, dataset), values in [*PRESETS.items(), *PAPER.items()]:
+        known = set(parameters(RECIPES[recipe].build)) | set(parameters(DATASETS[dataset])) | {"schedule"}
+        known |= set(resolve(recipe, dataset).train.__dataclass_fields__)
+        for name, schedule in SCHEDULES.items():
+            known |= set(parameters(schedule)) | {f"{name}.{key}" for key in parameters(schedule)}
+        shared = {key for other in RECIPES.values() for key in parameters(other.build)}
+        assert set(values) <= known | shared, (recipe, dataset, set(values) - known - shared)
+
+
+def test_papers_sizes():
+    options = resolve("vhp", "mnist", options={"preset": "paper"}).recipe_options
+    assert (options["latent"], options["latent2"], options["network"], options["particles"]) == (32, 32, "gated-conv", 16)
+    experiment = resolve("vhp", "mnist-static")
+    schedule = experiment.schedule_options
+    assert (schedule["measure"], schedule["kappa"], schedule["nu"], schedule["beta0"]) == ("rmse", 0.18, 1.0, 1e-3)
+    assert resolve("vhp", "mnist", "geco").schedule_options["beta0"] == 1.0
+    hvae = resolve("hvae", "mnist", options={"preset": "paper"})
+    assert hvae.recipe_options["dims"] == (20, 20, 20) and hvae.train.lr == 1e-4 and hvae.schedule == "warmup"
+    lvae = resolve("lvae", "mnist", options={"preset": "paper"}).recipe_options
+    assert lvae["dims"] == (64, 32, 16, 8, 4) and lvae["norm"]
+    # An option still wins over the preset, and a file can choose one.
+    assert resolve("vhp", "mnist", options={"preset": "paper", "latent": "5"}).recipe_options["latent"] == 5
+    assert resolve(None, None, config={"recipe": "vhp", "dataset": "mnist", "preset": "paper"}).train.batch_size == 100
+
+
+def test_a_preset_that_is_not_there():
+    with pytest.raises(ConfigError, match="hvae on digits has no preset called 'paper'. It has: cpu"):
+        preset("hvae", "digits", "paper")
+    with pytest.raises(ConfigError, match="'papr'. It has: cpu, paper"):
+        resolve("hvae", "mnist", options={"preset": "papr"})
+
+
+@pytest.mark.parametrize("dims", [(5,), (5, 4), (5, 4, 3, 2)])
+def test_any_number_of_layers(dims):
+    x = torch.rand(30, 6)
+    for name in ("hvae", "ar-hvae", "lvae"):
+        more = {"widths": (6, 5, 4, 3)[: len(dims)]} if name == "lvae" else {"hidden": (6,), "upper": (6,)}
+        objective = recipes.build(name, x, {"dims": dims, **more})[-1].objective
+        terms = objective.estimate(x).terms
+        assert set(terms) == {"x", *(f"z{i + 1}" for i in range(len(dims)))}
+
+
+def test_the_second_layer_of_iwae_and_vampprior():
+    x = torch.rand(30, 6)
+    for name in ("iwae", "vampprior"):
+        small = {"hidden": (5,), "upper": (5,), "levels": 2, "latent": 3, "latent2": 2}
+        objective = recipes.build(name, x, small | ({"components": 4} if name == "vampprior" else {}))[-1].objective
+        assert set(objective.estimate(x).terms) == {"x", "z1", "z2"}
+
+
+def test_vampprior_shares_its_encoder():
+    objective = recipes.build("vampprior", torch.rand(30, 6), {"components": 7})[-1].objective
+    assert objective.model.prior.encoder is objective.guide.levels[0]
+    assert objective.model.prior.pseudo_inputs.shape == (7, 6)
+
+
+@pytest.mark.parametrize(
+    "name, options, message",
+    [
+        ("hvae", {"dims": ()}, "at least 1 and all positive, got none"),
+        ("hvae", {"dims": (3, 0)}, "all positive, got 3,0"),
+        ("lvae", {"dims": (3, 2), "widths": (5,)}, "one width a layer"),
+        ("vampprior", {"levels": 3}, "one or two levels"),
+        ("vampprior", {"components": 31}, "of which there are 30"),
+        ("hvae", {"network": "conv", "hidden": (4, 4)}, "network=conv needs images"),
+        ("vhp", {"network": "gated-conv", "hidden": (4, 4)}, "network=gated-conv needs images"),
+        ("vae", {"likelihood": "bernoulli"}, r"Bernoulli likelihood needs data in \[0, 1\]"),
+    ],
+)
+def test_what_does_not_fit_is_refused(name, options, message):
+    with pytest.raises(ConfigError, match=message):
+        recipes.build(name, 4 * torch.rand(30, 6) - 2, options)
