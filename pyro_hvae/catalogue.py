@@ -4,14 +4,19 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
+
 from pyro_hvae.config import parameters
 from pyro_hvae.data import DATASETS
 from pyro_hvae.errors import unknown_name
 from pyro_hvae.evaluation import METRICS
-from pyro_hvae.recipes import RECIPES
+from pyro_hvae.inference import latents
+from pyro_hvae.objectives import ELBO
+from pyro_hvae.recipes import RECIPES, build
 from pyro_hvae.schedules import SCHEDULES
+from pyro_hvae.vamp import Vamp
 
-__all__ = ["catalogue", "catalogue_text"]
+__all__ = ["catalogue", "catalogue_text", "recipe_table"]
 
 
 def _entry(function: Callable[..., Any], **more: Any) -> dict[str, Any]:
@@ -24,7 +29,7 @@ def catalogue(what: str) -> dict[str, dict[str, Any]]:
     """Name -> summary, source and options of one of the tables; raises `ConfigError` for another word."""
     tables: dict[str, Callable[[], dict[str, dict[str, Any]]]] = {
         "recipes": lambda: {
-            n: _entry(r.build, summary=r.summary, paper=r.paper, schedule=r.schedule) for n, r in RECIPES.items()
+            n: _entry(r.build, summary=r.summary, paper=r.paper, **_pair(n), schedule=r.schedule) for n, r in RECIPES.items()
         },
         "datasets": lambda: {n: _entry(f) for n, f in DATASETS.items()},
         "schedules": lambda: {n: _entry(f) for n, f in SCHEDULES.items()},
@@ -39,7 +44,7 @@ def catalogue_text(entries: Mapping[str, Mapping[str, Any]]) -> str:
     lines = []
     for name, entry in entries.items():
         lines.append(f"{name}: {entry['summary']}")
-        lines += [f"    {key}: {entry[key]}" for key in ("paper", "schedule") if key in entry]
+        lines += [f"    {key}: {entry[key]}" for key in ("paper", "model", "guide", "bound", "schedule") if key in entry]
         options = " ".join(f"{k}={_text(v)}" for k, v in entry["options"].items())
         lines.append(f"    options: {options or 'none'}")
     return "\n".join(lines)
@@ -47,3 +52,32 @@ def catalogue_text(entries: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _pair(name: str) -> dict[str, str]:
+    """Model, guide and bound of a recipe at its defaults, read off the built objects."""
+    x = torch.zeros(64, 1, 8, 8)
+    objective = build(name, x, {})[-1].objective
+    model, guide = objective.model, objective.guide
+    parts = [f"L={len(latents(guide, x[:2]))}"] + (["skip=True"] if getattr(model, "skip", False) else [])
+    parts += ["prior=Vamp"] if isinstance(getattr(model, "prior", None), Vamp) else []
+    return {
+        "model": f"{type(model).__name__}({', '.join(parts)})",
+        "guide": type(guide).__name__,
+        "bound": _bound(objective.elbo),
+    }
+
+
+def _bound(elbo: ELBO) -> str:
+    parts = [f"particles={elbo.particles}"] if elbo.particles > 1 else []
+    parts += [f"shared={{{', '.join(sorted(elbo.shared))}}}"] if elbo.shared else []
+    return f"ELBO({', '.join(parts)})"
+
+
+def recipe_table() -> str:
+    """The README's table of recipes, in Markdown."""
+    lines = ["| recipe | paper | model | guide | bound | schedule | command |", "|---|---|---|---|---|---|---|"]
+    for name, entry in catalogue("recipes").items():
+        cells = [f"`{name}`", entry["paper"], *(f"`{entry[key]}`" for key in ("model", "guide", "bound")), entry["schedule"]]
+        lines.append(f"| {' | '.join(cells)} | `pyro-hvae train {name} --dataset digits` |")
+    return "\n".join(lines)

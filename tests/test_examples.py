@@ -94,6 +94,12 @@ def test_python_of_the_readme_runs(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_recipe_table_of_the_readme_is_the_codes():
+    from pyro_hvae.catalogue import recipe_table
+
+    assert recipe_table() in README, f"put this into README.md:\n{recipe_table()}"
+
+
 def test_pictures_and_files_of_the_readme_exist():
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
