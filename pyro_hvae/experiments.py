@@ -1,6 +1,5 @@
 """From a resolved experiment to a trained run and back: what the commands call."""
 
-import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,17 +15,16 @@ from pyro_hvae.checkpoints import load_checkpoint
 from pyro_hvae.config import Experiment, coerce, parameters, read_toml
 from pyro_hvae.data import DATASETS, Dataset
 from pyro_hvae.devices import pick_device, seeded
-from pyro_hvae.errors import CheckpointError, ConfigError, HVAEError, unknown_name
+from pyro_hvae.errors import CheckpointError, ConfigError, unknown_name
 from pyro_hvae.objectives import ELBO, Objective
+from pyro_hvae.programs import Program, program_from_file
 from pyro_hvae.recipes import RECIPES, Stage
 from pyro_hvae.runs import RunDirectory, find_run
 from pyro_hvae.schedules import SCHEDULES, Schedule
 from pyro_hvae.tracking import Tracker
 from pyro_hvae.training import fit, trial
 
-__all__ = ["Loaded", "OpenRun", "Plan", "load", "open_run", "plan", "program_from_file", "train"]
-
-Program = tuple[nn.Module, nn.Module] | tuple[nn.Module, nn.Module, ELBO]
+__all__ = ["Loaded", "OpenRun", "Plan", "load", "open_run", "plan", "train"]
 
 
 class Loaded(NamedTuple):
@@ -80,41 +78,6 @@ class OpenRun:
 
     def on_device(self, x: Tensor) -> Tensor:
         return x.to(next(self.objective.parameters()).device)
-
-
-def program_from_file(spec: str, x: Tensor) -> Program:
-    """Calls `build(x)` of a user's file, given as FILE.py:FUNCTION; it returns (model, guide) or (model, guide, ELBO).
-
-    Runs the user's code, so it is only ever called with what the user has typed.
-
-    Raises:
-        ConfigError: when there is no such file or function, or it returns something else.
-    """
-    file, _, name = spec.rpartition(":")
-    path = Path(file)
-    if not name or not path.is_file():
-        raise ConfigError(
-            f"--program '{spec}' is not FILE.py:FUNCTION of an existing file. Example: examples/own_model.py:build."
-        )
-    module_spec = importlib.util.spec_from_file_location(path.stem, path)
-    if module_spec is None or module_spec.loader is None:
-        raise ConfigError(f"--program '{spec}': '{path}' is not a Python file.")
-    module = importlib.util.module_from_spec(module_spec)
-    try:
-        module_spec.loader.exec_module(module)
-        function = getattr(module, name, None)
-        if not callable(function):
-            raise ConfigError(f"--program '{spec}': '{path}' has no function '{name}'.")
-        pair = function(x)
-    except HVAEError:
-        raise
-    except Exception as error:  # whatever the user's code raises is about the user's code
-        raise ConfigError(
-            f"--program '{spec}' raised {type(error).__name__}: {error}. See it with 'pyro-hvae --traceback'."
-        ) from error
-    if not (isinstance(pair, tuple) and len(pair) in (2, 3) and all(isinstance(p, nn.Module) for p in pair[:2])):
-        raise ConfigError(f"--program '{spec}' must return (model, guide) or (model, guide, ELBO), got {type(pair).__name__}.")
-    return pair
 
 
 def _stages(experiment: Experiment, x: Tensor, program: Program | None) -> list[Stage]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
+import pyro
 import torch
 from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from pyro_hvae.dependencies import kept_sites
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference import ancestral, latents
+from pyro_hvae.objectives import ELBO
 
 __all__ = ["Chains", "Convergence", "convergence", "gibbs"]
 
@@ -42,6 +44,7 @@ def gibbs(
     sites: Collection[str] | str = ("z1",),
     *,
     noise: bool = True,
+    particles: int = 1,
     burn_in: int = 0,
     thin: int = 1,
     progress: Callable[[int], Any] | None = None,
@@ -58,6 +61,9 @@ def gibbs(
         sites: names, or "all". Other latents are drawn anew from their prior, which `check_kept` must find valid.
         noise: draw x from p(x | z). False hands on E[x | z] instead, which is *not* the chain of the propositions; a guide
             trained on noise-free images may yet have seen nothing like a noisy one.
+        particles: K > 1 draws K codes from the guide and keeps one of them with probability proportional to its weight
+            p(x, z) / q(z | x): q(z | x) as it should be, in the limit of large K, instead of as it was learned. An addition to
+            the paper, which shows how much of a chain's drift is the guide's gap to the true posterior.
         progress: called with 1 after every step.
 
     Raises:
@@ -76,7 +82,7 @@ def gibbs(
     marks = tuple(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if s < steps)
     xs, means, zs, trail = [], [], {name: [] for name in names}, [x[:8]]
     for step in range(1, steps + 1):
-        drawn = latents(guide, x)
+        drawn = latents(guide, x) if particles == 1 else _resampled(model, guide, x, particles)
         z = {name: drawn[name] for name in names}
         site = ancestral(model, len(x), z)["x"]
         mean = site["fn"].mean.expand(site["value"].shape)
@@ -94,6 +100,15 @@ def gibbs(
         raise ConfigError(f"thin={thin} keeps nothing of the {steps - burn_in} steps after burn-in. Use a smaller one.")
     stacked = {name: torch.stack(values) for name, values in zs.items()}
     return Chains(names, torch.stack(xs), torch.stack(means), stacked, torch.stack(trail), (0, *marks, steps))
+
+
+def _resampled(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, particles: int) -> dict[str, Tensor]:
+    """Sampling importance resampling: site -> one of the guide's K draws per datum, by weight; (B, *event)."""
+    with pyro.validation_enabled(False):
+        estimate = ELBO(particles=particles, analytic_kl=False).estimate(model, guide, x)
+    picked = torch.distributions.Categorical(logits=estimate.log_weights().T).sample()
+    rows = torch.arange(len(x), device=x.device)
+    return {name: value[picked, rows] for name, value in estimate.latents.items()}
 
 
 @dataclass(frozen=True)

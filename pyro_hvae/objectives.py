@@ -58,12 +58,14 @@ class Estimate:
     Attributes:
         terms: site -> log p - log q (log p at x), unweighted; shape (B,), or (K, B) where it varies over the particles.
         scales: site -> weight that `ScaleSites` or `poutine.scale` put on it, where it is not one.
+        latents: site -> the guide's draws, shape (B, *event), or (K, B, *event).
         x: the message of the observed site (its distribution is `x["fn"]`).
         particles, alpha: of the ELBO.
     """
 
     terms: dict[str, Tensor]
     scales: dict[str, Any]
+    latents: dict[str, Tensor]
     x: Site
     particles: int
     alpha: float
@@ -212,7 +214,8 @@ class ELBO(PyroELBO):
             terms[name] = self._term(name, p, q)
             if isinstance(site["scale"], Tensor) or site["scale"] != 1.0:
                 scales[name] = site["scale"]
-        return Estimate(terms, scales, p["x"], self.particles, self.alpha)
+        latents = {name: site["value"] for name, site in q.items()}
+        return Estimate(terms, scales, latents, p["x"], self.particles, self.alpha)
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[dict[str, Site], dict[str, Site]]:
         """The recorded sites of the model (replaying the guide's latents) and of the guide."""

@@ -38,7 +38,8 @@ def gibbs_beside_ancestral(run: OpenRun, report: GibbsReport) -> Figure:
         return f"energy distance to test data {d['value']:.3f} $\\pm$ {d['stderr']:.3f}"
 
     count = SIDE * SIDE
-    title = f"Gibbs chains on {kept}{of_proposition(values)}, step {values['steps']}"
+    corrected = f", guide resampled among {values['particles']}" if values["particles"] > 1 else ""
+    title = f"Gibbs chains on {kept}{of_proposition(values)}, step {values['steps']}{corrected}"
     _grid(left, report.chains.mean[-1][:count].cpu(), f"{title}\n{distance('gibbs')}")
     _grid(right, report.ancestral[:count], f"Ancestral sampling of all layers\n{distance('ancestral')}")
     return figure

@@ -79,6 +79,7 @@ def _gibbs_lines(values: dict[str, Any]) -> list[str]:
     lines = [
         f"Gibbs chain on {', '.join(values['sites'])}{of_proposition(values)}: {values['chains']} chains from "
         f"{values['init']}, {values['steps']} steps, {values['burn_in']} of them burn-in"
+        + (f"; guide resampled among {values['particles']} draws" if values["particles"] > 1 else "")
         + ("" if values["noise"] else "; without observation noise, which is not the chain of the propositions"),
         f"Energy distance to {values['samples']} test data   of draws x ~ p(x|z)   of means E[x|z]",
     ]

@@ -52,12 +52,13 @@ class GibbsReport:
 def sample_by_gibbs(
     run: OpenRun,
     sites: Collection[str] | str = ("z1",),
-    steps: int = 500,
+    steps: int = 100,
     chains: int = 100,
-    burn_in: int = 250,
+    burn_in: int = 50,
     thin: int = 5,
     init: str = "data",
     noise: bool = True,
+    particles: int = 1,
     seed: int = 0,
     samples: int = 1000,
     progress: Callable[[int], Any] | None = None,
@@ -83,7 +84,8 @@ def sample_by_gibbs(
     samples = min(samples, len(test) // 2)
     with seeded(seed):
         start = run.on_device(INITS[init](run, chains).to(test.dtype))
-        found = gibbs(run.model, run.guide, start, steps, sites, noise=noise, burn_in=burn_in, thin=thin, progress=progress)
+        options: dict[str, Any] = {"noise": noise, "particles": particles, "burn_in": burn_in, "thin": thin}
+        found = gibbs(run.model, run.guide, start, steps, sites, **options, progress=progress)
         x = ancestral(run.model, samples)["x"]
         means, draws = x["fn"].mean.expand(x["value"].shape).cpu(), x["value"].cpu()
         order = torch.randperm(len(test))
@@ -112,7 +114,7 @@ def sample_by_gibbs(
     if init == "data" and "class" in run.dataset.train.factors:
         before, after = (_classes(run, state) for state in (start.cpu(), found.mean[-1].cpu()))
         values["class_changed"] = (before != after).double().mean().item()
-    values |= {"steps": steps, "chains": chains, "burn_in": burn_in, "thin": thin, "init": init, "noise": noise}
+    values |= {"steps": steps, "chains": chains, "init": init, **options}
     values |= {"samples": samples, "seed": seed, "data": run.dataset.name}
     return GibbsReport(found, means, values)
 

@@ -15,7 +15,7 @@ FLOORS = [
     ["errors"],
     ["nets", "handlers", "schedules", "metrics", "data", "graph", "devices", "contract", "checkpoints", "tracking"],
     ["conditionals", "networks", "objectives", "vamp"],
-    ["models", "guides", "inference", "svi", "dependencies"],
+    ["models", "guides", "inference", "svi", "dependencies", "programs"],
     ["recipes", "interpolation", "gibbs_chains", "layers"],
     ["config"],
     ["runs", "session"],

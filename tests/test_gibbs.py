@@ -47,6 +47,21 @@ def test_a_wrong_guide_goes_elsewhere(float64):
     assert z_scores(x, chain.evidence).abs().max() > 10
 
 
+def test_resampling_repairs_a_wrong_guide(float64):
+    """The wrong guide's chain misses the law by its own error; weights p(x, z) / q(z | x) take most of that away."""
+    chain = LinearGaussianChain(dims=(2, 3), data=3, noise=0.8)
+    pair, start = (chain.model(), chain.guide(0.3)), chain.evidence.sample((2000,))
+    wrong, repaired = (z_scores(last(pair, start, 100, ["z1"], particles=k), chain.evidence).abs().max() for k in (1, 100))
+    assert repaired < 6 < 10 < wrong
+
+
+def test_resampling_changes_nothing_when_the_guide_is_exact(float64):
+    chain = LinearGaussianChain(dims=(2, 3), data=3, noise=0.8)
+    start = chain.evidence.sample((4000,))
+    x = last((chain.model(), chain.guide()), start, 30, ["z1"], particles=5)
+    assert z_scores(x, chain.evidence).abs().max() < 4.2
+
+
 def test_without_observation_noise_it_is_another_chain(float64):
     chain = LinearGaussianChain(dims=(2, 3), data=3, noise=0.8)
     x = last((chain.model(), chain.guide()), torch.full((4000, 3), 9.0), 60, ["z1"], noise=False)

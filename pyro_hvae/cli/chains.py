@@ -17,12 +17,15 @@ def _names(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str,
 @click.option(
     "--sites", default="z1", show_default=True, callback=_names, metavar="SITE,...|all", help="Latents a step hands on."
 )
-@click.option("--steps", type=int, default=500, show_default=True, metavar="N", help="Length of every chain.")
+@click.option("--steps", type=int, default=100, show_default=True, metavar="N", help="Length of every chain.")
 @click.option("--chains", type=int, default=100, show_default=True, metavar="N", help="Chains in parallel.")
-@click.option("--burn-in", type=int, default=250, show_default=True, metavar="N", help="Steps dropped at the start.")
+@click.option("--burn-in", type=int, default=50, show_default=True, metavar="N", help="Steps dropped at the start.")
 @click.option("--thin", type=int, default=5, show_default=True, metavar="N", help="Of the rest, keep every so-many-th.")
 @click.option("--init", default="data", show_default=True, metavar="data|noise|prior", help="Where chains start.")
 @click.option("--noise/--no-noise", default=True, show_default=True, help="Draw x from p(x|z), or hand on its mean.")
+@click.option(
+    "--particles", type=int, default=1, show_default=True, metavar="K", help="Correct the guide by resampling among K draws."
+)
 @click.option("--samples", type=int, default=1000, show_default=True, metavar="N", help="Most draws that enter a distance.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of starts and chains.")
 def gibbs_command(
@@ -38,6 +41,7 @@ def gibbs_command(
     thin: int,
     init: str,
     noise: bool,
+    particles: int,
     samples: int,
     seed: int,
 ) -> None:
@@ -64,6 +68,7 @@ def gibbs_command(
         thin=thin,
         init=init,
         noise=noise,
+        particles=particles,
         samples=samples,
         seed=seed,
     )

@@ -73,11 +73,17 @@ _DIGITS: Preset = {
     "steps": 4_000,
     "lr_decay": 0.6,
     "measure": "rmse",
+    "kappa": 0.16,
+    "nu": 1.0,
+    "rewo.beta0": 1e-3,
     "threads": 1,
 }
 
 # Motion capture: 50 joint angles scaled to [-1, 1] (Klushyn et al. 2019, section 4.2: two latents in both layers).
+# kappa is 1.15 times the root mean squared training error of the same networks with beta = 1 (0.087 and 0.089 on two seeds).
 _MOCAP: Preset = {
+    "kappa": 0.1,
+    "rewo.beta0": 1e-3,
     "sigma": 0.1,
     "particles": 32,
     "measure": "rmse",

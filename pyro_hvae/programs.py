@@ -1,0 +1,48 @@
+"""A user's own pair from a file that the user names; never from a path that a run or a checkpoint holds."""
+
+import importlib.util
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from pyro_hvae.errors import ConfigError, HVAEError
+from pyro_hvae.objectives import ELBO
+
+__all__ = ["Program", "program_from_file"]
+
+Program = tuple[nn.Module, nn.Module] | tuple[nn.Module, nn.Module, ELBO]
+
+
+def program_from_file(spec: str, x: Tensor) -> Program:
+    """Calls `build(x)` of a user's file, given as FILE.py:FUNCTION; it returns (model, guide) or (model, guide, ELBO).
+
+    Runs the user's code, so it is only ever called with what the user has typed.
+
+    Raises:
+        ConfigError: when there is no such file or function, or it returns something else.
+    """
+    file, _, name = spec.rpartition(":")
+    path = Path(file)
+    if not name or not path.is_file():
+        raise ConfigError(
+            f"--program '{spec}' is not FILE.py:FUNCTION of an existing file. Example: examples/own_model.py:build."
+        )
+    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    if module_spec is None or module_spec.loader is None:
+        raise ConfigError(f"--program '{spec}': '{path}' is not a Python file.")
+    module = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+        function = getattr(module, name, None)
+        if not callable(function):
+            raise ConfigError(f"--program '{spec}': '{path}' has no function '{name}'.")
+        pair = function(x)
+    except HVAEError:
+        raise
+    except Exception as error:  # whatever the user's code raises is about the user's code
+        raise ConfigError(
+            f"--program '{spec}' raised {type(error).__name__}: {error}. See it with 'pyro-hvae --traceback'."
+        ) from error
+    if not (isinstance(pair, tuple) and len(pair) in (2, 3) and all(isinstance(p, nn.Module) for p in pair[:2])):
+        raise ConfigError(f"--program '{spec}' must return (model, guide) or (model, guide, ELBO), got {type(pair).__name__}.")
+    return pair
