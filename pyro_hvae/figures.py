@@ -181,6 +181,7 @@ def training_curves(rows: Sequence[Mapping[str, Any]], title: str, kappa2: float
     axes["bound"].set(xlabel="step", ylabel="bound (nats)", title="unweighted bound")
     # The start is far below everything else; show where the bound moves.
     late = [row["elbo"] for row in rows[len(rows) // 10 :]]
+    late += [value for step, value in held_out if step > rows[-1]["step"] // 2]
     axes["bound"].set_ylim(min(late) - 1, max(late) + 1)
     change = next((row["step"] for row in rows if row.get("main")), None)
     for axis in axes.values():

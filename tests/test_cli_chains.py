@@ -3,7 +3,10 @@
 import json
 
 import pytest
+import torch
 from cli import real
+
+from pyro_hvae.checkpoints import load_checkpoint
 
 TINY = "--dataset digits -o hidden=12 -o upper=12 -o dims=3,2 --steps 60 -o log_every=30".split()
 
@@ -99,3 +102,34 @@ def test_bad_input(run, command, arguments, message):
 def test_bad_options_of_the_stacks(command, arguments, message):
     code, out, err = command("train", *arguments, "--dataset", "digits", "--dry-run")
     assert code == 2 and message in err and not out, err
+
+
+RAMP = ["-o", "warmup=10"]
+ROWS = {
+    "vampprior-2": ["vampprior", "-o", "levels=2", "-o", "components=20", "-o", "hidden=8", "-o", "upper=8", *RAMP],
+    "iwae-2": ["iwae", "-o", "levels=2", "-o", "particles=3", "-o", "hidden=8", "-o", "upper=8"],
+    "hvae": ["hvae", "-o", "dims=3,2,2,1", "-o", "hidden=8", "-o", "upper=8", "-o", "learn_sigma=true", *RAMP],
+    "hvae-conv": ["hvae", "-o", "network=conv", "-o", "hidden=4,6", "-o", "upper=8", *RAMP],
+    "ar-hvae": ["ar-hvae", "-o", "hidden=8", "-o", "upper=8", "--schedule", "geco", "--engine", "svi"],
+    "lvae": ["lvae", "-o", "widths=8,6,4", "--schedule", "rewo"],
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_stacks_train_stop_resume_and_are_drawn(command, name, tmp_path):
+    """Half a run and the other half are the whole, batch statistics and pseudo-inputs included; every picture is drawn."""
+    arguments = ["train", *ROWS[name], "--dataset", "digits", "-o", "lr_decay=0"]
+    for out, steps in (("whole", 12), ("half", 6)):
+        code, _, err = command(*arguments, "--steps", steps, "--out", out)
+        assert code == 0, err
+    code, _, err = command("train", "--resume", "half", "--steps", 12)
+    assert code == 0, err
+    whole, half = (load_checkpoint(tmp_path / out / "checkpoints/last.pt")["programs"][0] for out in ("whole", "half"))
+    for role in ("model", "guide"):
+        for key, value in whole[role].items():
+            assert torch.equal(value, half[role][key]), key
+    for picture in ("latent_space", "interpolation", "reconstructions", "samples"):
+        assert (tmp_path / "whole/figures" / f"{picture}.png").exists(), picture
+    code, out, err = command("evaluate", "whole", "--limit", 10, "--particles", 20, "--json")
+    values = json.loads(out)
+    assert code == 0 and values["n"] == 10 and values["n_bound"] == 300 and "log_likelihood_corrected" in values
