@@ -77,7 +77,7 @@ def main() -> None:
     first, last = map(int, args.seeds.split("-"))
     jobs = [(dataset, seed) for dataset in args.datasets for seed in range(first, last + 1)]
     with ThreadPoolExecutor(args.jobs) as pool:
-        rows = list(pool.map(lambda job: measure(*job, args.runs, args.chains, args.particles), jobs))
+        rows = list(pool.map(lambda job: measure(job[0], job[1], args.runs, args.chains, args.particles), jobs))
     summary = summarise(rows)
     print(table(summary))
     save(args.save, {"summary": summary, "runs": rows})

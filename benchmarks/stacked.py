@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.common import RESULTS, command, save
 
 METHODS: dict[str, list[str]] = {
-    "vae": ["vae", "--schedule", "warmup"],
+    "vae": ["vae"],
     "iwae L=1": ["iwae"],
     "iwae L=2": ["iwae", "-o", "levels=2"],
     "vampprior L=1": ["vampprior"],

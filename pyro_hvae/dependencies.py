@@ -43,7 +43,7 @@ def kept_sites(model: Callable[..., Any], x: Tensor, sites: Collection[str] | st
     """`sites` as names, with "all" for every latent, checked by `check_kept`."""
     graph = site_graph(model, x)
     every = [name for name in graph if name != "x"]
-    names = tuple(every) if sites == "all" else (sites,) if isinstance(sites, str) else tuple(sites)
+    names = tuple(every) if sites == "all" else (sites,) if isinstance(sites, str) else tuple(dict.fromkeys(sites))
     check_kept(graph, names)
     return names
 

@@ -46,7 +46,7 @@ def evaluate(
     Returns:
         `log_likelihood` and its standard error over the `n` data, `elbo` (the run's own bound), `distortion`, `rate` per site,
         `rate_total`, `active_units` per site, and the protocol. For a subset also `log_likelihood_corrected`, which removes
-        most of the luck of its images by the control variate ELBO(all) - ELBO(subset).
+        most of the luck of its images by the control variate ELBO(all) - ELBO(subset); `stderr` is of the uncorrected mean.
     """
     test = run.on_device(run.dataset.test.x)
     x = test

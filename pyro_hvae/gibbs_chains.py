@@ -115,7 +115,7 @@ def _resampled(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, 
 class Convergence:
     """Split R-hat and effective sample size over the dimensions of a site (all chains together, T * C draws).
 
-    `rhat` is the largest and `rhat_median` the middle one: above about 1.01 chains from different starts have not yet visited
+    `rhat` is the largest and `rhat_median` the middle one: above about 1.05 chains from different starts have not yet visited
     the same places. `ess` is the smallest, `ess_median` the middle one.
     """
 

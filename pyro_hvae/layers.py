@@ -107,12 +107,9 @@ def layer_shares(model: Program, outer: int = 64, inner: int = 16) -> dict[str, 
 def _check(model: Program, site: str, noise: Mapping[str, Tensor]) -> None:
     if site not in noise:
         raise unknown_name("latent site", site, noise)
-    graph = site_graph(model, torch.zeros(2, *_event(model)))
-    for name, message in _run(model, 2).items():
+    sites = _run(model, 2)
+    graph = site_graph(model, torch.zeros_like(sites["x"]["value"]))
+    for name, message in sites.items():
         if name != "x" and graph.in_degree(name) and standard_noise(message) is message["value"]:
             kind = type(message["fn"]).__name__
             raise ConfigError(f"site '{name}' is a {kind} with parents: it has no noise that could be held while they vary.")
-
-
-def _event(model: Program) -> tuple[int, ...]:
-    return tuple(_run(model, 1)["x"]["value"].shape[1:])

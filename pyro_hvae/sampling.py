@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_hvae.dependencies import parents
 from pyro_hvae.devices import seeded
 from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.experiments import OpenRun
@@ -107,7 +108,7 @@ def sample_by_gibbs(
     diagnostics = {name: convergence(z) for name, z in found.z.items()}
     values: dict[str, Any] = {
         "sites": list(found.sites),
-        "proposition": 1 if found.sites == ("z1",) else 2 if len(found.sites) == len(latents(run.guide, start[:1])) else None,
+        "proposition": _proposition(run, set(found.sites), start[:2]),
         "distance": distances,
         "diagnostics": {name: asdict(d) if d else None for name, d in diagnostics.items()},
     }
@@ -117,6 +118,13 @@ def sample_by_gibbs(
     values |= {"steps": steps, "chains": chains, "init": init, **options}
     values |= {"samples": samples, "seed": seed, "data": run.dataset.name}
     return GibbsReport(found, means, values)
+
+
+def _proposition(run: OpenRun, sites: set[str], x: Tensor) -> int | None:
+    """1 for the bottom layer of a Markov chain, 2 for all of several layers, None for what the paper says nothing about."""
+    if sites == {"z1"} and parents(run.model, x) == ["z1"]:
+        return 1
+    return 2 if sites == set(latents(run.guide, x)) else None
 
 
 def of_proposition(values: dict[str, Any]) -> str:

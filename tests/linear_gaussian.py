@@ -1,4 +1,4 @@
-"""Linear-Gaussian chains z_L -> ... -> z_1 -> x, whose evidence and posteriors have closed forms."""
+"""Linear-Gaussian models, whose evidence and posteriors have closed forms: Markov chains, and a pair with a skip."""
 
 import math
 
@@ -6,7 +6,7 @@ import pyro.distributions as dist
 import torch
 from torch import nn
 
-from pyro_hvae.guides import BottomUp
+from pyro_hvae.guides import Autoregressive, BottomUp
 from pyro_hvae.models import Chain
 
 
@@ -67,3 +67,35 @@ class LinearGaussianChain:
         q = self.guide(error).levels[0](x)
         p = torch.distributions.MultivariateNormal(self.means[-2], self.covariances[-2])
         return torch.distributions.kl_divergence(q, p)
+
+
+class Fixed(nn.Module):
+    """p(y | parents) = N(sum_i W_i parent_i + b, diag std^2): linear, diagonal, known."""
+
+    def __init__(self, weights, std, bias=0.0):
+        super().__init__()
+        self.weights, self.std = weights, std
+        self.bias = torch.as_tensor(bias).expand(std.shape)
+
+    def forward(self, *parents):
+        loc = sum((p @ w.T for p, w in zip(parents, self.weights, strict=True)), self.bias)
+        return dist.Normal(loc, self.std.expand_as(loc)).to_event(1)
+
+
+def skip_pair(error=0.0):
+    """z2 ~ N(0, 1), z1 = a z2 + s1 noise, x = b z1 + c z2 + s noise, with the exact posterior as an autoregressive guide."""
+    a, b, c, s1, s = 0.9, 1.3, 1.0, 0.5, 0.4
+    one = torch.ones(1)
+    row = lambda *values: [torch.tensor([[v]]) for v in values]  # noqa: E731
+    model = Chain(Fixed([], one), [Fixed(row(a), s1 * one)], Fixed(row(b, c), s * one), skip=True)
+    joint = torch.tensor([[1.0, a], [a, a**2 + s1**2]])  # of (z2, z1)
+    load = torch.tensor([c, b])
+    evidence = (load @ joint @ load + s**2).item()
+    gain = joint @ load / evidence
+    posterior = joint - torch.outer(gain, load @ joint)
+    # q(z1 | x), then q(z2 | x, z1).
+    slope = posterior[0, 1] / posterior[1, 1]
+    std1, std2 = posterior[1, 1].sqrt(), (posterior[0, 0] - slope * posterior[0, 1]).sqrt()
+    q1 = Fixed(row(gain[1].item()), std1 * one, error)
+    q2 = Fixed(row((gain[0] - slope * gain[1]).item(), slope.item()), std2 * one)
+    return model, Autoregressive({"z1": q1, "z2": q2}), evidence

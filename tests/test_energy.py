@@ -42,6 +42,19 @@ def test_draws_of_one_chain_count_once():
     assert energy_distance(copies[order], y, 3 * groups[order] + 1).value == pytest.approx(once.value, abs=1e-9)
 
 
+def test_error_with_chains_of_unequal_lengths():
+    """Twenty chains of one draw and five of twenty: the long ones decide the spread."""
+    sizes = torch.tensor([1] * 20 + [20] * 5)
+    groups = torch.arange(25).repeat_interleave(sizes)
+    runs = []
+    for _ in range(300):
+        x = (torch.randn(25, 1) + 0.2 * torch.randn(25, 1)).repeat_interleave(sizes, 0)
+        runs.append(energy_distance(x, torch.randn(100, 1) + 1, groups))
+    values = torch.tensor([r.value for r in runs])
+    typical = torch.tensor([r.stderr for r in runs]).square().mean().sqrt()
+    assert (typical / values.std()).item() == pytest.approx(1.0, abs=0.25)
+
+
 def test_images_and_bad_input():
     x = torch.rand(4, 1, 3, 3)
     assert energy_distance(x, x).value < 0  # the U-statistic leaves out pairs of one datum with itself

@@ -4,14 +4,13 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from linear_gaussian import LinearGaussianChain, skip_pair
 from torch.testing import assert_close
 
 from pyro_hvae import ELBO, convergence, generate, gibbs, latents, recipes
 from pyro_hvae.dependencies import check_kept, kept_sites, parents, site_graph
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference import ancestral
-from tests.linear_gaussian import LinearGaussianChain
-from tests.test_hierarchies import skip_pair
 
 
 def last(pair, x, steps, sites="all", **options):

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from linear_gaussian import LinearGaussianChain
+from linear_gaussian import Fixed, LinearGaussianChain
 from torch import nn
 from torch.testing import assert_close
 
-from pyro_hvae import ELBO, active_units, generate, inference, latents, log_likelihood, reconstruct
+from pyro_hvae import ELBO, TopDown, active_units, generate, inference, latents, log_likelihood, reconstruct
 from pyro_hvae.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -101,6 +101,19 @@ def test_active_units_ignore_the_sampling_variance_of_lower_layers():
         guide.levels[0].weight[1] = 0.0  # the second unit of z1 no longer sees x
         guide.levels[1].weight.zero_()
         guide.levels[1].weight[0, 0] = 1.0  # z2's first unit copies z1's first
-        guide.levels[1].weight[1, 1] = 0.05  # its second sees only z1's noise, E[.] over which is constant
+        guide.levels[1].weight[1, 1] = 2.0  # its second sees only z1's noise, E[.] over which is constant
     x = chain.evidence.sample((2000,))
+    assert chain.guide().levels[0](x).stddev[:, 1].mean() * 2 > 0.8  # the noise is there to be mistaken
     assert active_units(guide, x, samples=50) == {"z1": 1, "z2": 1}
+    with pytest.raises(ConfigError, match="at least two samples"):
+        active_units(guide, x, samples=1)
+
+
+def test_a_collapsed_ladder_has_no_active_units():
+    """q(z | x) = p(z): z1's mean follows z2's unit-variance noise and nothing else."""
+    one = torch.ones(2)
+    level = Fixed([torch.eye(2)], one)
+    blank = Fixed([torch.zeros(2, 4)], one)
+    flat = Fixed([torch.zeros(2, 4)], 1e6 * one)
+    guide = TopDown([torch.nn.Identity(), torch.nn.Identity()], [flat, blank], [level])
+    assert active_units(guide, torch.randn(3000, 4)) == {"z2": 0, "z1": 0}

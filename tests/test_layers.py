@@ -1,15 +1,18 @@
 """Layer noise: shares of the variance in closed form, panels that vary in one layer only."""
 
+import math
+
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
+from linear_gaussian import Fixed, LinearGaussianChain, skip_pair
 from torch.testing import assert_close
 
 from pyro_hvae import latents, layer_samples, layer_shares, recipes, reconstruct
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.handlers import Noise, Record
 from pyro_hvae.layers import code_noise, layer_noise
-from tests.linear_gaussian import LinearGaussianChain
-from tests.test_hierarchies import Fixed, skip_pair
 
 
 def diagonal_chain():
@@ -35,6 +38,19 @@ def test_shares_of_a_linear_chain(float64):
         assert abs(shares[site].share - value) < 4 * shares[site].stderr
         assert 0 < shares[site].stderr < 0.05
     assert sum(s.share for s in shares.values()) == pytest.approx(1, abs=0.08)
+
+
+def interacting(x=None, size=1):
+    """E[x | z] = |z2| z1: all of the variance goes with z1, but without z2's noise 1 - 2 / pi of it stays too."""
+    with pyro.plate("data", size if x is None else len(x), dim=-1):
+        z2, z1 = (pyro.sample(name, dist.Normal(torch.zeros(1), 1.0).to_event(1)) for name in ("z2", "z1"))
+        return pyro.sample("x", dist.Normal(z2.abs() * z1, 1.0).to_event(1), obs=x)
+
+
+def test_shares_are_total_indices_where_layers_interact(float64):
+    shares = layer_shares(interacting, outer=2000, inner=10)
+    assert abs(shares["z1"].share - 1) < 4 * shares["z1"].stderr and shares["z1"].stderr < 0.05
+    assert abs(shares["z2"].share - (1 - 2 / math.pi)) < 4 * shares["z2"].stderr
 
 
 def test_standard_errors_are_honest(float64):

@@ -46,6 +46,7 @@ def test_presets_have_no_key_that_nothing_takes():
         for name, schedule in SCHEDULES.items():
             known |= set(parameters(schedule)) | {f"{name}.{key}" for key in parameters(schedule)}
         shared = {key for other in RECIPES.values() for key in parameters(other.build)}
+        shared |= {key for other in DATASETS.values() for key in parameters(other)}
         assert set(values) <= known | shared, (recipe, dataset, set(values) - known - shared)
 
 
@@ -56,6 +57,15 @@ def test_papers_sizes():
     schedule = experiment.schedule_options
     assert (schedule["measure"], schedule["kappa"], schedule["nu"], schedule["beta0"]) == ("rmse", 0.18, 1.0, 1e-3)
     assert resolve("vhp", "mnist", "geco").schedule_options["beta0"] == 1.0
+    vae = resolve("vae", "mnist-static", options={"preset": "paper"})
+    assert (vae.schedule, vae.schedule_options["warmup"], vae.train.lr) == ("warmup", 50_000, 5e-4)
+    for name, binarize, likelihood in (
+        ("vhp", "fixed", "bernoulli"),
+        ("lvae", "fixed", "bernoulli"),
+        ("hvae", "none", "gaussian"),
+    ):
+        chosen = resolve(name, "fashion-mnist")
+        assert (chosen.data_options["binarize"], chosen.recipe_options["likelihood"]) == (binarize, likelihood)
     hvae = resolve("hvae", "mnist", options={"preset": "paper"})
     assert hvae.recipe_options["dims"] == (20, 20, 20) and hvae.train.lr == 1e-4 and hvae.schedule == "warmup"
     lvae = resolve("lvae", "mnist", options={"preset": "paper"}).recipe_options

@@ -49,9 +49,10 @@ def energy_distance(x: Tensor, y: Tensor, groups: Tensor | None = None) -> Energ
     within_y = torch.cdist(y, y)
     x_to_x, y_to_y = within_x.sum(1) / apart.sum(1), within_y.sum(1) / (len(y) - 1)
     value = 2 * cross.mean() - within_x.sum() / apart.sum() - y_to_y.mean()
-    # Each datum's share in the statistic; a chain's draws count as one.
-    size = torch.bincount(groups, minlength=count)
+    # Each datum's share in the statistic; a chain's draws count as one, with the weight of their number.
+    size = torch.bincount(groups, minlength=count).double()
     share_x = torch.zeros(count, dtype=torch.float64).index_add_(0, groups, 2 * (x_to_y - x_to_x)) / size
-    share_y = 2 * (y_to_x - y_to_y)
-    variance = share_x.var() / count + share_y.var() / len(y)
+    share_y, weight = 2 * (y_to_x - y_to_y), size / size.sum()
+    spread = (weight.square() * (share_x - (weight * share_x).sum()).square()).sum()
+    variance = spread * count / (count - 1) + share_y.var() / len(y)
     return EnergyDistance(value.item(), variance.sqrt().item())

@@ -12,7 +12,7 @@ class Chain(nn.Module):
     r"""$p(x, z) = p(z_L) \prod_{l<L} p(z_l \mid z_{l+1}) \, p(x \mid z_1)$, or with `skip` everything above on the right.
 
     One level is a VAE; two levels are the VHP, whose z1 is the paper's z and z2 its zeta (Klushyn et al. 2019, eq. 7);
-    any number is the Markov HVAE (Zhao et al. 2017, eq. 4, misprinted there: the factors are p(z_l | z_{l+1})). With `skip`
+    any number is the Markov HVAE (Zhao et al. 2017, eq. 4, where p(x | z_l) is a misprint for p(x | z_1)). With `skip`
     it is the autoregressive HVAE, $p(x \mid z_1, \ldots, z_L) \prod_l p(z_l \mid z_{l+1}, \ldots, z_L)$ (eq. 3).
 
     Arguments:
