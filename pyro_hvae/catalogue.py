@@ -47,6 +47,8 @@ def catalogue_text(entries: Mapping[str, Mapping[str, Any]]) -> str:
         lines += [f"    {key}: {entry[key]}" for key in ("paper", "model", "guide", "bound", "schedule") if key in entry]
         options = " ".join(f"{k}={_text(v)}" for k, v in entry["options"].items())
         lines.append(f"    options: {options or 'none'}")
+    if any("bound" in entry for entry in entries.values()):
+        lines.append("Presets of (recipe, data set) override these defaults: 'pyro-hvae train ... --dry-run' shows what holds.")
     return "\n".join(lines)
 
 

@@ -188,14 +188,17 @@ def resolve(
     values: dict[str, dict[str, Any]] = {name: {} for name in takers}
     for key in asked:
         if not any(key in known for known in takers.values()):
-            known = sorted({k for known in takers.values() for k in known})
+            known = sorted({"preset", *(k for known in takers.values() for k in known)})
             raise unknown_name(f"option of {recipe or 'this program'} with schedule {schedule} on {dataset}", key, known)
+    # A preset may depend on the schedule (geco.beta0) or the network (conv.hidden: widths mean channels there).
+    network = asked.get("network", defaults.get("network"))
     for name, known in takers.items():
         for key, parameter in known.items():
             if key in asked:
                 values[name][key] = coerce(key, asked[key], parameter.annotation)
             else:
-                values[name][key] = defaults.get(f"{schedule}.{key}", defaults.get(key, parameter.default))
+                special = [defaults[k] for k in (f"{schedule}.{key}", f"{network}.{key}") if k in defaults]
+                values[name][key] = special[0] if special else defaults.get(key, parameter.default)
     _positive(values["recipe_options"])
     settings = TrainConfig(**values.pop("train"))
     return Experiment(recipe, dataset, schedule, settings, program=program, **values)

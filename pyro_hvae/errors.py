@@ -73,6 +73,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     no dataset called 'pendulm'. Did you mean 'pendulum'? Known: pendulum.
     """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
+    by_lower = {k.lower(): k for k in reversed(known)}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    hint = f" Did you mean '{by_lower[near[0]]}'?" if near else ""
     return ConfigError(f"no {kind} called '{name}'.{hint} Known: {', '.join(known) or 'none'}.")

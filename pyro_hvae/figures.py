@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
-from torch import Tensor
 
 from pyro_hvae.dependencies import parents
 from pyro_hvae.devices import seeded
@@ -20,6 +20,7 @@ from pyro_hvae.evaluation import largest_jump, path_between
 from pyro_hvae.experiments import OpenRun
 from pyro_hvae.inference import generate, latents, reconstruct
 from pyro_hvae.interpolation import Interpolation, coordinates
+from pyro_hvae.tiles import tiles
 
 __all__ = [
     "draw_all",
@@ -30,7 +31,6 @@ __all__ = [
     "run_name",
     "samples",
     "save",
-    "show",
     "training_curves",
 ]
 
@@ -65,11 +65,11 @@ def save(figure: Figure, path: Path) -> Path:
 def _plane(points: np.ndarray, name: str) -> tuple[Callable[[np.ndarray], np.ndarray], tuple[str, str]]:
     """Maps latents to two axes: themselves when two-dimensional, else the first principal components of `points`."""
     if points.shape[1] == 2:
-        return lambda z: z, (f"first dimension of {name}", "second")
+        return lambda z: z, (f"first dimension of {name}", f"second dimension of {name}")
     if points.shape[1] == 1:
         return lambda z: np.c_[z, np.zeros(len(z))], (name, "")
     pca = PCA(2).fit(points)
-    return pca.transform, (f"first principal component of {name}", "second")
+    return pca.transform, (f"first principal component of {name}", "second principal component")
 
 
 def latent_space(run: OpenRun, found: Interpolation | None = None, shown: int = 3000) -> Figure:
@@ -83,7 +83,7 @@ def latent_space(run: OpenRun, found: Interpolation | None = None, shown: int = 
     name = ", ".join(sites)
     plane, names = _plane(codes, name)
     panels = 3 if found is not None else 2
-    figure = figure_titled(4.3 * panels, 4.1, f"Latent space of {run_name(run)}")
+    figure = figure_titled(4.3 * panels, 4.4, f"Latent space of {run_name(run)}")
     axes = figure.subplots(1, panels, sharex=True, sharey=True, squeeze=False)[0]
 
     factor = next(iter(split.factors), None)
@@ -125,7 +125,8 @@ def _draw_graph(axis: Axes, found: Interpolation, plane: Callable[[np.ndarray], 
     axis.add_collection(LineCollection(nodes[path.edges].tolist(), colors=BLUE, linewidths=0.3, alpha=0.35))
     way = plane(path.points)
     axis.plot(*way.T, color=ORANGE, linewidth=2, label="shortest path")
-    axis.plot(*way[[0, -1]].T, "o", color="black", markersize=6, linestyle="none", label="ends")
+    axis.plot(*way[0], "o", color="black", markersize=6, linestyle="none", label="start")
+    axis.plot(*way[-1], "s", color="black", markersize=6, linestyle="none", label="end")
     axis.set_title(f"{path.neighbours}-NN graph of {len(nodes) - 2} prior samples")
     axis.legend(loc="best", fontsize=8)
 
@@ -137,34 +138,21 @@ def path_strip(run: OpenRun, found: Interpolation, count: int = 16) -> Figure:
         error = jump["max_squared_error"]
         what = f"largest angular jump {jump['max_jump_deg']:.1f} deg, largest squared error to a pendulum {error:.2f}"
     else:
-        what = f"largest pixel change {jump['max_pixel_change']:.3f}"
+        what = f"largest step between neighbours of 200 points {jump['max_pixel_change']:.3f} (RMS per pixel)"
     picks = np.linspace(0, len(found.dense) - 1, count).round().astype(int)
-    figure = figure_titled(count * 0.75, 1.5, f"Graph interpolation of {run_name(run)}: {what}")
+    figure = figure_titled(count * 0.75, 1.9, f"Graph interpolation of {run_name(run)}\n{what}")
     arc = np.linspace(0, 1, len(found.dense))
-    for axis, pick in zip(figure.subplots(1, count), picks, strict=True):
-        show(axis, found.dense[pick])
-        axis.set_xlabel(f"{arc[pick]:.2f}", fontsize=7)
-    figure.supxlabel("fraction of the path's length", fontsize=8)
+    axis = figure.subplots()
+    tiles(axis, found.dense[picks], count, above=[f"{arc[pick]:.2f}" for pick in picks])
+    axis.set_xlabel("fraction of the path's length (above)", fontsize=8)
     return figure
-
-
-def show(axis: Axes, image: Tensor) -> None:
-    """One image (channels first), or a vector as a strip, without ticks."""
-    pixels = image.detach().cpu().numpy()
-    if pixels.ndim == 1:
-        axis.imshow(pixels[None], cmap="coolwarm", vmin=-1, vmax=1, aspect="auto")
-    else:
-        pixels = pixels.transpose(1, 2, 0) if pixels.ndim == 3 else pixels
-        grey = pixels.ndim == 2 or pixels.shape[-1] == 1
-        axis.imshow(pixels.clip(0, 1), cmap="gray" if grey else None, vmin=0, vmax=1)
-    axis.set_xticks([])
-    axis.set_yticks([])
 
 
 def training_curves(rows: Sequence[Mapping[str, Any]], title: str, kappa2: float | None = None) -> Figure:
     """beta, the constraint's average, and the bound over the steps, with the end of the initial phase marked."""
     steps = np.array([row["step"] for row in rows])
-    panels = ["beta", *(["constraint"] if "constraint" in rows[0] else []), "bound"]
+    rates = sorted(key for key in rows[0] if key.startswith("rate."))
+    panels = ["beta", *(["constraint"] if "constraint" in rows[0] else []), "bound", *(["rates"] if len(rates) > 1 else [])]
     figure = figure_titled(8, 2.2 * len(panels), title)
     axes = dict(zip(panels, figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0], strict=True))
     axes["beta"].plot(steps, [row["beta"] for row in rows], color=BLUE)
@@ -178,8 +166,13 @@ def training_curves(rows: Sequence[Mapping[str, Any]], title: str, kappa2: float
     held_out = [(row["step"], row["validation_elbo"]) for row in rows if "validation_elbo" in row]
     if held_out:
         axes["bound"].plot(*zip(*held_out, strict=True), color=ORANGE, marker="o", markersize=3, label="validation")
-    axes["bound"].set(xlabel="step", ylabel="bound (nats)", title="unweighted bound")
-    # The start is far below everything else; show where the bound moves.
+    axes["bound"].set(ylabel="bound (nats)", title="unweighted bound (its start, far below, is cut off)")
+    if "rates" in axes:
+        for key, colour in zip(rates, (BLUE, ORANGE, GREEN, GREY, "#CC79A7", "#56B4E9"), strict=False):
+            axes["rates"].plot(steps, [row[key] for row in rows], linewidth=0.8, color=colour, label=key.removeprefix("rate."))
+        axes["rates"].set(yscale="symlog", ylabel="log q - log p (nats)", title="rate per site")
+    axes[panels[-1]].set_xlabel("step")
+    # Show where the bound moves.
     late = [row["elbo"] for row in rows[len(rows) // 10 :]]
     late += [value for step, value in held_out if step > rows[-1]["step"] // 2]
     axes["bound"].set_ylim(min(late) - 1, max(late) + 1)
@@ -193,16 +186,17 @@ def training_curves(rows: Sequence[Mapping[str, Any]], title: str, kappa2: float
 
 
 def reconstructions(run: OpenRun, count: int = 12) -> Figure:
-    """Test data above their reconstructions at the posterior means."""
+    """Test data above their reconstructions at the posterior means, twelve pairs in a row."""
     x = run.dataset.test.x[:count]
     again = reconstruct(run.model, run.guide, run.on_device(x)).cpu()
     error = (again - x).square().mean().sqrt().item()
-    figure = figure_titled(count * 0.8, 2.3, f"Reconstructions of {run_name(run)} (RMS pixel error {error:.4f})")
-    grid = figure.subplots(2, count, squeeze=False)
-    for row, images, name in ((grid[0], x, "test datum"), (grid[1], again, "reconstruction")):
-        for axis, image in zip(row, images, strict=True):
-            show(axis, image)
-        row[0].set_ylabel(name, fontsize=8)
+    columns = min(12, len(x))
+    blocks = [part for pair in zip(x.split(columns), again.split(columns), strict=True) for part in pair]
+    blocks = [torch.cat([b, torch.full((columns - len(b), *b.shape[1:]), torch.nan)]) for b in blocks]
+    figure = figure_titled(
+        columns * 0.8 + 1.2, 0.8 * len(blocks) + 0.6, f"Reconstructions of {run_name(run)}\nRMS error per pixel {error:.4f}"
+    )
+    tiles(figure.subplots(), torch.cat(blocks), columns, beside=["test data", "reconstructions"] * (len(blocks) // 2))
     return figure
 
 
@@ -211,13 +205,9 @@ def samples(run: OpenRun, count: int = 64, seed: int = 0) -> Figure:
     with seeded(seed):
         images = generate(run.model, count)["x"].cpu()
     columns = int(np.ceil(np.sqrt(count)))
-    rows = int(np.ceil(count / columns))
-    figure = figure_titled(columns * 0.7, rows * 0.7 + 0.5, f"Samples of {run_name(run)}")
-    for i, axis in enumerate(figure.subplots(rows, columns, squeeze=False).ravel()):
-        if i < count:
-            show(axis, images[i])
-        else:
-            axis.axis("off")
+    side = max(4.5, columns * 0.7)
+    figure = figure_titled(side, side * np.ceil(count / columns) / columns + 0.6, f"Samples E[x|z] of {run_name(run)}")
+    tiles(figure.subplots(), images, columns)
     return figure
 
 

@@ -77,7 +77,9 @@ def gibbs(
     torch.Size([3, 8, 4])
     """
     if steps < 1 or thin < 1 or not 0 <= burn_in < steps:
-        raise ConfigError(f"a chain needs steps >= 1, thin >= 1 and 0 <= burn-in < steps; got {steps}, {thin} and {burn_in}.")
+        raise ConfigError(
+            f"a chain needs steps >= 1, thin >= 1 and 0 <= burn-in < steps; got steps {steps}, thin {thin}, burn-in {burn_in}."
+        )
     names = kept_sites(model, x, sites)
     marks = tuple(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if s < steps)
     xs, means, zs, trail = [], [], {name: [] for name in names}, [x[:8]]

@@ -7,9 +7,10 @@ from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
 from pyro_hvae.experiments import OpenRun
-from pyro_hvae.figures import figure_titled, run_name, show
+from pyro_hvae.figures import figure_titled, run_name
 from pyro_hvae.layers import LayerShare
 from pyro_hvae.sampling import GibbsReport, of_proposition
+from pyro_hvae.tiles import tiles
 
 __all__ = ["chain_trails", "gibbs_beside_ancestral", "layer_panels"]
 
@@ -17,14 +18,9 @@ SIDE = 8
 
 
 def _grid(place: SubFigure, images: Tensor, title: str) -> None:
-    """Up to 8 x 8 images."""
+    """Images in rows of eight."""
     place.suptitle(title, fontsize=9)
-    rows = max(1, int(np.ceil(len(images) / SIDE)))
-    for i, axis in enumerate(place.subplots(rows, SIDE, squeeze=False).ravel()):
-        if i < len(images):
-            show(axis, images[i])
-        else:
-            axis.axis("off")
+    tiles(place.subplots(), images, min(SIDE, len(images)))
 
 
 def gibbs_beside_ancestral(run: OpenRun, report: GibbsReport) -> Figure:
@@ -35,7 +31,7 @@ def gibbs_beside_ancestral(run: OpenRun, report: GibbsReport) -> Figure:
 
     def distance(name: str) -> str:
         d = values["distance"][name]["means"]
-        return f"energy distance to test data {d['value']:.3f} $\\pm$ {d['stderr']:.3f}"
+        return f"energy distance of E[x|z], as shown, to test data {d['value']:.3f} $\\pm$ {d['stderr']:.3f}"
 
     count = SIDE * SIDE
     corrected = f", guide resampled among {values['particles']}" if values["particles"] > 1 else ""
@@ -48,26 +44,24 @@ def gibbs_beside_ancestral(run: OpenRun, report: GibbsReport) -> Figure:
 def chain_trails(run: OpenRun, report: GibbsReport) -> Figure:
     """E[x | z] of the first chains as they go: one row a chain, one column a step."""
     trail, steps = report.chains.trail.cpu(), report.chains.trail_steps
-    title = f"Gibbs chains on {', '.join(report.chains.sites)}: {run_name(run)}"
-    figure = figure_titled(0.75 * len(steps) + 0.6, 0.75 * trail.shape[1] + 0.9, title)
-    axes = figure.subplots(trail.shape[1], len(steps), squeeze=False)
-    for chain in range(trail.shape[1]):
-        for column, step in enumerate(steps):
-            show(axes[chain, column], trail[column, chain])
-            if chain == 0:
-                axes[chain, column].set_title(f"step {step}" if step else "start", fontsize=7)
-        axes[chain, 0].set_ylabel(f"chain {chain + 1}", fontsize=7)
+    title = f"E[x|z] along Gibbs chains on {', '.join(report.chains.sites)}\n{run_name(run)}"
+    figure = figure_titled(0.75 * len(steps) + 0.6, 0.75 * trail.shape[1] + 1.1, title)
+    above, beside = [f"step {s}" if s else "start" for s in steps], [f"chain {i + 1}" for i in range(trail.shape[1])]
+    tiles(figure.subplots(), trail.transpose(0, 1).flatten(0, 1), len(steps), above, beside)
     return figure
 
 
 def layer_panels(
     run: OpenRun, images: Mapping[str, Tensor], shares: Mapping[str, LayerShare], about: str = "a draw of the others fixed"
 ) -> Figure:
-    """Figure 3 of Zhao et al. 2017: a panel a layer, from the bottom up, as that layer's noise is sampled."""
+    """Figure 3 of Zhao et al. 2017: a panel a layer, from the bottom up, as that layer's noise is sampled.
+
+    `shares` are averages over all draws of the other layers' noise, not of the one shown.
+    """
     sites = sorted(images)
     figure = figure_titled(4.4 * len(sites), 5.2, f"Noise of one layer sampled, {about}: {run_name(run)}")
     places = np.atleast_1d(np.asarray(figure.subfigures(1, len(sites))))
     for place, site in zip(places, sites, strict=True):
         share = f"{shares[site].share:.3f} $\\pm$ {shares[site].stderr:.3f}"
-        _grid(place, images[site], f"noise of {site}\nshare of the variance of E[x|z]: {share}")
+        _grid(place, images[site], f"noise of {site}\nshare of the variance of E[x|z] on average: {share}")
     return figure

@@ -70,8 +70,9 @@ def draw_gibbs(run: OpenRun, steps: int, **options: Any) -> dict[str, Any]:
         report = sample_by_gibbs(run, steps=steps, progress=bar.update, **options)
     values, folder = report.values, run.directory.path / "figures"
     run.directory.write_json("eval/gibbs.json", values)
-    pictures = {"gibbs.png": panels.gibbs_beside_ancestral, "gibbs_chains.png": panels.chain_trails}
-    paths = [figures.save(draw(run, report), folder / name) for name, draw in pictures.items()]
+    pictures = {"gibbs": panels.gibbs_beside_ancestral, "gibbs_chains": panels.chain_trails}
+    kept = "-".join(values["sites"])
+    paths = [figures.save(draw(run, report), folder / f"{name}_{kept}.png") for name, draw in pictures.items()]
     return {"figures": [str(p) for p in paths], **values, "text": "\n".join([*_gibbs_lines(values), *_named(paths)])}
 
 
@@ -81,7 +82,7 @@ def _gibbs_lines(values: dict[str, Any]) -> list[str]:
         f"{values['init']}, {values['steps']} steps, {values['burn_in']} of them burn-in"
         + (f"; guide resampled among {values['particles']} draws" if values["particles"] > 1 else "")
         + ("" if values["noise"] else "; without observation noise, which is not the chain of the propositions"),
-        f"Energy distance to {values['samples']} test data   of draws x ~ p(x|z)   of means E[x|z]",
+        f"Energy distance to {values['samples']} test data   of draws x ~ p(x|z)   of means E[x|z]   (around 0: the same law)",
     ]
     names = {"gibbs": "Gibbs chain", "ancestral": "ancestral sampling", "test": "other test data"}
     for key, name in names.items():
@@ -97,9 +98,14 @@ def _gibbs_lines(values: dict[str, Any]) -> list[str]:
             f"{d['ess']:.0f} (median {d['ess_median']:.0f}) of {d['draws']} draws"
         )
         if d["rhat"] > 1.05:
-            lines.append(f"  R-hat is above 1.05: the chains have not mixed in {site}; what they show depends on the start.")
+            lines.append(
+                f"  R-hat is above 1.05: the chains have not mixed in {site}, what they show depends on the start (try more --steps)"
+            )
     if "class_changed" in values:
-        lines.append(f"Chains that ended nearest to another class than they began: {values['class_changed']:.0%}")
+        lines.append(
+            f"Chains that ended nearest to another class than they began: {values['class_changed']:.0%} "
+            f"(independent data: {values['class_changed_if_independent']:.0%})"
+        )
     return lines
 
 
@@ -123,11 +129,15 @@ def draw_layers(
         with seeded(seed):  # the same fixed draw in every panel
             images[name] = layer_samples(run.model, name, _count(count), run.guide, x).cpu()
     about = "a draw of the others fixed" if image is None else f"the others fixed at the code of test datum {image}"
-    path = run.directory.path / "figures" / ("layers.png" if image is None else f"layers_image{image}.png")
+    which = (f"_{site}" if site else "") + ("" if image is None else f"_image{image}")
+    path = run.directory.path / "figures" / f"layers{which}.png"
     figures.save(panels.layer_panels(run, images, shares, about), path)
     values = {"share": {name: asdict(shares[name]) for name in sorted(shares)}, "outer": outer, "inner": inner, "seed": seed}
     run.directory.write_json("eval/layers.json", values)
-    text = ["Share of the variance of E[x|z] that is left when all other layers' noise is fixed (total Sobol index):"]
+    text = [
+        "Share of the variance of E[x|z] that is left when all other layers' noise is fixed, averaged over that noise",
+        "(total Sobol index; where layers interact the shares add up to more than one):",
+    ]
     text += [f"  {name}  {d['share']:.4f} +- {d['stderr']:.4f}" for name, d in values["share"].items()]
     return {"figures": [str(path)], **values, "text": "\n".join([*text, *_named([path])])}
 

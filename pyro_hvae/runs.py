@@ -12,7 +12,7 @@ from typing import Any
 
 from pyro_hvae.checkpoints import write_atomically
 from pyro_hvae.config import Experiment, to_toml
-from pyro_hvae.errors import CheckpointError, ConfigError, DataError
+from pyro_hvae.errors import CheckpointError, ConfigError, DataError, unknown_name
 
 __all__ = ["RunDirectory", "find_run", "finite", "runs_root"]
 
@@ -118,7 +118,9 @@ class RunDirectory:
         return self.path / "checkpoints" / f"{which}.pt"
 
     def require_checkpoint(self, which: str = "last") -> Path:
-        """The path of an existing checkpoint; raises `CheckpointError` when the run has none."""
+        """The path of an existing checkpoint; raises `CheckpointError` when the run has none, `ConfigError` for another word."""
+        if which not in ("last", "best"):
+            raise unknown_name("checkpoint", which, ("last", "best"))
         if not (path := self.checkpoint(which)).is_file():
             raise CheckpointError(
                 f"run '{self.path}' has no checkpoint '{which}' (looked for {path}). Name another or train one. "

@@ -52,11 +52,11 @@ class GibbsReport:
 
 def sample_by_gibbs(
     run: OpenRun,
-    sites: Collection[str] | str = ("z1",),
+    sites: Collection[str] | str | None = None,
     steps: int = 100,
     chains: int = 100,
     burn_in: int = 50,
-    thin: int = 5,
+    thin: int = 1,
     init: str = "data",
     noise: bool = True,
     particles: int = 1,
@@ -72,6 +72,7 @@ def sample_by_gibbs(
     another class than the one it started nearest to (data sets with classes, chains from data).
 
     Arguments:
+        sites: of `gibbs`; None keeps the latents that x depends on, z1 of a Markov hierarchy, all of a skip model.
         chains: how many, in parallel. init: a key of `INITS`. samples: the most draws that enter a distance.
 
     Raises:
@@ -84,6 +85,7 @@ def sample_by_gibbs(
     test = run.dataset.test.x
     samples = min(samples, len(test) // 2)
     with seeded(seed):
+        sites = parents(run.model, run.on_device(test[:2])) if sites is None else sites
         start = run.on_device(INITS[init](run, chains).to(test.dtype))
         options: dict[str, Any] = {"noise": noise, "particles": particles, "burn_in": burn_in, "thin": thin}
         found = gibbs(run.model, run.guide, start, steps, sites, **options, progress=progress)
@@ -115,6 +117,8 @@ def sample_by_gibbs(
     if init == "data" and "class" in run.dataset.train.factors:
         before, after = (_classes(run, state) for state in (start.cpu(), found.mean[-1].cpu()))
         values["class_changed"] = (before != after).double().mean().item()
+        shares = run.dataset.train.factors["class"].bincount().double() / len(run.dataset.train)
+        values["class_changed_if_independent"] = 1 - shares.square().sum().item()
     values |= {"steps": steps, "chains": chains, "init": init, **options}
     values |= {"samples": samples, "seed": seed, "data": run.dataset.name}
     return GibbsReport(found, means, values)

@@ -26,7 +26,7 @@ def test_gibbs_draws_measures_and_tells(run, command):
     code, out, err = command("gibbs", run, *SHORT, "--sites", "all")
     assert code == 0, err
     assert "Proposition 2" in out and "split R-hat" in out and "Chains that ended nearest to another class" in out
-    for name in ("gibbs.png", "gibbs_chains.png"):
+    for name in ("gibbs_z2-z1.png", "gibbs_chains_z2-z1.png"):
         assert (run / "figures" / name).read_bytes().startswith(b"\x89PNG") and name in out
     values = json.loads((run / "eval/gibbs.json").read_text())
     assert set(values["distance"]) == {"gibbs", "ancestral", "test"}
@@ -42,8 +42,13 @@ def test_gibbs_from_elsewhere_as_json(run, command, init):
     assert json.loads(again)["distance"] == values["distance"]
 
 
-def test_bottom_layer_is_for_markov_chains_only(run, command):
+def test_the_default_keeps_what_x_depends_on(run, command):
     code, out, err = command("gibbs", run, *SHORT)
+    assert code == 0 and ("Proposition 2" if "ar-hvae" in str(run.parent) else "Proposition 1") in out, err
+
+
+def test_bottom_layer_is_for_markov_chains_only(run, command):
+    code, out, err = command("gibbs", run, *SHORT, "--sites", "z1")
     if "ar-hvae" in str(run.parent):
         assert code == 2 and "also depends on z2" in err and "--sites z1,z2" in err and not out
     else:
@@ -56,7 +61,7 @@ def test_layers(run, command):
     assert "  z1  " in out and "  z2  " in out and "layers.png" in out
     code, out, _ = command("layers", run, "--outer", "10", "--inner", "4", "--n", "5", "--image", "3", "--site", "z1", "--json")
     values = json.loads(out)
-    assert code == 0 and set(values["share"]) == {"z1", "z2"} and values["figures"][0].endswith("layers_image3.png")
+    assert code == 0 and set(values["share"]) == {"z1", "z2"} and values["figures"][0].endswith("layers_z1_image3.png")
 
 
 def test_interpolate_in_all_latents_that_x_depends_on(run, command):
@@ -69,8 +74,9 @@ def test_interpolate_in_all_latents_that_x_depends_on(run, command):
     "arguments, message",
     [
         (["gibbs", "--sites", "z9"], "no latent site called 'z9'"),
-        (["gibbs", "--sites", "Z1"], "no latent site called 'Z1'"),
+        (["gibbs", "--sites", "Z1"], "no latent site called 'Z1'. Did you mean 'z1'?"),
         (["gibbs", "--sites", ","], "no site to keep"),
+        (["gibbs", "--checkpoint", "worst"], "no checkpoint called 'worst'"),
         (["gibbs", "--init", "dota"], "no init called 'dota'. Did you mean 'data'?"),
         (["gibbs", "--sites", "all", "--steps", "5", "--burn-in", "5"], "burn-in < steps"),
         (["gibbs", "--sites", "all", "--chains", "1"], "two chains"),
@@ -95,7 +101,7 @@ def test_bad_input(run, command, arguments, message):
         (["hvae", "-o", "network=convs"], "Did you mean 'conv'?"),
         (["lvae", "-o", "dims=3,2"], "one width a layer"),
         (["vampprior", "-o", "components=100000"], "of which there are"),
-        (["hvae", "-o", "preset=paper"], "has no preset called 'paper'"),
+        (["hvae", "-o", "preset=paper"], "no preset of hvae on digits called 'paper'"),
         (["hvae", "--schedule", "rewo", "-o", "measure=nats", "-o", "learn_sigma=true"], "fixed scale"),
     ],
 )

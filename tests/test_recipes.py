@@ -7,6 +7,7 @@ from pyro_hvae import RECIPES, recipes
 from pyro_hvae.config import parameters, resolve
 from pyro_hvae.data import DATASETS
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.networks import NETWORKS
 from pyro_hvae.recipes.presets import PAPER, PRESETS, preset
 from pyro_hvae.schedules import SCHEDULES
 
@@ -45,6 +46,7 @@ def test_presets_have_no_key_that_nothing_takes():
         known |= set(resolve(recipe, dataset).train.__dataclass_fields__)
         for name, schedule in SCHEDULES.items():
             known |= set(parameters(schedule)) | {f"{name}.{key}" for key in parameters(schedule)}
+        known |= {f"{network}.{key}" for network in NETWORKS for key in ("hidden", "activation")}
         shared = {key for other in RECIPES.values() for key in parameters(other.build)}
         shared |= {key for other in DATASETS.values() for key in parameters(other)}
         assert set(values) <= known | shared, (recipe, dataset, set(values) - known - shared)
@@ -67,6 +69,9 @@ def test_papers_sizes():
         chosen = resolve(name, "fashion-mnist")
         assert (chosen.data_options["binarize"], chosen.recipe_options["likelihood"]) == (binarize, likelihood)
     hvae = resolve("hvae", "mnist", options={"preset": "paper"})
+    assert hvae.recipe_options["hidden"] == (64, 128) and hvae.recipe_options["network"] == "conv"
+    # Channels, not the widths of a dense network, once a convolutional one is asked for.
+    assert resolve("vae", "mnist", options={"network": "conv"}).recipe_options["hidden"] == (32, 64)
     assert hvae.recipe_options["dims"] == (20, 20, 20) and hvae.train.lr == 1e-4 and hvae.schedule == "warmup"
     lvae = resolve("lvae", "mnist", options={"preset": "paper"}).recipe_options
     assert lvae["dims"] == (64, 32, 16, 8, 4) and lvae["norm"]
@@ -76,9 +81,9 @@ def test_papers_sizes():
 
 
 def test_a_preset_that_is_not_there():
-    with pytest.raises(ConfigError, match="hvae on digits has no preset called 'paper'. It has: cpu"):
+    with pytest.raises(ConfigError, match="no preset of hvae on digits called 'paper'. Known: cpu"):
         preset("hvae", "digits", "paper")
-    with pytest.raises(ConfigError, match="'papr'. It has: cpu, paper"):
+    with pytest.raises(ConfigError, match="'papr'. Did you mean 'paper'"):
         resolve("hvae", "mnist", options={"preset": "papr"})
 
 

@@ -66,7 +66,8 @@ def train_command(
 ) -> None:
     """Train RECIPE on a data set and draw what it learned.
 
-    -o takes the keys of the recipe, its schedule, its data set ('pyro-hvae list ...' shows them) and the training settings.
+    -o takes the keys of the recipe, its schedule, its data set ('pyro-hvae list ...' shows them) and the training settings, and
+    preset=cpu (default) or preset=paper, the papers' sizes. --dry-run shows what a run would use.
     A --config file holds such keys in TOML, or is a run's config.toml. The FUNCTION of --program takes the training data x
     and returns (model, guide) or (model, guide, ELBO). Precedence: flag, environment PYRO_HVAE_TRAIN_*, file, preset of
     (recipe, data set), default.

@@ -5,7 +5,7 @@
 
 from typing import Any
 
-from pyro_hvae.errors import ConfigError
+from pyro_hvae.errors import unknown_name
 
 __all__ = ["PAPER", "PRESETS", "preset"]
 
@@ -37,6 +37,9 @@ _IMAGE: Preset = {
     "latent": 40,
     "latent2": 40,
     "hidden": (300, 300),
+    "conv.hidden": (32, 64),
+    "conv.activation": "relu",
+    "gated-conv.hidden": (32, 64),
     "upper": (300, 300),
     "activation": "gated",
     "steps": 12_000,
@@ -67,6 +70,9 @@ _DIGITS: Preset = {
     "latent": 8,
     "latent2": 8,
     "dims": (8, 8, 8),
+    "conv.hidden": (16, 32),
+    "conv.activation": "relu",
+    "gated-conv.hidden": (16, 32),
     "widths": (128, 64, 32),
     "components": 100,
     "particles": 8,
@@ -136,7 +142,7 @@ _PAPER_RECIPES: dict[str, Preset] = {
     },
     "hvae": {
         "network": "conv",
-        "hidden": (64, 128),
+        "conv.hidden": (64, 128),
         "upper": (512, 512),
         "lr": 1e-4,
         "batch_size": 100,
@@ -179,6 +185,7 @@ def preset(recipe: str, dataset: str, name: str = "cpu") -> Preset:
     if name == "cpu":
         return cpu
     if name != "paper" or (recipe, dataset) not in PAPER:
-        known = "cpu, paper" if (recipe, dataset) in PAPER else "cpu"
-        raise ConfigError(f"{recipe} on {dataset} has no preset called '{name}'. It has: {known}.")
+        raise unknown_name(
+            f"preset of {recipe} on {dataset}", name, ["cpu", "paper"] if (recipe, dataset) in PAPER else ["cpu"]
+        )
     return cpu | PAPER[recipe, dataset]
