@@ -99,7 +99,7 @@ def _gibbs_lines(values: dict[str, Any]) -> list[str]:
         )
         if d["rhat"] > 1.05:
             lines.append(
-                f"  R-hat is above 1.05: the chains have not mixed in {site}, what they show depends on the start (try more --steps)"
+                f"  R-hat is above 1.05: the chains have not mixed in {site} and depend on their start (try more --steps)"
             )
     if "class_changed" in values:
         lines.append(

@@ -118,7 +118,7 @@ class RunDirectory:
         return self.path / "checkpoints" / f"{which}.pt"
 
     def require_checkpoint(self, which: str = "last") -> Path:
-        """The path of an existing checkpoint; raises `CheckpointError` when the run has none, `ConfigError` for another word."""
+        """The path of a checkpoint; raises `CheckpointError` when the run has none, `ConfigError` for another word."""
         if which not in ("last", "best"):
             raise unknown_name("checkpoint", which, ("last", "best"))
         if not (path := self.checkpoint(which)).is_file():
