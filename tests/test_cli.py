@@ -424,6 +424,7 @@ def test_signals_save_and_resume_as_real_processes(tmp_path, sent, code):
 KILLER = """
 import os, signal, sys
 import pyro_hvae.checkpoints as c
+from pyro_hvae.cli import main
 count, real = 0, os.fsync
 def fsync(fd):  # dies half way through writing a checkpoint
     global count
