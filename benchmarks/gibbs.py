@@ -1,7 +1,6 @@
 """Does the bottom layer suffice, and what does each layer do? Gibbs chains and layer shares of the HVAE over seeds.
 
-    python -m benchmarks.gibbs                                       # grey MNIST, seeds 0-2, two at a time
-    python -m benchmarks.gibbs --datasets mnist-static --seeds 0-0
+    python -m benchmarks.gibbs                             # grey and static MNIST, seeds 0-2, two at a time
 
 Trains `hvae` at its cpu preset by the command line (finished runs are kept). For chains of several lengths on z1 (300 chains
 from validation data, their last states) the energy distance of draws x ~ p(x | z1) to 1000 test data is printed beside that of
@@ -64,7 +63,7 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--datasets", nargs="+", default=["mnist"])
+    parser.add_argument("--datasets", nargs="+", default=["mnist", "mnist-static"])
     parser.add_argument("--seeds", default="0-2", help="first-last")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--chains", type=int, default=300)
