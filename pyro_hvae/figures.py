@@ -83,8 +83,8 @@ def latent_space(run: OpenRun, found: Interpolation | None = None, shown: int = 
     name = ", ".join(sites)
     plane, names = _plane(codes, name)
     panels = 3 if found is not None else 2
-    figure = figure_titled(4.3 * panels, 4.4, f"Latent space of {run_name(run)}")
-    axes = figure.subplots(1, panels, sharex=True, sharey=True, squeeze=False)[0]
+    figure = figure_titled(4.3 * panels, 5.0, f"Latent space of {run_name(run)}")
+    axes = figure.subplots(1, panels, squeeze=False)[0]
 
     factor = next(iter(split.factors), None)
     xy = plane(codes)
@@ -96,15 +96,20 @@ def latent_space(run: OpenRun, found: Interpolation | None = None, shown: int = 
         values = np.degrees(values) if cyclic else values
         look, ticks = _colours(values, cyclic)
         dots = axes[0].scatter(*xy.T, s=4, c=values, **look)
-        figure.colorbar(dots, ax=axes[0], label=f"{factor} (degrees)" if cyclic else factor, ticks=ticks)
+        figure.colorbar(dots, ax=axes[0], label=f"{factor} (degrees)" if cyclic else factor, ticks=ticks, shrink=0.8)
     axes[0].set_title("posterior means of test data")
-    axes[1].scatter(*plane(prior).T, s=4, color=GREY)
+    prior_xy = plane(prior)
+    axes[1].scatter(*prior_xy.T, s=4, color=GREY)
     axes[1].set_title(f"1000 samples of the prior of {name}")
     if found is not None:
         _draw_graph(axes[2], found, plane)
+    # The same square in every panel: equal scales without the layout having to guess at shapes.
+    shown_xy = np.concatenate([xy, prior_xy, *([plane(found.path.nodes)] if found is not None else [])])
+    low, high = shown_xy.min(0), shown_xy.max(0)
+    middle, reach = (low + high) / 2, 0.53 * (high - low).max() or 1.0
     for axis in axes:
-        axis.set_xlabel(names[0])
-        axis.set_aspect("equal", adjustable="box")
+        axis.set(xlabel=names[0], xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] - reach, middle[1] + reach))
+        axis.set_box_aspect(1)
     axes[0].set_ylabel(names[1])
     return figure
 
