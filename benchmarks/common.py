@@ -1,9 +1,11 @@
 """What the benchmarks share: running the command line, and keeping results."""
 
+import argparse
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,27 @@ def command(*arguments: str) -> dict[str, Any]:
     if done.returncode:
         raise SystemExit(f"{' '.join(call)} failed with {done.returncode}:\n{done.stderr}")
     return json.loads(done.stdout)
+
+
+def arguments(doc: str | None, name: str, seeds: str) -> argparse.ArgumentParser:
+    """What every benchmark over seeds takes: --seeds, --jobs, --runs and --save."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", default=seeds, help="first-last")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--runs", type=Path, default=Path(f"runs/benchmark-{name}"))
+    parser.add_argument("--save", type=Path, default=RESULTS / f"{name}.json")
+    return parser
+
+
+def over_seeds(names: Iterable[str], seeds: str) -> list[tuple[str, int]]:
+    """(name, seed) for every name and every seed of "first-last"."""
+    first, last = map(int, seeds.split("-"))
+    return [(name, seed) for name in names for seed in range(first, last + 1)]
+
+
+def flags(options: Iterable[str]) -> list[str]:
+    """key=value options as -o flags."""
+    return [part for option in options for part in ("-o", option)]
 
 
 def save(path: Path, values: dict[str, Any]) -> None:

@@ -8,7 +8,6 @@ ancestral samples and of other test data; then again with the guide resampled am
 E[x | z] follow. Mean and standard deviation are over seeds; benchmarks/results/gibbs.json has every run.
 """
 
-import argparse
 import json
 import statistics
 import sys
@@ -16,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import RESULTS, command, save
+from benchmarks.common import arguments, command, over_seeds, save
 
 LENGTHS = (5, 20, 100, 500)
 RESAMPLED = (20, 100)
@@ -62,20 +61,15 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, "gibbs", "0-2")
     parser.add_argument("--datasets", nargs="+", default=["mnist", "mnist-static"])
-    parser.add_argument("--seeds", default="0-2", help="first-last")
-    parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--chains", type=int, default=300)
     parser.add_argument("--particles", type=int, default=20)
-    parser.add_argument("--runs", type=Path, default=Path("runs/benchmark-gibbs"))
-    parser.add_argument("--save", type=Path, default=RESULTS / "gibbs.json")
     args = parser.parse_args()
 
     from pyro_hvae.reporting import table
 
-    first, last = map(int, args.seeds.split("-"))
-    jobs = [(dataset, seed) for dataset in args.datasets for seed in range(first, last + 1)]
+    jobs = over_seeds(args.datasets, args.seeds)
     with ThreadPoolExecutor(args.jobs) as pool:
         rows = list(pool.map(lambda job: measure(job[0], job[1], args.runs, args.chains, args.particles), jobs))
     summary = summarise(rows)

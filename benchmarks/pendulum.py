@@ -7,7 +7,6 @@ Trains by the command line (finished runs are kept), measures the angle error an
 the prior, prints a table and writes benchmarks/results/pendulum.json.
 """
 
-import argparse
 import json
 import statistics
 import sys
@@ -16,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import RESULTS, command, save
+from benchmarks.common import arguments, command, flags, over_seeds, save
 
 # method -> (arguments of `train`, published error in radians)
 METHODS: dict[str, tuple[list[str], str | None]] = {
@@ -35,8 +34,7 @@ def measure(method: str, seed: int, runs: Path, extra: list[str]) -> dict[str, A
     out, seconds = runs / f"{method}-seed{seed}", None
     if not (out / "figures" / "samples.png").exists():
         started = time.perf_counter()
-        options = [part for option in extra for part in ("-o", option)]
-        command("train", *METHODS[method][0], *options, "--dataset", "pendulum", "--seed", str(seed), "--out", str(out))
+        command("train", *METHODS[method][0], *flags(extra), "--dataset", "pendulum", "--seed", str(seed), "--out", str(out))
         seconds = time.perf_counter() - started
     found = command("metrics", str(out), "angle", "interpolation")
     final = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
@@ -61,19 +59,14 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, "pendulum", "0-9")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--seeds", default="0-9", help="first-last")
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--runs", type=Path, default=Path("runs/benchmark-pendulum"))
     parser.add_argument("--extra", nargs="*", default=[], help="key=value options for every run")
-    parser.add_argument("--save", type=Path, default=RESULTS / "pendulum.json")
     args = parser.parse_args()
 
     from pyro_hvae.reporting import table
 
-    first, last = map(int, args.seeds.split("-"))
-    jobs = [(method, seed) for method in args.methods for seed in range(first, last + 1)]
+    jobs = over_seeds(args.methods, args.seeds)
     with ThreadPoolExecutor(args.jobs) as pool:
         rows = list(pool.map(lambda job: measure(job[0], job[1], args.runs, args.extra), jobs))
     summary = summarise(rows)

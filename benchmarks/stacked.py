@@ -8,7 +8,6 @@ images, corrected to the whole test split by the control variate of the bound, a
 Budgets differ: CPU seconds of the training command are in the table.
 """
 
-import argparse
 import json
 import resource
 import statistics
@@ -17,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import RESULTS, command, save
+from benchmarks.common import arguments, command, flags, over_seeds, save
 
 METHODS: dict[str, list[str]] = {
     "vae": ["vae"],
@@ -38,8 +37,7 @@ def measure(method: str, seed: int, runs: Path, extra: list[str], limit: int, pa
     kept = out / "cpu_seconds.json"
     if not kept.exists():
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        options = [part for option in extra for part in ("-o", option)]
-        command("train", *METHODS[method], *options, "--dataset", "mnist-static", "--seed", str(seed), "--out", str(out))
+        command("train", *METHODS[method], *flags(extra), "--dataset", "mnist-static", "--seed", str(seed), "--out", str(out))
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         kept.write_text(json.dumps(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime))
     found = command("evaluate", str(out), "--limit", str(limit), "--particles", str(particles))
@@ -63,21 +61,16 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, "stacked", "0-0")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--seeds", default="0-0", help="first-last")
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--runs", type=Path, default=Path("runs/benchmark-stacked"))
     parser.add_argument("--extra", nargs="*", default=[], help="key=value options for every run")
     parser.add_argument("--limit", type=int, default=500, help="test images whose likelihood is taken")
     parser.add_argument("--particles", type=int, default=5000)
-    parser.add_argument("--save", type=Path, default=RESULTS / "stacked.json")
     args = parser.parse_args()
 
     from pyro_hvae.reporting import table
 
-    first, last = map(int, args.seeds.split("-"))
-    jobs = [(method, seed) for method in args.methods for seed in range(first, last + 1)]
+    jobs = over_seeds(args.methods, args.seeds)
     with ProcessPoolExecutor(args.jobs) as pool:  # processes, so that each counts its own children's CPU time
         made = [pool.submit(measure, m, s, args.runs, args.extra, args.limit, args.particles) for m, s in jobs]
         rows = [future.result() for future in made]
