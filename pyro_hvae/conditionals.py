@@ -193,8 +193,8 @@ class Gaussian(_Network):
         extra = 0 if scale is not None else 1 if isotropic else math.prod(_event(event))
         super().__init__(parents, event, extra, hidden, activation, gain, norm, input_mean, net)
         self.scale, self.log_scale, self.std, self.squash = scale, log_scale, std, squash
-        learned = scale is not None and learn_scale
-        self.register_parameter("log_sigma", nn.Parameter(torch.tensor(math.log(scale))) if scale and learned else None)
+        learned = nn.Parameter(torch.tensor(math.log(scale))) if scale is not None and learn_scale else None
+        self.register_parameter("log_sigma", learned)
         if output_mean is not None:
             self._start_at(output_mean.clamp(1e-3, 0.999).logit() if squash else output_mean)
         if extra and init_log_scale is not None:

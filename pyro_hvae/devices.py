@@ -53,7 +53,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 def rng_state() -> dict[str, Any]:
     """The state of every random stream a program may use, in tensors and primitives."""
-    kind, keys, *rest = np.random.get_state()
+    kind, keys, *rest = np.random.get_state()  # typed as tuple or dict; without arguments it is the tuple
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],

@@ -246,6 +246,7 @@ def open_run(
     with seeded(0):
         x = _data(experiment).train.x if experiment.recipe or isinstance(program, str) else None
         pair = program_from_file(program, x) if isinstance(program, str) and x is not None else program
+        # x is None only where a finished pair was handed over, which needs no data to be built.
         stages = _stages(experiment, x, pair)  # type: ignore[arg-type]
     try:
         for stage, programs in zip(stages, saved["programs"], strict=True):

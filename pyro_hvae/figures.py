@@ -120,7 +120,7 @@ def _colours(values: np.ndarray, cyclic: bool) -> tuple[dict[str, Any], list[flo
         return {"cmap": CYCLIC, "vmin": 0, "vmax": 360}, [0, 90, 180, 270, 360]
     count = int(values.max()) + 1 if np.issubdtype(values.dtype, np.integer) else 0
     if 0 < count <= 20:
-        colours = colormaps["tab10" if count <= 10 else "tab20"].colors[:count]  # type: ignore[attr-defined]
+        colours = colormaps["tab10" if count <= 10 else "tab20"](np.arange(count))
         return {"cmap": ListedColormap(colours), "vmin": -0.5, "vmax": count - 0.5}, [float(i) for i in range(count)]
     return {"cmap": "viridis"}, None
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyro_hvae.dependencies import kept_sites
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.handlers import site_mean
 from pyro_hvae.inference import ancestral, latents
 from pyro_hvae.objectives import ELBO
 
@@ -87,7 +88,7 @@ def gibbs(
         drawn = latents(guide, x) if particles == 1 else _resampled(model, guide, x, particles)
         z = {name: drawn[name] for name in names}
         site = ancestral(model, len(x), z)["x"]
-        mean = site["fn"].mean.expand(site["value"].shape)
+        mean = site_mean(site)
         if step > burn_in and (step - burn_in) % thin == 0:
             xs.append(site["value"])
             means.append(mean)

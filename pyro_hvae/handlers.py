@@ -9,7 +9,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-__all__ = ["Record", "Means", "Noise", "ScaleSites", "Share", "standard_noise"]
+__all__ = ["Record", "Means", "Noise", "ScaleSites", "Share", "site_mean", "standard_noise"]
 
 Site = Any  # Pyro's message: a dict with name, fn, value, scale, is_observed, cond_indep_stack, ...
 
@@ -39,6 +39,11 @@ class Record(Messenger):
     def _pyro_post_sample(self, msg: Site) -> None:
         if not site_is_subsample(msg):
             self.sites[msg["name"]] = msg
+
+
+def site_mean(msg: Site) -> Tensor:
+    """The mean of a recorded site's distribution, in the shape of its value: E[x | z] at x."""
+    return msg["fn"].mean.expand(msg["value"].shape)
 
 
 class Means(Messenger):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.handlers import Means, Record
+from pyro_hvae.handlers import Means, Record, site_mean
 from pyro_hvae.objectives import ELBO
 
 __all__ = ["latents", "ancestral", "generate", "reconstruct", "bound", "log_likelihood", "active_units"]
@@ -53,6 +53,7 @@ def ancestral(model: Program, size: int = 1, fixed: Mapping[str, Tensor] | None 
     return record.sites
 
 
+@torch.no_grad()
 def generate(model: Program, size: int = 1, fixed: Mapping[str, Tensor] | None = None, mean: bool = True) -> dict[str, Tensor]:
     """Ancestral samples: site -> values of shape (size, *event), x included.
 
@@ -67,7 +68,7 @@ def generate(model: Program, size: int = 1, fixed: Mapping[str, Tensor] | None =
     sites = ancestral(model, size, fixed)
     values = {name: site["value"] for name, site in sites.items()}
     if mean:
-        values["x"] = sites["x"]["fn"].mean.expand(values["x"].shape)
+        values["x"] = site_mean(sites["x"])
     return values
 
 

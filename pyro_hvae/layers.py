@@ -2,18 +2,16 @@
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import pyro
 import torch
 from torch import Tensor
 
 from pyro_hvae.dependencies import site_graph
 from pyro_hvae.errors import ConfigError, unknown_name
-from pyro_hvae.handlers import Noise, Record, standard_noise
-from pyro_hvae.inference import latents
+from pyro_hvae.handlers import Noise, site_mean, standard_noise
+from pyro_hvae.inference import ancestral, latents
 
 __all__ = ["LayerShare", "code_noise", "layer_noise", "layer_samples", "layer_shares"]
 
@@ -28,34 +26,29 @@ class LayerShare:
     stderr: float
 
 
-@torch.no_grad()
-def _run(model: Program, size: int, noise: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
-    with pyro.validation_enabled(False), Record() as record, Noise(noise) if noise else nullcontext():
-        model(size=size)
-    return record.sites
-
-
 def _mean(model: Program, noise: Mapping[str, Tensor]) -> Tensor:
     """E[x | z] for given noise, shape (rows, *event)."""
-    rows = len(next(iter(noise.values())))
-    x = _run(model, rows, noise)["x"]
-    return x["fn"].mean.expand(x["value"].shape)
+    with Noise(noise):
+        return site_mean(ancestral(model, len(next(iter(noise.values()))))["x"])
 
 
+def _noise(sites: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {name: standard_noise(site) for name, site in sites.items() if name != "x"}
+
+
+@torch.no_grad()
 def layer_noise(model: Program, size: int) -> dict[str, Tensor]:
     """The standard noise of `size` ancestral samples: site -> (size, *event), from the top down."""
-    return {name: standard_noise(site) for name, site in _run(model, size).items() if name != "x"}
+    return _noise(ancestral(model, size))
 
 
 @torch.no_grad()
 def code_noise(model: Program, guide: Program, x: Tensor) -> dict[str, Tensor]:
     """The noise with which the model reproduces the posterior means of x: site -> (B, *event)."""
-    codes = latents(guide, x, mean=True)
-    with pyro.validation_enabled(False), Record(codes) as record:
-        model(size=len(x))
-    return {name: standard_noise(site) for name, site in record.sites.items() if name != "x"}
+    return _noise(ancestral(model, len(x), latents(guide, x, mean=True)))
 
 
+@torch.no_grad()
 def layer_samples(model: Program, site: str, count: int = 64, guide: Program | None = None, x: Tensor | None = None) -> Tensor:
     r"""E[x | z] for `count` draws of the noise of one layer, all other noise fixed; shape (count, *event).
 
@@ -74,6 +67,7 @@ def layer_samples(model: Program, site: str, count: int = 64, guide: Program | N
     return _mean(model, noise)
 
 
+@torch.no_grad()
 def layer_shares(model: Program, outer: int = 64, inner: int = 16) -> dict[str, LayerShare]:
     r"""Site -> share of the variance of E[x | z] that stays when all other layers' noise is held.
 
@@ -107,7 +101,7 @@ def layer_shares(model: Program, outer: int = 64, inner: int = 16) -> dict[str, 
 def _check(model: Program, site: str, noise: Mapping[str, Tensor]) -> None:
     if site not in noise:
         raise unknown_name("latent site", site, noise)
-    sites = _run(model, 2)
+    sites = ancestral(model, 2)
     graph = site_graph(model, torch.zeros_like(sites["x"]["value"]))
     for name, message in sites.items():
         if name != "x" and graph.in_degree(name) and standard_noise(message) is message["value"]:

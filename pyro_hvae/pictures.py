@@ -10,7 +10,6 @@ from pyro_hvae.devices import seeded
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation import largest_jump, path_between
 from pyro_hvae.experiments import OpenRun
-from pyro_hvae.inference import latents
 from pyro_hvae.layers import layer_samples, layer_shares
 from pyro_hvae.sampling import of_proposition, sample_by_gibbs
 
@@ -42,7 +41,7 @@ def draw_interpolation(run: OpenRun, nodes: int, k: int, seed: int, first: int |
     ]
     jump = largest_jump(run, found.dense)
     values = {"nodes": nodes, "k": found.path.neighbours, "points": len(found.path.points), "length": found.path.length, **jump}
-    text = [f"Picture: {path}" for path in paths]
+    text = _named(paths)
     text += [", ".join(f"{key} {value:.4g}" for key, value in values.items())]
     return {"figures": [str(p) for p in paths], **values, "text": "\n".join(text)}
 
@@ -121,11 +120,10 @@ def draw_layers(
     if image is not None and not 0 <= image < len(test):
         raise ConfigError(f"--image is the index of one of the {len(test)} test data, got {image}.")
     x = None if image is None else run.on_device(test[image : image + 1])
-    names = list(latents(run.guide, run.on_device(test[:1])))
     with seeded(seed):
         shares = layer_shares(run.model, outer, inner)
     images = {}
-    for name in names if site is None else [site]:
+    for name in shares if site is None else [site]:
         with seeded(seed):  # the same fixed draw in every panel
             images[name] = layer_samples(run.model, name, _count(count), run.guide, x).cpu()
     about = "a draw of the others fixed" if image is None else f"the others fixed at the code of test datum {image}"

@@ -12,6 +12,7 @@ from pyro_hvae.devices import seeded
 from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.experiments import OpenRun
 from pyro_hvae.gibbs_chains import Chains, convergence, gibbs
+from pyro_hvae.handlers import site_mean
 from pyro_hvae.inference import ancestral, generate, latents
 from pyro_hvae.metrics import energy_distance
 
@@ -90,7 +91,7 @@ def sample_by_gibbs(
         options: dict[str, Any] = {"noise": noise, "particles": particles, "burn_in": burn_in, "thin": thin}
         found = gibbs(run.model, run.guide, start, steps, sites, **options, progress=progress)
         x = ancestral(run.model, samples)["x"]
-        means, draws = x["fn"].mean.expand(x["value"].shape).cpu(), x["value"].cpu()
+        means, draws = site_mean(x).cpu(), x["value"].cpu()
         order = torch.randperm(len(test))
         pick = torch.randperm(found.x.shape[0] * chains)[:samples]
     reference, others = test[order[:samples]], test[order[samples : 2 * samples]]

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from pyro_hvae.cli import main
+from pyro_hvae.data import files
 
 
 @pytest.fixture(autouse=True)
@@ -36,3 +37,12 @@ def command(capsys):
         return caught.value.code or 0, out, err
 
     return run
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """An empty data folder, which the environment names."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    monkeypatch.setenv(files.VARIABLE, str(folder))
+    return folder

@@ -86,7 +86,10 @@ def skip_pair(error=0.0):
     """z2 ~ N(0, 1), z1 = a z2 + s1 noise, x = b z1 + c z2 + s noise, with the exact posterior as an autoregressive guide."""
     a, b, c, s1, s = 0.9, 1.3, 1.0, 0.5, 0.4
     one = torch.ones(1)
-    row = lambda *values: [torch.tensor([[v]]) for v in values]  # noqa: E731
+
+    def row(*values):
+        return [torch.tensor([[v]]) for v in values]
+
     model = Chain(Fixed([], one), [Fixed(row(a), s1 * one)], Fixed(row(b, c), s * one), skip=True)
     joint = torch.tensor([[1.0, a], [a, a**2 + s1**2]])  # of (z2, z1)
     load = torch.tensor([c, b])

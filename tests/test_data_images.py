@@ -25,14 +25,6 @@ def real(name):
     return pytest.mark.skipif(not (REAL / name).exists(), reason=f"needs {name} below {files.VARIABLE}")
 
 
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    folder = tmp_path / "data"
-    folder.mkdir()
-    monkeypatch.setenv(files.VARIABLE, str(folder))
-    return folder
-
-
 def idx(array):
     return struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
 

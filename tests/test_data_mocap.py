@@ -77,14 +77,6 @@ def archive(root, content):
     return path
 
 
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    folder = tmp_path / "data"
-    folder.mkdir()
-    monkeypatch.setenv(files.VARIABLE, str(folder))
-    return folder
-
-
 SMALL = {"root": ("tx", "rx"), "head": ("rx",)}
 LINES = [":DEGREES", "1", "root 1 2", "head 3", "2", "root 4 5", "head 6e0"]
 

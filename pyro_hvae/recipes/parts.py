@@ -14,14 +14,20 @@ from pyro_hvae.networks import networks
 __all__ = ["LIKELIHOODS", "Parts", "positive_dims"]
 
 
+def _range(x: Tensor) -> tuple[float, float]:
+    low, high = x.aminmax()
+    return low.item(), high.item()
+
+
 def _gaussian(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network: Any) -> nn.Module:
     return Gaussian(parents, x.shape[1:], scale=sigma, learn_scale=learn_sigma, **network)
 
 
 def _bernoulli(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network: Any) -> nn.Module:
-    if float(x.min()) < 0 or float(x.max()) > 1:
+    low, high = _range(x)
+    if low < 0 or high > 1:
         raise ConfigError(
-            f"a Bernoulli likelihood needs data in [0, 1], but these lie in [{float(x.min()):.3g}, {float(x.max()):.3g}]. "
+            f"a Bernoulli likelihood needs data in [0, 1], but these lie in [{low:.3g}, {high:.3g}]. "
             "Use -o likelihood=gaussian."
         )
     return Bernoulli(parents, x.shape[1:], **network)
@@ -31,11 +37,11 @@ def _bernoulli(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **netwo
 LIKELIHOODS: dict[str, Callable[..., nn.Module]] = {"gaussian": _gaussian, "bernoulli": _bernoulli}
 
 
-def positive_dims(dims: Sequence[int], at_least: int = 1) -> list[int]:
-    """The widths of the latent layers; raises `ConfigError` where there are too few or one is below one."""
-    if len(dims) < at_least or any(n < 1 for n in dims):
+def positive_dims(dims: Sequence[int]) -> list[int]:
+    """The widths of the latent layers; raises `ConfigError` where there are none or one is below one."""
+    if not dims or any(n < 1 for n in dims):
         raise ConfigError(
-            f"dims are the widths of z1, z2, ... from the bottom up, at least {at_least} and all positive, got "
+            "dims are the widths of z1, z2, ... from the bottom up, at least 1 and all positive, got "
             f"{','.join(map(str, dims)) or 'none'}. Example: -o dims=20,20,20."
         )
     return list(dims)
@@ -68,7 +74,8 @@ class Parts:
     @property
     def in_unit_range(self) -> bool:
         """Whether the data lie in [0, 1]."""
-        return float(self.x.min()) >= 0 and float(self.x.max()) <= 1
+        low, high = _range(self.x)
+        return low >= 0 and high <= 1
 
     @property
     def event(self) -> tuple[int, ...]:
