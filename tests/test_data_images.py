@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from pyro_hvae.data import DATASETS, digits, fashion_mnist, files, mnist, mnist_static
+from pyro_hvae.data.files import File
+from pyro_hvae.data.published import FILES
 from pyro_hvae.errors import ConfigError, DataError
 
 # The package shows functions of the same names in the modules' places.
@@ -41,12 +43,16 @@ def arrays():
     return made
 
 
+def known(monkeypatch, name, content):
+    monkeypatch.setitem(FILES, f"{name}.gz", File(f"{name}.gz", sha256=hashlib.sha256(content).hexdigest(), instead=(name,)))
+
+
 def write(root, monkeypatch, name, content):
-    """A gzipped file under `name`, known by its MD5."""
+    """A gzipped file under `name`, known by its checksum."""
     path = root / f"{name}.gz"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress(content))
-    monkeypatch.setitem(grey_module.MD5, f"{name}.gz", hashlib.md5(path.read_bytes()).hexdigest())
+    known(monkeypatch, name, path.read_bytes())
     return path
 
 
@@ -73,16 +79,18 @@ def test_the_data_folder(monkeypatch, tmp_path):
 
 
 def test_finding_and_checking(root):
+    wanted = File("A/a.gz", md5="c0ffee", instead=("A/a",))
     with pytest.raises(DataError) as missing:
-        files.find("A/a.gz", "A/a", md5="c0ffee")
+        files.find(wanted)
     for part in ("A/a.gz (or A/a)", str(root / "A/a.gz"), "c0ffee", files.VARIABLE, "folder that contains A."):
         assert part in str(missing.value)
     (root / "A").mkdir()
     (root / "A/a").write_bytes(b"abc")
-    assert files.find("A/a.gz", "A/a") == root / "A/a"
-    assert files.read_checked(root / "A/a", "900150983cd24fb0d6963f7d28e17f72") == files.read_checked(root / "A/a") == b"abc"
+    assert files.find(wanted) == root / "A/a"
+    abc = File("A/a", md5="900150983cd24fb0d6963f7d28e17f72")
+    assert files.read_checked(root / "A/a", abc) == files.read_checked(root / "A/a") == b"abc"
     with pytest.raises(DataError, match="900150983cd24fb0d6963f7d28e17f72, it should be c0ffee"):
-        files.read_checked(root / "A/a", "c0ffee")
+        files.read_checked(root / "A/a", File("A/a", md5="c0ffee"))
     with pytest.raises(DataError, match="cannot read"):
         files.read_checked(root / "A")
 
@@ -91,10 +99,10 @@ def test_idx_files_become_splits(tiny):
     load, _ = tiny
     data, made = load(), arrays()
     assert [len(split) for split in (data.train, data.validation, data.test)] == [20, 10, 7]
-    assert data.shape == (1, 28, 28) and data.train.x.dtype == torch.float32
+    assert data.shape == (1, 28, 28) and data.train.x[:].dtype == torch.float32
     images, classes = made["train", "images-idx3"], made["train", "labels-idx1"]
-    assert np.allclose(data.train.x[:, 0] * 255, images[:20]) and np.allclose(data.validation.x[:, 0] * 255, images[20:])
-    assert np.allclose(data.test.x[:, 0] * 255, made["t10k", "images-idx3"])
+    assert np.allclose(data.train.x[:][:, 0] * 255, images[:20]) and np.allclose(data.validation.x[:][:, 0] * 255, images[20:])
+    assert np.allclose(data.test.x[:][:, 0] * 255, made["t10k", "images-idx3"])
     assert data.validation.factors["class"].dtype == torch.int64
     assert data.validation.factors["class"].tolist() == classes[20:].tolist()
 
@@ -105,28 +113,36 @@ def test_unpacked_files_do_as_well(tiny):
     for path in raw.glob("*.gz"):
         (raw / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
         path.unlink()
-    assert torch.equal(load().train.x, before.train.x)
+    assert torch.equal(load().train.x[:], before.train.x[:])
 
 
 def test_fixed_binarisation(tiny):
     load, _ = tiny
     grey, once, again, other = load(), load(binarize="fixed"), load("fixed"), load("fixed", data_seed=1)
     for part in ("train", "validation", "test"):
-        x, g = getattr(once, part).x, getattr(grey, part).x
-        assert torch.equal(x, getattr(again, part).x) and not torch.equal(x, getattr(other, part).x)
+        x, g = getattr(once, part).x[:], getattr(grey, part).x[:]
+        assert torch.equal(x, getattr(again, part).x[:]) and not torch.equal(x, getattr(other, part).x[:])
         assert set(x.unique().tolist()) == {0.0, 1.0} and x.dtype == torch.float32
         assert (x[:, 0, 0, 0] == 0).all() and (x[:, 0, 0, 1] == 1).all()
         assert abs((x - g).mean()) < 0.05 and torch.equal(
             getattr(once, part).factors["class"], getattr(grey, part).factors["class"]
         )
+    held = load("dynamic")
+    torch.manual_seed(0)
+    first, second = held.train.x[:], held.train.x[:]
+    assert set(first.unique().tolist()) == {0.0, 1.0} and not torch.equal(first, second)
+    assert torch.equal(held.test.x[:], once.test.x[:]) and torch.equal(held.validation.x[:], once.validation.x[:])
+    many = torch.stack([held.train.x[:] for _ in range(400)]).mean(0)
+    # Standard error of a mean of 400 coins is at most 0.025.
+    assert (many - grey.train.x[:]).abs().max() < 0.15 and abs((many - grey.train.x[:]).mean()) < 1e-3
     with pytest.raises(ConfigError, match="no binarize called 'fixd'. Did you mean 'fixed'"):
         load(binarize="fixd")
-    with pytest.raises(ConfigError, match="at least 0, got -1"):
+    with pytest.raises(ConfigError, match="at least 0 .*, not -1"):
         load(data_seed=-1)
 
 
 def test_damaged_idx_files(root, monkeypatch):
-    with pytest.raises(DataError, match="f68b3c2dcbeaaa9fbdd348bbdeb94873"):
+    with pytest.raises(DataError, match="440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"):
         mnist()
     monkeypatch.setattr(grey_module, "HELD_OUT", 10)
     made = {f"MNIST/raw/{part}-{kind}-ubyte": array for (part, kind), array in arrays().items()}
@@ -152,7 +168,7 @@ def test_damaged_idx_files(root, monkeypatch):
         path.write_bytes(content)
         with pytest.raises(DataError, match="it should be"):
             mnist()
-        monkeypatch.setitem(grey_module.MD5, f"{images}.gz", hashlib.md5(content).hexdigest())
+        known(monkeypatch, images, content)
         with pytest.raises(DataError, match="cannot be unpacked"):
             mnist()
         write(root, monkeypatch, images, good)
@@ -190,17 +206,17 @@ def amat(folder, pixels, end=" \n"):
 
 def test_static_pixels_from_either_format(static):
     folder, pixels, pack = static
-    with pytest.raises(DataError, match=r"binarized_mnist_packed.npz \(or MNIST_static/binarized_mnist_train.amat\)"):
+    with pytest.raises(DataError, match=r"binarized_mnist_train.amat \(or MNIST_static/binarized_mnist_packed.npz\)"):
         mnist_static()
     for end in (" \n", "\n", "\r\n"):
         amat(folder, pixels, end)
         text = mnist_static()
         for split, name in ((text.train, "train"), (text.validation, "valid"), (text.test, "test")):
-            assert np.array_equal(split.x.reshape(-1, 784), pixels[name]) and not split.factors
+            assert np.array_equal(split.x[:].reshape(-1, 784), pixels[name]) and not split.factors
     pack(train_labels_inferred=np.arange(6, dtype=np.uint8))
     packed = mnist_static()
-    assert torch.equal(packed.train.x, text.train.x) and torch.equal(packed.test.x, text.test.x)
-    assert packed.shape == (1, 28, 28) and packed.train.x.dtype == torch.float32
+    assert torch.equal(packed.train.x[:], text.train.x[:]) and torch.equal(packed.test.x[:], text.test.x[:])
+    assert packed.shape == (1, 28, 28) and packed.train.x[:].dtype == torch.float32
     assert packed.train.factors["class"].tolist() == list(range(6)) and not packed.test.factors
     assert packed.train.factors["class"].dtype == torch.int64
 
@@ -210,17 +226,24 @@ def test_damaged_static_pixels(static):
     path = folder / "binarized_mnist_packed.npz"
     other = np.packbits(1 - pixels["valid"], axis=1)
     for others, why in [
-        ({"valid": other}, "MD5 of the unpacked array 'valid' is .*, it should be"),
-        ({"valid": other[:, :90]}, "it should be"),
+        ({"valid": other[:, :90]}, r"'valid' has shape \(3, 90\), not \(3, 98\)"),
+        ({"valid": other[:2]}, r"'valid' has shape \(2, 98\)"),
         ({"test": np.array([{}, {}], dtype=object)}, "cannot be read"),
-        ({"test": np.zeros(98)}, "cannot be read"),
+        ({"test": np.zeros((2, 98))}, "cannot be read"),
         ({"train_labels_inferred": np.arange(5)}, r"of shape \(5,\) is no list of 6 digits"),
         ({"train_labels_inferred": np.arange(6) + 5}, "is no list of 6 digits"),
     ]:
         pack(**others)
         with pytest.raises(DataError, match=why):
             mnist_static()
+    pack(valid=other)  # sound, but other pixels
+    assert (
+        mnist_static().note.startswith("Unknown split")
+        and "valid " in mnist_static().note
+        and "train " not in mnist_static().note
+    )
     pack()
+    assert mnist_static().note.startswith("Verified")
     whole = path.read_bytes()
     np.savez(path, train=np.packbits(pixels["train"], axis=1))
     for content in (path.read_bytes(), whole[:-30], whole[:200] + b"\xff" * 99 + whole[299:], b"", b"text"):
@@ -264,12 +287,14 @@ def test_digits_need_no_files(root):
     data, again, other = digits(), digits(), digits(data_seed=1)
     splits = (data.train, data.validation, data.test)
     assert [len(split) for split in splits] == [1_297, 200, 300]
-    assert data.shape == (1, 8, 8) and data.train.x.dtype == torch.float32
-    whole = torch.cat([split.x for split in splits])
+    assert data.shape == (1, 8, 8) and data.train.x[:].dtype == torch.float32
+    whole = torch.cat([split.x[:] for split in splits])
     assert whole.min() == 0 and whole.max() == 1 and torch.equal(whole * 16, (whole * 16).round())
-    assert torch.equal(data.test.x, again.test.x) and not torch.equal(data.test.x, other.test.x)
+    assert torch.equal(data.test.x[:], again.test.x[:]) and not torch.equal(data.test.x[:], other.test.x[:])
     # Each image of the source is in exactly one split (all of them differ).
-    assert len(rows(whole)) == 1_797 and rows(whole) == rows(torch.cat([other.train.x, other.validation.x, other.test.x]))
+    assert len(rows(whole)) == 1_797 and rows(whole) == rows(
+        torch.cat([other.train.x[:], other.validation.x[:], other.test.x[:]])
+    )
     counts = torch.cat([split.factors["class"] for split in splits]).bincount()
     assert len(counts) == 10 and counts.min() == 174 and counts.max() == 183
     assert (data.test.factors["class"].bincount(minlength=10) > 15).all() and data.test.factors["class"].dtype == torch.int64
@@ -278,12 +303,8 @@ def test_digits_need_no_files(root):
 
 
 def test_names():
-    assert {
-        "digits": digits,
-        "mnist": mnist,
-        "fashion-mnist": fashion_mnist,
-        "mnist-static": mnist_static,
-    }.items() <= DATASETS.items()
+    loaders = {"digits": digits, "mnist": mnist, "fashion-mnist": fashion_mnist, "mnist-static": mnist_static}
+    assert all(DATASETS[name].load is load for name, load in loaders.items())
 
 
 @pytest.mark.parametrize(
@@ -298,18 +319,26 @@ def test_real_images(name, mean):
     data = DATASETS[name]()
     assert data.shape == (1, 28, 28)
     for split, size in ((data.train, 50_000), (data.validation, 10_000), (data.test, 10_000)):
-        assert len(split) == size and split.x.dtype == torch.float32 and split.x.min() == 0 and split.x.max() == 1
-        assert abs(split.x.mean() - mean) < 0.004
+        x = split.x[:]
+        assert len(split) == size and x.dtype == torch.float32 and x.min() == 0 and x.max() == 1
+        assert abs(x.mean() - mean) < 0.004
         counts = split.factors["class"].bincount()
         assert len(counts) == 10 and counts.sum() == size and counts.min() > 0.085 * size and counts.max() < 0.12 * size
         if name == "mnist-static":
-            assert ((split.x == 0) | (split.x == 1)).all()
+            assert ((x == 0) | (x == 1)).all()
 
 
 @real("MNIST/raw/train-images-idx3-ubyte.gz")
 def test_real_images_binarised():
-    grey, binary = mnist(), mnist(binarize="fixed")
-    difference = binary.test.x - grey.test.x
-    assert ((binary.test.x == 0) | (binary.test.x == 1)).all() and abs(difference.mean()) < 1e-3
+    data = {kind: mnist(binarize=kind) for kind in ("none", "fixed", "dynamic")}
+    grey, binary = data["none"].test.x[:], data["fixed"].test.x[:]
+    difference = binary - grey
+    assert ((binary == 0) | (binary == 1)).all() and abs(difference.mean()) < 1e-3
     # The variance of a Bernoulli pixel, on average.
-    assert difference.square().mean() == pytest.approx((grey.test.x * (1 - grey.test.x)).mean().item(), rel=0.01)
+    assert difference.square().mean() == pytest.approx((grey * (1 - grey)).mean().item(), rel=0.01)
+    # Validation first, then test, as the VampPrior's authors draw them.
+    random = np.random.RandomState(777)
+    for split in ("validation", "test"):
+        drawn = random.binomial(1, getattr(data["none"], split).x[:].numpy())
+        for kind in ("fixed", "dynamic"):
+            assert np.array_equal(getattr(data[kind], split).x[:].numpy(), drawn)

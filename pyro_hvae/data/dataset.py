@@ -1,4 +1,4 @@
-"""What a data set is here: three splits of whole tensors with their factors of variation."""
+"""What a data set is here: three splits with their factors of variation, and what else is known about the data."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,20 +7,80 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_hvae.data.files import File
+from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["Dataset", "Split", "Batches"]
+__all__ = ["Dataset", "FactorGrid", "Source", "Split", "split_sizes"]
 
 
-@dataclass(frozen=True)
 class Split:
-    """Images or vectors x of shape (n, *event), float in [0, 1] for images, and factor name -> values of shape (n,)."""
+    """Data and the factors that are known of them.
 
-    x: Tensor
-    factors: Mapping[str, Tensor] = field(default_factory=dict)
+    Attributes:
+        x: `Rows` of shape (n, *event): floats in [0, 1] for images (n, channels, height, width), once read.
+        factors: name -> values of shape (n,); integers for classes and grid positions, floats for continuous factors.
+    """
+
+    def __init__(self, x: Rows | Tensor, factors: Mapping[str, Tensor] | None = None) -> None:
+        self.x, self.factors = Rows.of(x), dict(factors or {})
 
     def __len__(self) -> int:
         return len(self.x)
+
+
+@dataclass(frozen=True)
+class FactorGrid:
+    """All combinations of some factors' values, one image each, in row-major order (the last factor changes fastest).
+
+    Attributes:
+        sizes: factor name -> how many values it has; a factor of size one is constant.
+        x: the images of the whole grid, read or drawn only where asked for.
+
+    >>> grid = FactorGrid({"shape": 3, "scale": 6}, Rows(torch.zeros(18, 1, 8, 8)))
+    >>> grid.index(torch.tensor([[2, 1]])).tolist(), grid.values(torch.tensor([13])).tolist()
+    ([13], [[2, 1]])
+    """
+
+    sizes: Mapping[str, int]
+    x: Rows
+
+    def index(self, values: Tensor) -> Tensor:
+        """Factor values (k, factors), int64, -> positions in the grid (k,)."""
+        return torch.from_numpy(np.ravel_multi_index(tuple(values.cpu().numpy().T), tuple(self.sizes.values())))
+
+    def values(self, index: Tensor) -> Tensor:
+        """Positions in the grid (k,) -> factor values (k, factors), int64."""
+        return torch.from_numpy(np.stack(np.unravel_index(index.cpu().numpy(), tuple(self.sizes.values())), 1))
+
+    def split(self, seed: int, validation: int, test: int) -> tuple[Split, Split, Split]:
+        """Training, validation and test data: the grid dealt out at random, all but the given numbers to training.
+
+        Raises:
+            ConfigError: when nothing is left to train on.
+        """
+        order = torch.from_numpy(np.random.default_rng(seed).permutation(len(self.x)))
+        parts = order.split(split_sizes(len(order), validation, test))
+        train, held, last = (Split(self.x.take(part), self.named(self.values(part))) for part in parts)
+        return train, held, last
+
+    def named(self, values: Tensor) -> dict[str, Tensor]:
+        """Factor values (k, factors) by name."""
+        return dict(zip(self.sizes, values.unbind(1), strict=True))
+
+
+def split_sizes(count: int, validation: int, test: int) -> list[int]:
+    """How many of `count` data go to training, validation and test; raises `ConfigError` when none are left to train on.
+
+    >>> split_sizes(100, 10, 20)
+    [70, 10, 20]
+    """
+    if validation < 1 or test < 1 or (train := count - validation - test) < 1:
+        raise ConfigError(
+            f"{count:,} data cannot be dealt out as {validation:,} for validation, {test:,} for testing and at least one for "
+            "training. Choose smaller numbers, or a larger part of the data."
+        )
+    return [train, validation, test]
 
 
 @dataclass(frozen=True)
@@ -29,8 +89,12 @@ class Dataset:
 
     Attributes:
         train, validation, test: disjoint splits; choices are made on validation, figures reported on test.
+        counts: what the source holds before it is split, as name of the part -> number of data.
+        note: what has to be known to compare numbers: which version or split this is, whether it was verified.
+        grid: for factorial data, all combinations of the factors.
+        picture: for data that are no images, x (n, *event) -> images (n, channels, height, width) in [0, 1] of them.
         read_angles: for data with an angle, images -> (angles, squared errors to the nearest genuine image).
-        ends: two images (2, *event) between which `interpolate` goes unless told otherwise; else the first two test images.
+        ends: name -> two data (2, *event) between which `interpolate` goes unless told otherwise; else the first two test data.
         inverse: for scaled data, features (n, *event) -> the quantities measured, such as joint angles in degrees.
     """
 
@@ -38,8 +102,12 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+    counts: Mapping[str, int] = field(default_factory=dict)
+    note: str = ""
+    grid: FactorGrid | None = None
+    picture: Callable[[Tensor], Tensor] | None = None
     read_angles: Callable[[Tensor], tuple[np.ndarray, np.ndarray]] | None = None
-    ends: Tensor | None = None
+    ends: Mapping[str, Tensor] = field(default_factory=dict)
     inverse: Callable[[Tensor], Tensor] | None = None
 
     @property
@@ -47,38 +115,19 @@ class Dataset:
         return tuple(self.train.x.shape[1:])
 
 
-class Batches:
-    """An endless, reproducible stream of batches: a fresh permutation per epoch, the ragged rest dropped.
+@dataclass(frozen=True)
+class Source:
+    """A data set's entry in the table.
 
-    The order depends on the seed alone. `state_dict` is the generator at the start of the epoch and the position in it, so
-    a resumed stream continues with exactly the batch that would have come next.
+    Attributes:
+        load: (**options) -> `Dataset`; its parameters with a default are the set's `-o` options.
+        files: what it is read from, for `data download` and `data verify`; empty for generated data.
+        licence: of the data. large: never loaded unasked, as by `data list`.
     """
 
-    def __init__(self, x: Tensor, batch_size: int, seed: int) -> None:
-        if batch_size > len(x):
-            raise ConfigError(f"a batch of {batch_size} does not fit into {len(x)} training data. Use --batch-size {len(x)}.")
-        self.x, self.batch_size = x, batch_size
-        self.generator = torch.Generator().manual_seed(seed)
-        self._new_epoch()
+    load: Callable[..., Dataset]
+    files: tuple[File, ...] = ()
+    licence: str = "generated"
 
-    def _new_epoch(self) -> None:
-        self.epoch_state, self.position = self.generator.get_state(), 0
-        self.order = torch.randperm(len(self.x), generator=self.generator).to(self.x.device)
-
-    def next(self) -> Tensor:
-        """The next batch, shape (batch_size, *event)."""
-        if self.position + self.batch_size > len(self.x):
-            self._new_epoch()
-        index = self.order[self.position : self.position + self.batch_size]
-        self.position += self.batch_size
-        return self.x[index]
-
-    def state_dict(self) -> dict[str, Tensor | int]:
-        return {"generator": self.epoch_state, "position": self.position}
-
-    def load_state_dict(self, state: Mapping[str, Tensor | int]) -> None:
-        generator, position = state["generator"], state["position"]
-        assert isinstance(generator, Tensor) and isinstance(position, int)
-        self.generator.set_state(generator)
-        self._new_epoch()
-        self.position = position
+    def __call__(self, **options: object) -> Dataset:
+        return self.load(**options)

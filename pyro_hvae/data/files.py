@@ -3,20 +3,57 @@
 import hashlib
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from pyro_hvae.errors import DataError
 
-__all__ = ["VARIABLE", "data_root", "find", "read_checked"]
+__all__ = ["CACHE", "VARIABLE", "File", "cache_root", "data_root", "existing", "find", "read_checked"]
 
 VARIABLE = "PYRO_HVAE_DATA"
+CACHE = "PYRO_HVAE_CACHE"
+DOWNLOAD = "Fetch it by 'pyro-hvae data download NAME' with the data set's name."
+
+
+@dataclass(frozen=True)
+class File:
+    """A published file that a data set is read from.
+
+    Attributes:
+        path: below the data folder, with "/" between the parts.
+        size: in bytes, where it is known; a download that goes beyond is stopped.
+        sha256, md5: checksums in hexadecimal. MD5 is what most publishers state; it finds damage and mix-ups, it does not
+            withstand an attacker, so SHA-256 is preferred where both are known.
+        urls: mirrors in the order in which they are tried; none where only the user can get the file.
+        how: what to do where there is no url, as a sentence.
+        instead: paths of what will do as well, such as an unpacked copy; they have no checksum and are held to their format.
+    """
+
+    path: str
+    size: int | None = None
+    sha256: str | None = None
+    md5: str | None = None
+    urls: tuple[str, ...] = ()
+    how: str = ""
+    instead: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> tuple[str, str | None]:
+        """The kind of checksum there is, as `hashlib.new` takes it, and what it should be; None where none is known."""
+        return ("SHA-256", self.sha256) if self.sha256 else ("MD5", self.md5)
+
+    @property
+    def checksum(self) -> str:
+        """For messages, such as "SHA-256 440f..."; empty where none is known."""
+        kind, wanted = self.digest
+        return f"{kind} {wanted}" if wanted else ""
 
 
 def data_root() -> Path:
     """The folder of all data files: the environment's PYRO_HVAE_DATA, else `pyro-hvae` in the platform's own data folder.
 
     That is $XDG_DATA_HOME or ~/.local/share on Linux, ~/Library/Application Support on macOS, and %LOCALAPPDATA% on
-    Windows. The folder need not exist.
+    Windows. The folder need not exist, and is never written to but by a download.
     """
     if chosen := os.environ.get(VARIABLE):
         return Path(chosen).expanduser()
@@ -29,36 +66,51 @@ def data_root() -> Path:
     return folder / "pyro-hvae"
 
 
-def find(*names: str, md5: str | None = None) -> Path:
-    """The first of the named files (or folders) that exists below the data folder.
+def cache_root() -> Path:
+    """The folder of files made from data files: the environment's PYRO_HVAE_CACHE, else the platform's cache folder.
 
-    Every loader comes by its files here, so that fetching a missing one has a single place to go to.
+    That is $XDG_CACHE_HOME or ~/.cache on Linux, ~/Library/Caches on macOS, and %LOCALAPPDATA% on Windows, and `pyro-hvae`
+    in it. It may be emptied at any time.
+    """
+    if chosen := os.environ.get(CACHE):
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "pyro-hvae" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "pyro-hvae"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pyro-hvae"
 
-    Arguments:
-        names: alternatives in order of preference, relative to the data folder, with "/" between the parts.
-        md5: the checksum of the first alternative where one is known, for the message.
+
+def existing(file: File) -> Path | None:
+    """Where a file is below the data folder, or the first of those that do instead of it; None where there is none."""
+    root = data_root()
+    return next((root / name for name in (file.path, *file.instead) if (root / name).exists()), None)
+
+
+def find(file: File) -> Path:
+    """Where a file is below the data folder, or the first of those that do instead of it.
 
     Raises:
-        DataError: when none of them exists, saying where to put it.
+        DataError: when none of them exists, saying how to get it and where to put it.
     """
+    if path := existing(file):
+        return path
     root = data_root()
-    for name in names:
-        if (path := root / name).exists():
-            return path
-    others = f" (or {' or '.join(names[1:])})" if names[1:] else ""
-    known = f" (MD5 {md5})" if md5 else ""
+    instead = f" (or {' or '.join(file.instead)})" if file.instead else ""
+    known = f" ({file.checksum})" if file.checksum else ""
+    how = file.how or (DOWNLOAD if file.urls else "")
+    how = f" {how}" if how else ""
     raise DataError(
-        f"no data file {names[0]}{others}. Put it at {root / names[0]}{known}, or set the environment variable {VARIABLE} "
-        f"to the folder that contains {names[0].split('/')[0]}."
+        f"no data file {file.path}{instead}.{how} Put it at {root / file.path}{known}, or set the environment variable "
+        f"{VARIABLE} to the folder that contains {file.path.split('/')[0]}."
     )
 
 
-def read_checked(path: Path, md5: str | None = None) -> bytes:
+def read_checked(path: Path, file: File | None = None) -> bytes:
     """The content of a file, looked at by nobody before its checksum is found right.
 
     Arguments:
-        path: the file.
-        md5: its MD5 in hexadecimal; None where none is known, which checks nothing.
+        path: where it is. file: what it should be; None, or one without a checksum, checks nothing.
 
     Raises:
         DataError: when the file cannot be read or is not the one expected.
@@ -67,10 +119,10 @@ def read_checked(path: Path, md5: str | None = None) -> bytes:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}. Check that it is a file you may read.") from error
-    # MD5 because that is what the data's publishers state; it finds damage and mix-ups, it does not withstand an attacker.
-    if md5 and (found := hashlib.md5(content, usedforsecurity=False).hexdigest()) != md5:
+    kind, wanted = file.digest if file else ("", None)
+    if wanted and (found := hashlib.new(kind, content, usedforsecurity=False).hexdigest()) != wanted:
         raise DataError(
-            f"{path} is not the file expected: its MD5 is {found}, it should be {md5}. It is damaged, incomplete or another "
-            "version; replace it by the original."
+            f"{path} is not the file expected: its {kind} is {found}, it should be {wanted}. It is damaged, "
+            "incomplete or another version; replace it by the original."
         )
     return content

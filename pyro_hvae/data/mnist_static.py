@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.data.dataset import Dataset, Split
-from pyro_hvae.data.files import find, read_checked
+from pyro_hvae.data.files import data_root, find, read_checked
+from pyro_hvae.data.published import FILES
 from pyro_hvae.errors import DataError
 
 __all__ = ["mnist_static"]
@@ -33,41 +34,42 @@ def mnist_static() -> Dataset:
     Either MNIST_static/binarized_mnist_packed.npz in the data folder: arrays `train`, `valid` and `test` of uint8 (n, 98),
     eight pixels per byte, and optionally `train_labels_inferred` (n,) and so on, the digit of the MNIST image that matches
     best, which becomes the factor "class". Or the text files binarized_mnist_train.amat, binarized_mnist_valid.amat and
-    binarized_mnist_test.amat of Larochelle and Murray (2011), which know no classes. Example: `mnist_static().test.x` has
-    shape (10000, 1, 28, 28).
+    binarized_mnist_test.amat of Larochelle and Murray (2011), which know no classes. The data set's note says whether the
+    pixels are the known ones. Example: `mnist_static().test.x` has shape (10000, 1, 28, 28).
 
     Raises:
-        DataError: when a file is missing or corrupt, or does not hold the pixels it should.
+        DataError: when a file is missing or corrupt, or does not hold as many images.
     """
-    path = find(PACKED, "MNIST_static/binarized_mnist_train.amat")
-    splits = _packed(path) if path.suffix == ".npz" else {name: Split(_text(name)) for name in COUNTS}
-    return Dataset("mnist-static", splits["train"], splits["valid"], splits["test"])
+    path = data_root() / PACKED
+    pixels, classes = _packed(path) if path.exists() else ({name: _text(name) for name in COUNTS}, {})
+    found = {name: hashlib.md5(np.ascontiguousarray(x).data, usedforsecurity=False).hexdigest() for name, x in pixels.items()}
+    others = [f"{name} {found[name]}" for name in COUNTS if found[name] != MD5[name]]
+    note = "Verified: the MD5s of all three arrays of pixels are the known ones."
+    if others:
+        note = (
+            f"Unknown split, not to be compared with published likelihoods: the MD5s of {', '.join(others)} are not the known."
+        )
+    splits = (Split(_images(pixels[name]), classes.get(name)) for name in COUNTS)
+    return Dataset("mnist-static", *splits, counts=COUNTS, note=note)
 
 
-def _packed(path: Path) -> dict[str, Split]:
-    splits, content = {}, io.BytesIO(read_checked(path))
+def _packed(path: Path) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Tensor]]]:
+    """Split -> pixels (n, 784) and split -> factors."""
+    pixels, classes, content = {}, {}, io.BytesIO(read_checked(path))
     try:
         with np.load(content, allow_pickle=False) as arrays:
-            for name in COUNTS:
-                # One split at a time: only its bits are in memory twice.
-                pixels = np.unpackbits(arrays[name], axis=1, count=PIXELS)
-                _check(path, name, pixels)
-                splits[name] = Split(_images(pixels), _classes(path, arrays, name, len(pixels)))
+            for name, count in COUNTS.items():
+                bits = arrays[name]
+                if bits.shape != (count, PIXELS // 8):
+                    raise DataError(f"{path}: '{name}' has shape {bits.shape}, not {(count, PIXELS // 8)}. Replace the file.")
+                pixels[name] = np.unpackbits(bits, axis=1, count=PIXELS)
+                classes[name] = _classes(path, arrays, name, count)
     except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"{path} cannot be read as packed images: {error}. Replace it by the original, or remove it "
             "so that the .amat files are read."
         ) from error
-    return splits
-
-
-def _check(path: Path, name: str, pixels: np.ndarray) -> None:
-    found = hashlib.md5(np.ascontiguousarray(pixels).data, usedforsecurity=False).hexdigest()
-    if found != MD5[name]:
-        raise DataError(
-            f"{path}: the MD5 of the unpacked array '{name}' is {found}, it should be {MD5[name]}. These are other pixels, "
-            "whose likelihoods could not be compared with any; replace the file by the original."
-        )
+    return pixels, classes
 
 
 def _classes(path: Path, arrays: np.lib.npyio.NpzFile, name: str, count: int) -> dict[str, Tensor]:
@@ -80,12 +82,12 @@ def _classes(path: Path, arrays: np.lib.npyio.NpzFile, name: str, count: int) ->
     return {"class": torch.from_numpy(classes)}
 
 
-def _text(name: str) -> Tensor:
+def _text(name: str) -> np.ndarray:
     """The images of one .amat file: one per line, 784 times 0 or 1 with spaces between.
 
     Line by line, since the text is sixteen times the size of the bits, and so that an error can name its line.
     """
-    path = find(f"MNIST_static/binarized_mnist_{name}.amat")
+    path = find(FILES[f"MNIST_static/binarized_mnist_{name}.amat"])
     pixels = np.empty((COUNTS[name], PIXELS), dtype=np.uint8)
     number = 0
     try:
@@ -100,8 +102,8 @@ def _text(name: str) -> Tensor:
         raise DataError(f"cannot read {path}: {error.strerror or error}. Check that it is a file you may read.") from error
     if number != len(pixels):
         raise DataError(f"{path} has {number:,} images instead of {len(pixels):,}. Replace it by the original.")
-    return _images(pixels - ord("0"))
+    return pixels - np.uint8(ord("0"))
 
 
 def _images(pixels: np.ndarray) -> Tensor:
-    return torch.from_numpy(pixels.astype(np.float32).reshape(-1, 1, 28, 28))
+    return torch.from_numpy(pixels.reshape(-1, 1, 28, 28) * np.uint8(255))

@@ -9,7 +9,6 @@ from functools import cache
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pyro_hvae.data.dataset import Dataset, Split
 from pyro_hvae.errors import ConfigError
@@ -82,10 +81,5 @@ def pendulum(data_seed: int = 0, size: int = 15_000) -> Dataset:
         validation=_split(validation, 1_000),
         test=_split(test, 3_000),
         read_angles=lambda images: read_angles(images.cpu().numpy()),
-        ends=_ends(),
+        ends={"0 to 180 degrees": torch.from_numpy(render(np.array([0.0, math.pi])))},
     )
-
-
-def _ends() -> Tensor:
-    """The two images whose interpolation the paper shows: 0 and 180 degrees."""
-    return torch.from_numpy(render(np.array([0.0, math.pi])))

@@ -1,0 +1,59 @@
+"""The stream of training batches: reproducible order, reading ahead where reading is slow."""
+
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from pyro_hvae.data.rows import Rows
+from pyro_hvae.errors import ConfigError
+
+__all__ = ["Batches"]
+
+
+class Batches:
+    """An endless, reproducible stream of batches: a fresh permutation per epoch, the ragged rest dropped.
+
+    The order depends on the seed alone. `state_dict` is the generator at the start of the epoch and the position in it, so
+    a resumed stream continues with exactly the batch that would have come next. What is random in a batch itself (dynamic
+    binarisation) is drawn when it is given out, from torch's global generator, and so resumes with that.
+
+    """
+
+    def __init__(self, x: Tensor | Rows, batch_size: int, seed: int) -> None:
+        if batch_size > len(x):
+            raise ConfigError(f"a batch of {batch_size} does not fit into {len(x)} training data. Use --batch-size {len(x)}.")
+        self.x, self.batch_size = Rows.of(x), batch_size
+        self.generator = torch.Generator().manual_seed(seed)
+        self.reader = ThreadPoolExecutor(1, "batches") if self.x.ahead else None
+        self._new_epoch()
+
+    def _new_epoch(self) -> None:
+        self.epoch_state, self.position = self.generator.get_state(), 0
+        self.order = torch.randperm(len(self.x), generator=self.generator).to(self.x.home)
+        self.coming: Future[Tensor] | None = None
+
+    def _index(self) -> Tensor:
+        return self.order[self.position : self.position + self.batch_size]
+
+    def next(self) -> Tensor:
+        """The next batch, shape (batch_size, *event)."""
+        if self.position + self.batch_size > len(self.x):
+            self._new_epoch()
+        raw = self.coming.result() if self.coming else self.x.raw(self._index())
+        self.position += self.batch_size
+        # The last batch of an epoch is not followed by a known one: the next order is drawn when it is needed.
+        more = self.position + self.batch_size <= len(self.x)
+        self.coming = self.reader.submit(self.x.raw, self._index()) if self.reader and more else None
+        return self.x.give(raw)
+
+    def state_dict(self) -> dict[str, Tensor | int]:
+        return {"generator": self.epoch_state, "position": self.position}
+
+    def load_state_dict(self, state: Mapping[str, Tensor | int]) -> None:
+        generator, position = state["generator"], state["position"]
+        assert isinstance(generator, Tensor) and isinstance(position, int)
+        self.generator.set_state(generator)
+        self._new_epoch()
+        self.position = position

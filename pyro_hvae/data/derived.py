@@ -1,0 +1,65 @@
+"""Arrays made once from large or slow files, kept in the cache and mapped into memory from then on."""
+
+import contextlib
+import errno
+import hashlib
+import math
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_hvae.data.files import cache_root
+from pyro_hvae.errors import DataError
+
+__all__ = ["derived"]
+
+
+def derived(
+    name: str, sources: Sequence[Path], shape: tuple[int, ...], fill: Callable[[np.ndarray], None], version: int = 1
+) -> Tensor:
+    """An array of bytes of the given shape, as a tensor whose memory is a file in the cache: it costs no memory until read.
+
+    Made by `fill`, which writes into an array of zeros piece by piece, when it is not there yet or its sources have changed.
+    The file appears under its name only when it is complete, so that processes may share a cache and one that is killed
+    leaves nothing half-made.
+
+    Arguments:
+        name: of the file, such as "omniglot-28". sources: the files it is made from; their sizes and times are its key.
+        version: to be raised when `fill` changes its mind.
+
+    Raises:
+        DataError: when the cache cannot be written, saying how to name another; whatever `fill` raises.
+    """
+    try:
+        stats = [(path.name, stat.st_size, stat.st_mtime_ns) for path in sources for stat in [path.stat()]]
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename}: {error.strerror}. Check that it is a file you may read.") from error
+    key = hashlib.sha256(repr((name, version, shape, stats)).encode()).hexdigest()[:16]
+    path = cache_root() / f"{name}-{key}.npy"
+    if not path.is_file():
+        partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # A full disk would end the process without a word when it writes to mapped memory.
+            if shutil.disk_usage(path.parent).free < math.prod(shape):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+            fill(array)
+            array.flush()
+            del array  # Windows replaces no file that is mapped
+            os.replace(partial, path)
+        except OSError as error:
+            raise DataError(
+                f"cannot write {path}: {error.strerror or error}. Set PYRO_HVAE_CACHE to a folder with room for "
+                f"{math.prod(shape) / 1e6:,.0f} MB."
+            ) from error
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+    # Copy-on-write: torch wants writable memory, and nothing is ever written back.
+    return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))

@@ -1,0 +1,144 @@
+"""Data that are stored compactly, mapped from a file or drawn on demand, and become floats only when some are asked for."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["Drawn", "Rows", "as_float", "bernoulli"]
+
+RESIDENT = 2**30  # bytes; what is smaller moves to the device as a whole, what is larger is read batch by batch
+SOME = 2**26  # values; enough for a mean, too few to fill a laptop's memory
+
+
+def as_float(raw: Tensor) -> Tensor:
+    """Bytes as grey values in [0, 1], numbers as they are.
+
+    >>> as_float(torch.tensor([0, 255], dtype=torch.uint8))
+    tensor([0., 1.])
+    """
+    if raw.dtype == torch.uint8:
+        return raw.float().div_(255)
+    return raw if raw.is_floating_point() else raw.float()
+
+
+def bernoulli(raw: Tensor) -> Tensor:
+    """Dynamic binarisation: every pixel drawn anew as Bernoulli(grey value), by torch's global generator on raw's device."""
+    grey = as_float(raw)
+    # Draws are in [0, 1), so black stays black and white stays white.
+    return (torch.rand_like(grey) < grey).to(grey.dtype)
+
+
+class Store(Protocol):
+    """What `Rows` reads from: a tensor (in memory, on a device or mapped from a file) or `Drawn`."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+    def __getitem__(self, index: Any, /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Data made when asked for.
+
+    Attributes:
+        draw: indices (k,), int64 in [0, n) -> raw data (k, ...), a pure function. shape: (n, ...) of them all.
+    """
+
+    draw: Callable[[np.ndarray], np.ndarray]
+    shape: tuple[int, ...]
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        return torch.from_numpy(self.draw(index.cpu().numpy()))
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """n data x of shape (n, *event), read like a tensor along their first axis: `rows[:100]`, `rows[index]`, `rows[3]`.
+
+    Attributes:
+        store: where they come from. prepare: raw data from the store -> floats (see `as_float`, `bernoulli`).
+        event: shape of one datum as given out; default the store's.
+        select: which of the store's data these are, int64 (n,); None means all.
+        ahead: reading is slow (a mapped file, drawing), so `Batches` does it ahead of time in a thread of its own.
+        device: where data are given out, and prepared.
+
+    >>> Rows(torch.tensor([[0, 51], [102, 255]], dtype=torch.uint8))[1]
+    tensor([0.4000, 1.0000])
+    """
+
+    store: Store
+    prepare: Callable[[Tensor], Tensor] = as_float
+    event: tuple[int, ...] | None = None
+    select: Tensor | None = None
+    ahead: bool = False
+    device: torch.device = torch.device("cpu")
+
+    @classmethod
+    def of(cls, x: "Tensor | Rows") -> "Rows":
+        """Rows of a tensor (n, *event); rows are returned as they are."""
+        return x if isinstance(x, Rows) else cls(x, device=x.device)
+
+    def __len__(self) -> int:
+        return self.store.shape[0] if self.select is None else len(self.select)
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size([len(self), *(self.store.shape[1:] if self.event is None else self.event)])
+
+    @property
+    def home(self) -> torch.device:
+        """Where the store is: indices are best made there."""
+        return self.store.device if isinstance(self.store, Tensor) else torch.device("cpu")
+
+    def raw(self, index: Tensor) -> Tensor:
+        """The store's own values at indices (k,)."""
+        if self.select is not None:
+            index = self.select[index.to(self.select.device)]
+        return self.store[index.to(self.home)]
+
+    def give(self, raw: Tensor) -> Tensor:
+        """What `raw` returned, on the device and prepared."""
+        return self.prepare(raw.to(self.device))
+
+    def __getitem__(self, index: Any) -> Tensor:
+        if isinstance(index, slice) and self.select is None and isinstance(self.store, Tensor):
+            return self.give(self.store[index])  # without copying the store
+        where = torch.arange(len(self))[index.cpu() if isinstance(index, Tensor) else index]
+        return self.give(self.raw(where)) if where.dim() else self.give(self.raw(where[None]))[0]
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        """Floats in pieces of at most `size`, as `Tensor.split`."""
+        return (self[start : start + size] for start in range(0, len(self), size))
+
+    def take(self, index: Tensor | np.ndarray) -> "Rows":
+        """Only the data at the given indices, in their order, still unread."""
+        index = torch.as_tensor(index, dtype=torch.int64)
+        return replace(self, select=index if self.select is None else self.select[index])
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Rows":
+        """The same data through a function of batches (k, *event), applied without gradient whenever some are read."""
+        prepare = self.prepare
+
+        @torch.no_grad()
+        def both(raw: Tensor) -> Tensor:
+            return function(prepare(raw))
+
+        return replace(self, prepare=both, event=tuple(function(self[:1]).shape[1:]))
+
+    def some(self, values: int = SOME) -> Tensor:
+        """All data as floats where that is at most `values` numbers, else a fixed random selection of as many as fit."""
+        count = max(1, values // max(1, self.shape[1:].numel()))
+        if len(self) <= count:
+            return self[:]
+        return self[torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[:count]]
+
+    def to(self, device: torch.device | str) -> "Rows":
+        """Given out on a device; a store that fits there easily moves as a whole, a larger one batch by batch."""
+        device = torch.device(device)
+        if isinstance(self.store, Tensor) and self.store.device != device and self.store.nbytes <= RESIDENT:
+            return replace(self, store=self.store.to(device), ahead=False, device=device)
+        return replace(self, device=device)
