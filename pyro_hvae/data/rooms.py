@@ -1,0 +1,242 @@
+"""Rooms: a stand-in for 3D Shapes (Burgess and Kim 2018), an object in a room whose six factors vary independently.
+
+The original is a file of 480,000 renderings whose generator was not published. Ours has its factors, their values and
+their order, and a scene of our own after its picture: a ray-cast square room without ceiling, walls and floor of one hue
+each, an object upright in the middle, seen from slightly above. Sizes, camera and light are guesses, pixels do not agree.
+Hues only colour a scene, so an image is a sum over materials
+
+    image = sum_m weight_m(shape, scale, orientation) * colour_m(floor hue, wall hue, object hue)
+
+and only the 480 geometries' weights are ever cast, each when it is first asked for.
+"""
+
+import colorsys
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+
+from pyro_hvae.data.dataset import Dataset, FactorGrid
+from pyro_hvae.data.rows import Drawn, Rows
+from pyro_hvae.errors import ConfigError, unknown_name
+
+__all__ = ["SHAPES", "cast", "rooms"]
+
+ORIGINAL = (10, 10, 10, 8, 4, 15)  # values of the factors
+SIZE, RAYS = 64, 4  # pixels; rays per pixel along either axis
+SHAPES = {"cube": (0.85, 1.7), "cylinder": (0.9, 1.9), "sphere": (1.05, 2.1), "capsule": (0.75, 2.4)}
+"""Radius (or half the width) and height of the objects at scale 1, in the original's order."""
+
+# The room: y points up, the object stands at the origin, the walls are |x| = WALL and |z| = WALL up to HEIGHT.
+WALL, HEIGHT = 4.5, 2.9
+DISTANCE, ELEVATION, AIM, VIEW = 7.0, 3.0, 1.0, math.radians(45)  # camera: from the axis, above the floor, looking at, angle
+LAMP, BREADTH, AMBIENT, DIFFUSE = np.array([0.0, 8.5, 4.5]), 2.0, 0.4, 0.6
+GLOSS, SHARPNESS = 0.35, 40.0
+HORIZON, ZENITH = (1.0, 1.0, 1.0), (0.35, 0.62, 0.95)  # the sky's colours; HORIZON is also that of reflected light
+FLOOR, WALLS, OBJECT, LIGHT, BLUE = range(5)  # materials
+
+_INDEX = np.arange(SIZE * RAYS)
+_SHUFFLE = np.array([1, 3, 0, 2])  # a pixel's rays see the lamp's parts in another order; mirrored rays see mirrored parts
+
+
+def _rays(degrees: float) -> tuple[np.ndarray, np.ndarray]:
+    """The camera (3, 1) and the directions (3, rays) of all rays, row by row."""
+    place = ((_INDEX + 0.5) * 2 / _INDEX.size - 1) * math.tan(VIEW / 2)
+    x, y = (axis.ravel() for axis in np.meshgrid(place, -place))
+    down = math.atan2(ELEVATION - AIM, DISTANCE)
+    away = math.cos(down) + y * math.sin(down)
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    rays = np.stack([x * cosine - away * sine, y * math.cos(down) - math.sin(down), -x * sine - away * cosine])
+    return np.array([[DISTANCE * sine], [ELEVATION], [DISTANCE * cosine]]), rays
+
+
+def _slab(start: np.ndarray, ray: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    """Where rays enter and leave low < coordinate < high."""
+    first, second = (low - start) / ray, (high - start) / ray
+    return np.minimum(first, second), np.maximum(first, second)
+
+
+def _round(start: np.ndarray, ray: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """Where rays enter and leave the ball (3 coordinates) or endless cylinder (2 coordinates) about the origin; NaN: never."""
+    a, b, c = (ray * ray).sum(0), (start * ray).sum(0), (start * start).sum(0) - radius**2
+    root = np.sqrt(b * b - a * c)
+    return (-b - root) / a, (-b + root) / a
+
+
+def _enter(shape: str, scale: float, start: np.ndarray, ray: np.ndarray) -> np.ndarray:
+    """How far along the rays (3, n) from (3, n) or (3, 1) the object begins, in units of the rays' lengths; inf: nowhere."""
+    radius, height = (scale * length for length in SHAPES[shape])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if shape in ("sphere", "capsule"):
+            ends = (start - [[0], [y], [0]] for y in (radius, height - radius))
+            parts = [[_round(end, ray, radius)] for end in ends]
+            parts.append([_round(start[::2], ray[::2], radius), _slab(start[1], ray[1], radius, height - radius)])
+        elif shape == "cylinder":
+            parts = [[_round(start[::2], ray[::2], radius), _slab(start[1], ray[1], 0.0, height)]]
+        else:
+            sides = [(-radius, radius), (0.0, height), (-radius, radius)]
+            parts = [[_slab(start[axis], ray[axis], *side) for axis, side in enumerate(sides)]]
+        # A part is what lies between all its pairs of surfaces, the object the union of its parts.
+        spans = [(np.maximum.reduce([p[0] for p in part]), np.minimum.reduce([p[1] for p in part])) for part in parts]
+        return np.minimum.reduce([np.where((enter < leave) & (enter > 0), enter, np.inf) for enter, leave in spans])
+
+
+def _normal(shape: str, scale: float, point: np.ndarray) -> np.ndarray:
+    """Unit normals (3, n) at points (3, n) of the object's surface."""
+    radius, height = (scale * length for length in SHAPES[shape])
+    x, y, z = point
+    if shape in ("sphere", "capsule"):
+        return np.stack([x, y - np.clip(y, radius, height - radius), z]) / radius
+    middle = y - height / 2
+    if shape == "cylinder":
+        side = np.hypot(x, z) / radius > abs(middle) * 2 / height
+        return np.stack([x * side / radius, np.sign(middle) * ~side, z * side / radius])
+    faces = np.abs([x / radius, middle * 2 / height, z / radius])
+    return np.sign([x, middle, z]) * (faces == faces.max(0))
+
+
+def _hits(shape: str, scale: float, start: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What every ray meets first (BLUE: nothing), at which point (3, rays), and the normal (3, rays) there."""
+    with np.errstate(divide="ignore"):
+        # Walls are seen from inside only: the camera looks through those behind which it stands.
+        across = (WALL - start[::2] * np.sign(rays[::2])) / abs(rays[::2])
+        floor = np.where(rays[1] < 0, -start[1] / rays[1], np.inf)
+    walls, thing = across.min(0), _enter(shape, scale, start, rays)
+    reach = np.minimum(np.minimum(floor, walls), thing)
+    point = start + reach * rays
+    material = np.select([thing == reach, floor == reach, point[1] < HEIGHT], [OBJECT, FLOOR, WALLS], BLUE)
+    normal = np.zeros_like(rays)
+    normal[1, material == FLOOR] = 1.0
+    normal[::2] = np.where(material == WALLS, -np.sign(rays[::2]) * (across == walls), 0.0)
+    normal[:, material == OBJECT] = _normal(shape, scale, point[:, material == OBJECT])
+    return material, point, normal
+
+
+@lru_cache(maxsize=1024)
+def cast(shape: str, scale: float, degrees: float) -> np.ndarray:
+    """How much of each material's colour every pixel has, (5, 64, 64), float32, at least 0, at most 1 in sum.
+
+    The materials are floor, walls, object, white light (reflections, the sky above the walls) and the sky's blue. A surface
+    of unit normal n under a lamp in unit direction l has brightness AMBIENT + DIFFUSE max(0, n l), the floor only AMBIENT
+    where the object hides the lamp; the object also reflects GLOSS (n h)^SHARPNESS white light, h halfway between l and the
+    eye. A pixel is the mean over 4 x 4 rays, each of which sees another part of the square lamp. Results are kept.
+
+    Arguments:
+        shape: of `SHAPES`. scale: factor on the object's lengths; 0.75 to 1.25 in the data set.
+        degrees: by how much the camera is turned about the object, from -30 to 30; the room and the object stay.
+
+    >>> (cast("sphere", 1.0, 0.0)[2, [0, 32], 32] > 0.5).tolist()  # the object, in the middle of the first row and the image
+    [False, True]
+    """
+    start, rays = _rays(degrees)
+    material, point, normal = _hits(shape, scale, start, rays)
+    part = ((_SHUFFLE + 0.5) / RAYS - 0.5)[_INDEX % RAYS] * BREADTH
+    columns, rows = np.meshgrid(part, part)
+    to_lamp = LAMP[:, None] + np.stack([columns.ravel(), np.zeros(rows.size), rows.ravel()]) - point
+    to_lamp /= np.linalg.norm(to_lamp, axis=0)
+    facing = (normal * to_lamp).sum(0).clip(min=0.0)
+    on_floor, on_object, sky = (np.flatnonzero(material == kind) for kind in (FLOOR, OBJECT, BLUE))
+    facing[on_floor] *= np.isinf(_enter(shape, scale, point[:, on_floor], to_lamp[:, on_floor]))
+    half = to_lamp[:, on_object] - rays[:, on_object] / np.linalg.norm(rays[:, on_object], axis=0)
+    gloss = GLOSS * ((normal[:, on_object] * half).sum(0) / np.linalg.norm(half, axis=0)).clip(min=0.0) ** SHARPNESS
+
+    weights = np.zeros((5, material.size))
+    weights[material, np.arange(material.size)] = AMBIENT + DIFFUSE * facing
+    weights[OBJECT, on_object] *= 1 - gloss
+    weights[LIGHT, on_object] = gloss
+    weights[BLUE, sky] = (rays[1, sky] / np.hypot(*rays[::2, sky]) * 2.5).clip(0.0, 1.0)
+    weights[LIGHT, sky] = 1 - weights[BLUE, sky]
+    pixels = weights.reshape(5, SIZE, RAYS, SIZE, RAYS).mean((2, 4)).astype(np.float32)
+    pixels.flags.writeable = False  # it is shared by all who ask
+    return pixels
+
+
+def _colours(hues: int) -> np.ndarray:
+    """RGB of evenly spaced hues from red on, fully saturated, (hues, 3) in [0, 1]."""
+    return np.array([colorsys.hsv_to_rgb(index / hues, 1.0, 1.0) for index in range(hues)])
+
+
+def _spread(low: float, high: float, count: int) -> list[float]:
+    """Evenly spaced values from low to high, exactly symmetric about the middle, which is the only one of one."""
+    return [(low + high) / 2 + (high - low) / 2 * (2 * index + 1 - count) / max(1, count - 1) for index in range(count)]
+
+
+def _painter(sizes: tuple[int, ...], shapes: tuple[str, ...]) -> Callable[[np.ndarray], np.ndarray]:
+    """Positions (k,) in the grid of those sizes -> images (k, 3, 64, 64), uint8."""
+    palettes = [_colours(hues) for hues in sizes[:3]]
+    scales, turns = _spread(0.75, 1.25, sizes[3]), _spread(-30.0, 30.0, sizes[5])
+
+    def draw(index: np.ndarray) -> np.ndarray:
+        *hues, scale, shape, turn = np.unravel_index(index, sizes)
+        colours = np.empty((len(index), 3, 5), np.float32)
+        colours[:, :, : OBJECT + 1] = np.stack([palette[hue] for palette, hue in zip(palettes, hues, strict=True)], 2)
+        colours[:, :, LIGHT], colours[:, :, BLUE] = HORIZON, ZENITH
+        colours *= 255
+        images = np.empty((len(index), 3, SIZE * SIZE), np.uint8)
+        for row in range(len(index)):
+            weights = cast(shapes[shape[row]], scales[scale[row]], turns[turn[row]])
+            images[row] = colours[row] @ weights.reshape(5, -1) + 0.5  # rounded: conversion to bytes cuts off
+        return images.reshape(-1, 3, SIZE, SIZE)
+
+    return draw
+
+
+def rooms(
+    floor_hues: int = 10,
+    wall_hues: int = 10,
+    object_hues: int = 10,
+    scales: int = 8,
+    shapes: tuple[str, ...] = tuple(SHAPES),
+    orientations: int = 15,
+    validation: int = 0,
+    test: int = 0,
+    data_seed: int = 0,
+) -> Dataset:
+    """Images (3, 64, 64) of an object in a room, drawn when asked for: all 480,000 combinations of six factors, or fewer.
+
+    The grid's factors are, in the original's order, floor_hue, wall_hue, object_hue (index / count of the colour circle, 0 is
+    red), scale (0.75 to 1.25), shape (position in `shapes`) and orientation (-30 to 30 degrees), the last changing fastest.
+    Fewer hues, scales or orientations than the original's give a smaller grid of the same range, evenly spaced again: two
+    scales are 0.75 and 1.25, a single scale is 1, five orientations are 15 degrees apart, which the original's are not.
+
+    Arguments:
+        floor_hues, wall_hues, object_hues: number of colours, 1 to 10. scales: number of sizes, 1 to 8.
+        shapes: which of cube, cylinder, sphere and capsule. orientations: number of directions, 1 to 15.
+        validation, test: sizes of these splits; 0 means 5,000 and 10,000, but no more than 10 % and 20 % of the grid.
+        data_seed: of the permutation that deals out the grid; the original has no splits.
+
+    Raises:
+        ConfigError: for a number out of its range, an unknown or repeated shape, or splits that leave nothing to train on.
+
+    >>> data = rooms(floor_hues=2, wall_hues=2, object_hues=2, scales=1, shapes=("cube", "sphere"), orientations=3)
+    >>> data.grid.sizes, data.grid.x[:2].shape
+    ({'floor_hue': 2, 'wall_hue': 2, 'object_hue': 2, 'scale': 1, 'shape': 2, 'orientation': 3}, torch.Size([2, 3, 64, 64]))
+    """
+    for shape in shapes:
+        if shape not in SHAPES:
+            raise unknown_name("shape", shape, SHAPES)
+    if not shapes or len(set(shapes)) < len(shapes):
+        raise ConfigError(f"shapes needs at least one name and each only once, got {', '.join(shapes) or 'none'}.")
+    sizes = {
+        "floor_hue": floor_hues,
+        "wall_hue": wall_hues,
+        "object_hue": object_hues,
+        "scale": scales,
+        "shape": len(shapes),
+        "orientation": orientations,
+    }
+    for (name, size), most in zip(sizes.items(), ORIGINAL, strict=True):
+        if not 1 <= size <= most:
+            raise ConfigError(f"{name}s is a number of values from 1 to {most}, got {size}.")
+    if validation < 0 or test < 0 or data_seed < 0:
+        raise ConfigError(f"validation, test and data_seed are at least 0, got {validation}, {test} and {data_seed}.")
+    count = math.prod(sizes.values())
+    store = Drawn(_painter(tuple(sizes.values()), shapes), (count, 3, SIZE, SIZE))
+    grid = FactorGrid(sizes, Rows(store, ahead=True))
+    held, last = validation or max(1, min(5_000, count // 10)), test or max(1, min(10_000, count // 5))
+    note = (
+        "stand-in for 3D Shapes: its factors, values and order, but a scene of our own, so likelihoods cannot be compared with "
+        "published ones; the split is ours, the original has none"
+    )
+    return Dataset("rooms", *grid.split(data_seed, held, last), counts={"all": count}, note=note, grid=grid)
