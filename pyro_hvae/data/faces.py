@@ -1,0 +1,130 @@
+"""CelebA (Liu et al. 2015): celebrities' faces, cropped and shrunk to 64 x 64 as the papers on ladders of latents do."""
+
+import io
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pyro_hvae.data.archives import members
+from pyro_hvae.data.dataset import Dataset, Split
+from pyro_hvae.data.derived import derived
+from pyro_hvae.data.files import File, existing, find, read_checked
+from pyro_hvae.data.published import FILES
+from pyro_hvae.data.rows import Rows
+from pyro_hvae.errors import DataError, unknown_name
+
+__all__ = ["celeba"]
+
+COUNTS = {"training": 162_770, "validation": 19_867, "test": 19_962}
+IMAGES, PARTITION = FILES["celeba/img_align_celeba.zip"], FILES["celeba/list_eval_partition.txt"]
+ATTRIBUTES = FILES["celeba/list_attr_celeba.txt"]
+SIZE = (178, 218)  # width, height of the aligned images
+LARGEST = 2**20  # bytes; the files have some 7,000 each
+# Left, upper, right, lower border of what is shrunk to 64 x 64, and how.
+CROPS = {
+    "vlae": ((35, 55, 143, 163), Image.Resampling.BILINEAR),
+    "provlae": ((15, 45, 163, 193), Image.Resampling.LANCZOS),
+}
+NAMES = (
+    "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair Blurry "
+    "Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup High_Cheekbones Male "
+    "Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks Sideburns "
+    "Smiling Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young"
+).split()
+
+
+def celeba(crop: str = "vlae") -> Dataset:
+    """Aligned faces, (3, 64, 64) in [0, 1], in the authors' partition: 162,770 to train, 19,867 to validate, 19,962 to test.
+
+    The files img_align_celeba.zip (or the folder img_align_celeba with its 202,599 images of 178 x 218),
+    list_eval_partition.txt and, if wanted, list_attr_celeba.txt go to celeba/ in the data folder. With the last, the 40
+    attributes are factors, such as "Smiling": 1 where the image has it, else 0. The images are shrunk once, which takes
+    minutes, and mapped from the cache (2.5 GB per crop) from then on.
+
+    Arguments:
+        crop: "vlae" for the middle 108 x 108, shrunk bilinearly (Zhao et al. 2017); "provlae" for the 148 x 148 from column 15
+            and row 45, shrunk by a Lanczos filter (Li et al. 2020). Zhao et al. scale values to [-1, 1], which is 2 x - 1 of
+            ours, stretch each crop's contrast to the whole range, which is not done here, and split 80 to 20 in no fixed order.
+
+    Raises:
+        ConfigError: for another crop. DataError: when a file is missing or corrupt, naming the image or line.
+    """
+    if crop not in CROPS:
+        raise unknown_name("crop", crop, CROPS)
+    images, codes = find(IMAGES), _list(find(PARTITION), PARTITION, (), {"0": 0, "1": 1, "2": 2})
+    parts = [np.flatnonzero(codes == part) for part in range(3)]
+    if [len(part) for part in parts] != list(COUNTS.values()):
+        found = ", ".join(f"{len(part):,}" for part in parts)
+        raise DataError(f"{PARTITION.path} has {found} images in its parts. Replace it by the original.")
+    factors = _attributes()
+
+    def fill(array: np.ndarray) -> None:
+        places = {f"img_align_celeba/{_name(place)}": place for place in range(len(array))}
+        for name, content in _contents(images, list(places)):
+            array[places.pop(name)] = _shrunk(content, f"{images}: {name}", *CROPS[crop])
+        if places:
+            raise DataError(f"{images} lacks {len(places):,} images, such as {min(places)}. Replace it by the original.")
+
+    x = Rows(derived(f"celeba-{crop}", [images], (len(codes), 3, 64, 64), fill), ahead=True)
+    train, validation, test = (Split(x.take(part), {name: values[part] for name, values in factors.items()}) for part in parts)
+    note = f"The authors' partition, in crops as for {crop}, with values in [0, 1]."
+    return Dataset("celeba", train, validation, test, COUNTS, note)
+
+
+def _name(place: int) -> str:
+    return f"{place + 1:06d}.jpg"
+
+
+def _list(path: Path, file: File, names: Sequence[str], values: Mapping[str, int]) -> np.ndarray:
+    """What a list says of each image, int64 (n, names), or (n,) where there is one nameless column.
+
+    A line is an image's name and its values. Named columns have two lines above them: how many images, and the names.
+    """
+    lines = read_checked(path, file).decode("ascii", errors="replace").splitlines()
+    count, heading, columns = sum(COUNTS.values()), 2 if names else 0, len(names) or 1
+    if len(lines) != heading + count:
+        raise DataError(f"{path} has {len(lines):,} lines instead of {heading + count:,}. Replace it by the original.")
+    if names and lines[1].split() != names:
+        raise DataError(f"{path}, line 2: not the names of the {columns} attributes. Replace the file by the original.")
+    table = np.empty((count, columns), dtype=np.int64)
+    for place, line in enumerate(lines[heading:]):
+        name, *words = line.split() or [""]
+        if name != _name(place) or len(words) != columns or not values.keys() >= set(words):
+            raise DataError(
+                f"{path}, line {heading + place + 1}: not {_name(place)} and {columns} times one of {', '.join(values)}. "
+                "Replace the file by the original."
+            )
+        table[place] = [values[word] for word in words]
+    return table if names else table[:, 0]
+
+
+def _attributes() -> dict[str, Tensor]:
+    """Name -> 0 or 1 of every image; nothing where there is no such file."""
+    path = existing(ATTRIBUTES)
+    if path is None:
+        return {}
+    table = torch.from_numpy(_list(path, ATTRIBUTES, NAMES, {"-1": 0, "1": 1}))
+    return dict(zip(NAMES, table.unbind(1), strict=True))
+
+
+def _contents(path: Path, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    """The named images of the folder or the archive, in any order; no other file is read."""
+    if path.is_dir():
+        return ((name, read_checked(path.parent / name)) for name in names)
+    return members(path, frozenset(names).__contains__, LARGEST)
+
+
+def _shrunk(content: bytes, name: str, box: tuple[int, int, int, int], resample: Image.Resampling) -> np.ndarray:
+    """An image's part within `box`, shape (3, 64, 64)."""
+    try:
+        image = Image.open(io.BytesIO(content), formats=("JPEG",))
+        if image.size != SIZE or image.mode != "RGB":
+            raise ValueError(f"{image.width} x {image.height} pixels of mode {image.mode} instead of 178 x 218 in colour")
+        return np.asarray(image.crop(box).resize((64, 64), resample)).transpose(2, 0, 1)
+    # Decoders raise whatever they stumble over: OSError, SyntaxError, ValueError, struct.error, DecompressionBombError.
+    except Exception as error:
+        raise DataError(f"{name} cannot be read as an aligned face: {error}. Replace it by the original.") from error

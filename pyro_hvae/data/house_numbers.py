@@ -1,0 +1,98 @@
+"""Street View House Numbers (Netzer et al. 2011): colour digits of 32 x 32, read from the publishers' MATLAB files."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_hvae.data.dataset import Dataset, Split
+from pyro_hvae.data.derived import derived
+from pyro_hvae.data.files import find
+from pyro_hvae.data.published import FILES
+from pyro_hvae.data.rows import Rows
+from pyro_hvae.errors import DataError, unknown_name
+
+__all__ = ["svhn"]
+
+COUNTS = {"train": 73_257, "extra": 531_131, "test": 26_032}
+HELD_OUT = 10_000  # the last images of the training file, for validation
+TRAIN = {"extra": ("extra",), "train": ("train",), "both": ("train", "extra")}
+
+
+def svhn(train: str = "extra") -> Dataset:
+    """House numbers cut into single digits, (3, 32, 32) in [0, 1], with parts of their neighbours at the sides.
+
+    The files train_32x32.mat, test_32x32.mat and (unless only "train" is wanted) extra_32x32.mat go to SVHN/ or svhn/ in the
+    data folder: MATLAB's version 5 with bytes `X` (32, 32, 3, n) and `y` (n, 1), where 10 stands for the digit 0. The factor
+    "class" is the digit. Validation is on the last 10,000 images of the training file, a choice of our own, as the authors
+    name none; a house's digits follow each other in the files, so at most one house is cut in two. The images are mapped from
+    the cache: 1.6 GB for the extra file, and as much memory once, when they are put there.
+
+    Arguments:
+        train: "extra" for the 531,131 easier images that Zhao et al. (2017) train on alone; "train" for the first 63,257 of the
+            training file; "both" for these followed by the extra ones.
+
+    Raises:
+        ConfigError: for another choice. DataError: when a file is missing or corrupt.
+    """
+    if train not in TRAIN:
+        raise unknown_name("train", train, TRAIN)
+    (x, classes), (held, held_classes), (test, test_classes) = _part(*TRAIN[train]), _part("train"), _part("test")
+    before, after = COUNTS["train"] - HELD_OUT, COUNTS["train"]
+    if "train" in TRAIN[train]:
+        chosen = torch.cat([torch.arange(before), torch.arange(after, len(x))])
+        x, classes = x.take(chosen), classes[chosen]
+    return Dataset(
+        "svhn",
+        train=Split(x, {"class": classes}),
+        validation=Split(held.take(torch.arange(before, after)), {"class": held_classes[before:]}),
+        test=Split(test, {"class": test_classes}),
+        counts={f"{part} file": COUNTS[part] for part in dict.fromkeys((*TRAIN[train], "train", "test"))},
+        note=f"Trained on: {' + '.join(TRAIN[train])}, without the training file's last {HELD_OUT:,} (validation).",
+    )
+
+
+def _part(*names: str) -> tuple[Rows, Tensor]:
+    """Images (n, 3, 32, 32) and digits (n,), int64, of some files, one after the other."""
+    paths = {name: find(FILES[f"SVHN/{name}_32x32.mat"]) for name in names}
+    digits = np.concatenate([_digits(path, COUNTS[name]) for name, path in paths.items()])
+
+    def fill(array: np.ndarray) -> None:
+        start = 0
+        for name, path in paths.items():
+            array[start : start + COUNTS[name]] = _variable(path, "X").transpose(3, 2, 0, 1)
+            start += COUNTS[name]
+
+    store = derived(f"svhn-{'-'.join(names)}", list(paths.values()), (len(digits), 3, 32, 32), fill)
+    return Rows(store, ahead=True), torch.from_numpy(digits)
+
+
+def _digits(path: Path, count: int) -> np.ndarray:
+    """The digits of a file that is known from then on to announce `count` images, so that no other number is ever read."""
+    from scipy.io import whosmat  # here and below, as few need it
+
+    try:
+        found = {name: (shape, kind) for name, shape, kind in whosmat(str(path), appendmat=False)}
+    except Exception as error:  # of any kind, as below
+        raise DataError(f"{path} is no MATLAB file of version 5: {error}. Replace it by the original.") from error
+    if found.get("X") != ((32, 32, 3, count), "uint8") or found.get("y") not in [((count, 1), "uint8"), ((count, 1), "double")]:
+        raise DataError(
+            f"{path} should hold bytes X (32, 32, 3, {count}) and numbers y ({count}, 1), it has {found or 'nothing'}. "
+            "Replace it by the original."
+        )
+    y = _variable(path, "y")
+    if not np.isin(y, np.arange(1, 11)).all():
+        raise DataError(f"{path}: y has other values than the digits 1 to 9 and 10 for 0. Replace the file by the original.")
+    return y[:, 0].astype(np.int64) % 10
+
+
+def _variable(path: Path, name: str) -> Any:
+    from scipy.io import loadmat
+
+    try:
+        return loadmat(str(path), appendmat=False, variable_names=[name])[name]
+    # What a damaged file makes the reader stumble over has only Exception in common: ValueError, zlib.error, KeyError, ...
+    except Exception as error:
+        raise DataError(f"{path}: '{name}' cannot be read: {error}. Replace the file by the original.") from error
