@@ -1,0 +1,208 @@
+"""Images or vectors from the arrays of a .npy, .npz or HDF5 file: which arrays they are and what their values mean."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_hvae.data.array_members import READERS, Member
+from pyro_hvae.data.dataset import Split
+from pyro_hvae.data.parts import PARTS
+from pyro_hvae.data.rows import Rows, as_float
+from pyro_hvae.errors import DataError, unknown_name
+
+__all__ = ["ARRAYS", "read_arrays"]
+
+ARRAYS = tuple(READERS)
+NAMES = ("", "x", "images", "imgs", "image", "data")  # what the array of data is called, in order of preference
+COLUMNS = 32  # a table of more whole numbers is no list of factors
+PIECE = 2**22  # values checked at once
+
+
+def read_arrays(path: Path, key: str = "") -> tuple[dict[str, Split], str]:
+    """Part -> data and factors, and what they are in words.
+
+    Arrays of shape (n, d) are vectors. (n, h, w), (n, c, h, w) and (n, h, w, c) with c of 1 or 3 are images; where both ends
+    of the latter could be c, the channels come first. The values of images mean
+
+        bool                   0 and 1
+        floats                 grey values in [0, 1], nothing beyond
+        uint8, other integers  bytes, 0 to 255, which are divided by 255; but 0 and 1 where no value is above 1
+
+    and those of vectors are taken as they are, but that uint8 are bytes there too. They are given out as float32.
+
+    Among several arrays the data are the one called `key`, else x, images, imgs, image or data, else the only one with two
+    axes or more. Names with train, val (valid, validation) or test as one of their words, such as x_train, test_images or
+    train/data, belong to that part, if there are data to train on among them. Beside the data every array of shape (n,) or
+    (n, 1), and every table of whole numbers of shape (n, 2) to (n, 32), becomes a factor of its name, a table one for every
+    column: name_0, name_1, ... Text and pickled objects are passed over.
+
+    A .npy file is mapped, not read as a whole, and so are bytes of an HDF5 file, after a copy of them into the cache (see
+    `derived`); values other than bytes and bools are read through once, since their range has to be known. Other arrays are
+    held in memory.
+
+    Raises:
+        ConfigError: when there is no array `key`.
+        DataError: when the file cannot be read or lacks its end, it is not clear which array is meant, or the data have
+            another shape or kind, are none, or contain a value out of range, NaN or infinity, saying where.
+    """
+    members = READERS[path.suffix.lower()](path)
+    if key and key not in members and key not in {_word(name)[1] for name in members}:
+        raise unknown_name("array", key, members)
+    parts = _sorted(members, key)
+    names = {part: _data(path, held, key) for part, held in parts.items()}
+    arrays = {part: _checked(path, parts[part][name]) for part, name in names.items()}
+    if len(shapes := {array.shape[1:] for array, _ in arrays.values()}) > 1:
+        raise DataError(f"the parts of {path} differ in shape: {', '.join(map(str, shapes))}. They have to be of one shape.")
+    highest = max(top for _, top in arrays.values())
+    splits = {}
+    for part, (array, _) in arrays.items():
+        images = array.ndim > 2
+        grey = array.dtype.kind in "iu" and highest > 1 and (images or array.dtype == np.uint8)
+        x = Rows(torch.from_numpy(array), _bytes if grey else _numbers, ahead=parts[part][names[part]].mapped)
+        others = {name: member for name, member in parts[part].items() if name != names[part]}
+        splits[part] = Split(x, _factors(path, others, len(array)))
+    shape, kind = splits["train"].x.shape, arrays["train"][0].dtype
+    what = f"{shape[3]} x {shape[2]} images" if len(shape) > 2 else f"vectors of {shape[1]}"
+    meaning = " as grey values" if splits["train"].x.prepare is _bytes else ""
+    return splits, f"{what} from {_title(path, parts['train'][names['train']])}, {kind}{meaning}"
+
+
+def _numbers(raw: Tensor) -> Tensor:
+    # Contiguous, since images with channels last are a view that only some networks would take.
+    return raw.float().contiguous()
+
+
+def _bytes(raw: Tensor) -> Tensor:
+    return as_float(raw.to(torch.uint8)).contiguous()
+
+
+def _word(name: str) -> tuple[str, str]:
+    """The part that an array's name says it belongs to, and what it is called without that.
+
+    >>> _word("x_train"), _word("test/labels"), _word("contest")
+    (('train', 'x'), ('test', 'labels'), ('', 'contest'))
+    """
+    words = re.split(r"([_./ -])", name)
+    for position, word in enumerate(words):
+        if part := PARTS.get(word.lower()):
+            rest = words[: max(0, position - 1)] + words[position + 1 if position else 2 :]
+            return part, "".join(rest)
+    return "", name
+
+
+def _sorted(members: dict[str, Member], key: str) -> dict[str, dict[str, Member]]:
+    """Part -> the arrays of it by name; all are for training where none of the names speaks of training data."""
+    parts: dict[str, dict[str, Member]] = {}
+    for name, member in members.items():
+        part, rest = _word(name)
+        parts.setdefault(part, {})[rest] = member
+    data = set(_candidates(parts.get("train", {}), key))
+    if not data or key in members:
+        return {"train": members}
+    # Other parts need the same array: there may be labels for testing without data.
+    return {part: held for part, held in parts.items() if part and data & set(_candidates(held, key))}
+
+
+def _candidates(members: dict[str, Member], key: str) -> list[str]:
+    """Names of the arrays that could be the data, the most likely alone where there is one."""
+    wide = {name: member for name, member in members.items() if len(member.shape) > 1 and member.shape[1:] != (1,)}
+    if key:
+        return [key] if key in members else []
+    for wanted in NAMES:
+        if found := [name for name in wide if name.lower() == wanted]:
+            return found
+    return list(wide)
+
+
+def _data(path: Path, members: dict[str, Member], key: str) -> str:
+    found = _candidates(members, key) or list(members)
+    if len(found) == 1:
+        return found[0]
+    listed = ", ".join(f"{m.name} {m.shape} {m.dtype}" for m in members.values())
+    raise DataError(f"it is not clear which array of {path} holds the data: {listed or 'there is none'}. Name it: -o key=NAME.")
+
+
+def _title(path: Path, member: Member) -> str:
+    return f"{member.name} of {path.name}" if member.name else path.name
+
+
+def _checked(path: Path, member: Member) -> tuple[np.ndarray, float]:
+    """The array as (n, d) or (n, c, h, w), and its highest value (or that it is above 1, for bytes)."""
+    title, shape, kind = _title(path, member), member.shape, member.dtype.kind
+    if kind == "O":
+        raise DataError(
+            f"{title} holds pickled objects, which can run any program when they are loaded, and is not opened. "
+            "Save it as one array of numbers: numpy.save(path, numpy.stack(x))."
+        )
+    if kind not in "biuf":
+        raise DataError(f"{title} is an array of {member.dtype}; data are numbers. Save it as uint8 or float32.")
+    if len(shape) not in (2, 3, 4) or (len(shape) == 4 and not {shape[1], shape[3]} & {1, 3}):
+        raise DataError(
+            f"{title} has shape {shape}. Known are vectors (n, d) and images (n, h, w), (n, c, h, w) and (n, h, w, c) with "
+            "1 or 3 channels c. Reshape it."
+        )
+    if 0 in shape:
+        raise DataError(f"{title} is empty: its shape is {shape}. Save at least three data.")
+    array = member.read()
+    if kind == "b":
+        highest = 1.0
+    elif array.dtype == np.uint8:
+        highest = next((2.0 for piece in _pieces(array) if piece.max() > 1), 1.0)
+    else:
+        lowest, highest = _range(title, array)
+        if array.ndim > 2:
+            _check_grey(title, kind == "f", lowest, highest)
+    if array.ndim == 3:
+        return array[:, None], highest
+    return array if array.ndim == 2 or shape[1] in (1, 3) else array.transpose(0, 3, 1, 2), highest
+
+
+def _check_grey(title: str, floats: bool, lowest: float, highest: float) -> None:
+    kind, limit = ("floats", 1) if floats else ("integers", 255)
+    if lowest < 0 or highest > limit:
+        bytes_inside = floats and lowest >= 0 and highest <= 255
+        advice = "Divide by 255, or save as uint8" if bytes_inside else "Scale them"
+        raise DataError(
+            f"the values of {title} go from {lowest:g} to {highest:g}, but images are {kind} from 0 to {limit}. {advice}; "
+            "or save what is no image as vectors (n, d)."
+        )
+
+
+def _pieces(array: np.ndarray) -> Iterator[np.ndarray]:
+    rows = max(1, PIECE // max(1, array[0].size))
+    return (array[start : start + rows] for start in range(0, len(array), rows))
+
+
+def _range(title: str, array: np.ndarray) -> tuple[float, float]:
+    """Lowest and highest value, read piece by piece; raises `DataError` for the first that is no finite float32."""
+    lowest, highest, done = np.inf, -np.inf, 0
+    for piece in _pieces(array):
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(piece.astype(np.float32, copy=False))
+        if not finite.all():
+            index = np.unravel_index(np.argmin(finite), finite.shape)
+            where = (done + int(index[0]), *map(int, index[1:]))
+            raise DataError(f"{title} has the value {piece[index]} at index {where}. Remove or replace all that is not finite.")
+        lowest, highest, done = min(lowest, float(piece.min())), max(highest, float(piece.max())), done + len(piece)
+    return lowest, highest
+
+
+def _factors(path: Path, members: dict[str, Member], count: int) -> dict[str, Tensor]:
+    factors: dict[str, Tensor] = {}
+    for name, member in members.items():
+        shape, kind = member.shape, member.dtype.kind
+        columns = shape[1] if len(shape) == 2 else 1
+        if kind not in "biuf" or len(shape) not in (1, 2) or shape[0] != count or not 0 < columns <= COLUMNS:
+            continue
+        if kind == "f" and columns > 1:
+            continue
+        values = member.read().reshape(count, columns)
+        if kind == "f":
+            _range(_title(path, member), values)
+        table = torch.from_numpy(np.array(values, dtype=np.float64 if kind == "f" else np.int64))
+        factors |= {name if columns == 1 else f"{name}_{column}": table[:, column] for column in range(columns)}
+    return factors

@@ -1,0 +1,143 @@
+"""What arrays a .npy, .npz or HDF5 file holds, known before any is read; nothing pickled is ever loaded."""
+
+import contextlib
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from pyro_hvae.data.derived import derived
+from pyro_hvae.errors import DataError, DeviceError, HVAEError
+
+__all__ = ["READERS", "Member"]
+
+HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+PIECE = 2**24  # bytes copied at once
+
+
+@dataclass(frozen=True)
+class Member:
+    """One array of a file.
+
+    Attributes:
+        name: in the file; empty for a .npy. read: the array, of a kind that torch knows; only where there are no objects.
+        mapped: it is not read as a whole, but mapped into memory.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: Callable[[], np.ndarray]
+    mapped: bool = False
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except HVAEError:
+        raise
+    except Exception as error:  # damaged headers and streams raise nearly everything
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
+        raise DataError(f"cannot read {path}: {reason.rstrip('.')}. It is damaged, incomplete or of another kind.") from error
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """As a kind of number that torch can index, at the price of a copy where it is another."""
+    kinds = {"u2": "i4", "u4": "i8", "u8": "i8", "f16": "f8", "f12": "f8"}
+    kind = array.dtype.str[1:]
+    return array.astype(kinds.get(kind, array.dtype.newbyteorder("=")), copy=False)
+
+
+def _npy(path: Path) -> dict[str, Member]:
+    with _reading(path):
+        with path.open("rb") as file:
+            shape, dtype = _header(file)
+        if dtype.hasobject or 0 in shape:  # neither can be mapped, and neither is read
+            return {"": Member("", shape, dtype, lambda: np.empty(shape, dtype))}
+        with np.errstate(over="raise"):
+            # Copy-on-write: torch wants writable memory, and nothing is ever written back.
+            array = _native(npy.open_memmap(path, mode="c"))
+    return {"": Member("", shape, dtype, lambda: array, mapped=isinstance(array, np.memmap))}
+
+
+def _npz(path: Path) -> dict[str, Member]:
+    def reader(name: str) -> Callable[[], np.ndarray]:
+        def read() -> np.ndarray:
+            with _reading(path), zipfile.ZipFile(path) as archive, archive.open(name) as file:
+                return _native(npy.read_array(file, allow_pickle=False))
+
+        return read
+
+    members = {}
+    with _reading(path), zipfile.ZipFile(path) as archive:
+        # Names are only ever keys: nothing is unpacked.
+        for name in archive.namelist():
+            if name.endswith(".npy"):
+                with archive.open(name) as file:
+                    shape, dtype = _header(file)
+                key = name.removesuffix(".npy")
+                members[key] = Member(key, shape, dtype, reader(name))
+    return members
+
+
+def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
+    version = npy.read_magic(file)
+    if version not in HEADERS:
+        raise ValueError(f"format {version} of arrays is not known here")
+    shape, _, dtype = HEADERS[version](file)
+    return shape, dtype
+
+
+def _hdf5(path: Path) -> dict[str, Member]:
+    try:
+        import h5py
+    except ImportError as error:
+        raise DeviceError(f"{path} needs the extra 'data'. Install it: pip install 'pyro-hvae[data]'.") from error
+
+    def reader(name: str, shape: tuple[int, ...], dtype: np.dtype) -> Callable[[], np.ndarray]:
+        def copy(array: np.ndarray) -> None:
+            with _reading(path), h5py.File(path, "r") as file:
+                stored: Any = file[name]
+                # Whole chunks where that is possible: one read in parts is decompressed for each of them.
+                chunk, rows = stored.chunks[0] if stored.chunks else 1, PIECE // int(np.prod(shape[1:]))
+                rows = max(chunk, rows // chunk * chunk)
+                for start in range(0, len(array), rows):
+                    array[start : start + rows] = stored[start : start + rows]
+
+        def read() -> np.ndarray:
+            if _copied(shape, dtype):
+                cached = f"own-{zlib.crc32(repr((os.path.realpath(path), name)).encode()):08x}"
+                return derived(cached, [path], shape, copy).numpy()
+            with _reading(path), h5py.File(path, "r") as file:
+                stored: Any = file[name]
+                return _native(np.asarray(stored[()]))
+
+        return read
+
+    members = {}
+
+    def visit(name: str, item: Any) -> None:
+        if not isinstance(item, h5py.Dataset) or item.shape is None:
+            return
+        if item.is_virtual or item.external:
+            raise DataError(f"{name} of {path} is stored in other files, which are not followed. Copy it into one file.")
+        shape, dtype = tuple(item.shape), item.dtype
+        members[name] = Member(name, shape, dtype, reader(name, shape, dtype), mapped=_copied(shape, dtype))
+
+    with _reading(path), h5py.File(path, "r") as file:
+        file.visititems(visit)  # which follows no links out of the file
+    return members
+
+
+def _copied(shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    return dtype == np.uint8 and len(shape) > 1
+
+
+READERS: dict[str, Callable[[Path], dict[str, Member]]] = {".npy": _npy, ".npz": _npz, ".h5": _hdf5, ".hdf5": _hdf5}
