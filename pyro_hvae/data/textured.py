@@ -1,0 +1,167 @@
+"""Textures, and triangles of them on a ground of their own mean colour, which pixel errors hardly see (Sahoo)."""
+
+import math
+
+import numpy as np
+import torch
+
+from pyro_hvae.data.dataset import Dataset, Split
+from pyro_hvae.data.texture_files import SIDE, choose_textures
+from pyro_hvae.errors import ConfigError
+
+__all__ = ["coverage", "draw_triangles", "textures", "triangles"]
+
+FRAME = 64  # pixels
+RADIUS = math.sqrt(4 / (3 * math.sqrt(3)))  # of the circle round a regular triangle of area 1: 0.877
+HELD_OUT = (1_000, 2_000)  # triangles for validation and test
+CROPS_HELD_OUT = (2_000, 2_000)  # crops per texture for validation and test
+
+
+def coverage(x: np.ndarray, y: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """How much of each pixel a triangle covers, shape (n, 64, 64), from 0 to 1: soft edges, sub-pixel positions.
+
+    The triangle is regular with one vertex up and has the area scale^2; the frame has the area 1. Each row of pixels sees
+    it as an upright rectangle as wide as the triangle is at mid-height of their common strip. The sum over pixels is
+    therefore the exact area, and a single pixel at a slanted edge is at most 0.15 off the covered share.
+
+    Arguments:
+        x, y: centroids, shape (n,), in units of the frame from its lower left corner, y upwards. What lies beyond the frame
+            is cut off. scale: square roots of the areas, shape (n,).
+    """
+    across, up, radius = (FRAME * np.asarray(v, np.float64).reshape(-1, 1, 1) for v in (x, y, RADIUS * np.asarray(scale)))
+    floor, left = np.arange(FRAME)[::-1, None], np.arange(FRAME)
+    low, high = (np.clip(edge, up - radius / 2, up + radius) for edge in (floor, floor + 1))
+    half = (up + radius - (low + high) / 2) / math.sqrt(3)
+    return (high - low) * (np.clip(across + half, left, left + 1) - np.clip(across - half, left, left + 1))
+
+
+def draw_triangles(fill: np.ndarray, x: np.ndarray, y: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Textured triangles on a ground of their own mean colour: bytes (n, 3, 64, 64).
+
+    With a the `coverage`, t the texture and m = sum(a t) / sum(a) the mean colour of what is seen of the triangle, a pixel
+    is a t + (1 - a) m, rounded. So the whole image has the mean colour m, but for fractions of a grey level, and that says
+    little of place or size: the part of a texture that a smaller triangle shows is just less typical of the whole.
+
+    Arguments:
+        fill: what the frame would show were it all triangle, bytes (n, 3, 64, 64), or (1, 3, 64, 64) for all alike.
+        x, y, scale: as in `coverage`, shape (n,); something of each triangle has to lie in the frame.
+
+    >>> grey = np.full((1, 3, 64, 64), 128, dtype=np.uint8)
+    >>> np.unique(draw_triangles(grey, [0.5], [0.4], [0.3]))
+    array([128], dtype=uint8)
+    """
+    share = coverage(x, y, scale)
+    sums = np.einsum("nchw,nhw->nc", fill, share, optimize=True)
+    mean = (sums / share.sum((1, 2))[:, None])[..., None, None]
+    return np.rint(mean + share[:, None] * (fill - mean)).astype(np.uint8)
+
+
+def triangles(
+    size: int = 10_000,
+    data_seed: int = 0,
+    textures: str = "",
+    names: tuple[str, ...] = (),
+    count: int = 3,
+    positions: tuple[float, ...] = (0.2, 0.8),
+    scales: tuple[float, ...] = (0.25, 0.6),
+) -> Dataset:
+    """Textured triangles, 64 x 64 in colour: 10,000 for training, fresh ones for validation (1,000) and test (2,000).
+
+    Each has a texture drawn uniformly, of which a random 64 x 64 crop fills the frame before the triangle is cut out, a
+    centroid uniform in a square and a size uniform in a range; see `draw_triangles`. Factors, as labelled in the paper: "x"
+    and "y" in [0, 64] pixels, y upwards, "scale" in [0, 100] per cent (100 times the square root of the area's share of
+    the frame), and "texture", the position among those chosen.
+
+    The paper gives neither the ranges nor the numbers of images; these are ours. Its masks came from Spriteworld, whose
+    triangles are the same: regular, one vertex up, area scale^2. A triangle whose tip or corner lies beyond the frame is
+    cut off there, which at the default ranges is the case for 55 % and takes 2.7 % of the area on average;
+    `positions=(0.25, 0.7), scales=(0.15, 0.3)`, for one, keep all whole.
+
+    Arguments:
+        size: number of training images. data_seed: seed of all three splits.
+        textures: a folder of images or an .npz file; nothing for built-in ones. names: which of them. count: how many
+            where no names are given. See `choose_textures`; images need at least 64 x 64 pixels.
+        positions: lowest and highest x and y of the centroid, in units of the frame. scales: smallest and largest scale.
+
+    Raises:
+        ConfigError: for a size below one, a negative seed, a range that is none, or what `choose_textures` refuses.
+        DataError: as `choose_textures` does.
+
+    >>> triangles(size=8, names=("faint",)).train.x.shape
+    torch.Size([8, 3, 64, 64])
+    """
+    _check(size, data_seed)
+    for key, limits, least in (("positions", positions, 0), ("scales", scales, 0.01)):
+        if len(limits) != 2 or not least <= limits[0] <= limits[1] <= 1:
+            given = ", ".join(map(str, limits)) or "none"
+            raise ConfigError(f"{key} needs a lowest and a highest value between {least} and 1, got {given}.")
+    chosen = choose_textures(textures, names, count, FRAME)
+    views = _views(chosen, FRAME)
+
+    def split(number: int, size: int) -> Split:
+        rng = np.random.default_rng([data_seed, number])
+        which = rng.integers(len(views), size=size)
+        x, y = rng.uniform(positions[0], positions[1], (2, size))
+        scale = rng.uniform(scales[0], scales[1], size)
+        corner = rng.integers(SIDE - FRAME + 1, size=(2, size))
+        images = np.empty((size, 3, FRAME, FRAME), dtype=np.uint8)
+        for part in np.array_split(np.arange(size), -(-size // 16)):  # few at a time: twice as fast, with little memory
+            images[part] = draw_triangles(views[which[part], *corner[:, part]], x[part], y[part], scale[part])
+        labels = {"x": FRAME * x, "y": FRAME * y, "scale": 100 * scale, "texture": which}
+        return Split(torch.from_numpy(images), {key: torch.from_numpy(value) for key, value in labels.items()})
+
+    train, validation, test = map(split, range(3), (size, *HELD_OUT))
+    note = f"Textures: {', '.join(chosen)}. Triangles may reach beyond the frame."
+    return Dataset("triangles", train, validation, test, {"textures": len(chosen)}, note)
+
+
+def textures(
+    crop: int = 7,
+    size: int = 20_000,
+    data_seed: int = 0,
+    textures: str = "",
+    names: tuple[str, ...] = (),
+    count: int = 3,
+) -> Dataset:
+    """Random crops of textures in colour, 7 x 7: of each texture 20,000 for training, 2,000 for validation, 2,000 for test.
+
+    Crops of all textures take turns. The factor "texture" is the position among those chosen. The paper gives no numbers
+    of crops; these are ours. All three splits see the same textures: a texture of 80 x 80 has 5,476 crops of 7 x 7 and no
+    more, so that held-out crops overlap with training crops or equal them. They tell of the fit, not of new textures.
+
+    Arguments:
+        crop: width and height in pixels, up to 80. size: number of training crops per texture. data_seed: of all splits.
+        textures: a folder of images or an .npz file; nothing for built-in ones. names: which of them. count: how many
+            where no names are given. See `choose_textures`; images need at least crop x crop pixels.
+
+    Raises:
+        ConfigError: for a crop, size or seed out of range, or what `choose_textures` refuses.
+        DataError: as `choose_textures` does.
+
+    >>> textures(size=10).train.x.shape
+    torch.Size([30, 3, 7, 7])
+    """
+    _check(size, data_seed)
+    if not 1 <= crop <= SIDE:
+        raise ConfigError(f"crop is a width from 1 to {SIDE} pixels, as textures are {SIDE} x {SIDE}; got {crop}.")
+    chosen = choose_textures(textures, names, count, crop)
+    views = _views(chosen, crop)
+
+    def split(number: int, size: int) -> Split:
+        which = np.arange(size * len(views)) % len(views)
+        corner = np.random.default_rng([data_seed, number]).integers(SIDE - crop + 1, size=(2, len(which)))
+        return Split(torch.from_numpy(views[which, *corner]), {"texture": torch.from_numpy(which)})
+
+    train, validation, test = map(split, range(3), (size, *CROPS_HELD_OUT))
+    note = f"Textures: {', '.join(chosen)}. All splits are crops of the same textures, so their positions overlap and repeat."
+    return Dataset("textures", train, validation, test, {"textures": len(chosen)}, note)
+
+
+def _views(chosen: dict[str, np.ndarray], crop: int) -> np.ndarray:
+    """All crops of the textures without a copy: (textures, rows, columns, 3, crop, crop)."""
+    return np.lib.stride_tricks.sliding_window_view(np.stack([*chosen.values()]), (crop, crop), (1, 2))
+
+
+def _check(size: int, data_seed: int) -> None:
+    if size < 1 or data_seed < 0:
+        raise ConfigError(f"size needs to be at least 1 and data_seed at least 0, got {size} and {data_seed}.")
