@@ -2,17 +2,20 @@
 
 import io
 import os
+import shutil
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from pyro_hvae.data import DATASETS, cmu_mocap, files
-from pyro_hvae.data.amc import read_members, read_motion, read_skeleton
-from pyro_hvae.data.mocap import FEATURES, MOTIONS
+from pyro_hvae.data import files
+from pyro_hvae.data.amc import read_members, read_motion
+from pyro_hvae.data.mocap import FEATURES, FIVE, MOTIONS, cmu_mocap
+from pyro_hvae.data.skeleton import read_skeleton
 from pyro_hvae.errors import ConfigError, DataError
 
 REAL = Path(os.environ.get(files.VARIABLE) or "absent") / "CMU_mocap/subjects.tar.xz"
@@ -28,11 +31,15 @@ def bones():
 
 
 def asf(skeleton):
-    text = ":version 1.10\n:root\n   order TX TY TZ RX RY RZ\n   axis XYZ\n:bonedata\n  begin\n     name lhipjoint\n  end\n"
-    for bone, dof in skeleton.items():
+    """All bones hang on a hip that hangs on the root, in both senses of the word."""
+    text = ":version 1.10\n:units\n  length 0.45\n  angle deg\n:root\n   order TX TY TZ RX RY RZ\n   axis XYZ\n:bonedata\n"
+    for bone, dof in {"lhipjoint": (), **skeleton}.items():
         if bone != "root":
-            text += f"  begin\n     name {bone}\n    dof {' '.join(dof)}\n    limits (-9 9)\n  end\n"
-    return (text + ":hierarchy\n  begin\n    root lhipjoint\n  end\n").replace("\n", "\r\n").encode()
+            text += f"  begin\n     name {bone}\n     direction 0 -1 0\n     length 2.5\n     axis 0 0 20   XYZ\n"
+            text += f"    dof {' '.join(dof)}\n    limits (-9 9)\n" * bool(dof) + "  end\n"
+    others = " ".join(bone for bone in skeleton if bone != "root")
+    text += f":hierarchy\n  begin\n    root lhipjoint\n    lhipjoint {others}\n  end\n"
+    return text.replace("\n", "\r\n").encode()
 
 
 def amc(frames, skeleton, first=1):
@@ -57,7 +64,7 @@ def frames(clip):
 
 def members():
     made = {}
-    for clip in (clip for clips in MOTIONS.values() for clip in clips):
+    for clip in (clip for motion in FIVE for clip in MOTIONS[motion]):
         subject = clip.split("_")[0]
         made[f"subjects/{subject}/{subject}.asf"] = asf(bones())
         made[f"subjects/{subject}/{clip}.amc"] = amc(frames(clip), bones())
@@ -112,10 +119,7 @@ def test_broken_lines_are_named(line, text, why):
 def test_empty_files():
     with pytest.raises(DataError, match="ends without any frame"):
         read_motion(b"", SMALL, "a.amc")
-    for content in (b"", b":root\norder TX\n:bonedata\n", b":bonedata\nname a\ndof rx\n"):
-        with pytest.raises(DataError, match="a.asf has no root or no movable bone"):
-            read_skeleton(content, "a.asf")
-    assert read_skeleton(asf(bones()), "a.asf") == bones()
+    assert read_skeleton(asf(bones()), "a.asf").dof == bones()
 
 
 def test_features_are_the_fifty_in_five_groups():
@@ -131,27 +135,45 @@ def test_poses_from_an_archive_or_a_folder(root):
     path = archive(root, {"../evil": b"x", "subjects/02/notes.txt": b"x", **content})
     data = cmu_mocap(stride=1)
     assert not list(root.parent.rglob("evil")) and not (path.parent / "subjects").exists()
-    clips = [clip for clips in MOTIONS.values() for clip in clips]
+    clips = [clip for motion in FIVE for clip in MOTIONS[motion]]
     for split, size in ((data.train, 32), (data.validation, 4), (data.test, 4)):
-        assert split.x.shape == (size * len(clips), 50) and split.x.dtype == torch.float32
+        assert split.x.shape == (size * len(clips), 50) and split.x[:].dtype == torch.float32
         assert split.factors["motion"].dtype == torch.int64
-        assert split.factors["motion"].bincount().tolist() == [size * len(MOTIONS[motion]) for motion in MOTIONS]
+        assert split.factors["motion"].bincount().tolist() == [size * len(MOTIONS[motion]) for motion in FIVE]
     still = [FEATURES.index("lclavicle.ry"), FEATURES.index("lclavicle.rz")]
     moving = [j for j in range(50) if j not in still]
-    assert (data.train.x[:, still] == 0).all() and (data.test.x[:, still] == 0).all()
-    assert (data.train.x[:, moving].min(0).values == -1).all() and (data.train.x[:, moving].max(0).values == 1).all()
-    assert data.test.x.max() > 1  # the poses that end the last clip go further than any in training
+    train, test = data.train.x[:], data.test.x[:]
+    assert (train[:, still] == 0).all() and (test[:, still] == 0).all()
+    assert (train[:, moving].min(0).values == -1).all() and (train[:, moving].max(0).values == 1).all()
+    assert test.max() > 1  # the poses that end the last clip go further than any in training
     # The way back gives the angles that were written, in the order of time and of the table.
     index = [mocap._channels(bones()).index(name) for name in FEATURES]
     for split, time in ((data.train, slice(0, 32)), (data.validation, slice(32, 36)), (data.test, slice(36, 40))):
         degrees = np.concatenate([frames(clip)[time][:, index] for clip in clips])
-        assert data.inverse is not None and np.allclose(data.inverse(split.x), degrees, atol=1e-4)
-    assert data.ends is not None and torch.equal(data.ends, torch.stack([data.test.x[0], data.test.x[-1]]))
+        assert data.inverse is not None and np.allclose(data.inverse(split.x[:]), degrees, atol=1e-4)
+    assert list(data.ends) == ["within walking", *(f"walking to {motion}" for motion in FIVE[1:])]
+    for name, place in {"within walking": 6, "walking to running": 19, "walking to washing": 31}.items():
+        assert torch.equal(data.ends[name], test[[0, place]])
     path.unlink()
-    for name, text in content.items():
-        (path.parent / name).parent.mkdir(parents=True, exist_ok=True)
-        (path.parent / name).write_bytes(text)
-    assert torch.equal(cmu_mocap(stride=1).test.x, data.test.x)
+    for folder in ("subjects", "all_asfamc/subjects"):
+        for name, text in content.items():
+            target = path.parent / folder / Path(name).relative_to("subjects")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(text)
+        assert torch.equal(cmu_mocap(stride=1).test.x[:], test)
+        shutil.rmtree(path.parent / folder)
+    with zipfile.ZipFile(path.parent / "allasfamc.zip", "w") as packed:
+        packed.writestr("all_asfamc/README.txt", "as the database has it")
+        for name, text in content.items():
+            packed.writestr(f"all_asfamc/{name}", text)
+    assert torch.equal(cmu_mocap(stride=1).test.x[:], test)
+
+
+def test_counts_and_note(root):
+    archive(root, members())
+    data = cmu_mocap(motions=("jumping", "walking"))
+    assert data.counts == {"jumping clips": 1, "walking clips": 3, "jumping frames": LENGTH, "walking frames": 3 * LENGTH}
+    assert "02_04, 02_01, 02_02, 07_05 at 30 Hz" in data.note
 
 
 def test_options(root):
@@ -167,7 +189,6 @@ def test_options(root):
     ]:
         with pytest.raises(ConfigError, match=why):
             cmu_mocap(**options)
-    assert DATASETS["cmu-mocap"] is cmu_mocap
 
 
 def test_angles_that_go_round_are_unwrapped(root):
@@ -176,18 +197,18 @@ def test_angles_that_go_round_are_unwrapped(root):
     archive(root, {**members(), "subjects/02/02_04.amc": amc(turning, bones(), first=17)})
     data = cmu_mocap(motions=("jumping",), stride=1)
     assert data.inverse is not None
-    assert np.allclose(data.inverse(data.train.x)[:, FEATURES.index("lhand.rx")], np.arange(32) * 20, atol=1e-3)
+    assert np.allclose(data.inverse(data.train.x[:])[:, FEATURES.index("lhand.rx")], np.arange(32) * 20, atol=1e-3)
 
 
 def test_damaged_archives(root):
-    with pytest.raises(DataError, match=r"CMU_mocap/subjects.tar.xz \(or CMU_mocap/subjects\)"):
+    with pytest.raises(DataError, match=r"CMU_mocap/allasfamc.zip \(or CMU_mocap/subjects.tar.xz or CMU_mocap/subjects or"):
         cmu_mocap()
     good, clip = members(), "subjects/02/02_04.amc"
     archive(root, {name: text for name, text in good.items() if name != clip})
     with pytest.raises(DataError, match=f"lacks the file.s. {clip}"):
         cmu_mocap()
     archive(root, {**good, clip: None})  # a link is no clip, wherever it points
-    with pytest.raises(DataError, match=f"lacks the file.s. {clip}"):
+    with pytest.raises(DataError, match=f"{clip}' is a link"):
         cmu_mocap()
     archive(root, {**good, clip: good[clip].replace(b"\r\n2\r\n", b"\r\nhead 1\r\n", 1)})
     with pytest.raises(DataError, match="02_04.amc, line 34: 'head' has no place here"):
@@ -211,19 +232,32 @@ def test_damaged_archives(root):
     (root / "CMU_mocap/subjects").mkdir()
     with pytest.raises(DataError, match="cannot read .*02.asf"):
         cmu_mocap()
+    (root / "CMU_mocap/allasfamc.zip").write_bytes(b"PK no archive")
+    with pytest.raises(DataError, match="allasfamc.zip cannot be read as a zip archive"):
+        cmu_mocap()
 
 
 @pytest.mark.skipif(not REAL.exists(), reason=f"needs CMU_mocap/subjects.tar.xz below {files.VARIABLE}")
 def test_real_poses():
     data = cmu_mocap()
     assert data.shape == (50,) and [len(s) for s in (data.train, data.validation, data.test)] == [1_291, 161, 166]
-    assert data.train.x.min() == -1 and data.train.x.max() == 1
-    still = {name for name, x in zip(FEATURES, data.train.x.T, strict=True) if (x == 0).all()}
+    train = data.train.x[:]
+    assert train.min() == -1 and train.max() == 1
+    still = {name for name, x in zip(FEATURES, train.T, strict=True) if (x == 0).all()}
     assert still == {f"{side}clavicle.{dof}" for side in "lr" for dof in ("ry", "rz")}
     for split in (data.train, data.validation, data.test):
         assert split.factors["motion"].unique().tolist() == [0, 1, 2, 3, 4]
         # Held-out poses look like the training ones: few go beyond their range, none far.
-        assert split.x.isfinite().all() and split.x.abs().max() < 2 and (split.x.abs() > 1).float().mean() < 0.02
-        assert data.inverse is not None and data.inverse(split.x).abs().max() < 180
+        x = split.x[:]
+        assert x.isfinite().all() and x.abs().max() < 2 and (x.abs() > 1).float().mean() < 0.02
+        assert data.inverse is not None and data.inverse(x).abs().max() < 180
     # Successive training poses of a clip are neighbours: 30 per second.
-    assert (data.train.x[1:] - data.train.x[:-1]).abs().mean() < 0.1
+    assert (train[1:] - train[:-1]).abs().mean() < 0.1
+
+
+@pytest.mark.skipif(not REAL.exists(), reason=f"needs CMU_mocap/subjects.tar.xz below {files.VARIABLE}")
+def test_every_real_clip():
+    data = cmu_mocap(motions=tuple(MOTIONS), stride=12)
+    assert sum(count for name, count in data.counts.items() if name.endswith("frames")) == 27_902
+    assert sum(count for name, count in data.counts.items() if name.endswith("clips")) == 18
+    assert data.train.factors["motion"].unique().tolist() == list(range(10))

@@ -1,59 +1,24 @@
-"""Reads motion capture in Acclaim's ASF (skeleton) and AMC (motion) text files, from a folder or out of a tar archive."""
+"""Reads motions from Acclaim's .amc text files, and such files from a folder or out of a tar or zip archive."""
 
 import math
-import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from pyro_hvae.data.archives import members
 from pyro_hvae.data.files import read_checked
 from pyro_hvae.errors import DataError
 
-__all__ = ["Skeleton", "read_skeleton", "read_motion", "read_members"]
-
-Skeleton = dict[str, tuple[str, ...]]
-"""Bone -> its degrees of freedom in the order of the file, the root first."""
+__all__ = ["read_members", "read_motion"]
 
 
-def read_skeleton(content: bytes, name: str) -> Skeleton:
-    """The bones of an .asf file that can move and how; lengths, limits and hierarchy are passed over.
-
-    Arguments:
-        content: the file.
-        name: what to call it in an error.
-
-    Raises:
-        DataError: when no root or no bone with degrees of freedom is found.
-
-    >>> text = b":root\\n order TX RX\\n:bonedata\\n begin\\n name lfemur\\n dof rx ry\\n end\\n:hierarchy"
-    >>> read_skeleton(text, "01.asf")
-    {'root': ('tx', 'rx'), 'lfemur': ('rx', 'ry')}
-    """
-    section, bone, skeleton = "", "", Skeleton()
-    for line in content.decode("ascii", errors="replace").splitlines():
-        words = line.split()
-        if not words:
-            continue
-        if words[0].startswith(":"):
-            section = words[0]
-        elif section == ":root" and words[0] == "order":
-            skeleton["root"] = tuple(word.lower() for word in words[1:])
-        elif section == ":bonedata" and words[0] == "name":
-            bone = words[-1]
-        elif section == ":bonedata" and words[0] == "dof":
-            skeleton[bone] = tuple(word.lower() for word in words[1:])
-    if "root" not in skeleton or len(skeleton) == 1:
-        raise DataError(f"{name} has no root or no movable bone: it is no .asf skeleton. Replace it by the original.")
-    return skeleton
-
-
-def read_motion(content: bytes, skeleton: Skeleton, name: str) -> np.ndarray:
+def read_motion(content: bytes, skeleton: Mapping[str, Sequence[str]], name: str) -> np.ndarray:
     """The frames of an .amc file, shape (n, channels): the skeleton's degrees of freedom in its order, angles in degrees.
 
     Arguments:
         content: the file.
-        skeleton: the subject's bones; every frame has to give all of them, in any order.
+        skeleton: bone -> its degrees of freedom, as `Skeleton.dof`; every frame has to give all of them, in any order.
         name: what to call the file in an error.
 
     Raises:
@@ -102,34 +67,30 @@ def read_motion(content: bytes, skeleton: Skeleton, name: str) -> np.ndarray:
 
 
 def read_members(path: Path, names: Iterable[str]) -> dict[str, bytes]:
-    """The content of the named files in a folder or a tar archive, which is never unpacked to disk.
+    """The content of the named files in a folder, a tar or a zip archive, which is never unpacked to disk.
 
     Arguments:
         path: the archive, or the folder that was archived.
-        names: the members wanted, each beginning with the folder's own name, as in "subjects/02/02_01.amc". All others
-            stay unread, whatever they are called.
+        names: the files wanted, each as in "subjects/02/02_01.amc" where "subjects" is the folder's own name. An archive may
+            have that folder inside others, as in "all_asfamc/subjects"; all other members stay unread.
 
     Raises:
-        DataError: when one is missing or no regular file, or the archive is corrupt.
+        DataError: when one is missing or no regular file, or the archive is corrupt (see `members`).
     """
-    wanted = dict.fromkeys(names)
+    wanted = list(dict.fromkeys(names))
     if path.is_dir():
         return {name: read_checked(path.parent / name) for name in wanted}
     found: dict[str, bytes] = {}
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:  # in the archive's order: going back would mean decompressing from the start
-                if member.name in wanted and member.isfile():
-                    stream = archive.extractfile(member)
-                    assert stream is not None  # it is None only for what is no file
-                    found[member.name] = stream.read()
-                if len(found) == len(wanted):
-                    break
-    # The decompressors' own errors (lzma.LZMAError, zlib.error) have only Exception in common, and lzma may be absent.
-    except Exception as error:
-        raise DataError(f"{path} cannot be read as a tar archive: {error}. Replace it by the original.") from error
+    for member, content in members(path, lambda member: _innermost(member) in wanted):
+        found[_innermost(member)] = content
+        if len(found) == len(wanted):
+            break
     if absent := [name for name in wanted if name not in found]:
         raise DataError(
             f"{path} lacks the file(s) {', '.join(absent)}. Add them from mocap.cs.cmu.edu or choose other motions."
         )
     return found
+
+
+def _innermost(member: str) -> str:
+    return "/".join(member.split("/")[-3:])

@@ -1,8 +1,8 @@
 """Human motion: joint angles from the CMU Graphics Lab motion capture database, mocap.cs.cmu.edu (NSF EIA-0196217).
 
-Which clips the VHP paper (Klushyn et al. 2019) used is not known; its motions were walking, jogging, balancing, punching and
-waving. Ours are in `MOTIONS`, a documented choice of our own. The 50 features are the paper's number: the 62 channels of a
-skeleton without the 6 of the root (where the body is) and, per side, one finger and two thumb channels.
+The VHP paper (Klushyn et al. 2019) says of its clips only that they are "five different motions", and of its features that
+they are 50. Ours are a documented choice of our own: the clips of `FIVE` in `MOTIONS`, and the 62 channels of a skeleton
+without the 6 of the root (where the body is and where it faces) and, per side, one finger and two thumb channels.
 """
 
 from collections.abc import Callable
@@ -12,36 +12,45 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.amc import Skeleton, read_members, read_motion, read_skeleton
+from pyro_hvae.data.amc import read_members, read_motion
 from pyro_hvae.data.dataset import Dataset, Split
-from pyro_hvae.data.files import find
+from pyro_hvae.data.files import File, find
+from pyro_hvae.data.skeleton import Skeleton, read_skeleton
+from pyro_hvae.data.stick_figures import draw_figures, framing
 from pyro_hvae.errors import ConfigError, DataError, unknown_name
 
-__all__ = ["MOTIONS", "FEATURES", "cmu_mocap"]
+__all__ = ["ARCHIVE", "FEATURES", "FIVE", "MOTIONS", "cmu_mocap"]
 
-# Motion -> clips, as SUBJECT_TRIAL. The position in this table is the factor "motion".
+# Motion -> clips, as SUBJECT_TRIAL. The position in this table is the factor "motion", so new ones go to its end.
 MOTIONS: dict[str, tuple[str, ...]] = {
     "walking": ("02_01", "02_02", "07_05"),
     "running": ("02_03", "09_06"),
     "jumping": ("02_04",),
     "punching": ("02_05",),
     "washing": ("02_10",),
+    "bending": ("02_06",),
+    "swordplay": ("02_07", "02_08", "02_09"),
+    "uneven-terrain": ("03_01", "03_02", "03_03", "03_04"),
+    "dancing": ("131_04",),
+    "martial-arts": ("135_06",),
 }
+FIVE = ("walking", "running", "jumping", "punching", "washing")
 
-_LEG: Skeleton = {"femur": ("rx", "ry", "rz"), "tibia": ("rx",), "foot": ("rx", "rz"), "toes": ("rx",)}
-_ARM: Skeleton = {
+_Bones = dict[str, tuple[str, ...]]
+_LEG: _Bones = {"femur": ("rx", "ry", "rz"), "tibia": ("rx",), "foot": ("rx", "rz"), "toes": ("rx",)}
+_TRUNK: _Bones = dict.fromkeys(("lowerback", "upperback", "thorax", "lowerneck", "upperneck", "head"), ("rx", "ry", "rz"))
+_ARM: _Bones = {
     "clavicle": ("ry", "rz"),
     "humerus": ("rx", "ry", "rz"),
     "radius": ("rx",),
     "wrist": ("ry",),
     "hand": ("rx", "rz"),
 }
-_LEFT_OUT: Skeleton = {"fingers": ("rx",), "thumb": ("rx", "rz")}
-_ROOT: Skeleton = {"root": ("tx", "ty", "tz", "rx", "ry", "rz")}
-_TRUNK: Skeleton = dict.fromkeys(("lowerback", "upperback", "thorax", "lowerneck", "upperneck", "head"), ("rx", "ry", "rz"))
+_LEFT_OUT: _Bones = {"fingers": ("rx",), "thumb": ("rx", "rz")}
+_ROOT: _Bones = {"root": ("tx", "ty", "tz", "rx", "ry", "rz")}
 
 
-def _channels(bones: Skeleton, side: str = "") -> tuple[str, ...]:
+def _channels(bones: _Bones, side: str = "") -> tuple[str, ...]:
     return tuple(f"{side}{bone}.{dof}" for bone, dofs in bones.items() for dof in dofs)
 
 
@@ -56,22 +65,31 @@ FEATURES: tuple[str, ...] = (
 
 STILL = 1e-6  # degrees; a channel that moves less is constant (the clavicles are, but for rounding of about 1e-14)
 
+ARCHIVE = File(
+    "CMU_mocap/allasfamc.zip",
+    how="The database links it on mocap.cs.cmu.edu/faqs.php.",
+    instead=("CMU_mocap/subjects.tar.xz", "CMU_mocap/subjects", "CMU_mocap/all_asfamc/subjects"),
+)
 
-def cmu_mocap(motions: tuple[str, ...] = tuple(MOTIONS), stride: int = 4) -> Dataset:
+
+def cmu_mocap(motions: tuple[str, ...] = FIVE, stride: int = 4) -> Dataset:
     """Poses as 50 joint angles in [-1, 1], from clips recorded at 120 Hz.
 
-    The files are CMU_mocap/subjects.tar.xz in the data folder with members subjects/NN/NN.asf and subjects/NN/NN_TT.amc, as
-    the database publishes them, or the unpacked folder CMU_mocap/subjects. Angles are unwrapped in time and every channel is
-    scaled so that the training poses just fill [-1, 1]; held-out poses may go beyond. `Dataset.inverse` is the way back to
-    degrees. A channel constant in training is 0 throughout.
+    The files are subjects/NN/NN.asf and subjects/NN/NN_TT.amc as the database publishes them, in the data folder's
+    CMU_mocap: in its allasfamc.zip as it is, in a subjects.tar.xz, or unpacked as all_asfamc/subjects or subjects.
+    Angles are unwrapped in time and every channel is scaled so that the training poses just fill [-1, 1]; held-out poses
+    may go beyond. `Dataset.inverse` is the way back to degrees. A channel constant in training is 0 throughout.
 
     Neighbouring frames are nearly equal, so a random split would test on what was trained on. Each clip is cut in time
     instead: its first 80 % are training, the next 10 % validation and the last 10 % test poses, in the order of time. The
     factor "motion" is the position in `MOTIONS`. Example: `cmu_mocap(motions=("walking", "running"))` has shape (50,).
 
+    `Dataset.picture` draws poses as stick figures of 96 x 96 pixels with the bones of the first clip's subject, the pelvis
+    upright and in place, fingers and thumbs stretched out: the features hold nothing of these.
+
     Arguments:
-        motions: which of walking, running, jumping, punching and washing.
-        stride: keep every so-many-th frame; 4 gives 30 poses per second.
+        motions: which of walking, running, jumping, punching, washing, bending, swordplay, uneven-terrain, dancing and
+            martial-arts. stride: keep every so-many-th frame; 4 gives 30 poses per second.
 
     Raises:
         ConfigError: for an unknown or repeated motion, none at all, or a stride that is below one or leaves a split empty.
@@ -86,7 +104,8 @@ def cmu_mocap(motions: tuple[str, ...] = tuple(MOTIONS), stride: int = 4) -> Dat
         raise ConfigError(f"stride keeps every so-many-th frame and is at least 1, got {stride}.")
     poses: list[list[np.ndarray]] = [[], [], []]
     labels: list[list[int]] = [[], [], []]
-    angles = _angles([clip for motion in motions for clip in MOTIONS[motion]])
+    clips = [clip for motion in motions for clip in MOTIONS[motion]]
+    angles, skeleton = _read(clips)
     for motion in motions:
         for clip in MOTIONS[motion]:
             for part, block in enumerate(_blocks(angles[clip][::stride], clip, stride)):
@@ -97,30 +116,41 @@ def cmu_mocap(motions: tuple[str, ...] = tuple(MOTIONS), stride: int = 4) -> Dat
     train, validation, test = (
         Split(scale(part), {"motion": torch.tensor(label)}) for part, label in zip(degrees, labels, strict=True)
     )
-    # From the first motion to the last; the first two test poses would be neighbours.
-    return Dataset("cmu-mocap", train, validation, test, ends=test.x[[0, -1]], inverse=inverse)
+    frames = {f"{motion} frames": sum(len(angles[clip]) for clip in MOTIONS[motion]) for motion in motions}
+    return Dataset(
+        "cmu-mocap",
+        train,
+        validation,
+        test,
+        counts={f"{motion} clips": len(MOTIONS[motion]) for motion in motions} | frames,
+        note=f"Clips {', '.join(clips)} at {120 / stride:g} Hz, each cut in time 80/10/10; which the papers used is not known.",
+        picture=_picture(skeleton, inverse, train.x[:]),
+        ends=_ends(test, motions),
+        inverse=inverse,
+    )
 
 
-def _angles(clips: list[str]) -> dict[str, np.ndarray]:
-    """Clip -> the `FEATURES` of all its frames in degrees, without jumps by full turns."""
+def _read(clips: list[str]) -> tuple[dict[str, np.ndarray], Skeleton]:
+    """Clip -> the `FEATURES` of all its frames in degrees, without jumps by full turns; and the first clip's skeleton."""
     folder = PurePosixPath("subjects")
     subjects = {clip: clip.split("_")[0] for clip in clips}
-    skeletons = {clip: str(folder / subject / f"{subject}.asf") for clip, subject in subjects.items()}
-    motions = {clip: str(folder / subject / f"{clip}.amc") for clip, subject in subjects.items()}
-    path = find("CMU_mocap/subjects.tar.xz", "CMU_mocap/subjects")
-    content = read_members(path, [*skeletons.values(), *motions.values()])
+    asf = {clip: str(folder / subject / f"{subject}.asf") for clip, subject in subjects.items()}
+    amc = {clip: str(folder / subject / f"{clip}.amc") for clip, subject in subjects.items()}
+    path = find(ARCHIVE)
+    content = read_members(path, [*asf.values(), *amc.values()])
+    skeletons = {name: read_skeleton(content[name], name) for name in dict.fromkeys(asf.values())}
     angles = {}
     for clip in clips:
-        skeleton = read_skeleton(content[skeletons[clip]], skeletons[clip])
-        index = _index(skeleton, skeletons[clip])
-        frames = read_motion(content[motions[clip]], skeleton, motions[clip])[:, index]
+        skeleton = skeletons[asf[clip]]
+        index = _index(skeleton, asf[clip])
+        frames = read_motion(content[amc[clip]], skeleton.dof, amc[clip])[:, index]
         angles[clip] = np.unwrap(frames, period=360, axis=0)  # before subsampling, while steps are smallest
-    return angles
+    return angles, skeletons[asf[clips[0]]]
 
 
 def _index(skeleton: Skeleton, name: str) -> list[int]:
     """Where the `FEATURES` are among a skeleton's channels, which have to be the database's 62."""
-    channels = _channels(skeleton)
+    channels = skeleton.channels
     expected = {*FEATURES, *_channels(_ROOT), *_channels(_LEFT_OUT, "l"), *_channels(_LEFT_OUT, "r")}
     if wrong := expected.symmetric_difference(channels):
         signed = ", ".join(f"{'lacks' if channel in expected else 'adds'} {channel}" for channel in sorted(wrong))
@@ -129,6 +159,29 @@ def _index(skeleton: Skeleton, name: str) -> list[int]:
             "original."
         )
     return [channels.index(channel) for channel in FEATURES]
+
+
+def _ends(test: Split, motions: tuple[str, ...]) -> dict[str, Tensor]:
+    """As in the paper, a pair of poses within a motion and pairs of different motions: of the first one and each other."""
+    places = {motion: (test.factors["motion"] == list(MOTIONS).index(motion)).nonzero()[:, 0] for motion in motions}
+    first, *others = motions
+    begin = places[first][0]
+    pairs = {f"within {first}": [begin, places[first][len(places[first]) // 2]]}
+    pairs |= {f"{first} to {other}": [begin, places[other][-1]] for other in others}
+    return {name: test.x[torch.stack(pair)] for name, pair in pairs.items()}
+
+
+def _picture(skeleton: Skeleton, inverse: Callable[[Tensor], Tensor], training: Tensor) -> Callable[[Tensor], Tensor]:
+    """Features (n, 50) -> pictures (n, 3, 96, 96), on the scale on which the training poses fill them."""
+    index = [skeleton.channels.index(channel) for channel in FEATURES]
+
+    def positions(features: Tensor) -> Tensor:
+        channels = features.new_zeros(len(features), len(skeleton.channels))
+        channels[:, index] = inverse(features)
+        return skeleton.positions(channels)
+
+    frame = framing(positions(training))
+    return lambda features: draw_figures(skeleton, positions(features), frame)
 
 
 def _blocks(frames: np.ndarray, clip: str, stride: int) -> list[np.ndarray]:
