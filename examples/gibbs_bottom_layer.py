@@ -48,7 +48,7 @@ def main() -> None:
     except hv.HVAEError:  # the file is not there
         data = hv.DATASETS["digits"]()
     torch.manual_seed(0)
-    model, guide = build(data.train.x)
+    model, guide = build(data.train.x[:])
     config = hv.TrainConfig(steps=30 if args.fast else 6_000, batch_size=128, lr_decay=0.6, threads=1)
     rows = hv.fit(hv.ELBO()(model, guide), data.train.x, config, schedule=hv.WarmUp(0.15))
     print(f"bound of the last batch on {data.name}: {rows[-1]['elbo']:.2f} nats per datum")

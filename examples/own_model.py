@@ -43,7 +43,7 @@ def main() -> None:
     args = parser.parse_args()
 
     data = hv.DATASETS["pendulum"]()
-    x, test = data.train.x, data.test.x[: 100 if args.fast else 500]
+    x, test = data.train.x[:], data.test.x[: 100 if args.fast else 500]
     torch.manual_seed(0)
     model, guide = build(x)
     loss = hv.ELBO(particles=1)(model, guide)  # an nn.Module: .parameters(), loss(x)

@@ -22,7 +22,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     pyro.set_rng_seed(0)
-    x = hv.DATASETS["pendulum"]().train.x
+    x = hv.DATASETS["pendulum"]().train.x[:]
     (stage,) = RECIPES["vhp"].build(x, posterior="isotropic")
     pair = stage.objective
 

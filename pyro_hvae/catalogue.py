@@ -31,7 +31,7 @@ def catalogue(what: str) -> dict[str, dict[str, Any]]:
         "recipes": lambda: {
             n: _entry(r.build, summary=r.summary, paper=r.paper, **_pair(n), schedule=r.schedule) for n, r in RECIPES.items()
         },
-        "datasets": lambda: {n: _entry(f) for n, f in DATASETS.items()},
+        "datasets": lambda: {n: _entry(s.load) for n, s in DATASETS.items()},
         "schedules": lambda: {n: _entry(f) for n, f in SCHEDULES.items()},
         "metrics": lambda: {n: _entry(f) for n, f in METRICS.items()},
     }

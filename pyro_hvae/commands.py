@@ -1,5 +1,6 @@
 """The library side of the commands: each function here is the one call a command body makes."""
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,7 +76,8 @@ def prepare(
 
 
 def _new_path(experiment: Experiment) -> Path:
-    name = f"{experiment.recipe or 'program'}-{experiment.dataset}-{experiment.schedule}-seed{experiment.train.seed}"
+    data = re.sub(r"[^\w.-]", "_", Path(experiment.dataset).name)  # one's own data are named by a path
+    name = f"{experiment.recipe or 'program'}-{data}-{experiment.schedule}-seed{experiment.train.seed}"
     path, number = runs_root() / name, 2
     while path.exists():
         path, number = runs_root() / f"{name}-{number}", number + 1

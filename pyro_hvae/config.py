@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from pyro_hvae.data import DATASETS
+from pyro_hvae.data import find_source, is_path
 from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.recipes import RECIPES, preset
 from pyro_hvae.schedules import SCHEDULES
@@ -135,6 +135,15 @@ def coerce(key: str, value: Any, annotation: Any) -> Any:
         raise ConfigError(f"option {key}={value} is not {wanted}. Example: -o {key}={_example(annotation)}.") from None
 
 
+def typed_options(options: Mapping[str, Any], function: Callable[..., Any], of: str) -> dict[str, Any]:
+    """Options as typed, for one function; raises `ConfigError` for an unknown key (the nearest is suggested) or a bad value."""
+    known = parameters(function)
+    for key in options:
+        if key not in known:
+            raise unknown_name(f"option of {of}", key, known)
+    return {key: coerce(key, value, known[key].annotation) for key, value in options.items()}
+
+
 def _example(annotation: Any) -> str:
     return {int: "2", float: "0.5", bool: "true"}.get(annotation, "name")
 
@@ -166,8 +175,9 @@ def resolve(
         raise unknown_name("recipe", recipe, RECIPES)
     if dataset is None:
         raise ConfigError("no data set given. Name one: --dataset pendulum ('pyro-hvae list datasets').")
-    if dataset not in DATASETS:
-        raise unknown_name("dataset", str(dataset), DATASETS)
+    source = find_source(str(dataset))
+    if is_path(dataset):
+        dataset = str(Path(dataset).expanduser().resolve())  # a run is opened from anywhere
     options = dict(options or {})
     chosen = str(options.pop("preset", config.pop("preset", "cpu")))
     defaults = preset(recipe, dataset, chosen) if recipe else {}
@@ -181,7 +191,7 @@ def resolve(
     takers = {
         "recipe_options": parameters(row.build) if row else {},
         "schedule_options": parameters(SCHEDULES[schedule]),
-        "data_options": parameters(DATASETS[dataset]),
+        "data_options": parameters(source.load),
         "train": {p.name: p for p in parameters(TrainConfig).values()},
     }
     asked = {**_flatten(config, takers), **options, **(train or {})}

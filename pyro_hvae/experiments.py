@@ -8,12 +8,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from pyro_hvae import recipes
 from pyro_hvae.checkpoints import load_checkpoint
 from pyro_hvae.config import Experiment, coerce, parameters, read_toml
-from pyro_hvae.data import DATASETS, Dataset
+from pyro_hvae.data import DATASETS, Dataset, find_source, is_path
 from pyro_hvae.devices import pick_device, seeded
 from pyro_hvae.errors import CheckpointError, ConfigError, unknown_name
 from pyro_hvae.objectives import ELBO, Objective
@@ -68,6 +69,10 @@ class OpenRun:
     def dataset(self) -> Dataset:
         return _data(self.experiment)
 
+    def images(self, x: Tensor) -> Tensor:
+        """Data as images to look at: themselves, unless their set has a picture of them (stick figures for joint angles)."""
+        return self.dataset.picture(x) if self.dataset.picture else x
+
     @property
     def model(self) -> nn.Module:
         return self.objective.model
@@ -76,8 +81,9 @@ class OpenRun:
     def guide(self) -> nn.Module:
         return self.objective.guide
 
-    def on_device(self, x: Tensor) -> Tensor:
-        return x.to(next(self.objective.parameters()).device)
+    @property
+    def device(self) -> torch.device:
+        return next(self.objective.parameters()).device
 
 
 def _stages(experiment: Experiment, x: Tensor, program: Program | None) -> list[Stage]:
@@ -93,7 +99,7 @@ def _stages(experiment: Experiment, x: Tensor, program: Program | None) -> list[
 
 
 def _data(experiment: Experiment) -> Dataset:
-    if experiment.dataset not in DATASETS:
+    if experiment.dataset not in DATASETS and not is_path(experiment.dataset):
         raise ConfigError(
             f"this run was trained on '{experiment.dataset}', which only the script that made it has. "
             "Use hv.load(RUN, program=(model, guide)) there."
@@ -103,7 +109,7 @@ def _data(experiment: Experiment) -> Dataset:
 
 @lru_cache(maxsize=1)  # trial starts, training and evaluation of one run look at the same, never modified, tensors
 def _built(name: str, options: tuple[tuple[str, Any], ...]) -> Dataset:
-    return DATASETS[name](**dict(options))
+    return find_source(name).load(**dict(options))
 
 
 def plan(experiment: Experiment, start: int = 0) -> Plan:
@@ -117,10 +123,11 @@ def plan(experiment: Experiment, start: int = 0) -> Plan:
     """
     dataset = _data(experiment)
     with seeded(experiment.train.seed + 1_000_003 * start):
-        program = program_from_file(experiment.program, dataset.train.x) if experiment.program else None
-        stages = _stages(experiment, dataset.train.x, program)
+        x = dataset.train.x.some()
+        program = program_from_file(experiment.program, x) if experiment.program else None
+        stages = _stages(experiment, x, program)
         schedules = [SCHEDULES[experiment.schedule](**experiment.schedule_options) for _ in stages]
-        first = stages[0].view(dataset.train.x[:2])
+        first = stages[0].sees(dataset.train.x, torch.device("cpu"))[:2]
         try:
             estimate = stages[0].objective.estimate(first)
             estimate.loss(schedules[0].weights())
@@ -206,14 +213,17 @@ def read_experiment(path: Path) -> Experiment:
     if not file.is_file():
         raise CheckpointError(f"'{path}' is not a run directory: it has no config.toml.")
     experiment = Experiment.from_dict(read_toml(file))
-    for kind, table in (("recipe", RECIPES), ("dataset", DATASETS), ("schedule", SCHEDULES)):
+    for kind, table in (("recipe", RECIPES), ("schedule", SCHEDULES)):
         if experiment.recipe and (name := getattr(experiment, kind)) not in table:
             raise unknown_name(f"{kind} of '{file}'", name, table)
+    # What only a user's own script has stays unknown, and is told when it is asked for.
+    known = experiment.recipe is not None or experiment.dataset in DATASETS or is_path(experiment.dataset)
+    source = find_source(experiment.dataset) if known else None
     return replace(
         experiment,
         recipe_options=_typed(experiment.recipe_options, RECIPES[experiment.recipe].build) if experiment.recipe else {},
         schedule_options=_typed(experiment.schedule_options, SCHEDULES.get(experiment.schedule)),
-        data_options=_typed(experiment.data_options, DATASETS.get(experiment.dataset)),
+        data_options=_typed(experiment.data_options, source and source.load),
     )
 
 
@@ -244,7 +254,7 @@ def open_run(
     saved = load_checkpoint(directory.require_checkpoint(checkpoint))
     experiment = read_experiment(directory.path)
     with seeded(0):
-        x = _data(experiment).train.x if experiment.recipe or isinstance(program, str) else None
+        x = _data(experiment).train.x.some() if experiment.recipe or isinstance(program, str) else None
         pair = program_from_file(program, x) if isinstance(program, str) and x is not None else program
         # x is None only where a finished pair was handed over, which needs no data to be built.
         stages = _stages(experiment, x, pair)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.handlers import Means, Record, site_mean
 from pyro_hvae.objectives import ELBO
@@ -22,7 +23,7 @@ ROWS = 4096  # plates' rows per pass: large enough to keep a core busy, small en
 
 
 @torch.no_grad()
-def latents(guide: Program, x: Tensor, mean: bool = False) -> dict[str, Tensor]:
+def latents(guide: Program, x: Tensor | Rows, mean: bool = False) -> dict[str, Tensor]:
     """Site -> latent values of q(z | x), shape (B, *event), in the guide's order.
 
     Arguments:
@@ -72,20 +73,20 @@ def generate(model: Program, size: int = 1, fixed: Mapping[str, Tensor] | None =
     return values
 
 
-def reconstruct(model: Program, guide: Program, x: Tensor) -> Tensor:
+def reconstruct(model: Program, guide: Program, x: Tensor | Rows) -> Tensor:
     """E[x | z] at the posterior means, shape (B, *event): the decoder at mu_phi(x)."""
     parts = [generate(model, len(b), fixed=latents(guide, b, mean=True))["x"] for b in x.split(ROWS)]
     return torch.cat(parts)
 
 
-def _estimates(elbo: ELBO, model: Program, guide: Program, x: Tensor, rows: int) -> Iterator[Any]:
+def _estimates(elbo: ELBO, model: Program, guide: Program, x: Tensor | Rows, rows: int) -> Iterator[Any]:
     for batch in x.split(max(1, rows // elbo.particles)):
         with pyro.validation_enabled(False):
             yield elbo.estimate(model, guide, batch)
 
 
 @torch.no_grad()
-def bound(elbo: ELBO, model: Program, guide: Program, x: Tensor, rows: int = ROWS) -> dict[str, Any]:
+def bound(elbo: ELBO, model: Program, guide: Program, x: Tensor | Rows, rows: int = ROWS) -> dict[str, Any]:
     """The unweighted bound and its parts over a whole set, in nats per datum.
 
     Returns:
@@ -109,7 +110,7 @@ def bound(elbo: ELBO, model: Program, guide: Program, x: Tensor, rows: int = ROW
 def log_likelihood(
     model: Program,
     guide: Program,
-    x: Tensor,
+    x: Tensor | Rows,
     particles: int = 5000,
     rows: int = ROWS,
     progress: Callable[[int], Any] | None = None,
@@ -148,7 +149,7 @@ def log_likelihood(
 
 
 @torch.no_grad()
-def active_units(guide: Program, x: Tensor, samples: int = 50, threshold: float = 1e-2) -> dict[str, int]:
+def active_units(guide: Program, x: Tensor | Rows, samples: int = 50, threshold: float = 1e-2) -> dict[str, int]:
     r"""Site -> number of units with $\mathrm{Var}_x(E_q[u]) > 0.01$ (Burda et al. 2016).
 
     The guide's first site has an exact mean; a later site's is averaged over `samples` draws of the sites before it *before*

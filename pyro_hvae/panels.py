@@ -17,10 +17,10 @@ __all__ = ["chain_trails", "gibbs_beside_ancestral", "layer_panels"]
 SIDE = 8
 
 
-def _grid(place: SubFigure, images: Tensor, title: str) -> None:
-    """Images in rows of eight."""
+def _grid(run: OpenRun, place: SubFigure, x: Tensor, title: str) -> None:
+    """Data in rows of eight."""
     place.suptitle(title, fontsize=9)
-    tiles(place.subplots(), images, min(SIDE, len(images)))
+    tiles(place.subplots(), run.images(x), min(SIDE, len(x)))
 
 
 def gibbs_beside_ancestral(run: OpenRun, report: GibbsReport) -> Figure:
@@ -36,8 +36,8 @@ def gibbs_beside_ancestral(run: OpenRun, report: GibbsReport) -> Figure:
     count = SIDE * SIDE
     corrected = f", guide resampled among {values['particles']}" if values["particles"] > 1 else ""
     title = f"Gibbs chains on {kept}{of_proposition(values)}, step {values['steps']}{corrected}"
-    _grid(left, report.chains.mean[-1][:count].cpu(), f"{title}\n{distance('gibbs')}")
-    _grid(right, report.ancestral[:count], f"Ancestral sampling of all layers\n{distance('ancestral')}")
+    _grid(run, left, report.chains.mean[-1][:count].cpu(), f"{title}\n{distance('gibbs')}")
+    _grid(run, right, report.ancestral[:count], f"Ancestral sampling of all layers\n{distance('ancestral')}")
     return figure
 
 
@@ -47,7 +47,7 @@ def chain_trails(run: OpenRun, report: GibbsReport) -> Figure:
     title = f"E[x|z] along Gibbs chains on {', '.join(report.chains.sites)}\n{run_name(run)}"
     figure = figure_titled(0.75 * len(steps) + 0.6, 0.75 * trail.shape[1] + 1.1, title)
     above, beside = [f"step {s}" if s else "start" for s in steps], [f"chain {i + 1}" for i in range(trail.shape[1])]
-    tiles(figure.subplots(), trail.transpose(0, 1).flatten(0, 1), len(steps), above, beside)
+    tiles(figure.subplots(), run.images(trail.transpose(0, 1).flatten(0, 1)), len(steps), above, beside)
     return figure
 
 
@@ -63,5 +63,5 @@ def layer_panels(
     places = np.atleast_1d(np.asarray(figure.subfigures(1, len(sites))))
     for place, site in zip(places, sites, strict=True):
         share = f"{shares[site].share:.3f} $\\pm$ {shares[site].stderr:.3f}"
-        _grid(place, images[site], f"noise of {site}\nshare of the variance of E[x|z] on average: {share}")
+        _grid(run, place, images[site], f"noise of {site}\nshare of the variance of E[x|z] on average: {share}")
     return figure

@@ -1,19 +1,20 @@
 """Draws one kind of picture of an opened run on request, and says where it is and what it shows."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from pyro_hvae import figures, panels
+from pyro_hvae import figures, journeys, panels
 from pyro_hvae.devices import seeded
-from pyro_hvae.errors import ConfigError
-from pyro_hvae.evaluation import largest_jump, path_between
+from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.evaluation import discontinuities, largest_jump, paths_between
 from pyro_hvae.experiments import OpenRun
 from pyro_hvae.layers import layer_samples, layer_shares
 from pyro_hvae.sampling import of_proposition, sample_by_gibbs
 
-__all__ = ["draw_gibbs", "draw_interpolation", "draw_layers", "draw_reconstructions", "draw_samples"]
+__all__ = ["draw_all", "draw_gibbs", "draw_interpolation", "draw_layers", "draw_reconstructions", "draw_samples"]
 
 
 def _count(count: int) -> int:
@@ -22,8 +23,28 @@ def _count(count: int) -> int:
     return count
 
 
+def draw_all(run: OpenRun) -> list[Path]:
+    """The standard pictures of a run, into its figures folder; what cannot be drawn for this run is left out."""
+    folder = run.directory.path / "figures"
+    rows = run.directory.rows()
+    kappa = run.experiment.schedule_options.get("kappa")
+    drawn = {}
+    if rows:
+        drawn["training"] = figures.training_curves(rows, f"Training of {figures.run_name(run)}", kappa**2 if kappa else None)
+    try:
+        found = paths_between(run)
+    except DataError:
+        found = {}  # no ends connected through the prior: the latent space is still worth looking at
+    drawn["latent_space"] = journeys.latent_space(run, found)
+    if found:
+        drawn["interpolation"] = journeys.path_strips(run, found)
+    drawn["reconstructions"] = figures.reconstructions(run)
+    drawn["samples"] = figures.samples(run)
+    return [figures.save(figure, folder / f"{name}.png") for name, figure in drawn.items()]
+
+
 def draw_interpolation(run: OpenRun, nodes: int, k: int, seed: int, first: int | None, second: int | None) -> dict[str, Any]:
-    """The graph and the strip of images along its shortest path.
+    """The graph and the strips of data along its shortest paths.
 
     Raises:
         ConfigError: when only one end is given. DataError: when the ends cannot be connected.
@@ -33,17 +54,29 @@ def draw_interpolation(run: OpenRun, nodes: int, k: int, seed: int, first: int |
     ends = None if first is None or second is None else (first, second)
     if nodes < 2:
         raise ConfigError(f"--nodes must be at least 2, got {nodes}.")
-    found = path_between(run, nodes, k, seed, ends)
+    found = paths_between(run, nodes, k, seed, ends)
     folder = run.directory.path / "figures"
     paths = [
-        figures.save(figures.latent_space(run, found), folder / "latent_space.png"),
-        figures.save(figures.path_strip(run, found), folder / "interpolation.png"),
+        figures.save(journeys.latent_space(run, found), folder / "latent_space.png"),
+        figures.save(journeys.path_strips(run, found), folder / "interpolation.png"),
     ]
-    jump = largest_jump(run, found.dense)
-    values = {"nodes": nodes, "k": found.path.neighbours, "points": len(found.path.points), "length": found.path.length, **jump}
+    measured = [
+        {
+            "path": name,
+            "k": way.path.neighbours,
+            "points": len(way.path.points),
+            "length": way.path.length,
+            **largest_jump(run, way.dense),
+            "discontinuities": len(discontinuities(way.dense)),
+        }
+        for name, way in found.items()
+    ]
     text = _named(paths)
-    text += [", ".join(f"{key} {value:.4g}" for key, value in values.items())]
-    return {"figures": [str(p) for p in paths], **values, "text": "\n".join(text)}
+    text += [", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()) for row in measured]
+    text += [
+        f"path {name}: not connected by {nodes} prior samples" for name in run.dataset.ends if not ends and name not in found
+    ]
+    return {"figures": [str(p) for p in paths], "nodes": nodes, "paths": measured, "text": "\n".join(text)}
 
 
 def draw_samples(run: OpenRun, count: int, seed: int) -> dict[str, Any]:
@@ -119,7 +152,7 @@ def draw_layers(
     test = run.dataset.test.x
     if image is not None and not 0 <= image < len(test):
         raise ConfigError(f"--image is the index of one of the {len(test)} test data, got {image}.")
-    x = None if image is None else run.on_device(test[image : image + 1])
+    x = None if image is None else test[image : image + 1].to(run.device)
     with seeded(seed):
         shares = layer_shares(run.model, outer, inner)
     images = {}

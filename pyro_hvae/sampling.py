@@ -25,7 +25,7 @@ def _from_data(run: OpenRun, count: int) -> Tensor:
 
 
 def _from_noise(run: OpenRun, count: int) -> Tensor:
-    x = run.dataset.train.x
+    x = run.dataset.train.x.some()
     noise = torch.rand(count, *x.shape[1:]) * (x.max() - x.min()) + x.min()
     return noise.round() if torch.equal(x[:100], x[:100].round()) else noise
 
@@ -86,8 +86,8 @@ def sample_by_gibbs(
     test = run.dataset.test.x
     samples = min(samples, len(test) // 2)
     with seeded(seed):
-        sites = parents(run.model, run.on_device(test[:2])) if sites is None else sites
-        start = run.on_device(INITS[init](run, chains).to(test.dtype))
+        sites = parents(run.model, test[:2].to(run.device)) if sites is None else sites
+        start = INITS[init](run, chains).to(run.device, test[:1].dtype)
         options: dict[str, Any] = {"noise": noise, "particles": particles, "burn_in": burn_in, "thin": thin}
         found = gibbs(run.model, run.guide, start, steps, sites, **options, progress=progress)
         x = ancestral(run.model, samples)["x"]

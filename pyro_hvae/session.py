@@ -11,7 +11,7 @@ from pyro.infer import SVI
 from torch import Tensor
 
 from pyro_hvae.config import TrainConfig
-from pyro_hvae.data import Batches
+from pyro_hvae.data import Batches, Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives import Estimate, Objective
 from pyro_hvae.schedules import Schedule
@@ -35,6 +35,9 @@ def learning_rate(lr: float, decay: float, step: int, steps: int, floor: float =
 class Session:
     """Steps an objective. Everything that decides the next step is in `state_dict` (and the global random streams).
 
+    Arguments:
+        x: the training data, as the stage sees them and on its device.
+
     Attributes:
         t, length: steps done and planned. estimate, loss: of the last batch. lr: of the last step.
         entered_main: whether the schedule's initial phase ended in the last step.
@@ -43,13 +46,13 @@ class Session:
     estimate: Estimate
     loss: Tensor
 
-    def __init__(self, objective: Objective, x: Tensor, config: TrainConfig, schedule: Schedule, length: int) -> None:
+    def __init__(self, objective: Objective, x: Tensor | Rows, config: TrainConfig, schedule: Schedule, length: int) -> None:
         self.objective, self.config, self.schedule, self.length = objective, config, schedule, length
         self.t, self.lr, self.entered_main = 0, config.lr, False
         self.batches = Batches(x, min(config.batch_size, len(x)), config.seed)
         schedule.start(length)
         # What REWO's initial phase trains.
-        self.reconstruction = objective.reconstruction_parameters(x) if schedule.initial else None
+        self.reconstruction = objective.reconstruction_parameters(x[:2]) if schedule.initial else None
         if schedule.initial and not self.reconstruction:
             raise ConfigError(
                 "nothing that reaches log p(x|z) can be trained (all frozen?), so REWO's initial phase cannot end."

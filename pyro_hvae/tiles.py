@@ -36,11 +36,14 @@ def mosaic(images: Tensor, columns: int) -> tuple[np.ndarray, tuple[int, int]]:
 
 def tiles(
     axis: Axes, images: Tensor, columns: int, above: Sequence[str] | None = None, beside: Sequence[str] | None = None
-) -> None:
+) -> tuple[int, int]:
     """Draws a mosaic: images in [0, 1] from black to white (or in colour), vectors in [-1, 1] from blue to red.
 
     Arguments:
         above, beside: labels of the columns and of the rows.
+
+    Returns:
+        The distance from tile to tile across and down, in units of the axes.
     """
     canvas, (down, across) = mosaic(images, columns)
     look: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 1}
@@ -53,3 +56,4 @@ def tiles(
     rows = -(-len(images) // columns)
     axis.set_xticks([i * across + (across - 1) / 2 for i in range(columns)] if above else [], above or [])
     axis.set_yticks([i * down + (down - 1) / 2 for i in range(rows)] if beside else [], beside or [])
+    return across, down

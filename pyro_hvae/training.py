@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pyro_hvae.checkpoints import load_checkpoint, save_checkpoint
 from pyro_hvae.config import Experiment, TrainConfig, to_toml
+from pyro_hvae.data import Rows
 from pyro_hvae.devices import pick_device, rng_state, seeded, set_rng_state
 from pyro_hvae.errors import ConfigError, DivergenceError, Interrupted
 from pyro_hvae.inference import bound
@@ -32,12 +33,12 @@ Row = dict[str, Any]
 
 def fit(
     objective: Objective | Sequence[Stage],
-    x: Tensor,
+    x: Tensor | Rows,
     config: TrainConfig | None = None,
     schedule: Schedule | Sequence[Schedule] | None = None,
     out: str | PathLike[str] | None = None,
     *,
-    validation: Tensor | None = None,
+    validation: Tensor | Rows | None = None,
     resume: bool = False,
     trackers: Sequence[Tracker] = (),
     experiment: Experiment | None = None,
@@ -46,7 +47,7 @@ def fit(
 
     Arguments:
         objective: `ELBO(...)(model, guide)`, or stages trained one after the other.
-        x: training data of shape (n, *event), moved to the device as a whole.
+        x: training data of shape (n, *event): a tensor, or `Rows` such as a data set's `train.x`.
         config: see `TrainConfig`. schedule: one per stage; default `Constant(1)`, the bound itself.
         out: run directory for metrics and checkpoints; None keeps nothing.
         validation: data for the unweighted bound that chooses `checkpoints/best.pt`.
@@ -101,23 +102,21 @@ def fit(
             if saved and number < saved["stage"]:
                 loop.load_programs(number, saved)
             if not saved or number >= saved["stage"]:
-                data = stage.view(x.to(device))
-                session = Session(stage.objective, data, config, _placed(schedules[number], device), length)
+                session = Session(stage.objective, stage.sees(x, device), config, _placed(schedules[number], device), length)
                 stack.enter_context(session.scope())
                 if saved and number == saved["stage"]:
                     loop.load_programs(number, saved)  # after the session's probing passes, which may move buffers
                     session.load_state_dict(saved["session"])
                     set_rng_state(saved["rng"])
                     loop.best = saved["best"]
-                held_out = None if validation is None else stage.view(validation.to(device))
-                loop.run_stage(number, session, offset, held_out)
+                loop.run_stage(number, session, offset, None if validation is None else stage.sees(validation, device))
             offset += length
         if run:
             run.update(status="finished", step=config.steps)
     return loop.rows
 
 
-def trial(stage: Stage, x: Tensor, config: TrainConfig, schedule: Schedule, validation: Tensor) -> float:
+def trial(stage: Stage, x: Rows, config: TrainConfig, schedule: Schedule, validation: Rows) -> float:
     """The validation bound (nats per datum) after the first tenth of a run of one stage, of which nothing is kept.
 
     No label and no test datum is used: a start whose bound lags has lost something it will not find again, such as a
@@ -126,11 +125,11 @@ def trial(stage: Stage, x: Tensor, config: TrainConfig, schedule: Schedule, vali
     device = pick_device(config.device)
     stage.objective.to(device)
     with seeded(config.seed), _threads(config.threads), pyro.validation_enabled(False):
-        session = Session(stage.objective, stage.view(x.to(device)), config, _placed(schedule, device), config.steps)
+        session = Session(stage.objective, stage.sees(x, device), config, _placed(schedule, device), config.steps)
         with session.scope():
             for _ in range(max(1, config.steps // 10)):
                 session.step()
-        return _validate(stage.objective, stage.view(validation.to(device)), config.seed)
+        return _validate(stage.objective, stage.sees(validation, device), config.seed)
 
 
 class _Loop:
@@ -145,7 +144,7 @@ class _Loop:
         self.first_loss: float | None = None
         self.warned = False
 
-    def run_stage(self, number: int, session: Session, offset: int, validation: Tensor | None) -> None:
+    def run_stage(self, number: int, session: Session, offset: int, validation: Rows | None) -> None:
         config, final = self.config, number == len(self.stages) - 1
         if self.run and not self.run.checkpoint().is_file():
             self.save(number, session, offset)  # a run that fails early still has something to look at
@@ -249,7 +248,7 @@ def _placed(schedule: Schedule, device: torch.device) -> Schedule:
     return (schedule.float() if device.type == "mps" else schedule).to(device)
 
 
-def _validate(objective: Objective, x: Tensor, seed: int) -> float:
+def _validate(objective: Objective, x: Rows, seed: int) -> float:
     objective.eval()
     with seeded(seed):
         value = bound(objective.elbo, objective.model, objective.guide, x)["elbo"]

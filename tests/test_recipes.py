@@ -42,13 +42,13 @@ def test_paper_presets(recipe, dataset):
 
 def test_presets_have_no_key_that_nothing_takes():
     for (recipe, dataset), values in [*PRESETS.items(), *PAPER.items()]:
-        known = set(parameters(RECIPES[recipe].build)) | set(parameters(DATASETS[dataset])) | {"schedule"}
+        known = set(parameters(RECIPES[recipe].build)) | set(parameters(DATASETS[dataset].load)) | {"schedule"}
         known |= set(resolve(recipe, dataset).train.__dataclass_fields__)
         for name, schedule in SCHEDULES.items():
             known |= set(parameters(schedule)) | {f"{name}.{key}" for key in parameters(schedule)}
         known |= {f"{network}.{key}" for network in NETWORKS for key in ("hidden", "activation")}
         shared = {key for other in RECIPES.values() for key in parameters(other.build)}
-        shared |= {key for other in DATASETS.values() for key in parameters(other)}
+        shared |= {key for other in DATASETS.values() for key in parameters(other.load)}
         assert set(values) <= known | shared, (recipe, dataset, set(values) - known - shared)
 
 

@@ -24,7 +24,7 @@ SMALL = {"hidden": (16,), "upper": (8,), "particles": 3, "posterior": "isotropic
 
 
 def data(size=200):
-    return pendulum(size=size).train.x
+    return pendulum(size=size).train.x[:]
 
 
 def vhp(seed=0, **options):

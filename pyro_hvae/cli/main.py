@@ -24,6 +24,7 @@ COMMANDS = {
     "reconstruct": ("pictures", "Test data and their reconstructions, drawn."),
     "gibbs": ("chains", "Gibbs chains on the bottom layer or all, beside ancestral samples."),
     "layers": ("chains", "What the noise of each layer does to x, drawn and measured."),
+    "data": ("data", "Data sets: list, info, download, verify, preview."),
     "list": ("listing", "Recipes, data sets, schedules or metrics."),
 }
 

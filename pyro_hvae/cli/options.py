@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import json
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import click
 
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["key_values", "json_option", "run_arguments", "emit"]
+__all__ = ["data_dir_option", "data_options", "emit", "json_option", "key_values", "run_arguments"]
 
 
 def key_values(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -25,9 +26,31 @@ def key_values(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else on stdout.")
 
 
+data_options = click.option(
+    "-o", "options", multiple=True, callback=key_values, metavar="KEY=VALUE", help="Option of the data set; repeatable."
+)
+
+
+def _data_dir(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    """Names the data folder for this process, as the environment variable would have."""
+    if value:
+        os.environ["PYRO_HVAE_DATA"] = value
+
+
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(),
+    callback=_data_dir,
+    expose_value=False,
+    metavar="DIR",
+    help="Folder of the data files; default: PYRO_HVAE_DATA, else the platform's data folder.",
+)
+
+
 def run_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
-    """RUN and how to open it: --checkpoint, --program, --device, --json."""
+    """RUN and how to open it: --checkpoint, --program, --device, --data-dir, --json."""
     for decorate in (
+        data_dir_option,
         json_option,
         click.option("--device", default="cpu", show_default=True, metavar="auto|cpu|cuda[:i]|mps", help="Where to compute."),
         click.option("--program", metavar="FILE.py:FUNCTION", help="The pair of a run of your own program (runs your code)."),

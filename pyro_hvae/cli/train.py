@@ -5,14 +5,17 @@ from typing import Any
 
 import click
 
-from pyro_hvae.cli.options import emit, json_option, key_values
+from pyro_hvae.cli.options import data_dir_option, emit, json_option, key_values
 
 __all__ = ["train_command"]
 
 
 @click.command(name="train")
 @click.argument("recipe", required=False)
-@click.option("--dataset", metavar="NAME", help="Data set ('pyro-hvae list datasets').")
+@click.option(
+    "--dataset", metavar="NAME|PATH", help="Data set ('pyro-hvae data list'), or a folder of images, .npy, .npz or .h5 file."
+)
+@data_dir_option
 @click.option("--schedule", metavar="NAME", help="rewo, geco, warmup or constant; default: the recipe's own.")
 @click.option(
     "-o",

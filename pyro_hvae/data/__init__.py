@@ -1,34 +1,37 @@
-"""Data sets by name. A new one is a function returning a `Dataset` plus one entry in `DATASETS`."""
+"""Data sets by name or path, as `Dataset`s of compactly stored `Rows`; see `table` for adding one."""
 
-from collections.abc import Callable
-
-from pyro_hvae.data.dataset import Batches as Batches
+from pyro_hvae.data.batches import Batches as Batches
 from pyro_hvae.data.dataset import Dataset as Dataset
+from pyro_hvae.data.dataset import FactorGrid as FactorGrid
+from pyro_hvae.data.dataset import Source as Source
 from pyro_hvae.data.dataset import Split as Split
-from pyro_hvae.data.digits import digits
-from pyro_hvae.data.mnist import fashion_mnist, mnist
-from pyro_hvae.data.mnist_static import mnist_static
-from pyro_hvae.data.mocap import cmu_mocap
-from pyro_hvae.data.pendulum import pendulum
+from pyro_hvae.data.digits import digits as digits
+from pyro_hvae.data.mnist import fashion_mnist as fashion_mnist
+from pyro_hvae.data.mnist import mnist as mnist
+from pyro_hvae.data.mnist_static import mnist_static as mnist_static
+from pyro_hvae.data.mocap import cmu_mocap as cmu_mocap
+from pyro_hvae.data.pendulum import pendulum as pendulum
+from pyro_hvae.data.rows import Drawn as Drawn
+from pyro_hvae.data.rows import Rows as Rows
+from pyro_hvae.data.table import DATASETS as DATASETS
+from pyro_hvae.data.table import find_source as find_source
+from pyro_hvae.data.table import is_path as is_path
 
 __all__ = [
+    "DATASETS",
     "Batches",
     "Dataset",
+    "Drawn",
+    "FactorGrid",
+    "Rows",
+    "Source",
     "Split",
-    "DATASETS",
     "cmu_mocap",
     "digits",
     "fashion_mnist",
+    "find_source",
+    "is_path",
     "mnist",
     "mnist_static",
     "pendulum",
 ]
-
-DATASETS: dict[str, Callable[..., Dataset]] = {
-    "pendulum": pendulum,
-    "digits": digits,
-    "mnist": mnist,
-    "fashion-mnist": fashion_mnist,
-    "mnist-static": mnist_static,
-    "cmu-mocap": cmu_mocap,
-}

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from pyro_hvae.data import Rows
 from pyro_hvae.objectives import Objective
 
 __all__ = ["Recipe", "Stage"]
@@ -17,13 +19,19 @@ class Stage:
     Attributes:
         objective: the pair and its bound.
         share: this stage's proportion of the run's steps, relative to the other stages'.
-        view: maps the data set's x to what this stage trains on (a later stage may see an earlier one's features).
+        view: maps a batch of the data set's x to what this stage trains on (a later stage may see an earlier one's
+            features), without gradient; None is x itself.
     """
 
     name: str
     objective: Objective
     share: float = 1.0
-    view: Callable[[Tensor], Tensor] = staticmethod(lambda x: x)
+    view: Callable[[Tensor], Tensor] | None = None
+
+    def sees(self, x: Tensor | Rows, device: torch.device) -> Rows:
+        """The stage's view of data, given out on a device."""
+        rows = Rows.of(x).to(device)
+        return rows.map(self.view) if self.view else rows
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,109 @@
+"""pyro-hvae data list, info, download, verify, preview."""
+
+from pathlib import Path
+
+import click
+
+from pyro_hvae.cli.options import data_dir_option, data_options, emit, json_option
+
+__all__ = ["data_command"]
+
+
+@click.group(name="data")
+@data_dir_option
+def data_command() -> None:
+    """Data sets: what there is, where its files are, and a look at it.
+
+    \b
+    Examples:
+      pyro-hvae data list
+      pyro-hvae data info mnist -o binarize=dynamic
+      pyro-hvae data preview sprites --out sprites.png
+    """
+
+
+@data_command.command(name="list")
+@json_option
+def list_data(as_json: bool) -> None:
+    """List all data sets, with where each comes from and whether its files are here.
+
+    \b
+    Examples:
+      pyro-hvae data list
+    """
+    from pyro_hvae import inspection
+
+    values = inspection.available()
+    emit(values, as_json, inspection.available_text(values))
+
+
+@data_command.command(name="info")
+@click.argument("name")
+@data_options
+@json_option
+def info_data(name: str, options: dict[str, str], as_json: bool) -> None:
+    """Describe data set NAME, or your own data at a path: counts, splits, shape, range, factors.
+
+    \b
+    Examples:
+      pyro-hvae data info pendulum
+      pyro-hvae data info my/images -o size=32
+    """
+    from pyro_hvae import inspection
+
+    values = inspection.describe(name, options)
+    emit(values, as_json, inspection.described_text(values))
+
+
+@data_command.command(name="download")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@json_option
+def download_data(names: tuple[str, ...], as_json: bool) -> None:
+    """Fetch the files of data sets that are not here yet, and check them.
+
+    \b
+    Examples:
+      pyro-hvae data download mnist fashion-mnist
+    """
+    from pyro_hvae import inspection
+
+    values = inspection.download_files(names)
+    emit(values, as_json, inspection.downloaded_text(values))
+
+
+@data_command.command(name="verify")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@json_option
+def verify_data(names: tuple[str, ...], as_json: bool) -> None:
+    """Check the files of data sets against their published checksums, and that they load.
+
+    \b
+    Examples:
+      pyro-hvae data verify mnist mnist-static
+    """
+    from pyro_hvae import inspection
+
+    values = inspection.verify_files(names)
+    emit(values, as_json, inspection.verified_text(values))
+
+
+@data_command.command(name="preview")
+@click.argument("name")
+@click.option("--out", type=click.Path(path_type=Path), default="preview.png", show_default=True, metavar="FILE.png")
+@click.option("--n", "count", type=int, default=64, show_default=True, metavar="N", help="How many.")
+@click.option("--split", default="training", show_default=True, metavar="training|validation|test", help="Of which data.")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of the choice.")
+@data_options
+@json_option
+def preview_data(name: str, out: Path, count: int, split: str, seed: int, options: dict[str, str], as_json: bool) -> None:
+    """Draw a contact sheet of data set NAME, or of your own data at a path.
+
+    \b
+    Examples:
+      pyro-hvae data preview digits --out digits.png
+      pyro-hvae data preview my/images -o size=64 --n 100
+    """
+    from pyro_hvae import inspection
+
+    values = inspection.preview(name, options, out, count, split, seed)
+    emit(values, as_json, f"Picture: {values['figure']}")

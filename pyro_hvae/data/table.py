@@ -1,0 +1,73 @@
+"""The table of data sets by name, and one's own data by path. A new set is a function returning a `Dataset` plus one entry."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+from pyro_hvae.data.dataset import Source
+from pyro_hvae.data.digits import digits
+from pyro_hvae.data.faces import celeba
+from pyro_hvae.data.factor_sets import dsprites, shapes3d
+from pyro_hvae.data.house_numbers import svhn
+from pyro_hvae.data.mnist import fashion_mnist, mnist
+from pyro_hvae.data.mnist_static import mnist_static
+from pyro_hvae.data.mocap import ARCHIVE, cmu_mocap
+from pyro_hvae.data.omniglot import omniglot
+from pyro_hvae.data.own import own
+from pyro_hvae.data.pendulum import pendulum
+from pyro_hvae.data.published import published
+from pyro_hvae.data.renders import CHAIRS, FACES, chairs3d, faces3d
+from pyro_hvae.data.rooms import rooms
+from pyro_hvae.data.sprites import sprites
+from pyro_hvae.data.textured import textures, triangles
+from pyro_hvae.errors import DataError, unknown_name
+
+__all__ = ["DATASETS", "find_source", "is_path"]
+
+DATASETS: dict[str, Source] = {
+    "pendulum": Source(pendulum),
+    "digits": Source(digits, licence="CC BY 4.0 (bundled with scikit-learn)"),
+    "sprites": Source(sprites),
+    "rooms": Source(rooms),
+    "triangles": Source(triangles),
+    "textures": Source(textures),
+    "mnist": Source(mnist, published("MNIST"), "CC BY-SA 3.0"),
+    "mnist-static": Source(mnist_static, published("MNIST_static"), "derived from MNIST"),
+    "fashion-mnist": Source(fashion_mnist, published("FashionMNIST"), "MIT"),
+    "omniglot": Source(omniglot, tuple(file for file in published("OMNIGLOT") if file.path.endswith("zip")), "MIT"),
+    "svhn": Source(svhn, published("SVHN"), "for research that is not commercial"),
+    "celeba": Source(celeba, published("celeba")[:2], "for research that is not commercial"),
+    "dsprites": Source(dsprites, published("dsprites"), "Apache-2.0"),
+    "shapes3d": Source(shapes3d, published("3dshapes"), "Apache-2.0"),
+    "cmu-mocap": Source(cmu_mocap, (ARCHIVE,), "free for any use; acknowledge mocap.cs.cmu.edu, NSF EIA-0196217"),
+    "faces3d": Source(faces3d, (FACES,), "Basel face model: for research, not to be passed on"),
+    "chairs3d": Source(chairs3d, (CHAIRS,), "none stated by its authors"),
+}
+
+
+def is_path(name: str) -> bool:
+    """Whether a data set is named by a path: one with a separator or a suffix in it, which no entry of the table has.
+
+    >>> is_path("photos/"), is_path("codes.npy"), is_path("mnist-static")
+    (True, True, False)
+    """
+    return "/" in name or os.sep in name or bool(Path(name).suffix) or name in (".", "..", "~")
+
+
+def find_source(name: str) -> Source:
+    """The entry of a data set: one of the table, or one made for the path of one's own images or arrays (see `own`).
+
+    Raises:
+        ConfigError: for an unknown name, with the nearest suggested. DataError: for a path where nothing is.
+    """
+    if name in DATASETS:
+        return DATASETS[name]
+    path = Path(name).expanduser()
+    if is_path(name):
+        if not path.exists():
+            raise DataError(f"there is no file or folder '{name}' to take data from. Check the path, or name a data set.")
+        return Source(partial(own, path), licence="your own")
+    error = unknown_name("dataset", name, DATASETS)
+    if path.exists():
+        error.args = (f"{error} For your own data of that name give a path: --dataset ./{name}.",)
+    raise error

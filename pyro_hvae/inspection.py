@@ -1,0 +1,211 @@
+"""The library side of the `data` commands: what data sets there are, what is in one, its files, and a look at it."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from pyro_hvae.config import typed_options
+from pyro_hvae.data import DATASETS, Dataset, Source, Split, find_source
+from pyro_hvae.data.fetch import download, verify
+from pyro_hvae.data.files import cache_root, data_root, existing
+from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.figures import figure_titled, save
+from pyro_hvae.reporting import table
+from pyro_hvae.tiles import tiles
+
+__all__ = [
+    "available",
+    "available_text",
+    "describe",
+    "described_text",
+    "download_files",
+    "downloaded_text",
+    "load",
+    "preview",
+    "verified_text",
+    "verify_files",
+]
+
+
+def _summary(source: Source) -> str:
+    load = source.load.func if isinstance(source.load, partial) else source.load
+    return (inspect.getdoc(load) or "").split("\n\n")[0].replace("\n", " ")
+
+
+def _status(source: Source) -> str:
+    """Whether a set can be loaded as things are, by its files alone."""
+    missing = [file for file in source.files if not existing(file)]
+    if not source.files:
+        return "built in"
+    if not missing:
+        return "here"
+    return "to download" if all(file.urls for file in missing) else "to get by hand"
+
+
+def available() -> dict[str, Any]:
+    """All data sets by name with summary, licence and status, and the folders that hold them."""
+    sets = {
+        name: {"status": _status(source), "licence": source.licence, "summary": _summary(source)}
+        for name, source in DATASETS.items()
+    }
+    return {"data": str(data_root()), "cache": str(cache_root()), "datasets": sets}
+
+
+def load(name: str, options: Mapping[str, str]) -> Dataset:
+    """A data set with options as typed; raises `ConfigError` for an unknown name, option or value."""
+    source = find_source(name)
+    return source.load(**typed_options(options, source.load, f"data set {name}"))
+
+
+def describe(name: str, options: Mapping[str, str]) -> dict[str, Any]:
+    """What is in a data set: counts before and after splitting, shape, range, factors, note, licence, files."""
+    source, data = find_source(name), load(name, options)
+    some = data.train.x.some(2**22)
+    low, high = (value.item() for value in some.aminmax())
+    splits = {"training": data.train, "validation": data.validation, "test": data.test}
+    return {
+        "name": data.name,
+        "summary": _summary(source),
+        "source": dict(data.counts),
+        "splits": {part: len(split) for part, split in splits.items()},
+        "shape": list(data.shape),
+        "range": [low, high],
+        "factors": {factor: _extent(data, factor) for factor in data.train.factors},
+        "note": data.note,
+        "licence": source.licence,
+        "files": {file.path: str(existing(file) or "missing") for file in source.files},
+    }
+
+
+def _extent(data: Dataset, factor: str) -> str:
+    """How many values an integer factor has, or the range of a continuous one."""
+    values = torch.cat([split.factors[factor] for split in (data.train, data.validation, data.test) if factor in split.factors])
+    if values.is_floating_point():
+        return f"{values.min():.4g} to {values.max():.4g}"
+    count = data.grid.sizes[factor] if data.grid else len(values.unique())
+    return f"{count} values"
+
+
+def _files(names: Sequence[str]) -> list[tuple[str, Any]]:
+    """(data set, file) of all sets named; all names are looked at before the first file."""
+    return [(name, file) for name, source in [(name, find_source(name)) for name in names] for file in source.files]
+
+
+def download_files(names: Sequence[str]) -> dict[str, Any]:
+    """Fetches what is missing of the named sets, with a bar per file.
+
+    Raises:
+        DataError: for a file that cannot be had, saying what to do; the files before it stay.
+    """
+    places: dict[str, list[str]] = {name: [] for name in names}
+    for name, file in _files(names):
+        if path := existing(file):
+            # What does instead was put there by somebody; what has the right name is checked before it is called present.
+            places[name].append(str(download(file) if path == data_root() / file.path else path))
+            continue
+        with tqdm(total=file.size, unit="B", unit_scale=True, desc=Path(file.path).name, disable=None) as bar:
+            places[name].append(str(download(file, _advance(bar))))
+    return {"files": places}
+
+
+def _advance(bar: Any) -> Callable[[int, int | None], None]:
+    def advance(done: int, total: int | None) -> None:
+        bar.total = total or bar.total
+        bar.update(done - bar.n)
+
+    return advance
+
+
+def verify_files(names: Sequence[str]) -> dict[str, Any]:
+    """Checks the files of the named sets against their checksums, then loads each set, which checks what is in them.
+
+    Raises:
+        DataError: at the first set of which a file is missing or wrong, or that does not load.
+    """
+    sets = {}
+    for name in names:
+        source = find_source(name)
+        states = {}
+        for file in source.files:
+            state = verify(file)
+            if state == "missing" and (path := existing(file)):
+                state = f"{path.name} instead, no checksum of the file known"
+            if state in ("missing", "wrong checksum"):
+                raise DataError(
+                    f"{name}: {data_root() / file.path} is {state if state == 'missing' else 'not the file expected'}"
+                    f"{f' ({file.checksum})' if file.checksum else ''}. "
+                    f"{'Remove it, then fetch' if state != 'missing' else 'Fetch'} it by 'pyro-hvae data download {name}'."
+                )
+            states[file.path] = state
+        data = source.load()
+        splits = [len(split) for split in (data.train, data.validation, data.test)]
+        sets[name] = {"files": states, "splits": splits, "note": data.note}
+    return {"verified": sets}
+
+
+def preview(
+    name: str, options: Mapping[str, str], out: Path, count: int, split: str = "training", seed: int = 0
+) -> dict[str, Any]:
+    """A contact sheet of data drawn at random from a split, written as a picture.
+
+    Raises:
+        ConfigError: for a count below one or an unknown split. DataError: when the picture cannot be written.
+    """
+    if count < 1:
+        raise ConfigError(f"--n must be at least 1, got {count}.")
+    data = load(name, options)
+    parts: dict[str, Split] = {"training": data.train, "validation": data.validation, "test": data.test}
+    if split not in parts:
+        raise ConfigError(f"--split is training, validation or test, not '{split}'.")
+    rows = parts[split].x
+    count = min(count, len(rows))
+    pick = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count]
+    x = rows[pick]
+    images = data.picture(x) if data.picture else x
+    columns = int(count**0.5) + (int(count**0.5) ** 2 < count)
+    side = max(4.5, 0.8 * columns)
+    lines = -(-count // columns)
+    title = f"{data.name}: {count} of {len(rows):,} {split} data, {'x'.join(map(str, data.shape))}"
+    figure = figure_titled(side, side * lines / columns + 0.5, title)
+    tiles(figure.subplots(), images, columns)
+    return {"figure": str(save(figure, out)), "n": count}
+
+
+def available_text(values: Mapping[str, Any]) -> str:
+    rows = [{"name": name, **{k: entry[k] for k in ("status", "summary")}} for name, entry in values["datasets"].items()]
+    return f"{table(rows)}\n\nData folder: {values['data']}\nCache: {values['cache']}"
+
+
+def described_text(values: Mapping[str, Any]) -> str:
+    def counts(parts: Mapping[str, int]) -> str:
+        return ", ".join(f"{part} {count:,}" for part, count in parts.items())
+
+    low, high = values["range"]
+    lines = {
+        "source": counts(values["source"]),
+        "splits": counts(values["splits"]),
+        "shape": " x ".join(map(str, values["shape"])),
+        "range": f"{low:.4g} to {high:.4g}",
+        "factors": ", ".join(f"{factor} ({extent})" for factor, extent in values["factors"].items()) or "none",
+        "note": values["note"],
+        "licence": values["licence"],
+        "files": "; ".join(values["files"].values()),
+    }
+    return "\n".join([f"{values['name']}: {values['summary']}", *(f"  {k:8} {v}" for k, v in lines.items() if v)])
+
+
+def downloaded_text(values: Mapping[str, Any]) -> str:
+    return "\n".join(f"{name}: {', '.join(places) or 'needs no files'}" for name, places in values["files"].items())
+
+
+def verified_text(values: Mapping[str, Any]) -> str:
+    blocks = []
+    for name, entry in values["verified"].items():
+        lines = [f"{name}: loads as {' + '.join(f'{n:,}' for n in entry['splits'])} data. {entry['note']}".rstrip()]
+        blocks.append("\n".join([*lines, *(f"  {path}: {state}" for path, state in entry["files"].items())]))
+    return "\n".join(blocks)

@@ -1,0 +1,143 @@
+"""Pictures of the latent space and of ways through it: figures 3 to 6 of Klushyn et al. 2019."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from sklearn.decomposition import PCA
+
+from pyro_hvae.dependencies import parents
+from pyro_hvae.devices import seeded
+from pyro_hvae.evaluation import discontinuities, largest_jump
+from pyro_hvae.experiments import OpenRun
+from pyro_hvae.figures import BLUE, GREY, figure_titled, run_name
+from pyro_hvae.inference import generate, latents
+from pyro_hvae.interpolation import Interpolation, coordinates
+from pyro_hvae.tiles import tiles
+
+__all__ = ["latent_space", "path_strips"]
+
+CYCLIC = "twilight"
+# Of the paths, in their order: the paper's black, orange, red and maroon, shifted towards hues that everyone can tell apart.
+PATHS = ("black", "#E69F00", "#D55E00", "#882255", "#009E73", "#CC79A7")
+
+
+def _plane(points: np.ndarray, name: str) -> tuple[Callable[[np.ndarray], np.ndarray], tuple[str, str]]:
+    """Maps latents to two axes: themselves when two-dimensional, else the first principal components of `points`."""
+    if points.shape[1] == 2:
+        return lambda z: z, (f"first dimension of {name}", f"second dimension of {name}")
+    if points.shape[1] == 1:
+        return lambda z: np.c_[z, np.zeros(len(z))], (name, "")
+    pca = PCA(2).fit(points)
+    return pca.transform, (f"first principal component of {name}", "second principal component")
+
+
+def latent_space(run: OpenRun, found: Mapping[str, Interpolation], shown: int = 3000) -> Figure:
+    """Posterior means (coloured by the first factor) beside prior samples and the k-NN graph with the shortest paths.
+
+    Arguments:
+        found: name -> path; without any, the graph is left out. shown: how many test data, at random where there are more.
+    """
+    split = run.dataset.test
+    pick = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:shown].sort().values
+    x = split.x[pick].to(run.device)
+    first = next(iter(found.values()), None)
+    sites = first.sites if first is not None else tuple(parents(run.model, x))
+    codes = coordinates(latents(run.guide, x, mean=True), sites)
+    with seeded(0):
+        prior = coordinates(generate(run.model, 1000), sites)
+    name = ", ".join(sites)
+    plane, names = _plane(codes, name)
+    panels = 2 if first is None else 3
+    figure = figure_titled(4.3 * panels, 5.0, f"Latent space of {run_name(run)}")
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+
+    factor = next(iter(split.factors), None)
+    xy = plane(codes)
+    if factor is None:
+        axes[0].scatter(*xy.T, s=4, color=BLUE)
+    else:
+        values = split.factors[factor][pick].numpy()
+        cyclic = run.dataset.read_angles is not None
+        values = np.degrees(values) if cyclic else values
+        look, ticks = _colours(values, cyclic)
+        dots = axes[0].scatter(*xy.T, s=4, c=values, **look)
+        figure.colorbar(dots, ax=axes[0], label=f"{factor} (degrees)" if cyclic else factor, ticks=ticks, shrink=0.8)
+    axes[0].set_title("posterior means of test data")
+    prior_xy = plane(prior)
+    axes[1].scatter(*prior_xy.T, s=4, color=GREY)
+    axes[1].set_title(f"1000 samples of the prior of {name}")
+    if first is not None:
+        _draw_graph(axes[2], found, plane)
+    # The same square in every panel: equal scales without the layout having to guess at shapes.
+    shown_xy = np.concatenate([xy, prior_xy, *(plane(f.path.nodes) for f in found.values())])
+    low, high = shown_xy.min(0), shown_xy.max(0)
+    middle, reach = (low + high) / 2, 0.53 * (high - low).max() or 1.0
+    for axis in axes:
+        axis.set(xlabel=names[0], xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] - reach, middle[1] + reach))
+        axis.set_box_aspect(1)
+    axes[0].set_ylabel(names[1])
+    return figure
+
+
+def _colours(values: np.ndarray, cyclic: bool) -> tuple[dict[str, Any], list[float] | None]:
+    """How to colour a factor's values: an angle by a cycle, up to twenty classes by distinct colours, the rest by a ramp."""
+    if cyclic:
+        return {"cmap": CYCLIC, "vmin": 0, "vmax": 360}, [0, 90, 180, 270, 360]
+    count = int(values.max()) + 1 if np.issubdtype(values.dtype, np.integer) else 0
+    if 0 < count <= 20:
+        colours = colormaps["tab10" if count <= 10 else "tab20"](np.arange(count))
+        return {"cmap": ListedColormap(colours), "vmin": -0.5, "vmax": count - 0.5}, [float(i) for i in range(count)]
+    return {"cmap": "viridis"}, None
+
+
+def _draw_graph(axis: Axes, found: Mapping[str, Interpolation], plane: Callable[[np.ndarray], np.ndarray]) -> None:
+    """The graph of the first path, longer edges darker, and all paths on it (each has two end nodes of its own)."""
+    path = next(iter(found.values())).path
+    nodes = plane(path.nodes)
+    lengths = np.linalg.norm(path.nodes[path.edges[:, 0]] - path.nodes[path.edges[:, 1]], axis=1)
+    shade = colormaps["Blues"](0.3 + 0.7 * lengths / lengths.max())
+    axis.add_collection(LineCollection(nodes[path.edges].tolist(), colors=shade.tolist(), linewidths=0.4, zorder=1))
+    for (name, way), colour in zip(found.items(), PATHS * len(found), strict=False):
+        xy = plane(way.path.points)
+        axis.plot(*xy.T, color=colour, linewidth=2, label=name)
+        axis.plot(*xy[0], "o", *xy[-1:].T, "s", color=colour, markersize=6)
+    axis.set_title(
+        f"{path.neighbours}-NN graph of {len(nodes) - 2} prior samples\n(edges: darker is longer; from circle to square)"
+    )
+    axis.legend(loc="best", fontsize=8)
+
+
+def path_strips(run: OpenRun, found: Mapping[str, Interpolation], count: int = 16) -> Figure:
+    """Decoded data at equidistant points of every path, with its largest jump; a discontinuity is framed in blue.
+
+    A frame is around the two neighbours between which one of the 199 steps of the dense path lies that is a discontinuity
+    (see `discontinuities`).
+    """
+    figure = figure_titled(count * 0.8, 0.6 + 1.45 * len(found), f"Graph interpolation of {run_name(run)}")
+    axes = figure.subplots(len(found), 1, squeeze=False)[:, 0]
+    for axis, (name, way), colour in zip(axes, found.items(), PATHS * len(found), strict=False):
+        picks = np.linspace(0, len(way.dense) - 1, count).round().astype(int)
+        arc = np.linspace(0, 1, len(way.dense))
+        across, down = tiles(axis, run.images(way.dense[picks]), count, above=[f"{arc[pick]:.2f}" for pick in picks])
+        axis.set_title(f"{name}: {_jump_text(largest_jump(run, way.dense))}", fontsize=9, color=colour)
+        for step in discontinuities(way.dense):
+            left = min(int(np.searchsorted(picks, step, side="right")) - 1, count - 2)
+            frame = Rectangle((left * across - 0.5, -0.5), 2 * across, down, fill=False, edgecolor="blue", linewidth=1.5)
+            axis.add_patch(frame)
+    axes[-1].set_xlabel("fraction of the path's length (above)", fontsize=8)
+    return figure
+
+
+def _jump_text(jump: Mapping[str, float]) -> str:
+    if "max_jump_deg" in jump:
+        error = jump["max_squared_error"]
+        return f"largest angular jump {jump['max_jump_deg']:.1f} deg, largest squared error to a pendulum {error:.2f}"
+    return f"largest step between neighbours of 200 points {jump['max_pixel_change']:.3f} (RMS per value)"
