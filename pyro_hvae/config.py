@@ -180,7 +180,7 @@ def resolve(
         dataset = str(Path(dataset).expanduser().resolve())  # a run is opened from anywhere
     options = dict(options or {})
     chosen = str(options.pop("preset", config.pop("preset", "cpu")))
-    defaults = preset(recipe, dataset, chosen) if recipe else {}
+    defaults = preset(recipe, "own" if is_path(dataset) else dataset, chosen) if recipe else {}
     row = RECIPES[recipe] if recipe else None
     schedule = schedule or config.get("schedule") or defaults.get("schedule") or (row.schedule if row else "constant")
     if schedule not in SCHEDULES:

@@ -88,7 +88,7 @@ def _extent(data: Dataset, factor: str) -> str:
     if values.is_floating_point():
         return f"{values.min():.4g} to {values.max():.4g}"
     count = data.grid.sizes[factor] if data.grid else len(values.unique())
-    return f"{count} values"
+    return f"{count} values" + (f": {', '.join(data.labels[factor][:count])}" if data.labels.get(factor) else "")
 
 
 def _files(names: Sequence[str]) -> list[tuple[str, Any]]:

@@ -69,7 +69,9 @@ def latent_space(run: OpenRun, found: Mapping[str, Interpolation], shown: int = 
         values = np.degrees(values) if cyclic else values
         look, ticks = _colours(values, cyclic)
         dots = axes[0].scatter(*xy.T, s=4, c=values, **look)
-        figure.colorbar(dots, ax=axes[0], label=f"{factor} (degrees)" if cyclic else factor, ticks=ticks, shrink=0.8)
+        bar = figure.colorbar(dots, ax=axes[0], label=f"{factor} (degrees)" if cyclic else factor, ticks=ticks, shrink=0.8)
+        if ticks and run.dataset.labels.get(factor):
+            bar.set_ticks(ticks, labels=list(run.dataset.labels[factor][: len(ticks)]))
     axes[0].set_title("posterior means of test data")
     prior_xy = plane(prior)
     axes[1].scatter(*prior_xy.T, s=4, color=GREY)
@@ -109,9 +111,7 @@ def _draw_graph(axis: Axes, found: Mapping[str, Interpolation], plane: Callable[
         xy = plane(way.path.points)
         axis.plot(*xy.T, color=colour, linewidth=2, label=name)
         axis.plot(*xy[0], "o", *xy[-1:].T, "s", color=colour, markersize=6)
-    axis.set_title(
-        f"{path.neighbours}-NN graph of {len(nodes) - 2} prior samples\n(edges: darker is longer; from circle to square)"
-    )
+    axis.set_title(f"{path.neighbours}-NN graph of {len(nodes) - 2} prior samples\n(longer edges are darker)")
     axis.legend(loc="best", fontsize=8)
 
 
@@ -121,7 +121,7 @@ def path_strips(run: OpenRun, found: Mapping[str, Interpolation], count: int = 1
     A frame is around the two neighbours between which one of the 199 steps of the dense path lies that is a discontinuity
     (see `discontinuities`).
     """
-    figure = figure_titled(count * 0.8, 0.6 + 1.45 * len(found), f"Graph interpolation of {run_name(run)}")
+    figure = figure_titled(count * 0.8, 0.65 + 1.3 * len(found), f"Graph interpolation of {run_name(run)}")
     axes = figure.subplots(len(found), 1, squeeze=False)[:, 0]
     for axis, (name, way), colour in zip(axes, found.items(), PATHS * len(found), strict=False):
         picks = np.linspace(0, len(way.dense) - 1, count).round().astype(int)

@@ -166,7 +166,10 @@ def test_options_come_before_files(root):
     for options, missing in [
         ({}, r"images_background.zip \(or OMNIGLOT/images_background or omniglot-py/images_background.zip or omniglot-py/"),
         ({"source": "chardata"}, r"no data file OMNIGLOT/chardata.mat\. "),
-        ({"source": "images"}, "no data file OMNIGLOT/images_background.zip .*SHA-256 ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640"),
+        (
+            {"source": "images"},
+            "no data file OMNIGLOT/images_background.zip .*SHA-256 ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640",
+        ),
         ({"split": "characters"}, "no data file OMNIGLOT/images_background.zip"),
     ]:
         with pytest.raises(DataError, match=missing):

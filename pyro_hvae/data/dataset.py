@@ -1,6 +1,6 @@
 """What a data set is here: three splits with their factors of variation, and what else is known about the data."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -91,6 +91,7 @@ class Dataset:
         train, validation, test: disjoint splits; choices are made on validation, figures reported on test.
         counts: what the source holds before it is split, as name of the part -> number of data.
         note: what has to be known to compare numbers: which version or split this is, whether it was verified.
+        labels: integer factor -> the names of its values 0, 1, ..., for people.
         grid: for factorial data, all combinations of the factors.
         picture: for data that are no images, x (n, *event) -> images (n, channels, height, width) in [0, 1] of them.
         read_angles: for data with an angle, images -> (angles, squared errors to the nearest genuine image).
@@ -104,6 +105,7 @@ class Dataset:
     test: Split
     counts: Mapping[str, int] = field(default_factory=dict)
     note: str = ""
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     grid: FactorGrid | None = None
     picture: Callable[[Tensor], Tensor] | None = None
     read_angles: Callable[[Tensor], tuple[np.ndarray, np.ndarray]] | None = None

@@ -25,8 +25,8 @@ IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".p
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 
 
-def read_images(folder: Path, size: int = 0, channels: int = 0) -> tuple[dict[str, Split], str]:
-    """Part -> images uint8 (n, channels, height, width) with the factor "class", and what was done to them in words.
+def read_images(folder: Path, size: int = 0, channels: int = 0) -> tuple[dict[str, Split], str, list[str]]:
+    """Part -> images uint8 (n, channels, height, width) with the factor "class", what was done in words, the classes' names.
 
     Files with a known suffix, in the order of their names; others are passed over, as are names that begin with "." and
     folders called __MACOSX. Links are followed, but never back into a folder that they are in. Folders at the top that are
@@ -73,7 +73,7 @@ def read_images(folder: Path, size: int = 0, channels: int = 0) -> tuple[dict[st
         part: Split(x.take(torch.tensor(index)), {factor: values[index] for factor, values in factors.items()})
         for part, index in members.items()
     }
-    return parts, _summary(first.shape, len(names), size, channels, classes)
+    return parts, _summary(first.shape, len(names), size, channels, classes), classes
 
 
 def read_image(path: Path, size: int = 0, channels: int = 0) -> np.ndarray:

@@ -3,6 +3,7 @@
 import gzip
 import math
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from pyro_hvae.errors import DataError
 __all__ = ["mnist", "fashion_mnist", "read_idx"]
 
 HELD_OUT = 10_000  # the last images of the training file, for validation: the custom of the likelihood literature
+CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 NOTES = {
     "none": "Grey values: densities of these, not likelihoods of binary pixels.",
     "dynamic": "Training pixels binarised anew at every reading, validation and test pixels once (dynamic MNIST's protocol).",
@@ -75,7 +77,7 @@ def _pair(folder: str, part: str) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(images[:, None].copy()), torch.from_numpy(classes.astype(np.int64))
 
 
-def _dataset(name: str, folder: str, binarize: str, data_seed: int) -> Dataset:
+def _dataset(name: str, folder: str, binarize: str, data_seed: int, labels: Sequence[str]) -> Dataset:
     nothing = torch.zeros(0, 1, 28, 28, dtype=torch.uint8)
     binarised(binarize, data_seed, nothing, nothing, nothing)  # options first: a wrong one is not worth waiting for files
     (x, classes), (test, test_classes) = _pair(folder, "train"), _pair(folder, "t10k")
@@ -88,7 +90,7 @@ def _dataset(name: str, folder: str, binarize: str, data_seed: int) -> Dataset:
     labels = classes[:-HELD_OUT], classes[-HELD_OUT:], test_classes
     splits = (Split(part, {"class": digits}) for part, digits in zip(rows, labels, strict=True))
     counts = {"training file": len(x), "test file": len(test)}
-    return Dataset(name, *splits, counts=counts, note=NOTES[binarize])
+    return Dataset(name, *splits, counts=counts, note=NOTES[binarize], labels={"class": labels})
 
 
 def mnist(binarize: str = "none", data_seed: int = 777) -> Dataset:
@@ -106,13 +108,13 @@ def mnist(binarize: str = "none", data_seed: int = 777) -> Dataset:
         ConfigError: for an unknown kind of binarisation or a negative seed.
         DataError: when a file is missing, not the published one, or corrupt.
     """
-    return _dataset("mnist", "MNIST", binarize, data_seed)
+    return _dataset("mnist", "MNIST", binarize, data_seed, tuple("0123456789"))
 
 
 def fashion_mnist(binarize: str = "none", data_seed: int = 777) -> Dataset:
     """Articles of clothing in MNIST's format and sizes (Xiao et al. 2017); split, files (FashionMNIST/raw/) and options alike.
 
-    The factor "class" runs over T-shirt, trouser, pullover, dress, coat, sandal, shirt, sneaker, bag, ankle boot.
+    The factor "class" runs over `CLOTHES`.
 
     Arguments:
         binarize, data_seed: as for `mnist`.
@@ -121,4 +123,4 @@ def fashion_mnist(binarize: str = "none", data_seed: int = 777) -> Dataset:
         ConfigError: for an unknown kind of binarisation or a negative seed.
         DataError: when a file is missing, not the published one, or corrupt.
     """
-    return _dataset("fashion-mnist", "FashionMNIST", binarize, data_seed)
+    return _dataset("fashion-mnist", "FashionMNIST", binarize, data_seed, CLOTHES)

@@ -124,8 +124,9 @@ def cmu_mocap(motions: tuple[str, ...] = FIVE, stride: int = 4) -> Dataset:
         test,
         counts={f"{motion} clips": len(MOTIONS[motion]) for motion in motions} | frames,
         note=f"Clips {', '.join(clips)} at {120 / stride:g} Hz, each cut in time 80/10/10; which the papers used is not known.",
+        labels={"motion": tuple(MOTIONS)},
         picture=_picture(skeleton, inverse, train.x[:]),
-        ends=_ends(test, motions),
+        ends=_ends(train, motions),
         inverse=inverse,
     )
 
@@ -161,14 +162,22 @@ def _index(skeleton: Skeleton, name: str) -> list[int]:
     return [channels.index(channel) for channel in FEATURES]
 
 
-def _ends(test: Split, motions: tuple[str, ...]) -> dict[str, Tensor]:
-    """As in the paper, a pair of poses within a motion and pairs of different motions: of the first one and each other."""
-    places = {motion: (test.factors["motion"] == list(MOTIONS).index(motion)).nonzero()[:, 0] for motion in motions}
+def _ends(train: Split, motions: tuple[str, ...]) -> dict[str, Tensor]:
+    """As in the paper, a pair of poses within a motion and pairs of different motions: of the first one and each other.
+
+    Which poses the paper took is not known. Ours are training poses (a motion's held-out end may be a person standing still):
+    of each motion the one farthest from the mean of all poses, and within the first motion the one farthest from that.
+    """
+    poses = {motion: train.x[(train.factors["motion"] == list(MOTIONS).index(motion)).nonzero()[:, 0]] for motion in motions}
+    mean = train.x[:].mean(0)
+
+    def farthest(motion: str, point: Tensor) -> Tensor:
+        return poses[motion][(poses[motion] - point).norm(dim=1).argmax()]
+
     first, *others = motions
-    begin = places[first][0]
-    pairs = {f"within {first}": [begin, places[first][len(places[first]) // 2]]}
-    pairs |= {f"{first} to {other}": [begin, places[other][-1]] for other in others}
-    return {name: test.x[torch.stack(pair)] for name, pair in pairs.items()}
+    begin = farthest(first, mean)
+    ends = {f"within {first}": farthest(first, begin)} | {f"{first} to {other}": farthest(other, mean) for other in others}
+    return {name: torch.stack([begin, end]) for name, end in ends.items()}
 
 
 def _picture(skeleton: Skeleton, inverse: Callable[[Tensor], Tensor], training: Tensor) -> Callable[[Tensor], Tensor]:

@@ -51,11 +51,11 @@ def own(
     if channels not in (0, 1, 3):
         raise ConfigError(f"channels is 1 for grey, 3 for colour, or 0 for what the images are, got {channels}.")
     path = Path(path).expanduser()
-    suffix = path.suffix.lower()
+    suffix, classes = path.suffix.lower(), []
     if os.path.isdir(path):
         if key:
             raise ConfigError(f"key={key} names an array, but {path} is a folder of images. Leave it out.")
-        parts, what = read_images(path, size, channels)
+        parts, what, classes = read_images(path, size, channels)
     elif not os.path.exists(path):
         raise DataError(f"there is no file or folder {path}. Check the path.")
     elif suffix in ARRAYS:
@@ -68,7 +68,8 @@ def own(
     split = f"{' and '.join(drawn)} data dealt out at random with data_seed={data_seed}" if drawn else "split as given"
     counts = {part: len(held) for part, held in parts.items()} if len(parts) > 1 else {"all": len(parts["train"])}
     train, held, last = deal(parts, data_seed, validation, test)
-    return Dataset(Path(os.path.abspath(path)).name, train, held, last, counts=counts, note=f"Your own data: {what}; {split}.")
+    note = f"Your own data: {what}; {split}."
+    return Dataset(Path(os.path.abspath(path)).name, train, held, last, counts=counts, note=note, labels={"class": classes})
 
 
 def _refusal(path: Path, suffix: str) -> str:

@@ -239,4 +239,6 @@ def rooms(
         "stand-in for 3D Shapes: its factors, values and order, but a scene of our own, so likelihoods cannot be compared with "
         "published ones; the split is ours, the original has none"
     )
-    return Dataset("rooms", *grid.split(data_seed, held, last), counts={"all": count}, note=note, grid=grid)
+    return Dataset(
+        "rooms", *grid.split(data_seed, held, last), counts={"all": count}, note=note, labels={"shape": shapes}, grid=grid
+    )

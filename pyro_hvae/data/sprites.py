@@ -176,4 +176,6 @@ def sprites(
         "stand-in for dSprites: drawn anew, equal in every pixel to the 258 images of the original's animation, the others "
         "are not verified; the split is ours, the original has none"
     )
-    return Dataset("sprites", *grid.split(data_seed, held, last), counts={"all": count}, note=note, grid=grid)
+    return Dataset(
+        "sprites", *grid.split(data_seed, held, last), counts={"all": count}, note=note, labels={"shape": shapes}, grid=grid
+    )

@@ -10,7 +10,10 @@ from pyro_hvae.errors import unknown_name
 __all__ = ["PAPER", "PRESETS", "preset"]
 
 Preset = dict[str, Any]
-IMAGES = ("mnist", "mnist-static", "fashion-mnist")
+IMAGES = ("mnist", "mnist-static", "fashion-mnist", "omniglot")
+BINARY = ("sprites", "dsprites")
+GREY = ("faces3d", "chairs3d")
+COLOUR = ("rooms", "shapes3d", "svhn", "celeba", "triangles")
 
 # The pendulum's constants were chosen on seeds >= 100 (benchmarks/pendulum.py); the paper does not give its own.
 _PENDULUM: Preset = {
@@ -31,7 +34,7 @@ _PENDULUM: Preset = {
 
 # 28 x 28 images: the gated 784-300-300 networks of the VampPrior's authors, 30 epochs.
 _IMAGE: Preset = {
-    "binarize": "fixed",  # a Bernoulli likelihood is one of binary pixels, and kappa an error on them
+    "binarize": "dynamic",  # a Bernoulli likelihood is one of binary pixels, and kappa an error on them
     "likelihood": "bernoulli",
     "latent": 40,
     "latent2": 40,
@@ -85,6 +88,29 @@ _DIGITS: Preset = {
     "threads": 1,
 }
 
+# Larger images: small convolutions, minutes each.
+_LARGE: Preset = {
+    "binarize": "none",
+    "network": "conv",
+    "conv.hidden": (16, 32),
+    "hidden": (300, 300),
+    "activation": "relu",
+    "latent": 10,
+    "latent2": 10,
+    "dims": (10, 10, 10),
+    "upper": (128, 128),
+    "components": 200,
+    "batch_size": 64,
+    "steps": 6_000,
+}
+_LARGE_BINARY = _LARGE | {"likelihood": "bernoulli"}
+# Not binary, so no probabilities: a Gaussian.
+_LARGE_REAL = _LARGE | {"likelihood": "gaussian", "sigma": 0.2}
+# Crops of textures (Sahoo et al. 2020): -log p(x|z) is the sum of squares where sigma^2 = 1/2.
+_TEXTURES: Preset = _LARGE_REAL | {"network": "mlp", "hidden": (128, 64), "latent": 16, "sigma": 0.7071, "batch_size": 256}
+# One's own images or vectors, of whatever size.
+_OWN: Preset = _LARGE_REAL | {"network": "mlp"}
+
 # Motion capture: 50 joint angles scaled to [-1, 1] (Klushyn et al. 2019, section 4.2: two latents in both layers).
 _MOCAP: Preset = {
     "hidden": (256, 256),
@@ -107,12 +133,17 @@ PRESETS: dict[tuple[str, str], Preset] = {
     **{(recipe, "pendulum"): _PENDULUM for recipe in _IMAGE_RECIPES},
     ("beta-vae", "pendulum"): _PENDULUM | {"beta": 4.0},
     **{(recipe, name): values for name in IMAGES for recipe, values in _IMAGE_RECIPES.items()},
-    **{(r, name): _IMAGE_RECIPES[r] | _GREY for name in ("mnist", "fashion-mnist") for r in ("hvae", "ar-hvae")},
+    **{(r, name): _IMAGE_RECIPES[r] | _GREY for name in ("mnist", "fashion-mnist", "omniglot") for r in ("hvae", "ar-hvae")},
     **{(recipe, "digits"): _DIGITS for recipe in _IMAGE_RECIPES},
     **{(recipe, "cmu-mocap"): _MOCAP for recipe in _IMAGE_RECIPES},
+    **{(recipe, name): values | _LARGE_BINARY for name in BINARY for recipe, values in _IMAGE_RECIPES.items()},
+    **{(recipe, name): values | _LARGE_REAL for name in (*COLOUR, *GREY) for recipe, values in _IMAGE_RECIPES.items()},
+    **{(recipe, "textures"): values | _TEXTURES for recipe, values in _IMAGE_RECIPES.items()},
+    **{(recipe, "own"): values | _OWN for recipe, values in _IMAGE_RECIPES.items()},
     ("beta-vae", "digits"): _DIGITS | {"beta": 4.0},
     ("beta-vae", "cmu-mocap"): _MOCAP | {"beta": 4.0},
     ("vhp", "fashion-mnist"): _IMAGE_RECIPES["vhp"] | {"kappa": 0.31},
+    ("vhp", "omniglot"): _IMAGE_RECIPES["vhp"] | {"kappa": 0.162},
 }
 
 # What the papers (or, where they are silent, their code) use beyond the cpu preset. Hours to days on a processor.
@@ -175,7 +206,7 @@ PAPER: dict[tuple[str, str], Preset] = {
 
 
 def preset(recipe: str, dataset: str, name: str = "cpu") -> Preset:
-    """The defaults of a recipe on a data set; empty where none were chosen.
+    """The defaults of a recipe on a data set ("own" for data at a path); empty where none were chosen.
 
     Raises:
         ConfigError: for a preset that this recipe does not have on this data set.
