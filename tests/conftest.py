@@ -1,4 +1,4 @@
-"""Every test starts from the same random state, in an empty directory, with its own parameter store and runs folder."""
+"""Every test starts from the same random state, in an empty directory, with its own parameter store, runs and cache folder."""
 
 import pyro
 import pytest
@@ -12,6 +12,7 @@ from pyro_hvae.data import files
 def _clean(tmp_path, monkeypatch):
     for name in ("PYRO_HVAE_RUNS", "PYRO_HVAE_TRACEBACK"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(files.CACHE, str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     pyro.clear_param_store()

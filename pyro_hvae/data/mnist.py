@@ -77,7 +77,7 @@ def _pair(folder: str, part: str) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(images[:, None].copy()), torch.from_numpy(classes.astype(np.int64))
 
 
-def _dataset(name: str, folder: str, binarize: str, data_seed: int, labels: Sequence[str]) -> Dataset:
+def _dataset(name: str, folder: str, binarize: str, data_seed: int, names: Sequence[str]) -> Dataset:
     nothing = torch.zeros(0, 1, 28, 28, dtype=torch.uint8)
     binarised(binarize, data_seed, nothing, nothing, nothing)  # options first: a wrong one is not worth waiting for files
     (x, classes), (test, test_classes) = _pair(folder, "train"), _pair(folder, "t10k")
@@ -90,7 +90,7 @@ def _dataset(name: str, folder: str, binarize: str, data_seed: int, labels: Sequ
     labels = classes[:-HELD_OUT], classes[-HELD_OUT:], test_classes
     splits = (Split(part, {"class": digits}) for part, digits in zip(rows, labels, strict=True))
     counts = {"training file": len(x), "test file": len(test)}
-    return Dataset(name, *splits, counts=counts, note=NOTES[binarize], labels={"class": labels})
+    return Dataset(name, *splits, counts=counts, note=NOTES[binarize], labels={"class": names})
 
 
 def mnist(binarize: str = "none", data_seed: int = 777) -> Dataset:

@@ -142,5 +142,6 @@ class Rows:
         """Given out on a device; a store that fits there easily moves as a whole, a larger one batch by batch."""
         device = torch.device(device)
         if isinstance(self.store, Tensor) and self.store.device != device and self.store.nbytes <= RESIDENT:
-            return replace(self, store=self.store.to(device), ahead=False, device=device)
+            select = None if self.select is None else self.select.to(device)
+            return replace(self, store=self.store.to(device), select=select, ahead=False, device=device)
         return replace(self, device=device)
