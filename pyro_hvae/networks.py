@@ -37,26 +37,29 @@ def _mlp_decoder(inputs: int, event: Sequence[int], hidden: Sequence[int], activ
 
 
 def _conv_encoder(event: Sequence[int], outputs: int, hidden: Sequence[int], activation: str, gain: float) -> nn.Module:
-    """Two convolutions of kernel 4 and stride 2 (Zhao et al. 2017, B.1), then a linear map."""
-    c, h, w = _image(event, "conv")
-    a, b = _widths(hidden, "conv")
+    """Convolutions of kernel 4 and stride 2, one a width (two in Zhao et al. 2017, B.1), then a linear map."""
+    c, h, w = _image(event, "conv", 2 ** len(hidden))
     make = _pointwise(activation)
-    net = nn.Sequential(nn.Conv2d(c, a, 4, 2, 1), make(), nn.Conv2d(a, b, 4, 2, 1), make(), nn.Flatten())
-    return nn.Sequential(Fold(net, event), linear(b * h // 4 * (w // 4), outputs, gain=gain))
+    net = [layer for a, b in zip([c, *hidden], hidden, strict=False) for layer in (nn.Conv2d(a, b, 4, 2, 1), make())]
+    small = hidden[-1] * (h >> len(hidden)) * (w >> len(hidden))
+    return nn.Sequential(Fold(nn.Sequential(*net, nn.Flatten()), event), linear(small, outputs, gain=gain))
 
 
 def _conv_decoder(inputs: int, event: Sequence[int], hidden: Sequence[int], activation: str) -> nn.Module:
-    c, h, w = _image(event, "conv")
-    a, b = _widths(hidden, "conv")
+    """The encoder's mirror image."""
+    c, h, w = _image(event, "conv", 2 ** len(hidden))
     make = _pointwise(activation)
-    first = [linear(inputs, b * h // 4 * (w // 4)), make(), _Shape(b, h // 4, w // 4)]
-    net = [*first, nn.ConvTranspose2d(b, a, 4, 2, 1), make(), nn.ConvTranspose2d(a, c, 4, 2, 1)]
-    return Fold(nn.Sequential(*net), [inputs])
+    widths = [c, *hidden][::-1]
+    small = (widths[0], h >> len(hidden), w >> len(hidden))
+    net: list[nn.Module] = [linear(inputs, math.prod(small)), make(), _Shape(*small)]
+    for a, b in zip(widths, widths[1:], strict=False):
+        net += [nn.ConvTranspose2d(a, b, 4, 2, 1), make()]
+    return Fold(nn.Sequential(*net[:-1]), [inputs])
 
 
 def _gated_conv_encoder(event: Sequence[int], outputs: int, hidden: Sequence[int], activation: str, gain: float) -> nn.Module:
     """Five gated convolutions (Tomczak and Welling 2018, convHVAE), then a linear map; `activation` is not used."""
-    c, h, w = _image(event, "gated-conv")
+    c, h, w = _image(event, "gated-conv", 4)
     a, b = _widths(hidden, "gated-conv")
     net = [*_gated(c, a, 7), *_gated(a, a, 3, 2), *_gated(a, b, 5), *_gated(b, b, 3, 2), *_gated(b, 6, 3), nn.Flatten()]
     return nn.Sequential(Fold(nn.Sequential(*net), event), linear(6 * h // 4 * (w // 4), outputs, gain=gain))
@@ -64,7 +67,7 @@ def _gated_conv_encoder(event: Sequence[int], outputs: int, hidden: Sequence[int
 
 def _gated_conv_decoder(inputs: int, event: Sequence[int], hidden: Sequence[int], activation: str) -> nn.Module:
     """A gated dense layer to the image's size, four gated convolutions and a 1 x 1 convolution."""
-    c, h, w = _image(event, "gated-conv")
+    c, h, w = _image(event, "gated-conv", 4)
     _, b = _widths(hidden, "gated-conv")
     net = [linear(inputs, 2 * c * h * w, 2.0), nn.GLU(), _Shape(c, h, w), *_gated(c, b, 3)]
     net += [*_gated(b, b, 3), *_gated(b, b, 3), *_gated(b, b, 3), nn.Conv2d(b, c, 1)]
@@ -103,11 +106,12 @@ def _gated(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.M
     return [nn.Conv2d(inputs, 2 * outputs, kernel, stride, kernel // 2), nn.GLU(1)]
 
 
-def _image(event: Sequence[int], name: str) -> tuple[int, int, int]:
-    if len(event) != 3 or event[1] % 4 or event[2] % 4:
+def _image(event: Sequence[int], name: str, divisor: int) -> tuple[int, int, int]:
+    """The event, whose sides are halved until `divisor` is used up."""
+    if len(event) != 3 or event[1] % divisor or event[2] % divisor:
         raise ConfigError(
-            f"network={name} needs images (channels, height, width) with sides divisible by 4, but these data have shape "
-            f"{tuple(event)}. Use -o network=mlp."
+            f"network={name} needs images (channels, height, width) with sides divisible by {divisor}, but these data have "
+            f"shape {tuple(event)}. Use {'fewer widths (-o hidden=32,64) or ' if divisor > 4 else ''}-o network=mlp."
         )
     return event[0], event[1], event[2]
 

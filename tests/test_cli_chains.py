@@ -97,7 +97,7 @@ def test_bad_input(run, command, arguments, message):
     [
         (["hvae", "-o", "dims=0,3"], "positive"),
         (["hvae", "-o", "dims="], "at least 1"),
-        (["hvae", "-o", "network=conv", "-o", "hidden=4"], "two channel widths"),
+        (["hvae", "-o", "network=gated-conv", "-o", "hidden=4"], "two channel widths"),
         (["hvae", "-o", "network=convs"], "Did you mean 'conv'?"),
         (["lvae", "-o", "dims=3,2"], "one width a layer"),
         (["vampprior", "-o", "components=100000"], "of which there are"),

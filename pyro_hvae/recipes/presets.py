@@ -92,7 +92,7 @@ _DIGITS: Preset = {
 _LARGE: Preset = {
     "binarize": "none",
     "network": "conv",
-    "conv.hidden": (16, 32),
+    "conv.hidden": (16, 32, 32, 64),
     "hidden": (300, 300),
     "activation": "relu",
     "latent": 10,
