@@ -124,8 +124,13 @@ class Std(NamedTuple):
     raw: Callable[[float], float]
 
 
+def _bounded(raw: Tensor, low: float, high: float) -> Tensor:
+    """raw clamped, with the gradient of raw: a network that overshoots the bound must find its way back."""
+    return raw + (raw.clamp(low, high) - raw).detach()
+
+
 STDS: dict[str, Std] = {
-    "exp": Std(lambda raw, log_scale: raw.clamp(*log_scale).exp(), math.log),
+    "exp": Std(lambda raw, log_scale: _bounded(raw, *log_scale).exp(), math.log),
     # Zhao et al. 2017, B.1: the sigmoid is the standard deviation, its square the variance.
     "sigmoid": Std(lambda raw, log_scale: raw.sigmoid() + 1e-3, lambda s: math.log((s - 1e-3) / (1.001 - s))),
     # Soenderby et al. 2016: the softplus is the variance.

@@ -41,6 +41,22 @@ def test_starting_points():
     assert_close(q.mean, torch.zeros(1, 2))
 
 
+@pytest.mark.parametrize("overshot, bound", [(5.0, 2.0), (-9.0, -4.0)])
+def test_a_scale_beyond_its_bound_finds_its_way_back(overshot, bound):
+    q = Gaussian(1, 1, log_scale=(-4.0, 2.0))
+    with torch.no_grad():
+        q.net[-1].bias[1] = overshot
+    x = torch.zeros(1, 1)
+    assert_close(q(x).stddev.log().item(), bound)
+    optimizer = torch.optim.SGD(q.parameters(), 0.5)
+    for _ in range(100):
+        loss = q(x).stddev.log().square().sum()  # least at one
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert abs(q(x).stddev.log().item()) < 0.1
+
+
 def test_several_parents_broadcast_and_concatenate():
     z1, z2, x = torch.randn(5, 3, 2), torch.randn(3, 4), torch.randn(3, 1, 2, 2)
     joined = join([z1, z2, x], [(2,), (4,), (1, 2, 2)])
