@@ -16,7 +16,7 @@ from pyro_hvae.recipes import RECIPES, build
 from pyro_hvae.schedules import SCHEDULES
 from pyro_hvae.vamp import Vamp
 
-__all__ = ["catalogue", "catalogue_text", "recipe_table"]
+__all__ = ["catalogue", "catalogue_text", "data_table", "recipe_table"]
 
 
 def _entry(function: Callable[..., Any], **more: Any) -> dict[str, Any]:
@@ -82,4 +82,16 @@ def recipe_table() -> str:
     for name, entry in catalogue("recipes").items():
         cells = [f"`{name}`", entry["paper"], *(f"`{entry[key]}`" for key in ("model", "guide", "bound")), entry["schedule"]]
         lines.append(f"| {' | '.join(cells)} | `pyro-hvae train {name} --dataset digits` |")
+    return "\n".join(lines)
+
+
+def data_table() -> str:
+    """The documentation's table of data sets, in Markdown."""
+    lines = ["| data set | what it is | files | options |", "|---|---|---|---|"]
+    for name, source in DATASETS.items():
+        options = " ".join(
+            f"`{key}={_text(list(p.default) if isinstance(p.default, tuple) else p.default)}`"
+            for key, p in parameters(source.load).items()
+        )
+        lines.append(f"| `{name}` | {source.summary} | {source.origin} | {options} |")
     return "\n".join(lines)

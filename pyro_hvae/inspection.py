@@ -1,8 +1,6 @@
 """The library side of the `data` commands: what data sets there are, what is in one, its files, and a look at it."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from pyro_hvae.config import typed_options
 from pyro_hvae.data import DATASETS, Dataset, Source, Split, find_source
 from pyro_hvae.data.fetch import download, verify
 from pyro_hvae.data.files import cache_root, data_root, existing
+from pyro_hvae.devices import seeded
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.figures import figure_titled, save
 from pyro_hvae.reporting import table
@@ -32,25 +31,17 @@ __all__ = [
 ]
 
 
-def _summary(source: Source) -> str:
-    load = source.load.func if isinstance(source.load, partial) else source.load
-    return (inspect.getdoc(load) or "").split("\n\n")[0].replace("\n", " ")
-
-
 def _status(source: Source) -> str:
     """Whether a set can be loaded as things are, by its files alone."""
-    missing = [file for file in source.files if not existing(file)]
-    if not source.files:
-        return "built in"
-    if not missing:
+    if source.files and all(map(existing, source.files)):
         return "here"
-    return "to download" if all(file.urls for file in missing) else "to get by hand"
+    return source.origin if source.origin == "built in" else f"{source.origin}, not here"
 
 
 def available() -> dict[str, Any]:
     """All data sets by name with summary, licence and status, and the folders that hold them."""
     sets = {
-        name: {"status": _status(source), "licence": source.licence, "summary": _summary(source)}
+        name: {"status": _status(source), "licence": source.licence, "summary": source.summary}
         for name, source in DATASETS.items()
     }
     return {"data": str(data_root()), "cache": str(cache_root()), "datasets": sets}
@@ -70,7 +61,7 @@ def describe(name: str, options: Mapping[str, str]) -> dict[str, Any]:
     splits = {"training": data.train, "validation": data.validation, "test": data.test}
     return {
         "name": data.name,
-        "summary": _summary(source),
+        "summary": source.summary,
         "source": dict(data.counts),
         "splits": {part: len(split) for part, split in splits.items()},
         "shape": list(data.shape),
@@ -165,7 +156,8 @@ def preview(
     rows = parts[split].x
     count = min(count, len(rows))
     pick = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count]
-    x = rows[pick]
+    with seeded(seed):  # of dynamic binarisation
+        x = rows[pick]
     images = data.picture(x) if data.picture else x
     columns = int(count**0.5) + (int(count**0.5) ** 2 < count)
     side = max(4.5, 0.8 * columns)

@@ -28,9 +28,9 @@ def test_list(command, root):
     assert code == 0 and str(root) in out
     lines = {line.split()[0]: line for line in out.splitlines() if line.split()}
     assert set(DATASETS) <= set(lines)
-    assert "built in" in lines["sprites"] and "to download" in lines["mnist"] and "to get by hand" in lines["celeba"]
+    assert "built in" in lines["sprites"] and "download, not here" in lines["mnist"] and "by hand, not here" in lines["celeba"]
     values = json.loads(command("data", "list", "--json")[1])
-    assert values["datasets"].keys() == DATASETS.keys() and values["datasets"]["mnist"]["status"] == "to download"
+    assert values["datasets"].keys() == DATASETS.keys() and values["datasets"]["mnist"]["status"] == "download, not here"
 
 
 def test_info(command):

@@ -100,9 +100,16 @@ def test_recipe_table_of_the_readme_is_the_codes():
     assert recipe_table() in README, f"put this into README.md:\n{recipe_table()}"
 
 
-def test_pictures_and_files_of_the_readme_exist():
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
+def test_data_table_of_the_documentation_is_the_codes():
+    from pyro_hvae.catalogue import data_table
+
+    assert data_table() in (ROOT / "docs/datasets.md").read_text(), f"put this into docs/datasets.md:\n{data_table()}"
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_pictures_and_files_of_the_documentation_exist(page):
+    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):
+        assert ((ROOT / page).parent / target).exists(), target
 
 
 def test_project_metadata_is_consistent():

@@ -1,7 +1,9 @@
 """What a data set is here: three splits with their factors of variation, and what else is known about the data."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -124,7 +126,7 @@ class Source:
     Attributes:
         load: (**options) -> `Dataset`; its parameters with a default are the set's `-o` options.
         files: what it is read from, for `data download` and `data verify`; empty for generated data.
-        licence: of the data. large: never loaded unasked, as by `data list`.
+        licence: of the data.
     """
 
     load: Callable[..., Dataset]
@@ -133,3 +135,16 @@ class Source:
 
     def __call__(self, **options: object) -> Dataset:
         return self.load(**options)
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of the loader's docstring."""
+        load = self.load.func if isinstance(self.load, partial) else self.load
+        return (inspect.getdoc(load) or "").split("\n\n")[0].replace("\n", " ")
+
+    @property
+    def origin(self) -> str:
+        """How its files are come by: "built in" (there are none), "download" or "by hand"."""
+        if not self.files:
+            return "built in"
+        return "download" if all(file.urls for file in self.files) else "by hand"
