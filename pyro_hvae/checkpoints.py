@@ -1,6 +1,5 @@
 """Checkpoints: tensors and primitives only, written atomically, never executed when read."""
 
-import os
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -10,28 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_hvae.errors import CheckpointError, DataError
+from pyro_hvae.atomic import replacing
+from pyro_hvae.errors import CheckpointError
 
-__all__ = ["FORMAT_VERSION", "save_checkpoint", "load_checkpoint", "write_atomically"]
+__all__ = ["FORMAT_VERSION", "save_checkpoint", "load_checkpoint"]
 
 FORMAT_VERSION = 1
-
-
-def write_atomically(path: Path, write: Any) -> None:
-    """Calls `write(file)` on a temporary neighbour, fsyncs it and renames it over `path`: whole or not at all.
-
-    Raises:
-        DataError: when the place cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"cannot write '{path}': {error.strerror or error}. Choose another place with --out.") from error
 
 
 def _check_primitive(value: Any, where: str) -> None:
@@ -49,7 +32,8 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """Writes `content` (tensors, str, int, float, bool, None, lists and dicts of these) with the format version."""
     content = {"format_version": FORMAT_VERSION, **content}
     _check_primitive(content, "checkpoint")
-    write_atomically(path, lambda file: torch.save(content, file))
+    with replacing(path, "Choose another place with --out.") as part:
+        torch.save(content, part)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -125,8 +125,13 @@ class Std(NamedTuple):
 
 
 def _bounded(raw: Tensor, low: float, high: float) -> Tensor:
-    """raw clamped, with the gradient of raw: a network that overshoots the bound must find its way back."""
-    return raw + (raw.clamp(low, high) - raw).detach()
+    """raw within its bounds, and beyond them only as far as the logarithm of the excess, so that sigma is linear in it.
+
+    A plain clamp has no gradient there: what overshoots, as large networks do in their first steps, would stay for good.
+    """
+    inside = raw.clamp(low, high)
+    excess = raw - inside
+    return inside + excess.sign() * excess.abs().log1p()
 
 
 STDS: dict[str, Std] = {
@@ -154,7 +159,7 @@ class Gaussian(_Network):
             sigma squared).
         isotropic: one sigma for the whole event instead of one per dim. An axis-aligned posterior prefers some
             rotations of a latent manifold to others (it makes rings square); an isotropic one does not.
-        log_scale: range that log sigma is clamped to (std `exp`, and a learned scale).
+        log_scale: range of log sigma (std `exp`, and a learned scale); beyond it sigma grows or shrinks with the excess only.
         init_log_scale: where log sigma starts; None leaves it to the network (raw output 0).
         squash: the mean is a sigmoid of the network's output, for data in [0, 1].
         input_mean: subtracted from the joined parents (kept in the checkpoint); shape of the joined parents.

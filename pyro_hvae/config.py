@@ -72,6 +72,7 @@ class Experiment:
     Attributes:
         recipe: None for a user's own program. program: where that came from, for the record; never imported from here.
         options: recipe, schedule and data-set options, each by its key.
+        data_identity: of one's own data when the run began (see `Dataset.identity`).
     """
 
     recipe: str | None
@@ -82,6 +83,7 @@ class Experiment:
     schedule_options: dict[str, Any] = field(default_factory=dict)
     data_options: dict[str, Any] = field(default_factory=dict)
     program: str | None = None
+    data_identity: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dict of primitives (tuples become lists, absent values are left out)."""
@@ -121,6 +123,8 @@ def coerce(key: str, value: Any, annotation: Any) -> Any:
     if origin is tuple:
         items = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
         return tuple(coerce(key, item, typing.get_args(annotation)[0]) for item in items if item != "")
+    if annotation is Path:
+        return str(Path(value).expanduser().resolve())  # a run is opened from anywhere
     try:
         if annotation is bool:
             return {"true": True, "false": False, "1": True, "0": False}[str(value).lower()]
@@ -211,7 +215,7 @@ def resolve(
                 values[name][key] = special[0] if special else defaults.get(key, parameter.default)
     _positive(values["recipe_options"])
     settings = TrainConfig(**values.pop("train"))
-    return Experiment(recipe, dataset, schedule, settings, program=program, **values)
+    return Experiment(recipe, dataset, schedule, settings, **values, program=program, data_identity=None)
 
 
 def _flatten(config: Mapping[str, Any], takers: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,7 +224,7 @@ def _flatten(config: Mapping[str, Any], takers: Mapping[str, Any]) -> dict[str, 
     for key, value in config.items():
         if key in takers and isinstance(value, Mapping):
             flat.update(value)
-        elif key not in ("recipe", "dataset", "schedule", "program"):
+        elif key not in ("recipe", "dataset", "schedule", "program", "data_identity"):
             flat[key] = value
     return flat
 

@@ -121,7 +121,10 @@ def paths_between(
             raise ConfigError(f"--from and --to are indices of the {len(data.test)} test data, got {ends[0]} and {ends[1]}.")
         pairs = {f"test datum {ends[0]} to {ends[1]}": data.test.x[list(ends)]}
     else:
-        pairs = data.ends or {"the first two test data": data.test.x[:2]}
+        split, part = (data.test, "test") if len(data.test) > 1 else (data.train, "training")
+        if not data.ends and len(split) < 2:
+            raise DataError("an interpolation needs two data to go between, and there is only one.")
+        pairs = data.ends or {f"the first two {part} data": split.x[:2]}
     found: dict[str, Interpolation] = {}
     for name, pair in pairs.items():
         start, end = pair.to(run.device)
@@ -148,8 +151,8 @@ def largest_jump(run: OpenRun, images: Tensor) -> dict[str, float]:
 def discontinuities(dense: Tensor, share: float = 0.1) -> list[int]:
     """Where decoded data along a path (t, *event) jump: the indices i at which the step from i to i + 1 is long.
 
-    Long is more than a share of the whole way, in Euclidean distance: of 199 equal steps each would be half a per cent. The
-    paper marks discontinuities without defining them; this is our measure.
+    Long is more than a share of the whole way, in Euclidean distance: of 199 equal steps each would be half a per cent. So
+    there are at most nine. The paper marks discontinuities without defining them; this is our measure.
 
     >>> discontinuities(torch.tensor([[0.0], [1.0], [2.0], [30.0], [31.0]]), share=0.5)
     [2]

@@ -16,7 +16,7 @@ from pyro_hvae.checkpoints import load_checkpoint
 from pyro_hvae.config import Experiment, coerce, parameters, read_toml
 from pyro_hvae.data import DATASETS, Dataset, find_source, is_path
 from pyro_hvae.devices import pick_device, seeded
-from pyro_hvae.errors import CheckpointError, ConfigError, unknown_name
+from pyro_hvae.errors import CheckpointError, ConfigError, DataError, unknown_name
 from pyro_hvae.objectives import ELBO, Objective
 from pyro_hvae.programs import Program, program_from_file
 from pyro_hvae.recipes import RECIPES, Stage
@@ -104,7 +104,13 @@ def _data(experiment: Experiment) -> Dataset:
             f"this run was trained on '{experiment.dataset}', which only the script that made it has. "
             "Use hv.load(RUN, program=(model, guide)) there."
         )
-    return _built(experiment.dataset, tuple(sorted(experiment.data_options.items())))
+    data = _built(experiment.dataset, tuple(sorted(experiment.data_options.items())))
+    if experiment.data_identity and data.identity != experiment.data_identity:
+        raise DataError(
+            f"the data at {experiment.dataset} are no longer those of this run: {data.identity} instead of "
+            f"{experiment.data_identity}. Test data may have become training data; restore them, or train anew."
+        )
+    return data
 
 
 @lru_cache(maxsize=1)  # trial starts, training and evaluation of one run look at the same, never modified, tensors
@@ -156,6 +162,7 @@ def train(
         made = best_start(experiment, tell)
     else:
         made = plan(experiment)
+    experiment = replace(experiment, data_identity=made.dataset.identity or None)
     fit(
         made.stages,
         made.dataset.train.x,

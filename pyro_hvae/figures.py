@@ -1,5 +1,6 @@
 """Pictures of a run, each a function that returns a matplotlib figure; labelled, colour-blind safe, no global state."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,10 @@ def save(figure: Figure, path: Path) -> Path:
     """Writes a PNG, raising `DataError` when that is not possible."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        with warnings.catch_warnings():
+            # Names of a user's classes may be in any script; what the font lacks is drawn as a box.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
+            figure.savefig(path)
     except OSError as error:
         raise DataError(f"cannot write '{path}': {error.strerror}.") from error
     return path
@@ -89,7 +93,8 @@ def training_curves(rows: Sequence[Mapping[str, Any]], title: str, kappa2: float
 
 def reconstructions(run: OpenRun, count: int = 12) -> Figure:
     """Test data above their reconstructions at the posterior means, twelve pairs in a row."""
-    x = run.dataset.test.x[:count]
+    test = run.dataset.test.x  # often sorted, so from all over it
+    x = test[torch.linspace(0, len(test) - 1, min(count, len(test))).round().long()]
     again = reconstruct(run.model, run.guide, x.to(run.device)).cpu()
     error = (again - x).square().mean().sqrt().item()
     columns = min(12, len(x))

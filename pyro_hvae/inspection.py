@@ -10,7 +10,7 @@ from tqdm import tqdm
 from pyro_hvae.config import typed_options
 from pyro_hvae.data import DATASETS, Dataset, Source, Split, find_source
 from pyro_hvae.data.fetch import download, verify
-from pyro_hvae.data.files import cache_root, data_root, existing
+from pyro_hvae.data.files import File, cache_root, data_root, existing, find
 from pyro_hvae.devices import seeded
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.figures import figure_titled, save
@@ -79,7 +79,9 @@ def _extent(data: Dataset, factor: str) -> str:
     if values.is_floating_point():
         return f"{values.min():.4g} to {values.max():.4g}"
     count = data.grid.sizes[factor] if data.grid else len(values.unique())
-    return f"{count} values" + (f": {', '.join(data.labels[factor][:count])}" if data.labels.get(factor) else "")
+    return f"{count} value{'s' * (count != 1)}" + (
+        f": {', '.join(data.labels[factor][:count])}" if data.labels.get(factor) else ""
+    )
 
 
 def _files(names: Sequence[str]) -> list[tuple[str, Any]]:
@@ -115,28 +117,35 @@ def _advance(bar: Any) -> Callable[[int, int | None], None]:
 def verify_files(names: Sequence[str]) -> dict[str, Any]:
     """Checks the files of the named sets against their checksums, then loads each set, which checks what is in them.
 
-    Raises:
-        DataError: at the first set of which a file is missing or wrong, or that does not load.
+    Returns:
+        "verified": name -> the state of its files, the sizes of its splits and its note; "wrong": name -> why it is not.
     """
-    sets = {}
-    for name in names:
-        source = find_source(name)
-        states = {}
-        for file in source.files:
-            state = verify(file)
-            if state == "missing" and (path := existing(file)):
-                state = f"{path.name} instead, no checksum of the file known"
-            if state in ("missing", "wrong checksum"):
-                raise DataError(
-                    f"{name}: {data_root() / file.path} is {state if state == 'missing' else 'not the file expected'}"
-                    f"{f' ({file.checksum})' if file.checksum else ''}. "
-                    f"{'Remove it, then fetch' if state != 'missing' else 'Fetch'} it by 'pyro-hvae data download {name}'."
-                )
-            states[file.path] = state
-        data = source.load()
+    sources = {name: find_source(name) for name in names}  # a name mistyped is told before anything is read
+    verified: dict[str, Any] = {}
+    wrong: dict[str, str] = {}
+    for name, source in sources.items():
+        try:
+            states = {file.path: _state(file) for file in source.files}
+            data = source.load()
+        except DataError as error:
+            wrong[name] = str(error)
+            continue
         splits = [len(split) for split in (data.train, data.validation, data.test)]
-        sets[name] = {"files": states, "splits": splits, "note": data.note}
-    return {"verified": sets}
+        verified[name] = {"files": states, "splits": splits, "note": data.note}
+        if others := [path for path, state in states.items() if state == "wrong checksum"]:
+            wrong[name] = (
+                f"{name} loads as {' + '.join(f'{n:,}' for n in splits)} data, but {' and '.join(others)} have not the "
+                "published bytes. If it was not you who packed them anew, remove them and get them again."
+            )
+    return {"verified": verified, "wrong": wrong}
+
+
+def _state(file: File) -> str:
+    """As `verify`, or what is there instead; raises `DataError` for a file that is missing."""
+    state = verify(file)
+    if state == "missing":
+        state = f"{find(file).name} instead, no checksum of the file known"
+    return state
 
 
 def preview(
@@ -147,8 +156,10 @@ def preview(
     Raises:
         ConfigError: for a count below one or an unknown split. DataError: when the picture cannot be written.
     """
-    if count < 1:
-        raise ConfigError(f"--n must be at least 1, got {count}.")
+    if not 1 <= count <= 2_500:
+        raise ConfigError(f"--n is the number of data on the sheet, from 1 to 2,500, got {count}.")
+    if out.suffix.lower() != ".png":
+        raise ConfigError(f"--out is the name of a PNG file, got '{out}'. Example: --out preview.png.")
     data = load(name, options)
     parts: dict[str, Split] = {"training": data.train, "validation": data.validation, "test": data.test}
     if split not in parts:
@@ -186,13 +197,15 @@ def described_text(values: Mapping[str, Any]) -> str:
         "factors": ", ".join(f"{factor} ({extent})" for factor, extent in values["factors"].items()) or "none",
         "note": values["note"],
         "licence": values["licence"],
-        "files": "; ".join(values["files"].values()),
+        "files": "; ".join(dict.fromkeys(values["files"].values())),
     }
     return "\n".join([f"{values['name']}: {values['summary']}", *(f"  {k:8} {v}" for k, v in lines.items() if v)])
 
 
 def downloaded_text(values: Mapping[str, Any]) -> str:
-    return "\n".join(f"{name}: {', '.join(places) or 'needs no files'}" for name, places in values["files"].items())
+    return "\n".join(
+        f"{name}: {', '.join(dict.fromkeys(places)) or 'needs no files'}" for name, places in values["files"].items()
+    )
 
 
 def verified_text(values: Mapping[str, Any]) -> str:
@@ -200,4 +213,4 @@ def verified_text(values: Mapping[str, Any]) -> str:
     for name, entry in values["verified"].items():
         lines = [f"{name}: loads as {' + '.join(f'{n:,}' for n in entry['splits'])} data. {entry['note']}".rstrip()]
         blocks.append("\n".join([*lines, *(f"  {path}: {state}" for path, state in entry["files"].items())]))
-    return "\n".join(blocks)
+    return "\n".join([*blocks, *(f"{name}: NOT VERIFIED" for name in values["wrong"])])

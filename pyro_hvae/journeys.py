@@ -59,7 +59,9 @@ def latent_space(run: OpenRun, found: Mapping[str, Interpolation], shown: int = 
     figure = figure_titled(4.3 * panels, 5.0, f"Latent space of {run_name(run)}")
     axes = figure.subplots(1, panels, squeeze=False)[0]
 
-    factor = next(iter(split.factors), None)
+    # A factor of few values tells groups apart; else the first.
+    groups = (name for name, values in split.factors.items() if not values.is_floating_point() and values.max() < 20)
+    factor = next(groups, next(iter(split.factors), None))
     xy = plane(codes)
     if factor is None:
         axes[0].scatter(*xy.T, s=4, color=BLUE)
@@ -69,7 +71,8 @@ def latent_space(run: OpenRun, found: Mapping[str, Interpolation], shown: int = 
         values = np.degrees(values) if cyclic else values
         look, ticks = _colours(values, cyclic)
         dots = axes[0].scatter(*xy.T, s=4, c=values, **look)
-        bar = figure.colorbar(dots, ax=axes[0], label=f"{factor} (degrees)" if cyclic else factor, ticks=ticks, shrink=0.8)
+        bar = figure.colorbar(dots, ax=axes[0], ticks=ticks, shrink=0.8)
+        bar.ax.set_title(f"{factor}\n(degrees)" if cyclic else factor, fontsize=9)
         if ticks and run.dataset.labels.get(factor):
             bar.set_ticks(ticks, labels=list(run.dataset.labels[factor][: len(ticks)]))
     axes[0].set_title("posterior means of test data")
@@ -140,4 +143,4 @@ def _jump_text(jump: Mapping[str, float]) -> str:
     if "max_jump_deg" in jump:
         error = jump["max_squared_error"]
         return f"largest angular jump {jump['max_jump_deg']:.1f} deg, largest squared error to a pendulum {error:.2f}"
-    return f"largest step between neighbours of 200 points {jump['max_pixel_change']:.3f} (RMS per value)"
+    return f"largest step between neighbours of 200 points {jump['max_pixel_change']:.2g} (RMS per value)"

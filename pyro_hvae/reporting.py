@@ -86,7 +86,11 @@ def compare(names: Sequence[str], metric: str = "angle", checkpoint: str = "last
                 row[key] = (known if known.get("step") == run.step else measure(run, metric))[key]
             except ConfigError:
                 pass
-        published = PUBLISHED_ANGLE.get((experiment.recipe or "", experiment.schedule)) if metric == "angle" else None
+        published = (
+            PUBLISHED_ANGLE.get((experiment.recipe or "", experiment.schedule))
+            if metric == "angle" and experiment.dataset == "pendulum"
+            else None
+        )
         rows.append({**row, "paper": published})
     methods = []
     for method in dict.fromkeys(row["method"] for row in rows if row[key] is not None):

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pyro_hvae.checkpoints import write_atomically
+from pyro_hvae.atomic import replacing
 from pyro_hvae.config import Experiment, to_toml
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, unknown_name
 
@@ -96,7 +96,8 @@ class RunDirectory:
     def write(self, name: str, text: str) -> Path:
         """Writes a text file of the run atomically and returns its path."""
         path = self.path / name
-        write_atomically(path, lambda file: file.write(text.encode()))
+        with replacing(path, "Choose another place with --out.") as part:
+            part.write_bytes(text.encode())
         return path
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> Path:

@@ -13,6 +13,7 @@ ROOT = Path(pyro_hvae.__file__).parent
 # A module may import only from floors below its own. Packages stand for their modules, which may import each other.
 FLOORS = [
     ["errors"],
+    ["atomic"],
     ["nets", "handlers", "schedules", "metrics", "data", "graph", "devices", "contract", "checkpoints", "tracking", "tiles"],
     ["conditionals", "networks", "objectives", "vamp"],
     ["models", "guides", "inference", "svi", "dependencies", "programs"],

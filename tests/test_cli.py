@@ -186,7 +186,7 @@ def test_combinations_without_sense_say_why(command, arguments, message):
         (["train", "vhp", "--dataset", "pendulum", "--lr", "-1"], 2, "lr must be positive"),
         (["train", "vhp", "--dataset", "pendulum", "--lr", "nan"], 2, "lr=nan is not a number"),
         (["train", "vhp", "--dataset", "pendulum", "--lr", "inf"], 2, "lr=inf is not a number"),
-        (["train", "vhp", "--dataset", "pendulum", "--seed", "9" * 23], 2, "is not a whole number"),
+        (["train", "vhp", "--dataset", "pendulum", "--seed", "9" * 23], 2, "is not in the range"),
         (["train", "vhp", "--dataset", "pendulum", "--dry-run", "--device", "cuda:77"], 5, "not available"),
         (["train", "--resume", ""], 3, "no run ''"),
         (["train", "vhp", "--dataset", "pendulum", "-o", "kappa=-1"], 2, "kappa"),
@@ -428,7 +428,7 @@ from pyro_hvae.cli import main
 count, real = 0, os.fsync
 def fsync(fd):  # dies half way through writing a checkpoint
     global count
-    if os.readlink(f"/proc/self/fd/{fd}").endswith(".pt.tmp"):
+    if os.readlink(f"/proc/self/fd/{fd}").endswith(".pt.part"):
         count += 1
         if count == 4:
             os.ftruncate(fd, 500)

@@ -10,6 +10,7 @@ from PIL import Image
 from pyro_hvae.data import DATASETS, Dataset, Source, Split
 from pyro_hvae.data.files import File
 from pyro_hvae.evaluation import discontinuities
+from pyro_hvae.experiments import _built
 
 
 @pytest.fixture
@@ -52,10 +53,13 @@ def test_info(command):
         (["info", "sprites", "-o", "scales=many"], 2, "scales=many is not a whole number"),
         (["info", "./nowhere"], 3, "there is no file or folder './nowhere'"),
         (["info", "mnist"], 3, "data download"),
-        (["verify", "mnist"], 3, "Fetch it by 'pyro-hvae data download mnist'"),
+        (["info", "mnist"], 3, "Fetch it by 'pyro-hvae data download mnist'"),
         (["download", "faces3d"], 3, "cannot be downloaded by a program"),
         (["download", "mnst"], 2, "Did you mean 'mnist'?"),
-        (["preview", "digits", "--n", "0"], 2, "--n must be at least 1, got 0"),
+        (["preview", "digits", "--n", "0"], 2, "from 1 to 2,500, got 0"),
+        (["preview", "digits", "--out", "sheet.jpg"], 2, "the name of a PNG file, got 'sheet.jpg'"),
+        (["preview", "digits", "--seed", "-1"], 2, "--seed"),
+        (["info", "pendulum", "-o", "size=100000000000"], 2, "would need 95,367 GiB"),
         (["preview", "digits", "--split", "train"], 2, "--split is training, validation or test, not 'train'"),
         (["lst"], 2, "lst"),
     ],
@@ -93,16 +97,21 @@ def test_verify_and_download_what_is_here(command, root, monkeypatch):
     assert "own/a.bin: verified" in command("data", "verify", "own")[1]
     assert command("data", "download", "own")[1] == f"own: {root / 'own/a.bin'}\n"
     (root / "own" / "a.bin").write_bytes(b"abd")
-    for what in ("verify", "download"):
-        code, _, err = command("data", what, "own")
-        assert code == 3 and "not the file expected" in err and (root / "own" / "a.bin").read_bytes() == b"abd"
+    code, _, err = command("data", "download", "own")
+    assert code == 3 and "not the file expected" in err and (root / "own" / "a.bin").read_bytes() == b"abd"
+    # All sets are looked at, whatever is wrong with the first.
+    code, out, err = command("data", "verify", "own", "mnist", "digits", "--json")
+    values = json.loads(out)
+    assert code == 3 and values["verified"].keys() == {"own", "digits"} and values["wrong"].keys() == {"own", "mnist"}
+    assert "own/a.bin have not the published bytes" in err and "data download mnist" in err
+    assert values["verified"]["own"]["files"] == {"own/a.bin": "wrong checksum"}
 
 
 def test_the_data_folder_may_be_named(command, tmp_path, monkeypatch):
     monkeypatch.setenv("PYRO_HVAE_DATA", str(tmp_path / "first"))
     other = tmp_path / "second"
     for arguments in (
-        ["data", "--data-dir", other, "info", "mnist"],
+        ["data", "info", "mnist", "--data-dir", other],
         ["train", "vae", "--dataset", "mnist", "--data-dir", other],
     ):
         monkeypatch.setenv("PYRO_HVAE_DATA", str(tmp_path / "first"))
@@ -132,6 +141,26 @@ def test_training_on_ones_own_images(command, images, tmp_path, monkeypatch):
     (tmp_path / "elsewhere").rename(tmp_path / "vae-data")
     code, _, err = command("train", "vae", "--dataset", "vae-data", *SMALL)
     assert code == 2 and "give a path: --dataset ./vae-data" in err
+
+
+def test_a_run_notices_that_ones_own_data_have_changed(command, images):
+    assert command("train", "vae", "--dataset", "./my photos", *SMALL, "--out", "run")[0] == 0
+    next((images / "cats").iterdir()).unlink()
+    _built.cache_clear()  # as in a process of its own
+    for arguments in (["reconstruct", "run"], ["train", "--resume", "run", "--steps", "30"]):
+        code, _, err = command(*arguments)
+        assert code == 3 and "are no longer those of this run: 29 files" in err and "instead of 30 files" in err
+    code, _, err = command("train", "--config", "run/config.toml", "--out", "again")  # another run may use them
+    assert code == 0, err
+
+
+def test_three_images_and_names_in_any_script(command, images, tmp_path):
+    folder = tmp_path / "few"
+    for number, name in enumerate(("größe 猫", "dogs", "größe 猫")):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        next((images / "cats").iterdir()).rename(folder / name / f"{number}.png")
+    code, _, err = command("train", "vae", "--dataset", "./few", *SMALL[:-4], "--batch-size", "1", "--steps", "5")
+    assert code == 0 and "Warning" not in err, err
 
 
 def test_numbers_outside_the_unit_range_are_no_probabilities(command, tmp_path):

@@ -1,5 +1,7 @@
 """Conditionals: shapes, scales, broadcasting."""
 
+import math
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -25,8 +27,12 @@ def test_gaussian_scales():
     assert (isotropic == isotropic[:, :1]).all() and len(isotropic[:, 0].unique()) == 9
     free = Gaussian(4, 3)(x).base_dist.scale
     assert not (free == free[:, :1]).all()
-    narrow = Gaussian(4, 3, log_scale=(-1.0, -0.5))(100 * x).base_dist.scale
-    assert (narrow >= torch.tensor(-1.0).exp() - 1e-6).all() and (narrow <= torch.tensor(-0.5).exp() + 1e-6).all()
+    bounded = Gaussian(4, 3, log_scale=(-1.0, -0.5))
+    raw, scale = bounded.net(100 * x)[:, 3:], bounded(100 * x).base_dist.scale
+    assert_close(scale[raw > -0.5], (math.exp(-0.5) * (1 + raw + 0.5))[raw > -0.5])
+    assert_close(scale[raw < -1], (math.exp(-1) / (1 - 1 - raw))[raw < -1])
+    inside = (raw >= -1) & (raw <= -0.5)
+    assert_close(scale[inside], raw[inside].exp())
 
 
 def test_starting_points():
@@ -47,7 +53,8 @@ def test_a_scale_beyond_its_bound_finds_its_way_back(overshot, bound):
     with torch.no_grad():
         q.net[-1].bias[1] = overshot
     x = torch.zeros(1, 1)
-    assert_close(q(x).stddev.log().item(), bound)
+    # By 1 + 3 and 1 + 5 beyond e^2 and e^-4.
+    assert_close(q(x).stddev.item(), math.exp(bound) * (4 if bound > 0 else 1 / 6))
     optimizer = torch.optim.SGD(q.parameters(), 0.5)
     for _ in range(100):
         loss = q(x).stddev.log().square().sum()  # least at one

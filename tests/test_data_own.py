@@ -284,7 +284,7 @@ def test_folders_without_images(folder):
         own(folder)
     for name in "abcd":
         (folder / f"{name}.csv").write_text("1,2")
-    with pytest.raises(DataError, match="holds no images, but 4 other files such as a.csv, b.csv, c.csv. Images are .bmp"):
+    with pytest.raises(DataError, match="holds no images, but only 4 other files such as a.csv, b.csv, c.csv. Images are .bmp"):
         own(folder)
     for index in range(2):
         save(folder / f"{index}.png")
@@ -587,7 +587,7 @@ def test_options(folder):
     for options, why in [
         ({"size": -1}, "size is the width and height"),
         ({"channels": 2}, "channels is 1 for grey, 3 for colour"),
-        ({"data_seed": -1}, "data_seed must be at least 0"),
+        ({"data_seed": -1}, "data_seed.* is at least 0"),
         ({"validation": 0.0}, "each above 0"),
         ({"test": -0.1}, "each above 0"),
         ({"validation": 0.5, "test": 0.5}, "together below 1"),

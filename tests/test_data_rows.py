@@ -57,11 +57,26 @@ def test_a_byte_is_drawn_with_its_own_probability():
     assert z.abs().max() < 4.5 and abs(z.mean()) < 0.3 and 0.85 < z.std() < 1.15
 
 
+def test_taking_by_a_mask_or_from_the_end():
+    x = Rows(BYTES)
+    assert torch.equal(x.take(torch.arange(20) % 4 == 0)[:], x[::4]) and torch.equal(x.take([-1])[:], x[19:])
+    with pytest.raises(IndexError):
+        x.take([99])
+
+
+def test_a_batch_that_just_fits_is_given_out():
+    batches = Batches(BYTES, 5, 0)
+    assert torch.cat([batches.next() for _ in range(4)]).unique().numel() == 240
+
+
 def test_mapping_and_moving():
     mapped = Rows(BYTES).map(lambda x: x.flatten(1)[:, :5])
     assert mapped.shape == (20, 5) and torch.equal(mapped[[3, 1]], Rows(BYTES)[[3, 1]].flatten(1)[:, :5])
     weight = torch.ones(2, requires_grad=True)
     assert not DRAWN.map(lambda x: x * weight)[:3].requires_grad
+    state = torch.get_rng_state()
+    Rows(BYTES, bernoulli).map(lambda x: x + torch.rand(1))
+    assert torch.equal(state, torch.get_rng_state())  # to learn the shape costs no noise
     # The meta device stands for a GPU: the store goes there as a whole where it fits, else batch by batch.
     for x, home in ((Rows(BYTES), "meta"), (Rows(BYTES).take([3, 4]), "meta"), (DRAWN, "cpu")):
         moved = x.to("meta")
@@ -168,6 +183,7 @@ def test_derived_arrays_are_made_once_and_mapped(tmp_path):
 
     def fill(array):
         calls.append(1)
+        assert len(calls) > 1 or not list((tmp_path / "cache").glob("[!.]*"))  # nothing under its name before it is whole
         array[:] = 7
 
     first = derived.derived("numbers", [source], (5, 2), fill)
@@ -180,6 +196,20 @@ def test_derived_arrays_are_made_once_and_mapped(tmp_path):
     os.utime(source, ns=(1, 1))
     derived.derived("numbers", [source], (5, 2), fill)
     assert len(calls) == 4
+    # Another file of the same name, size and time is another source; so is one that took its place.
+    other = tmp_path / "other" / "source"
+    other.parent.mkdir()
+    for place in (other, source):
+        place.write_bytes(b"xyz")
+        os.utime(place, ns=(1, 1))
+        derived.derived("numbers", [place], (5, 2), fill)
+    assert len(calls) == 6
+    # What is damaged or another array is made anew.
+    for content in (b"", b"text", next((tmp_path / "cache").iterdir()).read_bytes()[:-3]):
+        for path in (tmp_path / "cache").iterdir():
+            path.write_bytes(content)
+        assert (derived.derived("numbers", [source], (5, 2), fill) == 7).all()
+    assert len(calls) == 9
 
 
 def test_a_derived_array_is_complete_or_absent(tmp_path, monkeypatch):

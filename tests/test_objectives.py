@@ -173,12 +173,13 @@ def test_vhp_bound_equals_an_explicit_loop():
     assert z1.shape == (4, 3) and z2.shape == (3, 4, 2)
     assert estimate.terms["x"].shape == (4,)  # the likelihood is computed once, not once per particle
     for n in range(4):
-        inner = 0.0
+        inner = []
         for k in range(3):
             prior = torch.distributions.Normal(0.0, 1.0).log_prob(z2[k, n]).sum()
             p1, q2 = model.levels[0](z2[k, n]), guide.levels[1](z1[n])
-            inner += (p1.log_prob(z1[n]) + prior - q2.log_prob(z2[k, n])).exp().item() / 3
-        expected = model.likelihood(z1[n]).log_prob(x[n]) + math.log(inner) - guide.levels[0](x[n : n + 1]).log_prob(z1[n])[0]
+            inner.append(p1.log_prob(z1[n]) + prior - q2.log_prob(z2[k, n]))
+        average = torch.logsumexp(torch.stack(inner), 0) - math.log(3)
+        expected = model.likelihood(z1[n]).log_prob(x[n]) + average - guide.levels[0](x[n : n + 1]).log_prob(z1[n])[0]
         assert_close(estimate.bound()[n], expected)
 
 

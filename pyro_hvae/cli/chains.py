@@ -2,7 +2,7 @@
 
 import click
 
-from pyro_hvae.cli.options import emit, run_arguments
+from pyro_hvae.cli.options import SEED, emit, run_arguments
 
 __all__ = ["gibbs_command", "layers_command"]
 
@@ -37,7 +37,7 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     help="Correct the guide by importance resampling among K draws a step.",
 )
 @click.option("--samples", type=int, default=1000, show_default=True, metavar="N", help="Most draws that enter a distance.")
-@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of starts and chains.")
+@click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Of starts and chains.")
 def gibbs_command(
     run: str,
     checkpoint: str,
@@ -94,7 +94,7 @@ def gibbs_command(
 @click.option("--site", metavar="SITE", help="Draw only this layer's panel.")
 @click.option("--outer", type=int, default=200, show_default=True, metavar="N", help="Draws of the other layers' noise.")
 @click.option("--inner", type=int, default=20, show_default=True, metavar="N", help="Draws of the layer's noise for each.")
-@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of all draws.")
+@click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Of all draws.")
 def layers_command(
     run: str,
     checkpoint: str,

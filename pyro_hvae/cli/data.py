@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
-from pyro_hvae.cli.options import data_dir_option, data_options, emit, json_option
+from pyro_hvae.cli.options import SEED, data_dir_option, data_options, emit, json_option
+from pyro_hvae.errors import DataError
 
 __all__ = ["data_command"]
 
 
 @click.group(name="data")
-@data_dir_option
 def data_command() -> None:
     """Data sets: what there is, where its files are, and a look at it.
 
@@ -24,6 +24,7 @@ def data_command() -> None:
 
 @data_command.command(name="list")
 @json_option
+@data_dir_option
 def list_data(as_json: bool) -> None:
     """List all data sets, with where each comes from and whether its files are here.
 
@@ -41,6 +42,7 @@ def list_data(as_json: bool) -> None:
 @click.argument("name")
 @data_options
 @json_option
+@data_dir_option
 def info_data(name: str, options: dict[str, str], as_json: bool) -> None:
     """Describe data set NAME, or your own data at a path: counts, splits, shape, range, factors.
 
@@ -58,6 +60,7 @@ def info_data(name: str, options: dict[str, str], as_json: bool) -> None:
 @data_command.command(name="download")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @json_option
+@data_dir_option
 def download_data(names: tuple[str, ...], as_json: bool) -> None:
     """Fetch the files of data sets that are not here yet, and check them.
 
@@ -74,6 +77,7 @@ def download_data(names: tuple[str, ...], as_json: bool) -> None:
 @data_command.command(name="verify")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @json_option
+@data_dir_option
 def verify_data(names: tuple[str, ...], as_json: bool) -> None:
     """Check the files of data sets against their published checksums, and that they load.
 
@@ -85,6 +89,8 @@ def verify_data(names: tuple[str, ...], as_json: bool) -> None:
 
     values = inspection.verify_files(names)
     emit(values, as_json, inspection.verified_text(values))
+    if values["wrong"]:
+        raise DataError(" ".join(values["wrong"].values()))
 
 
 @data_command.command(name="preview")
@@ -92,9 +98,10 @@ def verify_data(names: tuple[str, ...], as_json: bool) -> None:
 @click.option("--out", type=click.Path(path_type=Path), default="preview.png", show_default=True, metavar="FILE.png")
 @click.option("--n", "count", type=int, default=64, show_default=True, metavar="N", help="How many.")
 @click.option("--split", default="training", show_default=True, metavar="training|validation|test", help="Of which data.")
-@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of the choice.")
+@click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Of the choice.")
 @data_options
 @json_option
+@data_dir_option
 def preview_data(name: str, out: Path, count: int, split: str, seed: int, options: dict[str, str], as_json: bool) -> None:
     """Draw a contact sheet of data set NAME, or of your own data at a path.
 

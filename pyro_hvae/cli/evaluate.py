@@ -2,7 +2,7 @@
 
 import click
 
-from pyro_hvae.cli.options import emit, json_option, run_arguments
+from pyro_hvae.cli.options import SEED, emit, json_option, run_arguments
 
 __all__ = ["compare_command", "evaluate_command", "metrics_command"]
 
@@ -13,7 +13,7 @@ __all__ = ["compare_command", "evaluate_command", "metrics_command"]
     "--particles", type=int, default=5000, show_default=True, metavar="N", help="Importance samples per datum, exactly."
 )
 @click.option("--limit", type=int, metavar="N", help="Evaluate a seeded random subset of the test split.")
-@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of the samples and the subset.")
+@click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Of the samples and the subset.")
 def evaluate_command(
     run: str, checkpoint: str, program: str | None, device: str, as_json: bool, particles: int, limit: int | None, seed: int
 ) -> None:

@@ -9,7 +9,10 @@ import click
 
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["data_dir_option", "data_options", "emit", "json_option", "key_values", "run_arguments"]
+__all__ = ["SEED", "data_dir_option", "data_options", "emit", "json_option", "key_values", "run_arguments"]
+
+
+SEED = click.IntRange(0, 2**53 - 1)  # what every generator takes, and TOML and JSON keep
 
 
 def key_values(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import click
 
-from pyro_hvae.cli.options import emit, run_arguments
+from pyro_hvae.cli.options import SEED, emit, run_arguments
 
 __all__ = ["interpolate_command", "reconstruct_command", "sample_command"]
 
@@ -11,7 +11,7 @@ __all__ = ["interpolate_command", "reconstruct_command", "sample_command"]
 @run_arguments
 @click.option("--nodes", type=int, default=1000, show_default=True, metavar="N", help="Prior samples in the graph.")
 @click.option("--k", type=int, default=10, show_default=True, metavar="N", help="Neighbours of a node.")
-@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of the prior samples.")
+@click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Of the prior samples.")
 @click.option("--from", "first", type=int, metavar="I", help="Index of a test datum; default: the data set's own ends.")
 @click.option("--to", "second", type=int, metavar="J", help="Index of a test datum.")
 def interpolate_command(
@@ -43,7 +43,7 @@ def interpolate_command(
 @click.command(name="sample")
 @run_arguments
 @click.option("--n", "count", type=int, default=64, show_default=True, metavar="N", help="How many.")
-@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of the samples.")
+@click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Of the samples.")
 def sample_command(run: str, checkpoint: str, program: str | None, device: str, as_json: bool, count: int, seed: int) -> None:
     """Draw samples of RUN's generative model.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from pyro_hvae.cli.options import data_dir_option, emit, json_option, key_values
+from pyro_hvae.cli.options import SEED, data_dir_option, emit, json_option, key_values
 
 __all__ = ["train_command"]
 
@@ -29,7 +29,7 @@ __all__ = ["train_command"]
 @click.option("--epochs", type=int, metavar="N", help="Length in passes over the training data instead of steps.")
 @click.option("--batch-size", type=int, metavar="N", help="Data per step.")
 @click.option("--lr", type=float, metavar="F", help="Learning rate of Adam.")
-@click.option("--seed", type=int, metavar="N", help="Of initial weights, noise and data order.")
+@click.option("--seed", type=SEED, metavar="N", help="Of initial weights, noise and data order.")
 @click.option("--device", metavar="auto|cpu|cuda[:i]|mps", help="Where to train.")
 @click.option("--engine", metavar="fit|svi", help="The library's loop, or stock pyro.infer.SVI.")
 @click.option(

@@ -99,7 +99,9 @@ def _sorted(members: dict[str, Member], key: str) -> dict[str, dict[str, Member]
     parts: dict[str, dict[str, Member]] = {}
     for name, member in members.items():
         part, rest = _word(name)
-        parts.setdefault(part, {})[rest] = member
+        if other := parts.setdefault(part, {}).get(rest):
+            raise DataError(f"{other.name} and {name} are both '{rest}' of the {part} data. Rename or remove one.")
+        parts[part][rest] = member
     data = set(_candidates(parts.get("train", {}), key))
     if not data or key in members:
         return {"train": members}

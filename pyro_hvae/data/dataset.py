@@ -13,7 +13,9 @@ from pyro_hvae.data.files import File
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["Dataset", "FactorGrid", "Source", "Split", "split_sizes"]
+__all__ = ["Dataset", "FactorGrid", "Source", "Split", "check_seed", "check_size", "split_sizes"]
+
+MOST = 2**34  # bytes of generated data that are held in memory
 
 
 class Split:
@@ -55,14 +57,19 @@ class FactorGrid:
         """Positions in the grid (k,) -> factor values (k, factors), int64."""
         return torch.from_numpy(np.stack(np.unravel_index(index.cpu().numpy(), tuple(self.sizes.values())), 1))
 
-    def split(self, seed: int, validation: int, test: int) -> tuple[Split, Split, Split]:
+    def split(self, seed: int, validation: int = 0, test: int = 0) -> tuple[Split, Split, Split]:
         """Training, validation and test data: the grid dealt out at random, all but the given numbers to training.
 
+        Arguments:
+            validation, test: 0 means 5,000 and 10,000, but no more than a tenth of the grid each.
+
         Raises:
-            ConfigError: when nothing is left to train on.
+            ConfigError: for a negative number, or when nothing is left to train on.
         """
-        order = torch.from_numpy(np.random.default_rng(seed).permutation(len(self.x)))
-        parts = order.split(split_sizes(len(order), validation, test))
+        check_seed(seed)
+        tenth = max(1, len(self.x) // 10)
+        sizes = split_sizes(len(self.x), validation or min(5_000, tenth), test or min(10_000, tenth))
+        parts = torch.from_numpy(np.random.default_rng(seed).permutation(len(self.x))).split(sizes)
         train, held, last = (Split(self.x.take(part), self.named(self.values(part))) for part in parts)
         return train, held, last
 
@@ -85,6 +92,19 @@ def split_sizes(count: int, validation: int, test: int) -> list[int]:
     return [train, validation, test]
 
 
+def check_size(size: int, each: int) -> None:
+    """Raises `ConfigError` for a number of data below one, or of more than `MOST` bytes in all at so many `each`."""
+    if size < 1 or size * each > MOST:
+        why = "it is at least 1" if size < 1 else f"these would need {size * each / 2**30:,.0f} GiB of memory"
+        raise ConfigError(f"size={size} is no number of training data to use: {why}. Example: -o size=10000.")
+
+
+def check_seed(data_seed: int) -> None:
+    """Raises `ConfigError` for a negative seed."""
+    if data_seed < 0:
+        raise ConfigError(f"data_seed, the seed of what is random in a data set, is at least 0, got {data_seed}.")
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A named data set.
@@ -94,6 +114,7 @@ class Dataset:
         counts: what the source holds before it is split, as name of the part -> number of data.
         note: what has to be known to compare numbers: which version or split this is, whether it was verified.
         labels: integer factor -> the names of its values 0, 1, ..., for people.
+        identity: what tells whether these are still the same data, for one's own; a run remembers it.
         grid: for factorial data, all combinations of the factors.
         picture: for data that are no images, x (n, *event) -> images (n, channels, height, width) in [0, 1] of them.
         read_angles: for data with an angle, images -> (angles, squared errors to the nearest genuine image).
@@ -108,6 +129,7 @@ class Dataset:
     counts: Mapping[str, int] = field(default_factory=dict)
     note: str = ""
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    identity: str = ""
     grid: FactorGrid | None = None
     picture: Callable[[Tensor], Tensor] | None = None
     read_angles: Callable[[Tensor], tuple[np.ndarray, np.ndarray]] | None = None
@@ -139,8 +161,9 @@ class Source:
     @property
     def summary(self) -> str:
         """The first sentence of the loader's docstring."""
-        load = self.load.func if isinstance(self.load, partial) else self.load
-        return (inspect.getdoc(load) or "").split("\n\n")[0].replace("\n", " ")
+        if isinstance(self.load, partial):
+            return f"your own data at {self.load.args[0]}"
+        return (inspect.getdoc(self.load) or "").split("\n\n")[0].replace("\n", " ")
 
     @property
     def origin(self) -> str:

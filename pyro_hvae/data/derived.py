@@ -1,6 +1,5 @@
 """Arrays made once from large or slow files, kept in the cache and mapped into memory from then on."""
 
-import contextlib
 import errno
 import hashlib
 import math
@@ -13,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.files import cache_root
+from pyro_hvae.atomic import replacing
+from pyro_hvae.data.files import CACHE, cache_root
 from pyro_hvae.errors import DataError
 
 __all__ = ["derived"]
@@ -29,37 +29,40 @@ def derived(
     leaves nothing half-made.
 
     Arguments:
-        name: of the file, such as "omniglot-28". sources: the files it is made from; their sizes and times are its key.
+        name: of the file, such as "omniglot-28". sources: the files it is made from; their places, sizes and times are its key.
         version: to be raised when `fill` changes its mind.
 
     Raises:
         DataError: when the cache cannot be written, saying how to name another; whatever `fill` raises.
     """
     try:
-        stats = [(path.name, stat.st_size, stat.st_mtime_ns) for path in sources for stat in [path.stat()]]
+        stats = [(os.path.realpath(path), s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path in sources for s in [path.stat()]]
     except OSError as error:
         raise DataError(f"cannot read {error.filename}: {error.strerror}. Check that it is a file you may read.") from error
     key = hashlib.sha256(repr((name, version, shape, stats)).encode()).hexdigest()[:16]
     path = cache_root() / f"{name}-{key}.npy"
-    if not path.is_file():
-        partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-        try:
+    array = _mapped(path, shape)
+    if array is None:
+        hint = f"Set {CACHE} to a folder with room for {math.prod(shape) / 1e6:,.0f} MB."
+        with replacing(path, hint, shared=True) as part:
             path.parent.mkdir(parents=True, exist_ok=True)
             # A full disk would end the process without a word when it writes to mapped memory.
             if shutil.disk_usage(path.parent).free < math.prod(shape):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-            fill(array)
-            array.flush()
-            del array  # Windows replaces no file that is mapped
-            os.replace(partial, path)
-        except OSError as error:
-            raise DataError(
-                f"cannot write {path}: {error.strerror or error}. Set PYRO_HVAE_CACHE to a folder with room for "
-                f"{math.prod(shape) / 1e6:,.0f} MB."
-            ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-    # Copy-on-write: torch wants writable memory, and nothing is ever written back.
-    return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+            new = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
+            fill(new)
+            new.flush()
+            del new  # Windows replaces no file that is mapped
+        array = _mapped(path, shape)
+        assert array is not None  # it has just been written
+    return torch.from_numpy(array)
+
+
+def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The array of a file, mapped; None where there is none, or another or a damaged one that has to be made anew."""
+    try:
+        # Copy-on-write: torch wants writable memory, and nothing is ever written back.
+        array = np.load(path, mmap_mode="c", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return array if array.shape == shape and array.dtype == np.uint8 else None

@@ -3,8 +3,7 @@
 import numpy as np
 import torch
 
-from pyro_hvae.data.dataset import Dataset, Split
-from pyro_hvae.errors import ConfigError
+from pyro_hvae.data.dataset import Dataset, Split, check_seed
 
 __all__ = ["digits"]
 
@@ -26,8 +25,7 @@ def digits(data_seed: int = 0) -> Dataset:
     >>> digits().train.x.shape
     torch.Size([1297, 1, 8, 8])
     """
-    if data_seed < 0:
-        raise ConfigError(f"data_seed is the seed of the split and at least 0, got {data_seed}.")
+    check_seed(data_seed)
     from sklearn.datasets import load_digits  # here, as it takes longer to import than all else in this package
 
     pixels, classes = load_digits(return_X_y=True)

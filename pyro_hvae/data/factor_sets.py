@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.dataset import Dataset, FactorGrid
+from pyro_hvae.data.dataset import Dataset, FactorGrid, check_seed
 from pyro_hvae.data.derived import derived
 from pyro_hvae.data.files import File, find, read_checked
 from pyro_hvae.data.published import published
 from pyro_hvae.data.rows import Rows
-from pyro_hvae.errors import ConfigError, DataError, DeviceError
+from pyro_hvae.errors import DataError, DeviceError
 
 __all__ = ["dsprites", "shapes3d", "unpack"]
 
@@ -45,7 +45,7 @@ def dsprites(data_seed: int = 0) -> Dataset:
     Raises:
         ConfigError: for a negative seed. DataError: when the file is missing, corrupt, or holds other images.
     """
-    _check_seed(data_seed)
+    check_seed(data_seed)
     store = _stored("dsprites", DSPRITES, (math.prod(SPRITES.values()), 512), _pack_sprites)
     x = Rows(store, prepare=unpack, event=(1, 64, 64), ahead=True)
     return _dataset("dsprites", FactorGrid(SPRITES, x), data_seed)
@@ -67,7 +67,7 @@ def shapes3d(data_seed: int = 0) -> Dataset:
         ConfigError: for a negative seed. DeviceError: when h5py is needed and not installed.
         DataError: when the file is missing, corrupt, or holds other images.
     """
-    _check_seed(data_seed)
+    check_seed(data_seed)
     store = _stored("shapes3d", SHAPES3D, (math.prod(SHAPES.values()), 3, 64, 64), _copy_shapes)
     return _dataset("shapes3d", FactorGrid(SHAPES, Rows(store, ahead=True)), data_seed)
 
@@ -82,11 +82,6 @@ def unpack(raw: Tensor) -> Tensor:
     """
     places = torch.arange(7, -1, -1, dtype=torch.uint8, device=raw.device)
     return (raw[..., None] >> places).bitwise_and_(1).float().view(-1, 1, 64, 64)
-
-
-def _check_seed(data_seed: int) -> None:
-    if data_seed < 0:
-        raise ConfigError(f"data_seed is the seed of the splits, at least 0, got {data_seed}.")
 
 
 def _dataset(name: str, grid: FactorGrid, data_seed: int) -> Dataset:

@@ -2,8 +2,6 @@
 
 import contextlib
 import hashlib
-import os
-import secrets
 import time
 import urllib.error
 import urllib.request
@@ -12,6 +10,7 @@ from http.client import HTTPException, IncompleteRead, responses
 from pathlib import Path
 
 from pyro_hvae import __version__
+from pyro_hvae.atomic import replacing
 from pyro_hvae.data.files import VARIABLE, File, data_root
 from pyro_hvae.errors import DataError
 
@@ -22,6 +21,8 @@ Progress = Callable[[int, int | None], object]
 
 TIMEOUT = 20.0  # seconds in which a server has to connect or to send something
 PAUSE = 2.0  # seconds before a server that was busy is asked once more
+PATIENCE = 60.0  # seconds after which a server has to have sent SLOWEST bytes per second on average
+SLOWEST = 2**10
 LIMIT = 2**32  # bytes, of a file whose size is not known
 PIECE = 2**18  # bytes; the most that is read at a time
 BUSY = (429, 502, 503, 504)
@@ -116,9 +117,9 @@ def _complete(url: str, file: File, path: Path, progress: Progress | None) -> Pa
     """One mirror's file under its name, or nothing."""
     kind, wanted = file.digest
     digest, done = hashlib.new(kind, usedforsecurity=False), 0
-    # Not `tempfile`: its files are for the user alone, while a data folder may be shared.
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    try:
+    room = f" with room for {file.size / 1e6:,.1f} MB" if file.size else ""
+    hint = f"Make the folder {data_root()} writable, or set the environment variable {VARIABLE} to one{room}."
+    with replacing(path, hint, shared=True) as part:  # errors of the network have become an _Answer
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("xb") as stream, contextlib.closing(_pieces(url, file.size)) as pieces:
             for piece, total in pieces:
@@ -127,20 +128,8 @@ def _complete(url: str, file: File, path: Path, progress: Progress | None) -> Pa
                 done += len(piece)
                 if progress:
                     progress(done, total)
-            stream.flush()
-            os.fsync(stream.fileno())
         if wanted is not None and (found := digest.hexdigest()) != wanted:
             raise _Answer(f"another file, its {kind} is {found} and should be {wanted}")
-        os.replace(part, path)
-    except OSError as error:  # those of the network have become an _Answer
-        room = f" with room for {file.size / 1e6:,.1f} MB" if file.size else ""
-        raise DataError(
-            f"cannot write {path}: {error.strerror or error}. Make the folder {data_root()} writable, or set the environment "
-            f"variable {VARIABLE} to one{room}."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
     return path
 
 
@@ -150,7 +139,7 @@ def _pieces(url: str, size: int | None) -> Generator[tuple[bytes, int | None], N
     Raises:
         _Answer: for everything else.
     """
-    done = 0
+    done, start = 0, time.monotonic()
     try:
         with _opener().open(url, timeout=TIMEOUT) as answer:
             announced = answer.headers.get("Content-Length", "")
@@ -161,6 +150,8 @@ def _pieces(url: str, size: int | None) -> Generator[tuple[bytes, int | None], N
                 done += len(piece)
                 if done > (LIMIT if size is None else size):
                     raise _Answer(f"too long, more than {LIMIT if size is None else size:,} bytes")
+                if (seconds := time.monotonic() - start) > PATIENCE and done < SLOWEST * seconds:
+                    raise _Answer(f"too slow, {done:,} bytes in {seconds:.0f} seconds")
                 yield piece, total
         if total is not None and done < total:
             raise _Answer(f"broke off after {done:,} of {total:,} bytes", passing=True)

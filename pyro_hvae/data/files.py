@@ -12,7 +12,6 @@ __all__ = ["CACHE", "VARIABLE", "File", "cache_root", "data_root", "existing", "
 
 VARIABLE = "PYRO_HVAE_DATA"
 CACHE = "PYRO_HVAE_CACHE"
-DOWNLOAD = "Fetch it by 'pyro-hvae data download NAME' with the data set's name."
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class File:
         sha256, md5: checksums in hexadecimal. MD5 is what most publishers state; it finds damage and mix-ups, it does not
             withstand an attacker, so SHA-256 is preferred where both are known.
         urls: mirrors in the order in which they are tried; none where only the user can get the file.
-        how: what to do where there is no url, as a sentence.
+        how: how to come by it, as a sentence.
         instead: paths of what will do as well, such as an unpacked copy; they have no checksum and are held to their format.
     """
 
@@ -98,8 +97,7 @@ def find(file: File) -> Path:
     root = data_root()
     instead = f" (or {' or '.join(file.instead)})" if file.instead else ""
     known = f" ({file.checksum})" if file.checksum else ""
-    how = file.how or (DOWNLOAD if file.urls else "")
-    how = f" {how}" if how else ""
+    how = f" {file.how}" if file.how else ""
     raise DataError(
         f"no data file {file.path}{instead}.{how} Put it at {root / file.path}{known}, or set the environment variable "
         f"{VARIABLE} to the folder that contains {file.path.split('/')[0]}."

@@ -18,7 +18,7 @@ from pyro_hvae.data.parts import PARTS
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import DataError
 
-__all__ = ["IMAGES", "read_image", "read_images"]
+__all__ = ["IMAGES", "listed", "read_image", "read_images"]
 
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm"}
 # Only these decoders run, whatever a file is called: others start programs (PostScript) or are rarely tested.
@@ -42,9 +42,10 @@ def read_images(folder: Path, size: int = 0, channels: int = 0) -> tuple[dict[st
         DataError: when there are no images, some are in classes and some not, one cannot be read, or they differ in size
             (without `size`) or in colour (without `channels`), naming the file.
     """
-    names, others = _listed(folder)
+    names, others = listed(folder)
     if not names:
-        seen = f"{len(others)} other files such as {', '.join(others[:3])}" if others else "no files"
+        more = f"{len(others)} other files such as" if len(others) > 1 else "one other file,"
+        seen = f"only {more} {', '.join(others[:3])}" if others else "no files at all"
         raise DataError(f"{folder} holds no images, but {seen}. Images are {', '.join(sorted(IMAGES))} files.")
     tops = {name.partition("/")[0] for name in names}
     in_parts = all("/" in name for name in names) and all(top.lower() in PARTS for top in tops)
@@ -61,8 +62,8 @@ def read_images(folder: Path, size: int = 0, channels: int = 0) -> tuple[dict[st
                 raise DataError(_difference(folder, (names[0], first.shape), (name, image.shape)))
             array[index] = image
 
-    # The cache knows files by their names without folders, so these are part of its own name.
-    name = f"own-{zlib.crc32(repr((os.path.realpath(folder), names)).encode()):08x}"
+    # What is not in the files: how they are read.
+    name = f"own-{zlib.crc32(repr((names, size, channels)).encode()):08x}"
     store = derived(name, [folder / name for name in names], (len(names), *first.shape), fill)
     x = Rows(store, ahead=True)
     members: dict[str, list[int]] = {}
@@ -122,7 +123,7 @@ def _plain(image: Image.Image, kind: str) -> Image.Image:
     if image.mode in ("I", "F"):
         raise ValueError("it has 32 bits per pixel, of which white is not known; save it with 8 or 16")
     if image.has_transparency_data:
-        image = image.convert("RGBA") if image.mode not in ("LA", "La") else image.convert("LA")
+        image = image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
         opaque = Image.new(image.mode, image.size, "white")
         # Both bands of LA would do, but alpha_composite knows RGBA only.
         opaque.paste(image, mask=image.getchannel("A"))
@@ -133,7 +134,7 @@ def _plain(image: Image.Image, kind: str) -> Image.Image:
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
-def _listed(folder: Path) -> tuple[list[str], list[str]]:
+def listed(folder: Path) -> tuple[list[str], list[str]]:
     """Relative names of the images and of other files, sorted; composed and decomposed accents sort alike."""
     names = sorted(_walk(folder, "", frozenset()), key=lambda name: (unicodedata.normalize("NFC", name), name))
     return [name for name in names if _is_image(name)], [name for name in names if not _is_image(name)]

@@ -1,11 +1,12 @@
 """One's own data without code: a folder of images, or arrays in a .npy, .npz or HDF5 file."""
 
 import os
+import zlib
 from pathlib import Path
 
 from pyro_hvae.data.array_files import ARRAYS, read_arrays
 from pyro_hvae.data.dataset import Dataset
-from pyro_hvae.data.image_files import IMAGES, read_images
+from pyro_hvae.data.image_files import IMAGES, listed, read_images
 from pyro_hvae.data.parts import check_deal, deal
 from pyro_hvae.errors import ConfigError, DataError
 
@@ -69,7 +70,15 @@ def own(
     counts = {part: len(held) for part, held in parts.items()} if len(parts) > 1 else {"all": len(parts["train"])}
     train, held, last = deal(parts, data_seed, validation, test)
     note = f"Your own data: {what}; {split}."
-    return Dataset(Path(os.path.abspath(path)).name, train, held, last, counts=counts, note=note, labels={"class": classes})
+    name, labels = Path(os.path.abspath(path)).name, {"class": classes}
+    return Dataset(name, train, held, last, counts=counts, note=note, labels=labels, identity=_identity(path))
+
+
+def _identity(path: Path) -> str:
+    """The number of files, their bytes, and a checksum of their names and sizes: times and places may change, data may not."""
+    files = listed(path)[0] if path.is_dir() else [""]
+    sizes = [(path / name).stat().st_size for name in files]
+    return f"{len(files)} files of {sum(sizes)} bytes ({zlib.crc32(repr(list(zip(files, sizes, strict=True))).encode()):08x})"
 
 
 def _refusal(path: Path, suffix: str) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.dataset import Split
+from pyro_hvae.data.dataset import Split, check_seed
 from pyro_hvae.errors import ConfigError
 
 __all__ = ["PARTS", "check_deal", "deal"]
@@ -21,8 +21,7 @@ PARTS = {
 
 def check_deal(data_seed: int, validation: float, test: float) -> None:
     """Raises `ConfigError` for a negative seed, or fractions that are not above 0 and together below 1."""
-    if data_seed < 0:
-        raise ConfigError(f"data_seed must be at least 0, got {data_seed}.")
+    check_seed(data_seed)
     if not (validation > 0 and test > 0 and validation + test < 1):
         raise ConfigError(
             f"validation={validation} and test={test} are fractions of the data: each above 0, and together below 1 so that "

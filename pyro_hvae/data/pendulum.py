@@ -10,8 +10,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from pyro_hvae.data.dataset import Dataset, Split
-from pyro_hvae.errors import ConfigError
+from pyro_hvae.data.dataset import Dataset, Split, check_seed, check_size
 
 __all__ = ["render", "read_angles", "pendulum"]
 
@@ -72,8 +71,8 @@ def pendulum(data_seed: int = 0, size: int = 15_000) -> Dataset:
     >>> pendulum(size=8).train.x.shape
     torch.Size([8, 1, 16, 16])
     """
-    if size < 1 or data_seed < 0:
-        raise ConfigError(f"the pendulum needs a positive size and a seed of at least 0, got {size} and {data_seed}.")
+    check_size(size, 4 * SIZE * SIZE)
+    check_seed(data_seed)
     train, validation, test = (np.random.default_rng([data_seed, split]) for split in range(3))
     return Dataset(
         name="pendulum",

@@ -17,13 +17,16 @@ def _set(
     mirrors: tuple[str, ...] = (),
     instead: tuple[str, ...] = (),
     how: str = "",
+    dataset: str = "",
 ) -> list[File]:
     """The files of one folder.
 
     Arguments:
         files: name -> size in bytes and SHA-256 or, of half that length, MD5. mirrors: folders that have them all.
         instead: what does as well, with {name}, and {stem} for the name without its suffix.
+        how: how to come by them, if not by `data download` of the data set.
     """
+    how = how or f"Fetch it by 'pyro-hvae data download {dataset}'."
     return [
         File(
             f"{folder}/{name}",
@@ -50,6 +53,7 @@ _FILES = [
         },
         mirrors=("https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist"),
         instead=("MNIST/raw/{stem}",),
+        dataset="mnist",
     ),
     *_set(
         "FashionMNIST/raw",
@@ -63,6 +67,7 @@ _FILES = [
             "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
             "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
         ),
+        dataset="fashion-mnist",
         instead=("FashionMNIST/raw/{stem}",),
     ),
     *_set(
@@ -74,6 +79,7 @@ _FILES = [
         },
         mirrors=("http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist",),
         instead=("MNIST_static/binarized_mnist_packed.npz",),
+        dataset="mnist-static",
     ),
     *_set(
         "OMNIGLOT",
@@ -85,6 +91,7 @@ _FILES = [
             "https://raw.githubusercontent.com/brendenlake/omniglot/master/python",
             "https://github.com/brendenlake/omniglot/raw/master/python",
         ),
+        dataset="omniglot",
         instead=("OMNIGLOT/{stem}", "omniglot-py/{name}", "omniglot-py/{stem}"),
     ),
     # The size is not known; the MD5 is that of one public project.
@@ -97,6 +104,7 @@ _FILES = [
             "https://raw.githubusercontent.com/yburda/iwae/master/datasets/OMNIGLOT",
             "https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT",
         ),
+        how="It is part of github.com/yburda/iwae; without it, -o source=images reads the official drawings.",
     ),
     *_set(
         "SVHN",
@@ -107,6 +115,7 @@ _FILES = [
         },
         mirrors=("http://ufldl.stanford.edu/housenumbers",),
         instead=("svhn/{name}",),
+        dataset="svhn",
     ),
     *_set(
         "celeba",
@@ -134,6 +143,7 @@ _FILES = [
             "https://raw.githubusercontent.com/google-deepmind/dsprites-dataset/master",
             "https://github.com/google-deepmind/dsprites-dataset/raw/master",
         ),
+        how="Fetch it by 'pyro-hvae data download dsprites', or use the data set 'sprites', which needs no file.",
     ),
     *_set(
         "3dshapes",
@@ -141,6 +151,7 @@ _FILES = [
             "3dshapes.h5": (267_573_662, "0a0f6ed98baff276a50f3a081a7434d788da63cb135a98189b2a5b5769be1785"),
         },
         mirrors=("https://storage.googleapis.com/3d-shapes",),
+        how="Fetch it by 'pyro-hvae data download shapes3d', or use the data set 'rooms', which needs no file.",
     ),
 ]
 FILES: dict[str, File] = {file.path: file for file in _FILES}

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from pyro_hvae.data.dataset import Dataset, FactorGrid, Split, split_sizes
+from pyro_hvae.data.dataset import Dataset, FactorGrid, Split, check_seed, split_sizes
 from pyro_hvae.data.derived import derived
 from pyro_hvae.data.files import File, find, read_checked
 from pyro_hvae.data.rows import Rows
@@ -137,11 +137,6 @@ def _dataset(
     return Dataset(name, *splits, counts={"images": len(paths)}, note=note, grid=grid)
 
 
-def _check_seed(data_seed: int) -> None:
-    if data_seed < 0:
-        raise ConfigError(f"data_seed is the seed of the split by identity and at least 0, got {data_seed}.")
-
-
 def _read_chair(path: Path, crop: int) -> np.ndarray:
     start = (RENDER - crop) // 2
     pixels = read_grey(read_checked(path), path, RENDER)
@@ -169,7 +164,7 @@ def chairs3d(crop: int = 400, data_seed: int = 0) -> Dataset:
         raise ConfigError(
             f"crop is the side in pixels of the square cut out of {RENDER} x {RENDER}, {SIDE} to {RENDER}, not {crop}."
         )
-    _check_seed(data_seed)
+    check_seed(data_seed)
     tree = _tree(find(CHAIRS), "*/renders/*.png", r"image_\d+_(p\d+_t\d+)_r\d+\.png")
     found = len(tree[0]), len(tree[1])
     whole = "All" if found == (MODELS, VIEWS) else f"Not the published {MODELS:,} x {VIEWS} but"
@@ -196,7 +191,7 @@ def faces3d(data_seed: int = 0) -> Dataset:
         ConfigError: for a negative seed.
         DataError: when the folder is missing, an identity lacks a view, or an image is damaged or not 64 x 64.
     """
-    _check_seed(data_seed)
+    check_seed(data_seed)
     tree = _tree(find(FACES), "*/*.png", r"([^.].*)\.png")
     note = f"Faces rendered by the user, {len(tree[0]):,} identities x {len(tree[1])} views; split by identity."
     return _dataset("faces3d", "faces3d", tree, _read_face, data_seed, note)

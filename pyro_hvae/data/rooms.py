@@ -229,16 +229,13 @@ def rooms(
     for (name, size), most in zip(sizes.items(), ORIGINAL, strict=True):
         if not 1 <= size <= most:
             raise ConfigError(f"{name}s is a number of values from 1 to {most}, got {size}.")
-    if validation < 0 or test < 0 or data_seed < 0:
-        raise ConfigError(f"validation, test and data_seed are at least 0, got {validation}, {test} and {data_seed}.")
     count = math.prod(sizes.values())
     store = Drawn(_painter(tuple(sizes.values()), shapes), (count, 3, SIZE, SIZE))
     grid = FactorGrid(sizes, Rows(store, ahead=True))
-    held, last = validation or max(1, min(5_000, count // 10)), test or max(1, min(10_000, count // 5))
     note = (
         "stand-in for 3D Shapes: its factors, values and order, but a scene of our own, so likelihoods cannot be compared with "
         "published ones; the split is ours, the original has none"
     )
     return Dataset(
-        "rooms", *grid.split(data_seed, held, last), counts={"all": count}, note=note, labels={"shape": shapes}, grid=grid
+        "rooms", *grid.split(data_seed, validation, test), counts={"all": count}, note=note, labels={"shape": shapes}, grid=grid
     )

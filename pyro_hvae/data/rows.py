@@ -118,7 +118,7 @@ class Rows:
 
     def take(self, index: Tensor | np.ndarray) -> "Rows":
         """Only the data at the given indices, in their order, still unread."""
-        index = torch.as_tensor(index, dtype=torch.int64)
+        index = torch.arange(len(self))[torch.as_tensor(index)]
         return replace(self, select=index if self.select is None else self.select[index])
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Rows":
@@ -129,7 +129,10 @@ class Rows:
         def both(raw: Tensor) -> Tensor:
             return function(prepare(raw))
 
-        return replace(self, prepare=both, event=tuple(function(self[:1]).shape[1:]))
+        # One is read to learn the shape; what that draws must not be missed in the caller's stream of noise.
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            event = tuple(both(self.raw(torch.zeros(1, dtype=torch.int64)).to(self.device)).shape[1:])
+        return replace(self, prepare=both, event=event)
 
     def some(self, values: int = SOME) -> Tensor:
         """All data as floats where that is at most `values` numbers, else a fixed random selection of as many as fit."""

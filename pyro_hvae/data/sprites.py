@@ -157,8 +157,6 @@ def sprites(
             raise unknown_name("shape", shape, SHAPES)
     if not shapes or len(set(shapes)) < len(shapes):
         raise ConfigError(f"shapes needs at least one name and each only once, got {', '.join(shapes) or 'none'}.")
-    if validation < 0 or test < 0 or data_seed < 0:
-        raise ConfigError(f"validation, test and data_seed are at least 0, got {validation}, {test} and {data_seed}.")
     counts = (scales, orientations, positions, positions)
     chosen = [np.array([SHAPES.index(shape) for shape in shapes])]
     for count, (name, size) in zip(counts, list(FACTORS.items())[1:], strict=True):
@@ -171,11 +169,15 @@ def sprites(
 
     count = math.prod(sizes.values())
     grid = FactorGrid(sizes, Rows(Drawn(draw, (count, 1, SIZE, SIZE)), ahead=True))
-    held, last = (size or max(1, min(most, count // 10)) for size, most in ((validation, 5_000), (test, 10_000)))
     note = (
         "stand-in for dSprites: drawn anew, equal in every pixel to the 258 images of the original's animation, the others "
         "are not verified; the split is ours, the original has none"
     )
     return Dataset(
-        "sprites", *grid.split(data_seed, held, last), counts={"all": count}, note=note, labels={"shape": shapes}, grid=grid
+        "sprites",
+        *grid.split(data_seed, validation, test),
+        counts={"all": count},
+        note=note,
+        labels={"shape": shapes},
+        grid=grid,
     )

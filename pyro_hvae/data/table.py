@@ -65,7 +65,7 @@ def find_source(name: str) -> Source:
     path = Path(name).expanduser()
     if is_path(name):
         if not path.exists():
-            raise DataError(f"there is no file or folder '{name}' to take data from. Check the path, or name a data set.")
+            raise DataError(f"there is no file or folder '{name}' to take data from. Check the path, or put them back there.")
         return Source(partial(own, path), licence="your own")
     error = unknown_name("dataset", name, DATASETS)
     if path.exists():

@@ -1,11 +1,12 @@
 """Textures, and triangles of them on a ground of their own mean colour, which pixel errors hardly see (Sahoo)."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from pyro_hvae.data.dataset import Dataset, Split
+from pyro_hvae.data.dataset import Dataset, Split, check_seed, check_size
 from pyro_hvae.data.texture_files import SIDE, choose_textures
 from pyro_hvae.errors import ConfigError
 
@@ -59,7 +60,7 @@ def draw_triangles(fill: np.ndarray, x: np.ndarray, y: np.ndarray, scale: np.nda
 def triangles(
     size: int = 10_000,
     data_seed: int = 0,
-    textures: str = "",
+    textures: Path | None = None,
     names: tuple[str, ...] = (),
     count: int = 3,
     positions: tuple[float, ...] = (0.2, 0.8),
@@ -90,12 +91,13 @@ def triangles(
     >>> triangles(size=8, names=("faint",)).train.x.shape
     torch.Size([8, 3, 64, 64])
     """
-    _check(size, data_seed)
+    check_size(size, 3 * FRAME * FRAME)
+    check_seed(data_seed)
     for key, limits, least in (("positions", positions, 0), ("scales", scales, 0.01)):
         if len(limits) != 2 or not least <= limits[0] <= limits[1] <= 1:
             given = ", ".join(map(str, limits)) or "none"
             raise ConfigError(f"{key} needs a lowest and a highest value between {least} and 1, got {given}.")
-    chosen = choose_textures(textures, names, count, FRAME)
+    chosen = choose_textures(str(textures or ""), names, count, FRAME)
     views = _views(chosen, FRAME)
 
     def split(number: int, size: int) -> Split:
@@ -119,7 +121,7 @@ def textures(
     crop: int = 7,
     size: int = 20_000,
     data_seed: int = 0,
-    textures: str = "",
+    textures: Path | None = None,
     names: tuple[str, ...] = (),
     count: int = 3,
 ) -> Dataset:
@@ -141,10 +143,11 @@ def textures(
     >>> textures(size=10).train.x.shape
     torch.Size([30, 3, 7, 7])
     """
-    _check(size, data_seed)
+    check_size(size, 3 * SIDE * SIDE)
+    check_seed(data_seed)
     if not 1 <= crop <= SIDE:
         raise ConfigError(f"crop is a width from 1 to {SIDE} pixels, as textures are {SIDE} x {SIDE}; got {crop}.")
-    chosen = choose_textures(textures, names, count, crop)
+    chosen = choose_textures(str(textures or ""), names, count, crop)
     views = _views(chosen, crop)
 
     def split(number: int, size: int) -> Split:
@@ -160,8 +163,3 @@ def textures(
 def _views(chosen: dict[str, np.ndarray], crop: int) -> np.ndarray:
     """All crops of the textures without a copy: (textures, rows, columns, 3, crop, crop)."""
     return np.lib.stride_tricks.sliding_window_view(np.stack([*chosen.values()]), (crop, crop), (1, 2))
-
-
-def _check(size: int, data_seed: int) -> None:
-    if size < 1 or data_seed < 0:
-        raise ConfigError(f"size needs to be at least 1 and data_seed at least 0, got {size} and {data_seed}.")
