@@ -255,7 +255,7 @@ def test_damaged_faces(people, root):
             celeba()
         assert name in str(caught.value)
     write(missing=(name, "img_align_celeba/000002.jpg"))
-    with pytest.raises(DataError, match="lacks 2 images, such as img_align_celeba/000002.jpg"):
+    with pytest.raises(DataError, match="lacks 2 of . files, such as img_align_celeba/000002.jpg"):
         celeba()
     path = folder / "img_align_celeba.zip"
     for content in (b"", path.read_bytes()[:-300]):

@@ -199,7 +199,7 @@ def test_damaged_drawings(tiny):
             omniglot()
     del good[NAME]
     archives(tiny, good)
-    with pytest.raises(DataError, match=f"images_background.zip lacks 1 of 15 images, such as {NAME}"):
+    with pytest.raises(DataError, match=f"images_background.zip lacks 1 of 15 files, such as {NAME}"):
         omniglot()
     path = tiny / "OMNIGLOT/images_background.zip"
     path.write_bytes(path.read_bytes()[:-40])

@@ -9,7 +9,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from pyro_hvae.data import files
-from pyro_hvae.data.amc import read_members, read_motion
+from pyro_hvae.data.amc import read_motion
+from pyro_hvae.data.archives import contents
 from pyro_hvae.data.mocap import FEATURES, MOTIONS, cmu_mocap
 from pyro_hvae.data.skeleton import read_skeleton, rotation
 from pyro_hvae.data.stick_figures import HEAD, LEFT, LINE, RIGHT, TRUNK, draw_figures, framing
@@ -244,7 +245,7 @@ def test_real_people_stand_on_their_feet():
     for clip in MOTIONS["walking"]:
         subject = clip.split("_")[0]
         names = [f"subjects/{subject}/{subject}.asf", f"subjects/{subject}/{clip}.amc"]
-        content = read_members(REAL, names)
+        content = dict(contents(REAL, names))
         skeleton = read_skeleton(content[names[0]], clip)
         assert all(abs(np.linalg.norm(bone.direction) - 1) < 1e-5 for bone in skeleton.bones[1:])
         channels = torch.from_numpy(read_motion(content[names[1]], skeleton.dof, clip))
@@ -281,7 +282,7 @@ def test_real_pictures():
 def test_features_are_drawn_as_what_was_recorded():
     data = cmu_mocap(motions=("jumping",))
     names = ["subjects/02/02.asf", "subjects/02/02_04.amc"]
-    content = read_members(REAL, names)
+    content = dict(contents(REAL, names))
     skeleton = read_skeleton(content[names[0]], "02.asf")
     recorded = torch.from_numpy(read_motion(content[names[1]], skeleton.dof, "02_04.amc"))[::4][: len(data.train)]
     recorded[:, [channel not in FEATURES for channel in skeleton.channels]] = 0

@@ -1,16 +1,13 @@
 """Reads motions from Acclaim's .amc text files, and such files from a folder or out of a tar or zip archive."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pyro_hvae.data.archives import members
-from pyro_hvae.data.files import read_checked
 from pyro_hvae.errors import DataError
 
-__all__ = ["read_members", "read_motion"]
+__all__ = ["read_motion"]
 
 
 def read_motion(content: bytes, skeleton: Mapping[str, Sequence[str]], name: str) -> np.ndarray:
@@ -64,33 +61,3 @@ def read_motion(content: bytes, skeleton: Mapping[str, Sequence[str]], name: str
     if missing or not rows:
         raise broken(number, f"the file ends without {', '.join(sorted(missing)) or 'any frame'}")
     return np.array(rows)
-
-
-def read_members(path: Path, names: Iterable[str]) -> dict[str, bytes]:
-    """The content of the named files in a folder, a tar or a zip archive, which is never unpacked to disk.
-
-    Arguments:
-        path: the archive, or the folder that was archived.
-        names: the files wanted, each as in "subjects/02/02_01.amc" where "subjects" is the folder's own name. An archive may
-            have that folder inside others, as in "all_asfamc/subjects"; all other members stay unread.
-
-    Raises:
-        DataError: when one is missing or no regular file, or the archive is corrupt (see `members`).
-    """
-    wanted = list(dict.fromkeys(names))
-    if path.is_dir():
-        return {name: read_checked(path.parent / name) for name in wanted}
-    found: dict[str, bytes] = {}
-    for member, content in members(path, lambda member: _innermost(member) in wanted):
-        found[_innermost(member)] = content
-        if len(found) == len(wanted):
-            break
-    if absent := [name for name in wanted if name not in found]:
-        raise DataError(
-            f"{path} lacks the file(s) {', '.join(absent)}. Add them from mocap.cs.cmu.edu or choose other motions."
-        )
-    return found
-
-
-def _innermost(member: str) -> str:
-    return "/".join(member.split("/")[-3:])

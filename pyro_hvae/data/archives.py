@@ -7,18 +7,48 @@ import lzma
 import stat
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PureWindowsPath
 from typing import IO, Any
 
+from pyro_hvae.data.files import read_checked
 from pyro_hvae.errors import DataError
 
-__all__ = ["members"]
+__all__ = ["contents", "members"]
 
 LARGEST, TOTAL = 2**26, 2**35  # bytes, of one member and of all
 PIECE = 2**16  # bytes; the most that is decompressed at a time
 # How the compressed kinds of tar begin, and what reads them.
 COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+
+
+def contents(
+    path: Path, names: Iterable[str], largest: int = LARGEST, shorten: Callable[[str], str] = str
+) -> Iterator[tuple[str, bytes]]:
+    """Name and content of all the named files of an archive, or of the unpacked folder, in any order.
+
+    Arguments:
+        names: each with the name of the folder that was archived in front, as in "subjects/02/02_01.amc".
+        largest: of `members`. shorten: a member's name -> what of it is compared with the names.
+
+    Raises:
+        DataError: when one is missing, and as `members` does.
+    """
+    wanted = frozenset(names)
+    if path.is_dir():
+        yield from ((name, read_checked(path.parent / name)) for name in sorted(wanted))
+        return
+    missing = set(wanted)
+    for member, content in members(path, lambda member: shorten(member) in wanted, largest):
+        missing.discard(name := shorten(member))
+        yield name, content
+        if not missing:
+            return
+    if missing:
+        raise DataError(
+            f"{path} lacks {len(missing):,} of {len(wanted):,} files, such as {min(missing)}. Replace it by the original, or "
+            "choose what does not need them."
+        )
 
 
 def members(

@@ -33,4 +33,4 @@ def digits(data_seed: int = 0) -> Dataset:
     digit = torch.from_numpy(np.asarray(classes).astype(np.int64))
     order = torch.from_numpy(np.random.default_rng(data_seed).permutation(len(x)))
     train, validation, test = (Split(x[part], {"class": digit[part]}) for part in order.split(SIZES))
-    return Dataset("digits", train, validation, test)
+    return Dataset("digits", train, validation, test, counts={"all": len(x)}, labels={"class": tuple("0123456789")})

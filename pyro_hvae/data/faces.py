@@ -1,7 +1,7 @@
 """CelebA (Liu et al. 2015): celebrities' faces, cropped and shrunk to 64 x 64 as the papers on ladders of latents do."""
 
 import io
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pyro_hvae.data.archives import members
+from pyro_hvae.data.archives import contents
 from pyro_hvae.data.dataset import Dataset, Split
 from pyro_hvae.data.derived import derived
 from pyro_hvae.data.files import File, existing, find, read_checked
@@ -64,10 +64,8 @@ def celeba(crop: str = "vlae") -> Dataset:
 
     def fill(array: np.ndarray) -> None:
         places = {f"img_align_celeba/{_name(place)}": place for place in range(len(array))}
-        for name, content in _contents(images, list(places)):
-            array[places.pop(name)] = _shrunk(content, f"{images}: {name}", *CROPS[crop])
-        if places:
-            raise DataError(f"{images} lacks {len(places):,} images, such as {min(places)}. Replace it by the original.")
+        for name, content in contents(images, places, LARGEST):
+            array[places[name]] = _shrunk(content, f"{images}: {name}", *CROPS[crop])
 
     x = Rows(derived(f"celeba-{crop}", [images], (len(codes), 3, 64, 64), fill), ahead=True)
     train, validation, test = (Split(x.take(part), {name: values[part] for name, values in factors.items()}) for part in parts)
@@ -109,13 +107,6 @@ def _attributes() -> dict[str, Tensor]:
         return {}
     table = torch.from_numpy(_list(path, ATTRIBUTES, NAMES, {"-1": 0, "1": 1}))
     return dict(zip(NAMES, table.unbind(1), strict=True))
-
-
-def _contents(path: Path, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """The named images of the folder or the archive, in any order; no other file is read."""
-    if path.is_dir():
-        return ((name, read_checked(path.parent / name)) for name in names)
-    return members(path, frozenset(names).__contains__, LARGEST)
 
 
 def _shrunk(content: bytes, name: str, box: tuple[int, int, int, int], resample: Image.Resampling) -> np.ndarray:

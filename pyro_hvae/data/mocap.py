@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.amc import read_members, read_motion
+from pyro_hvae.data.amc import read_motion
+from pyro_hvae.data.archives import contents
 from pyro_hvae.data.dataset import Dataset, Split
 from pyro_hvae.data.files import File, find
 from pyro_hvae.data.skeleton import Skeleton, read_skeleton
@@ -138,7 +139,7 @@ def _read(clips: list[str]) -> tuple[dict[str, np.ndarray], Skeleton]:
     asf = {clip: str(folder / subject / f"{subject}.asf") for clip, subject in subjects.items()}
     amc = {clip: str(folder / subject / f"{clip}.amc") for clip, subject in subjects.items()}
     path = find(ARCHIVE)
-    content = read_members(path, [*asf.values(), *amc.values()])
+    content = dict(contents(path, [*asf.values(), *amc.values()], shorten=_innermost))
     skeletons = {name: read_skeleton(content[name], name) for name in dict.fromkeys(asf.values())}
     angles = {}
     for clip in clips:
@@ -147,6 +148,11 @@ def _read(clips: list[str]) -> tuple[dict[str, np.ndarray], Skeleton]:
         frames = read_motion(content[amc[clip]], skeleton.dof, amc[clip])[:, index]
         angles[clip] = np.unwrap(frames, period=360, axis=0)  # before subsampling, while steps are smallest
     return angles, skeletons[asf[clips[0]]]
+
+
+def _innermost(member: str) -> str:
+    """An archive may have the folder "subjects" inside others, as in "all_asfamc/subjects"."""
+    return "/".join(member.split("/")[-3:])
 
 
 def _index(skeleton: Skeleton, name: str) -> list[int]:

@@ -1,14 +1,12 @@
 """OMNIGLOT (Lake et al. 2015): 1,623 characters of 50 alphabets, drawn by 20 people each, as 28 x 28 images."""
 
 import io
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.archives import members
+from pyro_hvae.data.archives import contents
 from pyro_hvae.data.binarisation import binarised
 from pyro_hvae.data.dataset import Dataset, Split
 from pyro_hvae.data.derived import derived
@@ -167,7 +165,7 @@ def _images() -> Labelled:
     def fill(out: np.ndarray) -> None:
         place = {name: i for i, name in enumerate(sum(names.values(), []))}
         for part, path in paths.items():
-            for name, content in _contents(path, names[part]):
+            for name, content in contents(path, names[part], LARGEST):
                 out[place[name], 0] = shrink(255 - read_grey(content, f"{path}: {name}", DRAWING), SIDE)
 
     counts = {part: len(images) for part, images in names.items()}
@@ -176,18 +174,3 @@ def _images() -> Labelled:
     alphabet = torch.arange(len(sizes)).repeat_interleave(sizes * DRAWERS)
     index = torch.arange(len(x))
     return x, {"alphabet": alphabet, "character": index // DRAWERS, "drawer": index % DRAWERS}, counts
-
-
-def _contents(path: Path, names: list[str]) -> Iterator[tuple[str, bytes]]:
-    """Name and content of all the named images of an archive or an unpacked folder, in any order."""
-    if path.is_dir():
-        yield from ((name, read_checked(path.parent / name)) for name in names)
-        return
-    wanted, seen = frozenset(names), set()
-    for name, content in members(path, wanted.__contains__, LARGEST):
-        seen.add(name)
-        yield name, content
-    if missing := wanted - seen:
-        raise DataError(
-            f"{path} lacks {len(missing):,} of {len(names):,} images, such as {min(missing)}. Replace it by the original."
-        )
