@@ -99,7 +99,7 @@ def find(file: File) -> Path:
     known = f" ({file.checksum})" if file.checksum else ""
     how = f" {file.how}" if file.how else ""
     raise DataError(
-        f"no data file {file.path}{instead}.{how} Put it at {root / file.path}{known}, or set the environment variable "
+        f"no data file {file.path}{instead}.{how} Its place is {root / file.path}{known}, or set the environment variable "
         f"{VARIABLE} to the folder that contains {file.path.split('/')[0]}."
     )
 

@@ -106,4 +106,5 @@ def _text(name: str) -> np.ndarray:
 
 
 def _images(pixels: np.ndarray) -> Tensor:
-    return torch.from_numpy(pixels.reshape(-1, 1, 28, 28) * np.uint8(255))
+    # The packed arrays may lie column by column, and reading a few images is slow then.
+    return torch.from_numpy(np.ascontiguousarray(pixels).reshape(-1, 1, 28, 28) * np.uint8(255))

