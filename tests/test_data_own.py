@@ -12,7 +12,10 @@ import torch
 from PIL import Image
 
 from pyro_hvae.data import array_files, array_members, image_files, parts
+from pyro_hvae.data.dataset import Split
+from pyro_hvae.data.image_files import read_image
 from pyro_hvae.data.own import own
+from pyro_hvae.data.parts import deal
 from pyro_hvae.errors import ConfigError, DataError, DeviceError
 
 SPLITS = ("train", "validation", "test")
@@ -618,3 +621,18 @@ def test_dealing_keeps_factors_beside_their_data():
     assert [len(split) for split in made] == [26, 10, 4]
     assert all(torch.equal(split.x[:][:, 0].long(), split.factors["k"]) for split in made)
     assert torch.cat([split.factors["k"] for split in made]).sort().values.tolist() == list(range(40))
+
+
+def test_the_split_is_the_documented_permutation():
+    train, validation, test = deal({"train": Split(torch.arange(26.0)[:, None])}, 5, 0.1, 0.06)
+    order = np.random.default_rng(5).permutation(26)
+    sizes = (round(2.6), round(26 * 0.06))  # 3 and 2: rounded, not cut
+    assert sizes == (3, 2)
+    for split, wanted in ((validation, order[:3]), (test, order[3:5]), (train, order[5:])):
+        assert split.x[:].flatten().tolist() == wanted.tolist()
+
+
+def test_a_transparent_colour_does_not_make_grey_images_coloured(tmp_path):
+    path = tmp_path / "grey.png"
+    Image.fromarray(np.array([[0, 100], [200, 255]], dtype=np.uint8)).save(path, transparency=0)
+    assert read_image(path).tolist() == [[[255, 100], [200, 255]]]
