@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from pyro_hvae.devices import seeded
 from pyro_hvae.errors import DataError
@@ -21,6 +22,7 @@ __all__ = [
     "run_name",
     "samples",
     "save",
+    "sheet",
     "training_curves",
 ]
 
@@ -112,8 +114,13 @@ def samples(run: OpenRun, count: int = 64, seed: int = 0) -> Figure:
     """E[x | z] of ancestral samples of the whole prior, in a grid."""
     with seeded(seed):
         images = generate(run.model, count)["x"].cpu()
-    columns = int(np.ceil(np.sqrt(count)))
+    return sheet(run.images(images), f"Samples E[x|z] of {run_name(run)}")
+
+
+def sheet(images: Tensor, title: str) -> Figure:
+    """Images (n, channels, height, width), or vectors, in a grid as square as their number allows."""
+    columns = int(np.ceil(np.sqrt(len(images))))
     side = max(4.5, columns * 0.7)
-    figure = figure_titled(side, side * np.ceil(count / columns) / columns + 0.6, f"Samples E[x|z] of {run_name(run)}")
-    tiles(figure.subplots(), run.images(images), columns)
+    figure = figure_titled(side, side * np.ceil(len(images) / columns) / columns + 0.6, title)
+    tiles(figure.subplots(), images, columns)
     return figure

@@ -13,9 +13,8 @@ from pyro_hvae.data.fetch import download, verify
 from pyro_hvae.data.files import File, cache_root, data_root, existing, find
 from pyro_hvae.devices import seeded
 from pyro_hvae.errors import ConfigError, DataError
-from pyro_hvae.figures import figure_titled, save
+from pyro_hvae.figures import save, sheet
 from pyro_hvae.reporting import table
-from pyro_hvae.tiles import tiles
 
 __all__ = [
     "available",
@@ -84,19 +83,15 @@ def _extent(data: Dataset, factor: str) -> str:
     )
 
 
-def _files(names: Sequence[str]) -> list[tuple[str, Any]]:
-    """(data set, file) of all sets named; all names are looked at before the first file."""
-    return [(name, file) for name, source in [(name, find_source(name)) for name in names] for file in source.files]
-
-
 def download_files(names: Sequence[str]) -> dict[str, Any]:
     """Fetches what is missing of the named sets, with a bar per file.
 
     Raises:
         DataError: for a file that cannot be had, saying what to do; the files before it stay.
     """
-    places: dict[str, list[str]] = {name: [] for name in names}
-    for name, file in _files(names):
+    sources = {name: find_source(name) for name in names}  # a name mistyped is told before anything is fetched
+    places: dict[str, list[str]] = {name: [] for name in sources}
+    for name, file in [(name, file) for name, source in sources.items() for file in source.files]:
         if path := existing(file):
             # What does instead was put there by somebody; what has the right name is checked before it is called present.
             places[name].append(str(download(file) if path == data_root() / file.path else path))
@@ -134,10 +129,14 @@ def verify_files(names: Sequence[str]) -> dict[str, Any]:
         verified[name] = {"files": states, "splits": splits, "note": data.note}
         if others := [path for path, state in states.items() if state == "wrong checksum"]:
             wrong[name] = (
-                f"{name} loads as {' + '.join(f'{n:,}' for n in splits)} data, but {' and '.join(others)} have not the "
+                f"{name} loads as {_sum(splits)} data, but {' and '.join(others)} have not the "
                 "published bytes. If it was not you who packed them anew, remove them and get them again."
             )
     return {"verified": verified, "wrong": wrong}
+
+
+def _sum(splits: Sequence[int]) -> str:
+    return " + ".join(f"{size:,}" for size in splits)
 
 
 def _state(file: File) -> str:
@@ -170,13 +169,8 @@ def preview(
     with seeded(seed):  # of dynamic binarisation
         x = rows[pick]
     images = data.picture(x) if data.picture else x
-    columns = int(count**0.5) + (int(count**0.5) ** 2 < count)
-    side = max(4.5, 0.8 * columns)
-    lines = -(-count // columns)
     title = f"{data.name}: {count} of {len(rows):,} {split} data, {'x'.join(map(str, data.shape))}"
-    figure = figure_titled(side, side * lines / columns + 0.5, title)
-    tiles(figure.subplots(), images, columns)
-    return {"figure": str(save(figure, out)), "n": count}
+    return {"figure": str(save(sheet(images, title), out)), "n": count}
 
 
 def available_text(values: Mapping[str, Any]) -> str:
@@ -211,6 +205,6 @@ def downloaded_text(values: Mapping[str, Any]) -> str:
 def verified_text(values: Mapping[str, Any]) -> str:
     blocks = []
     for name, entry in values["verified"].items():
-        lines = [f"{name}: loads as {' + '.join(f'{n:,}' for n in entry['splits'])} data. {entry['note']}".rstrip()]
+        lines = [f"{name}: loads as {_sum(entry['splits'])} data. {entry['note']}".rstrip()]
         blocks.append("\n".join([*lines, *(f"  {path}: {state}" for path, state in entry["files"].items())]))
     return "\n".join([*blocks, *(f"{name}: NOT VERIFIED" for name in values["wrong"])])

@@ -18,7 +18,6 @@ class Batches:
     The order depends on the seed alone. `state_dict` is the generator at the start of the epoch and the position in it, so
     a resumed stream continues with exactly the batch that would have come next. What is random in a batch itself (dynamic
     binarisation) is drawn when it is given out, from torch's global generator, and so resumes with that.
-
     """
 
     def __init__(self, x: Tensor | Rows, batch_size: int, seed: int) -> None:

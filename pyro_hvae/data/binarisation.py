@@ -7,9 +7,17 @@ from torch import Tensor
 from pyro_hvae.data.rows import Rows, bernoulli
 from pyro_hvae.errors import ConfigError, unknown_name
 
-__all__ = ["BINARIZE", "binarised"]
+__all__ = ["BINARIZE", "binarised", "check_binarize"]
 
 BINARIZE = ("none", "dynamic", "fixed")
+
+
+def check_binarize(kind: str, data_seed: int) -> None:
+    """Raises `ConfigError` for another kind than those of `binarised`, or a seed that its generator does not take."""
+    if kind not in BINARIZE:
+        raise unknown_name("binarize", kind, BINARIZE)
+    if not 0 <= data_seed < 2**32:
+        raise ConfigError(f"data_seed is the seed of the binarisation, at least 0 and below 2^32, not {data_seed}.")
 
 
 def binarised(kind: str, data_seed: int, train: Tensor, validation: Tensor, test: Tensor) -> tuple[Rows, Rows, Rows]:
@@ -28,10 +36,7 @@ def binarised(kind: str, data_seed: int, train: Tensor, validation: Tensor, test
     >>> binarised("dynamic", 777, grey, grey, grey)[2][:].flatten()
     tensor([0., 0., 1., 0., 1., 1.])
     """
-    if kind not in BINARIZE:
-        raise unknown_name("binarize", kind, BINARIZE)
-    if not 0 <= data_seed < 2**32:
-        raise ConfigError(f"data_seed is the seed of the binarisation, at least 0 and below 2^32, not {data_seed}.")
+    check_binarize(kind, data_seed)
     if kind == "none":
         return Rows(train), Rows(validation), Rows(test)
     random = np.random.RandomState(data_seed)

@@ -1,7 +1,7 @@
 """What a data set is here: three splits with their factors of variation, and what else is known about the data."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,9 +11,9 @@ from torch import Tensor
 
 from pyro_hvae.data.files import File
 from pyro_hvae.data.rows import Rows
-from pyro_hvae.errors import ConfigError
+from pyro_hvae.errors import ConfigError, unknown_name
 
-__all__ = ["Dataset", "FactorGrid", "Source", "Split", "check_seed", "check_size", "split_sizes"]
+__all__ = ["Dataset", "FactorGrid", "Source", "Split", "check_names", "check_seed", "check_size", "split_sizes"]
 
 MOST = 2**34  # bytes of generated data that are held in memory
 
@@ -97,6 +97,15 @@ def check_size(size: int, each: int) -> None:
     if size < 1 or size * each > MOST:
         why = "it is at least 1" if size < 1 else f"these would need {size * each / 2**30:,.0f} GiB of memory"
         raise ConfigError(f"size={size} is no number of training data to use: {why}. Example: -o size=10000.")
+
+
+def check_names(kind: str, chosen: Sequence[str], known: Collection[str]) -> None:
+    """Raises `ConfigError` for an unknown name of some kind (the nearest is suggested), a repeated one, or none at all."""
+    for name in chosen:
+        if name not in known:
+            raise unknown_name(kind, name, known)
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise ConfigError(f"{kind}s needs at least one name and each only once, got {', '.join(chosen) or 'none'}.")
 
 
 def check_seed(data_seed: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.binarisation import binarised
+from pyro_hvae.data.binarisation import binarised, check_binarize
 from pyro_hvae.data.dataset import Dataset, Split
 from pyro_hvae.data.files import find, read_checked
 from pyro_hvae.data.published import FILES
@@ -78,8 +78,7 @@ def _pair(folder: str, part: str) -> tuple[Tensor, Tensor]:
 
 
 def _dataset(name: str, folder: str, binarize: str, data_seed: int, names: Sequence[str]) -> Dataset:
-    nothing = torch.zeros(0, 1, 28, 28, dtype=torch.uint8)
-    binarised(binarize, data_seed, nothing, nothing, nothing)  # options first: a wrong one is not worth waiting for files
+    check_binarize(binarize, data_seed)  # options first: a wrong one is not worth waiting for files
     (x, classes), (test, test_classes) = _pair(folder, "train"), _pair(folder, "t10k")
     if len(x) <= HELD_OUT:
         raise DataError(

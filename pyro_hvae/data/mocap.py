@@ -14,11 +14,11 @@ from torch import Tensor
 
 from pyro_hvae.data.amc import read_motion
 from pyro_hvae.data.archives import contents
-from pyro_hvae.data.dataset import Dataset, Split
+from pyro_hvae.data.dataset import Dataset, Split, check_names
 from pyro_hvae.data.files import File, find
 from pyro_hvae.data.skeleton import Skeleton, read_skeleton
 from pyro_hvae.data.stick_figures import draw_figures, framing
-from pyro_hvae.errors import ConfigError, DataError, unknown_name
+from pyro_hvae.errors import ConfigError, DataError
 
 __all__ = ["ARCHIVE", "FEATURES", "FIVE", "MOTIONS", "cmu_mocap"]
 
@@ -96,11 +96,7 @@ def cmu_mocap(motions: tuple[str, ...] = FIVE, stride: int = 4) -> Dataset:
         ConfigError: for an unknown or repeated motion, none at all, or a stride that is below one or leaves a split empty.
         DataError: when a file is missing or broken, or a skeleton has other channels.
     """
-    for motion in motions:
-        if motion not in MOTIONS:
-            raise unknown_name("motion", motion, MOTIONS)
-    if not motions or len(set(motions)) < len(motions):
-        raise ConfigError(f"motions needs at least one name and each only once, got {', '.join(motions) or 'none'}.")
+    check_names("motion", motions, MOTIONS)
     if stride < 1:
         raise ConfigError(f"stride keeps every so-many-th frame and is at least 1, got {stride}.")
     poses: list[list[np.ndarray]] = [[], [], []]

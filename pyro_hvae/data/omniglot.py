@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.data.archives import contents
-from pyro_hvae.data.binarisation import binarised
+from pyro_hvae.data.binarisation import binarised, check_binarize
 from pyro_hvae.data.dataset import Dataset, Split
 from pyro_hvae.data.derived import derived
 from pyro_hvae.data.files import existing, find, read_checked
@@ -85,8 +85,7 @@ def omniglot(source: str = "auto", split: str = "random", binarize: str = "dynam
         raise unknown_name("split", split, SPLITS)
     if source == "chardata" and split == "characters":
         raise ConfigError("chardata.mat has one split only. Use source=images with split=characters, or split=random.")
-    nothing = torch.zeros(0, 1, SIDE, SIDE, dtype=torch.uint8)
-    binarised(binarize, data_seed, nothing, nothing, nothing)  # options first: a wrong one is not worth waiting for files
+    check_binarize(binarize, data_seed)  # options first: a wrong one is not worth waiting for files
     if source == "auto":
         source = "chardata" if split == "random" and existing(CHARDATA) else "images"
     (x, factors, counts), note = (_chardata() if source == "chardata" else _images()), NOTES[source == "chardata"]

@@ -17,9 +17,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from pyro_hvae.data.dataset import Dataset, FactorGrid
+from pyro_hvae.data.dataset import Dataset, FactorGrid, check_names
 from pyro_hvae.data.rows import Drawn, Rows
-from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.errors import ConfigError
 
 __all__ = ["SHAPES", "cast", "rooms"]
 
@@ -203,7 +203,7 @@ def rooms(
     Arguments:
         floor_hues, wall_hues, object_hues: number of colours, 1 to 10. scales: number of sizes, 1 to 8.
         shapes: which of cube, cylinder, sphere and capsule. orientations: number of directions, 1 to 15.
-        validation, test: sizes of these splits; 0 means 5,000 and 10,000, but no more than 10 % and 20 % of the grid.
+        validation, test: sizes of these splits; 0 means 5,000 and 10,000, but no more than a tenth of the grid each.
         data_seed: of the permutation that deals out the grid; the original has no splits.
 
     Raises:
@@ -213,11 +213,7 @@ def rooms(
     >>> data.grid.sizes, data.grid.x[:2].shape
     ({'floor_hue': 2, 'wall_hue': 2, 'object_hue': 2, 'scale': 1, 'shape': 2, 'orientation': 3}, torch.Size([2, 3, 64, 64]))
     """
-    for shape in shapes:
-        if shape not in SHAPES:
-            raise unknown_name("shape", shape, SHAPES)
-    if not shapes or len(set(shapes)) < len(shapes):
-        raise ConfigError(f"shapes needs at least one name and each only once, got {', '.join(shapes) or 'none'}.")
+    check_names("shape", shapes, SHAPES)
     sizes = {
         "floor_hue": floor_hues,
         "wall_hue": wall_hues,

@@ -1,8 +1,8 @@
 """Data that are stored compactly, mapped from a file or drawn on demand, and become floats only when some are asked for."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,14 +35,6 @@ def bernoulli(raw: Tensor) -> Tensor:
     return ones.view(torch.uint8).float()  # four times as fast as from booleans
 
 
-class Store(Protocol):
-    """What `Rows` reads from: a tensor (in memory, on a device or mapped from a file) or `Drawn`."""
-
-    @property
-    def shape(self) -> Sequence[int]: ...
-    def __getitem__(self, index: Any, /) -> Tensor: ...
-
-
 @dataclass(frozen=True)
 class Drawn:
     """Data made when asked for.
@@ -63,7 +55,8 @@ class Rows:
     """n data x of shape (n, *event), read like a tensor along their first axis: `rows[:100]`, `rows[index]`, `rows[3]`.
 
     Attributes:
-        store: where they come from. prepare: raw data from the store -> floats (see `as_float`, `bernoulli`).
+        store: a tensor (in memory, on a device or mapped from a file), or `Drawn`.
+        prepare: raw data from the store -> floats (see `as_float`, `bernoulli`).
         event: shape of one datum as given out; default the store's.
         select: which of the store's data these are, int64 (n,); None means all.
         ahead: reading is slow (a mapped file, drawing), so `Batches` does it ahead of time in a thread of its own.
@@ -73,7 +66,7 @@ class Rows:
     tensor([0.4000, 1.0000])
     """
 
-    store: Store
+    store: Tensor | Drawn
     prepare: Callable[[Tensor], Tensor] = as_float
     event: tuple[int, ...] | None = None
     select: Tensor | None = None

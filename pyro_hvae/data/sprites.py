@@ -17,9 +17,9 @@ from functools import cache
 
 import numpy as np
 
-from pyro_hvae.data.dataset import Dataset, FactorGrid
+from pyro_hvae.data.dataset import Dataset, FactorGrid, check_names
 from pyro_hvae.data.rows import Drawn, Rows
-from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.errors import ConfigError
 
 __all__ = ["FACTORS", "SHAPES", "render", "sprites"]
 
@@ -152,11 +152,7 @@ def sprites(
     for name, (number, most) in numbers.items():
         if not 1 <= number <= most:
             raise ConfigError(f"{name} is a number of values from 1 to {most}, got {number}.")
-    for shape in shapes:
-        if shape not in SHAPES:
-            raise unknown_name("shape", shape, SHAPES)
-    if not shapes or len(set(shapes)) < len(shapes):
-        raise ConfigError(f"shapes needs at least one name and each only once, got {', '.join(shapes) or 'none'}.")
+    check_names("shape", shapes, SHAPES)
     counts = (scales, orientations, positions, positions)
     chosen = [np.array([SHAPES.index(shape) for shape in shapes])]
     for count, (name, size) in zip(counts, list(FACTORS.items())[1:], strict=True):
