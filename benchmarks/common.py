@@ -43,6 +43,12 @@ def flags(options: Iterable[str]) -> list[str]:
     return [part for option in options for part in ("-o", option)]
 
 
+def peak_mib() -> float:
+    """The largest memory of this process so far (Linux). `ru_maxrss` would be that of its parent too."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
 def save(path: Path, values: dict[str, Any]) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(values, indent=1) + "\n")

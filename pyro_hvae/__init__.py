@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from pyro_hvae.guides import TopDown as TopDown
     from pyro_hvae.handlers import ScaleSites as ScaleSites
     from pyro_hvae.handlers import Share as Share
+    from pyro_hvae.importance import log_likelihood as log_likelihood
     from pyro_hvae.inference import active_units as active_units
     from pyro_hvae.inference import generate as generate
     from pyro_hvae.inference import latents as latents
-    from pyro_hvae.inference import log_likelihood as log_likelihood
     from pyro_hvae.inference import reconstruct as reconstruct
     from pyro_hvae.interpolation import interpolate as interpolate
     from pyro_hvae.layers import layer_samples as layer_samples
@@ -78,7 +78,7 @@ _PUBLIC = {
     "layer_samples": "layers",
     "layer_shares": "layers",
     "load": "experiments",
-    "log_likelihood": "inference",
+    "log_likelihood": "importance",
     "reconstruct": "inference",
 }
 

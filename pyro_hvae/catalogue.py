@@ -33,7 +33,9 @@ def catalogue(what: str) -> dict[str, dict[str, Any]]:
         },
         "datasets": lambda: {n: _entry(s.load) for n, s in DATASETS.items()},
         "schedules": lambda: {n: _entry(f) for n, f in SCHEDULES.items()},
-        "metrics": lambda: {n: _entry(f) for n, f in METRICS.items()},
+        "metrics": lambda: {
+            n: _entry(m.measure, headline=m.headline, unit=m.unit, better=m.better or "neither") for n, m in METRICS.items()
+        },
     }
     if what not in tables:
         raise unknown_name("list", what, tables)
@@ -44,7 +46,11 @@ def catalogue_text(entries: Mapping[str, Mapping[str, Any]]) -> str:
     lines = []
     for name, entry in entries.items():
         lines.append(f"{name}: {entry['summary']}")
-        lines += [f"    {key}: {entry[key]}" for key in ("paper", "model", "guide", "bound", "schedule") if key in entry]
+        lines += [
+            f"    {key}: {entry[key]}"
+            for key in ("paper", "model", "guide", "bound", "schedule", "headline", "unit", "better")
+            if key in entry
+        ]
         options = " ".join(f"{k}={_text(v)}" for k, v in entry["options"].items())
         lines.append(f"    options: {options or 'none'}")
     if any("bound" in entry for entry in entries.values()):

@@ -7,18 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from pyro_hvae.config import Experiment, read_toml, resolve, to_toml, with_train
 from pyro_hvae.devices import pick_device
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.evaluation import evaluate
-from pyro_hvae.experiments import OpenRun, plan, resumed, train
+from pyro_hvae.experiments import plan, resumed, train
 from pyro_hvae.reporting import finish
 from pyro_hvae.runs import runs_root
 from pyro_hvae.tracking import Progress, make_trackers
 
-__all__ = ["Prepared", "evaluate_run", "plan_text", "prepare", "report_text", "run_training"]
+__all__ = ["Prepared", "plan_text", "prepare", "report_text", "run_training"]
 
 
 @dataclass(frozen=True)
@@ -92,14 +89,6 @@ def run_training(made: Prepared, track: tuple[str, ...] = ()) -> dict[str, Any]:
         print(text, file=sys.stderr, flush=True)
 
     return finish(train(made.experiment, made.out, made.resume, trackers, tell))
-
-
-def evaluate_run(run: OpenRun, particles: int, limit: int | None, seed: int) -> dict[str, Any]:
-    """`evaluation.evaluate` with a progress bar, its result kept in the run's eval/evaluate.json."""
-    with tqdm(total=min(limit or len(run.dataset.test), len(run.dataset.test)), unit="datum", disable=None) as bar:
-        values = evaluate(run, particles, limit, seed, progress=bar.update)
-    run.directory.write_json("eval/evaluate.json", values)
-    return values
 
 
 def plan_text(values: Mapping[str, Any]) -> str:

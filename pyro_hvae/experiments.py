@@ -52,7 +52,7 @@ class Plan:
         return {"data_shape": shape, "parameters": counts, **self.experiment.to_dict()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OpenRun:
     """A trained run with its data, for evaluation.
 

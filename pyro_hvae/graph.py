@@ -1,19 +1,29 @@
-"""A k-nearest-neighbour graph of latent points and its shortest paths (Klushyn et al. 2019, section 2.3)."""
+"""A k-nearest-neighbour graph of latent points and its shortest paths (Klushyn et al. 2019, section 2.3).
 
+Graphs are kept as arrays (CSR), so that 100,000 nodes are no obstacle. `shortest_path` is the paper's A* for one pair;
+`shortest_paths` finds paths of the same length for many pairs in one graph, by Dijkstra's algorithm.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import networkx as nx
 import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components, dijkstra
 from sklearn.neighbors import NearestNeighbors
 
 from pyro_hvae.errors import ConfigError, DataError
 
-__all__ = ["LatentPath", "neighbour_graph", "shortest_path", "resample"]
+__all__ = ["GraphPath", "LatentPath", "neighbour_graph", "resample", "shortest_path", "shortest_paths", "sparse_graph"]
+
+# Dijkstra's algorithm keeps a distance (8 bytes) and a predecessor (4) of every node for each source of one call.
+_SEARCH_BYTES = 2**26
 
 
 @dataclass(frozen=True)
 class LatentPath:
-    """A path through latent space.
+    """A path through latent space, with the whole graph it runs in.
 
     Attributes:
         nodes: all graph nodes (n, d); the last two are the end points.
@@ -30,17 +40,42 @@ class LatentPath:
     length: float
 
 
+@dataclass(frozen=True)
+class GraphPath:
+    """One of many paths in one graph.
+
+    Attributes:
+        indices: the nodes along the path (t,), end points included. points: where they lie (t, d).
+        neighbours: the k that connected the end points.
+        length: sum of the Euclidean edge lengths.
+    """
+
+    indices: np.ndarray
+    points: np.ndarray
+    neighbours: int
+    length: float
+
+
+def sparse_graph(nodes: np.ndarray, k: int) -> csr_array:
+    """Symmetric (n, n) matrix of distances where i is among the k nearest of j or j among those of i.
+
+    Duplicates are joined by stored zeros, which `scipy.sparse.csgraph` reads as edges of length 0; arithmetic on the matrix
+    may drop them. The weights are computed from the points, not taken from the search, whose matrix product loses digits.
+
+    Raises:
+        ConfigError: when k does not fit the nodes, or they are not finite.
+
+    >>> sparse_graph(np.array([[0.0], [1.0], [3.0]]), 1).toarray().tolist()
+    [[0.0, 1.0, 0.0], [1.0, 0.0, 2.0], [0.0, 2.0, 0.0]]
+    """
+    nodes = np.asarray(nodes, dtype=np.float64)
+    return _symmetric(len(nodes), *_edges(nodes, _nearest(nodes, k)))
+
+
 def neighbour_graph(nodes: np.ndarray, k: int) -> nx.Graph:
     """Undirected graph with an edge where i is among the k nearest of j or j among those of i; weight = distance."""
-    if not 1 <= k < len(nodes):
-        raise ConfigError(f"k must be at least 1 and below the {len(nodes)} nodes, got {k}.")
-    distance, index = NearestNeighbors(n_neighbors=k + 1).fit(nodes).kneighbors(nodes)
-    graph = nx.Graph()
-    graph.add_nodes_from(range(len(nodes)))
-    for i, (ds, js) in enumerate(zip(distance, index, strict=True)):
-        # A point is normally its own first neighbour; with duplicates it may not be.
-        graph.add_weighted_edges_from((i, int(j), float(d)) for d, j in zip(ds, js, strict=True) if j != i)
-    return graph
+    nodes = np.asarray(nodes, dtype=np.float64)
+    return _networkx(len(nodes), *_edges(nodes, _nearest(nodes, k)))
 
 
 def shortest_path(nodes: np.ndarray, start: np.ndarray, end: np.ndarray, k: int = 10, most: int = 50) -> LatentPath:
@@ -67,16 +102,55 @@ def shortest_path(nodes: np.ndarray, start: np.ndarray, end: np.ndarray, k: int 
         return float(np.linalg.norm(points[a] - points[b]))
 
     most = max(k, min(most, len(points) - 1))
-    for neighbours in range(k, most + 1):
-        graph = neighbour_graph(points, neighbours)
-        if nx.has_path(graph, source, target):
+    for nearest, part in _growing(points, k, most):
+        if part[source] == part[target]:
+            one, other, weight = _edges(points, nearest)
+            graph = _networkx(len(points), one, other, weight)
             path = nx.astar_path(graph, source, target, heuristic=remaining, weight="weight")
-            length = nx.path_weight(graph, path, "weight")
-            return LatentPath(points, np.array(graph.edges), points[path], neighbours, float(length))
+            length = float(nx.path_weight(graph, path, "weight"))
+            return LatentPath(points, np.stack([one, other], 1), points[path], nearest.shape[1], length)
     raise DataError(
         f"the end points are not connected by {len(nodes)} prior samples with up to {most} neighbours: the prior has no mass "
         "between them. Draw more nodes (--nodes 5000), or train longer."
     )
+
+
+def shortest_paths(nodes: np.ndarray, pairs: np.ndarray, k: int = 10, most: int = 50) -> list[GraphPath | None]:
+    """The shortest path of every pair of nodes through one k-NN graph, or None where even `most` neighbours do not connect it.
+
+    Pairs that k neighbours do not connect are tried again with k + 1, and so on; the others keep the path they have. The
+    end points of all pairs belong to `nodes`, so that a path may lead through those of another: the paper adds end points to
+    the graph, and says of several pairs in one graph (its figure 7) no more than that.
+
+    Memory does not grow with the number of pairs: below 200 bytes for each of the n k neighbours, and 64 MiB to search in.
+
+    Arguments:
+        nodes: (n, d), prior samples and end points. pairs: node indices (source, target), shape (m, 2).
+        k: neighbours of a node. most: where to give up growing k.
+
+    Raises:
+        ConfigError: for indices that are no nodes, or as `sparse_graph`.
+
+    >>> line = np.array([[0.0], [1.0], [3.0], [4.0]])
+    >>> [path.length for path in shortest_paths(line, np.array([[0, 3], [2, 1]]), k=2)]
+    [4.0, 2.0]
+    """
+    nodes, pairs = np.asarray(nodes, dtype=np.float64), np.asarray(pairs)
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
+        raise ConfigError(f"pairs must be node indices of shape (m, 2), got shape {pairs.shape} of {pairs.dtype}.")
+    if pairs.size and not (0 <= pairs.min() and pairs.max() < len(nodes)):
+        raise ConfigError(f"pairs must lie in 0..{len(nodes) - 1}, got {pairs.min()}..{pairs.max()}: they index the nodes.")
+    found: list[GraphPath | None] = [None] * len(pairs)
+    waiting = np.arange(len(pairs))
+    for nearest, part in _growing(nodes, k, max(k, min(most, len(nodes) - 1))):
+        joined = part[pairs[waiting, 0]] == part[pairs[waiting, 1]]
+        if joined.any():
+            for place, path in _searched(nodes, nearest, pairs[waiting[joined]]):
+                found[waiting[joined][place]] = path
+        waiting = waiting[~joined]
+        if not len(waiting):
+            break
+    return found
 
 
 def resample(points: np.ndarray, count: int) -> np.ndarray:
@@ -88,3 +162,62 @@ def resample(points: np.ndarray, count: int) -> np.ndarray:
     arc = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
     at = np.linspace(0.0, arc[-1], count)
     return np.stack([np.interp(at, arc, column) for column in points.T], axis=1)
+
+
+def _nearest(nodes: np.ndarray, k: int) -> np.ndarray:
+    """The k nearest other nodes of every node, nearest first, shape (n, k); a duplicate counts as another node."""
+    if nodes.ndim != 2:
+        raise ConfigError(f"the nodes of a graph are points of shape (n, d), got shape {nodes.shape}.")
+    if not 1 <= k < len(nodes):
+        raise ConfigError(f"k must be at least 1 and below the {len(nodes)} nodes, got {k}.")
+    if not np.isfinite(nodes).all():
+        raise ConfigError("a node of the graph has a NaN or infinite coordinate: look at the model's latents first.")
+    return NearestNeighbors(n_neighbors=k).fit(nodes).kneighbors(return_distance=False)
+
+
+def _growing(nodes: np.ndarray, k: int, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The nearest k, k + 1, ... `most` nodes of every node, and the connected part of the graph that it lies in."""
+    nearest, count = _nearest(nodes, k), len(nodes)
+    for neighbours in range(k, most + 1):
+        if neighbours == k + 1:
+            nearest = _nearest(nodes, most)  # one search for all larger k
+        some = nearest[:, :neighbours]
+        links = csr_array((np.ones(some.size), some.ravel(), np.arange(count + 1) * neighbours), shape=(count, count))
+        yield some, connected_components(links, connection="weak")[1]
+
+
+def _edges(nodes: np.ndarray, nearest: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every undirected edge once: its two nodes and its length, each of shape (m,)."""
+    count, k = nearest.shape
+    source, target = np.repeat(np.arange(count), k), nearest.ravel()
+    one, other = np.divmod(np.unique(np.minimum(source, target) * count + np.maximum(source, target)), count)
+    # Column by column: differences of whole points would take d times the memory.
+    return one, other, np.sqrt(sum((column[one] - column[other]) ** 2 for column in nodes.T))
+
+
+def _symmetric(count: int, one: np.ndarray, other: np.ndarray, weight: np.ndarray) -> csr_array:
+    ends = np.concatenate([one, other]), np.concatenate([other, one])
+    return csr_array((np.concatenate([weight, weight]), ends), shape=(count, count))
+
+
+def _networkx(count: int, one: np.ndarray, other: np.ndarray, weight: np.ndarray) -> nx.Graph:
+    graph = nx.Graph()
+    graph.add_nodes_from(range(count))
+    graph.add_weighted_edges_from(zip(one.tolist(), other.tolist(), weight.tolist(), strict=True))
+    return graph
+
+
+def _searched(nodes: np.ndarray, nearest: np.ndarray, pairs: np.ndarray) -> Iterator[tuple[int, GraphPath]]:
+    """The place of every (connected) pair among `pairs` and its path, by one search for each distinct source."""
+    graph = _symmetric(len(nodes), *_edges(nodes, nearest))
+    sources, row = np.unique(pairs[:, 0], return_inverse=True)
+    at_once = max(1, _SEARCH_BYTES // (12 * len(nodes)))
+    for first in range(0, len(sources), at_once):
+        length, before = dijkstra(graph, indices=sources[first : first + at_once], return_predecessors=True)
+        for place in np.flatnonzero((first <= row) & (row < first + at_once)).tolist():
+            at, (source, target) = row[place] - first, pairs[place]
+            backwards = [target]
+            while backwards[-1] != source:
+                backwards.append(before[at, backwards[-1]])
+            path = np.array(backwards[::-1])
+            yield place, GraphPath(path, nodes[path], nearest.shape[1], float(length[at, target]))

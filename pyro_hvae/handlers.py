@@ -134,12 +134,16 @@ class Share(pyro.plate):
     are shared; else the likelihood would be computed `particles` times for nothing. With z1 shared this is the inner
     importance-weighted bound of the VHP (Klushyn et al. 2019, eq. 8): one z per datum, K draws of zeta.
 
+    Arguments:
+        sites: shared. particles: K.
+        dim, name: of the plate; another one may lie around it.
+
     Shapes: sites inside have batch shape (particles, B), sites outside (B,).
     """
 
-    def __init__(self, sites: Collection[str], particles: int) -> None:
-        super().__init__("particles", particles, dim=-2)
-        self.sites = frozenset(sites)
+    def __init__(self, sites: Collection[str], particles: int, dim: int = -2, name: str = "particles") -> None:
+        super().__init__(name, particles, dim=dim)
+        self.sites, self.outside = frozenset(sites), -dim
 
     def _process_message(self, msg: Site) -> None:
         if msg["type"] == "sample" and not site_is_subsample(msg) and self._constant(msg):
@@ -149,4 +153,4 @@ class Share(pyro.plate):
     def _constant(self, msg: Site) -> bool:
         if msg["name"] in self.sites:
             return True
-        return bool(self.sites) and msg["is_observed"] and len(msg["fn"].batch_shape) < 2
+        return bool(self.sites) and msg["is_observed"] and len(msg["fn"].batch_shape) < self.outside

@@ -1,4 +1,4 @@
-"""Tools for every model/guide pair that keeps the contract: encode, generate, reconstruct, likelihood, active units.
+"""Tools for every model/guide pair that keeps the contract: encode, generate, reconstruct, bound, active units.
 
 Three passes that other code bases write by hand (posterior, prior, forced latents) are one program under three handlers.
 """
@@ -10,13 +10,24 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor
+from torch.distributions import Normal
 
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.handlers import Means, Record, site_mean
-from pyro_hvae.objectives import ELBO
+from pyro_hvae.objectives import ELBO, kl_is_valid
 
-__all__ = ["latents", "ancestral", "generate", "reconstruct", "bound", "log_likelihood", "active_units"]
+__all__ = [
+    "latents",
+    "ancestral",
+    "generate",
+    "reconstruct",
+    "bound",
+    "bounds",
+    "kl_per_dimension",
+    "likelihood_name",
+    "active_units",
+]
 
 Program = Callable[..., Any]
 ROWS = 4096  # plates' rows per pass: large enough to keep a core busy, small enough for its cache
@@ -107,45 +118,41 @@ def bound(elbo: ELBO, model: Program, guide: Program, x: Tensor | Rows, rows: in
 
 
 @torch.no_grad()
-def log_likelihood(
-    model: Program,
-    guide: Program,
-    x: Tensor | Rows,
-    particles: int = 5000,
-    rows: int = ROWS,
-    progress: Callable[[int], Any] | None = None,
-) -> Tensor:
-    r"""Importance-sampled $\log \hat p(x) = \log \frac1S \sum_s p(x, z_s) / q(z_s \mid x)$, nats, shape (N,), float64.
+def bounds(elbo: ELBO, model: Program, guide: Program, x: Tensor | Rows, rows: int = ROWS) -> Tensor:
+    """One draw of the unweighted bound of every datum, nats, shape (N,)."""
+    return torch.cat([e.bound_unweighted() for e in _estimates(elbo, model, guide, x, rows)])
 
-    The weights are joint over all latents, which is unbiased for p(x) for every pair; E[log p^] <= log p(x).
-    Exactly `particles` samples are drawn per datum; they are streamed in chunks, each datum's weights being averaged
-    before the logarithm, with float64 accumulators.
 
-    Arguments:
-        x: data of shape (N, *event).
-        particles: S; the papers use 5000 (Klushyn et al. 2019, table 2).
-        rows: how many (datum, sample) pairs go through the networks at once; changes memory, not the estimator.
-        progress: called with the number of data finished.
+@torch.no_grad()
+def kl_per_dimension(model: Program, guide: Program, x: Tensor | Rows) -> dict[str, list[float]]:
+    """Site -> KL(q || p) of every dimension, nats per datum, for the sites where it has a closed form that is a KL.
 
-    Raises:
-        ConfigError: for fewer than one particle.
+    These are Gaussians whose model parents precede them in the guide: all layers of a top-down guide, the top one of a
+    bottom-up chain (the mean KL over draws of those below). At the others the average of log q - log p is no KL and can be
+    negative.
     """
-    if not isinstance(particles, int) or particles < 1:
-        raise ConfigError(f"particles must be a whole number of at least 1, got {particles!r}.")
-    chunk = min(particles, max(1, rows // 8))
-    sizes = [min(chunk, particles - start) for start in range(0, particles, chunk)]
-    elbos = {size: ELBO(particles=size, analytic_kl=False) for size in set(sizes)}
-    results = []
-    for batch in x.split(max(1, rows // chunk)):
-        total = torch.full((len(batch),), -torch.inf, dtype=torch.float64, device=x.device)
-        for size in sizes:
-            with pyro.validation_enabled(False):
-                log_w = elbos[size].estimate(model, guide, batch).log_weights().double()
-            total = torch.logaddexp(total, torch.logsumexp(log_w, 0))
-        results.append(total - torch.log(torch.tensor(float(particles), dtype=torch.float64, device=x.device)))
-        if progress is not None:
-            progress(len(batch))
-    return torch.cat(results)
+    sums: dict[str, Tensor] = {}
+    elbo = ELBO()
+    for batch in x.split(ROWS):
+        with pyro.validation_enabled(False):
+            p, q = elbo.sites(model, guide, batch)
+        for name in q:
+            one, two = (getattr(sites[name]["fn"], "base_dist", None) for sites in (q, p))
+            if kl_is_valid(name, p, q) and isinstance(one, Normal) and isinstance(two, Normal):
+                kl = torch.distributions.kl_divergence(one, two).double().flatten(1).sum(0)
+                sums[name] = sums.get(name, torch.zeros_like(kl)) + kl
+    return {name: (value / len(x)).tolist() for name, value in sums.items()}
+
+
+@torch.no_grad()
+def likelihood_name(model: Program) -> str:
+    """What p(x | z) is, for people: "Bernoulli", "Gaussian, sigma 0.2", "Gaussian, sigma by pixel"."""
+    fn = ancestral(model)["x"]["fn"]
+    base = getattr(fn, "base_dist", fn)
+    if isinstance(base, Normal):
+        low, high = base.scale.aminmax()
+        return f"Gaussian, sigma {low.item():.4g}" if low == high else "Gaussian, sigma by pixel"
+    return type(base).__name__
 
 
 @torch.no_grad()

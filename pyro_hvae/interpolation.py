@@ -13,7 +13,7 @@ from pyro_hvae.devices import seeded
 from pyro_hvae.graph import LatentPath, resample, shortest_path
 from pyro_hvae.inference import generate, latents
 
-__all__ = ["Interpolation", "coordinates", "interpolate"]
+__all__ = ["Interpolation", "coordinates", "decode", "interpolate"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,18 @@ class Interpolation:
 def coordinates(values: Mapping[str, Tensor], sites: Sequence[str]) -> np.ndarray:
     """The values of several sites side by side, shape (B, total features), float64."""
     return torch.cat([values[site].flatten(1) for site in sites], -1).double().cpu().numpy()
+
+
+def decode(model: Callable[..., Any], z: np.ndarray, sites: Sequence[str], like: Mapping[str, Tensor]) -> Tensor:
+    """The inverse of `coordinates`, and E[x | z] there: (B, total features) -> (B, *event).
+
+    Arguments:
+        like: site -> values of the shape and type that the model takes.
+    """
+    first = like[sites[0]]
+    parts = torch.as_tensor(z, dtype=first.dtype, device=first.device).split([like[s][0].numel() for s in sites], -1)
+    fixed = {s: part.reshape(-1, *like[s].shape[1:]) for s, part in zip(sites, parts, strict=True)}
+    return generate(model, len(z), fixed=fixed)["x"].cpu()
 
 
 def interpolate(
@@ -70,10 +82,5 @@ def interpolate(
     path = shortest_path(coordinates(prior, sites), first, last, k)
     points = resample(path.points, dense)
 
-    def decode(z: np.ndarray) -> Tensor:
-        like = prior[sites[0]]
-        parts = torch.as_tensor(z, dtype=like.dtype, device=like.device).split([prior[s][0].numel() for s in sites], -1)
-        fixed = {s: part.reshape(-1, *prior[s].shape[1:]) for s, part in zip(sites, parts, strict=True)}
-        return generate(model, len(z), fixed=fixed)["x"].cpu()
-
-    return Interpolation(sites, path, decode(path.points), points, decode(points))
+    images, between = (decode(model, z, sites, prior) for z in (path.points, points))
+    return Interpolation(sites, path, images, points, between)

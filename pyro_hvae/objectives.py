@@ -15,7 +15,7 @@ from pyro_hvae.contract import check_contract
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.handlers import Record, Share, Site
 
-__all__ = ["ELBO", "Estimate", "Objective", "MEASURES"]
+__all__ = ["ELBO", "Estimate", "Objective", "MEASURES", "kl_is_valid"]
 
 Weights = Mapping[str, "float | Tensor"]
 
@@ -49,6 +49,17 @@ def _mean_square(x: Site) -> Tensor:
 
 # name -> C of the constraint E[C] <= kappa^2 (Klushyn et al. 2019, eq. 9).
 MEASURES: dict[str, Callable[[Site], Tensor]] = {"nats": _nats, "rmse": _mean_square}
+
+
+def kl_is_valid(name: str, p: Mapping[str, Site], q: Mapping[str, Site]) -> bool:
+    """Whether log q - log p at a site is a KL in the mean: all latents the model samples before it precede it in the guide too.
+
+    Arguments:
+        p, q: recorded sites of model and guide, in their order.
+    """
+    before_p = list(p)[: list(p).index(name)]
+    before_q = set(list(q)[: list(q).index(name)])
+    return all(n in before_q for n in before_p if not p[n]["is_observed"])
 
 
 @dataclass(frozen=True)
@@ -207,8 +218,8 @@ class ELBO(PyroELBO):
 
     def estimate(self, model: Callable[..., Any], guide: Callable[..., Any], x: Tensor) -> Estimate:
         """Runs guide and model once on x of shape (B, *event) and returns the terms of all sites."""
-        self._check_at_first_use(model, guide, x)
-        p, q = self._get_trace(model, guide, (x,), {})
+        self.check(model, guide, x)
+        p, q = self.sites(model, guide, x)
         terms, scales = {}, {}
         for name, site in p.items():
             terms[name] = self._term(name, p, q)
@@ -218,14 +229,19 @@ class ELBO(PyroELBO):
         return Estimate(terms, scales, latents, p["x"], self.particles, self.alpha)
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[dict[str, Site], dict[str, Site]]:
+        """Pyro's abstract name for it."""
+        return self.sites(model, guide, *args)
+
+    def sites(self, model: Any, guide: Any, x: Tensor) -> tuple[dict[str, Site], dict[str, Site]]:
         """The recorded sites of the model (replaying the guide's latents) and of the guide."""
         with Record() as q, self._particle_plate():
-            guide(*args, **kwargs)
+            guide(x)
         with Record({name: site["value"] for name, site in q.sites.items()}) as p, self._particle_plate():
-            model(*args, **kwargs)
+            model(x)
         return p.sites, q.sites
 
-    def _check_at_first_use(self, model: Any, guide: Any, x: Tensor) -> None:
+    def check(self, model: Any, guide: Any, x: Tensor) -> None:
+        """Raises `ContractError` when a pair, seen for the first time, breaks the program contract."""
         if (id(model), id(guide)) in self._checked:
             return
         x = x[:2]  # an extra pass over two data, whose random numbers the caller's stream does not notice
@@ -233,7 +249,7 @@ class ELBO(PyroELBO):
             with Record() as q, self._particle_plate():
                 guide(x)
             check_contract(None, q.sites, x, self.particles, self.shared)
-            check_contract(self._get_trace(model, guide, (x,), {})[0], q.sites, x, self.particles, self.shared)
+            check_contract(self.sites(model, guide, x)[0], q.sites, x, self.particles, self.shared)
         self._checked.add((id(model), id(guide)))
 
     def _particle_plate(self) -> AbstractContextManager[Any]:
@@ -243,19 +259,12 @@ class ELBO(PyroELBO):
         site = p[name]
         if site["is_observed"]:
             return site["fn"].log_prob(site["value"])
-        if self.particles == 1 and self.analytic_kl and self._kl_is_valid(name, p, q):
+        if self.particles == 1 and self.analytic_kl and kl_is_valid(name, p, q):
             try:
                 return -torch.distributions.kl_divergence(q[name]["fn"], site["fn"])
             except NotImplementedError:
                 pass  # no closed form registered for this pair of distributions
         return site["fn"].log_prob(site["value"]) - q[name]["fn"].log_prob(site["value"])
-
-    @staticmethod
-    def _kl_is_valid(name: str, p: dict[str, Site], q: dict[str, Site]) -> bool:
-        """Whether all latents the model samples before `name` (so all its parents) precede it in the guide too."""
-        before_p = list(p)[: list(p).index(name)]
-        before_q = set(list(q)[: list(q).index(name)])
-        return all(n in before_q for n in before_p if not p[n]["is_observed"])
 
     # The interface of pyro.infer.SVI and ELBOModule.
 

@@ -14,7 +14,7 @@ from pyro_hvae.atomic import replacing
 from pyro_hvae.config import Experiment, to_toml
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, unknown_name
 
-__all__ = ["RunDirectory", "find_run", "finite", "runs_root"]
+__all__ = ["RunDirectory", "find_run", "finite", "runs_root", "versions"]
 
 
 def finite(values: Any) -> Any:
@@ -24,6 +24,12 @@ def finite(values: Any) -> Any:
     if isinstance(values, list | tuple):
         return [finite(v) for v in values]
     return None if isinstance(values, float) and not math.isfinite(values) else values
+
+
+def versions() -> dict[str, str]:
+    """Of what decides numbers here."""
+    packages = ("pyro-hvae", "torch", "pyro-ppl", "numpy", "scipy", "scikit-learn")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
 def runs_root() -> Path:
@@ -89,8 +95,7 @@ class RunDirectory:
         self.update(
             command=[Path(sys.argv[0]).name, *sys.argv[1:]],
             seed=experiment.train.seed,
-            versions={"python": platform.python_version()}
-            | {name: version(name) for name in ("pyro-hvae", "torch", "pyro-ppl", "numpy")},
+            versions=versions(),
         )
 
     def write(self, name: str, text: str) -> Path:

@@ -168,7 +168,7 @@ def test_vhp_bound_equals_an_explicit_loop():
     torch.manual_seed(7)
     estimate = elbo.estimate(model, guide, x)
     torch.manual_seed(7)
-    _, q = elbo._get_trace(model, guide, (x,), {})
+    _, q = elbo.sites(model, guide, x)
     z1, z2 = q["z1"]["value"], q["z2"]["value"]
     assert z1.shape == (4, 3) and z2.shape == (3, 4, 2)
     assert estimate.terms["x"].shape == (4,)  # the likelihood is computed once, not once per particle

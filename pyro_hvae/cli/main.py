@@ -18,7 +18,7 @@ COMMANDS = {
     "train": ("train", "Train a recipe or your own pair, with pictures."),
     "evaluate": ("evaluate", "Test log-likelihood, bound, rate per site, active units."),
     "metrics": ("evaluate", "Named metrics: angle, interpolation."),
-    "compare": ("evaluate", "One metric over several runs, beside the paper's numbers."),
+    "compare": ("comparing", "Metrics over several runs and methods, beside the paper's numbers."),
     "interpolate": ("pictures", "Graph-based interpolation along the prior, drawn."),
     "sample": ("pictures", "Samples of the generative model, drawn."),
     "reconstruct": ("pictures", "Test data and their reconstructions, drawn."),

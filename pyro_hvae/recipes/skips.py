@@ -1,5 +1,6 @@
 """Hierarchies whose layers see more than their neighbour: autoregressive HVAE, VampPrior, ladder VAE."""
 
+import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
@@ -71,21 +72,19 @@ def vampprior(
         return [Stage("vampprior", ELBO()(Chain(prior, [], parts.decoder(latent)), BottomUp([encoder])))]
     model = Chain(prior, [parts.down(latent2, latent)], parts.decoder(latent + latent2), skip=True)
     trunk = parts.trunk(hidden[-1])
-    q1 = Gaussian([parts.event, (latent2,)], latent, net=lambda i, o: _Beside(trunk, parts.event, hidden[-1] + latent2, o))
+    q1 = _Featured(trunk, Gaussian([(hidden[-1],), (latent2,)], latent, (hidden[-1] + latent2,)))
     return [Stage("vampprior", ELBO()(model, Autoregressive({"z2": encoder, "z1": q1})))]
 
 
-class _Beside(nn.Module):
-    """Features of x beside a latent, (*plates, pixels + latent) -> (*plates, outputs)."""
+class _Featured(nn.Module):
+    """q(z | f(x), other parents): the features are taken before x meets any particles."""
 
-    def __init__(self, trunk: nn.Module, event: tuple[int, ...], inputs: int, outputs: int) -> None:
+    def __init__(self, trunk: nn.Module, conditional: nn.Module) -> None:
         super().__init__()
-        self.trunk, self.event, self.pixels = trunk, event, torch.Size(event).numel()
-        self.net = mlp(inputs, outputs, (inputs,), "relu")
+        self.trunk, self.conditional = trunk, conditional
 
-    def forward(self, h: Tensor) -> Tensor:
-        x, z = h[..., : self.pixels], h[..., self.pixels :]
-        return self.net(torch.cat([self.trunk(x.reshape(*x.shape[:-1], *self.event)), z], -1))
+    def forward(self, x: Tensor, *others: Tensor) -> dist.Independent:
+        return self.conditional(self.trunk(x), *others)
 
 
 def lvae(

@@ -1,0 +1,79 @@
+"""What a run's guide makes of its data, for the metrics that look at codes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_hvae import inference
+from pyro_hvae.codes import posteriors
+from pyro_hvae.data import Rows, Split
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.experiments import OpenRun
+from pyro_hvae.metrics import Posteriors
+
+__all__ = ["Coded", "coded", "posterior_means", "selection"]
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Posteriors of data whose factors are known.
+
+    Attributes:
+        layers: site -> q(z_l | x), in the guide's order. factors: integer-valued ones, name -> (N,).
+        continuous: the names of the others. protocol: which data these are, for the result.
+    """
+
+    layers: dict[str, Posteriors]
+    factors: dict[str, Tensor]
+    continuous: list[str]
+    protocol: dict[str, Any]
+
+    @property
+    def names(self) -> list[str]:
+        """Of all dimensions of all layers side by side: z1[0], z1[1], ..."""
+        return [f"{site}[{j}]" for site, q in self.layers.items() for j in range(q.means.shape[2])]
+
+
+@lru_cache(maxsize=1)  # several metrics of one run look at the same codes
+def coded(run: OpenRun, points: int, draws: int, seed: int) -> Coded:
+    """A random selection of the data set, or all of it: of the whole grid of a factorial one, else of the training data.
+
+    Raises:
+        ConfigError: for fewer than two points; as `posteriors`.
+    """
+    if points < 2:
+        raise ConfigError(f"points={points}: a metric of codes needs at least two data. Example: -o points=50000.")
+    grid, train = run.dataset.grid, run.dataset.train
+    rows = train.x if grid is None else grid.x
+    chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:points]
+    factors = {k: v[chosen] for k, v in train.factors.items()} if grid is None else grid.named(grid.values(chosen))
+    layers = posteriors(run.guide, rows.take(chosen).to(run.device), draws, seed)
+    protocol = {
+        "points": len(chosen),
+        "of": f"the {len(rows)} {'training data' if grid is None else 'data of the grid'}",
+        "mixtures": {site: q.size for site, q in layers.items() if q.size > 1},
+    }
+    whole = {k: v for k, v in factors.items() if not v.is_floating_point()}
+    return Coded(layers, whole, sorted(set(factors) - set(whole)), protocol)
+
+
+def selection(split: Split, count: int, seed: int = 0) -> Split:
+    """So many data of a split, chosen at random, or all where there are no more; raises `ConfigError` for fewer than two."""
+    if count < 2:
+        raise ConfigError(f"{count} data are too few to learn or judge anything from: take at least two.")
+    if len(split) <= count:
+        return split
+    chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:count]
+    return Split(split.x.take(chosen), {name: values[chosen] for name, values in split.factors.items()})
+
+
+def posterior_means(run: OpenRun, x: Tensor | Rows, sites: Sequence[str] | None = None) -> np.ndarray:
+    """Posterior means of some sites, default all of them side by side, shape (n, d), float64."""
+    values = inference.latents(run.guide, x.to(run.device), mean=True)
+    chosen = [values[site].flatten(1).double().cpu() for site in (sites or values)]
+    return torch.cat(chosen, 1).numpy()

@@ -1,0 +1,141 @@
+"""How factors of variation and latent dimensions go together: MIG, MIG-sup, FactorVAE's vote, information per layer."""
+
+import math
+from dataclasses import asdict
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_hvae.codes import sees_data
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.evaluation.codes import Coded, coded
+from pyro_hvae.experiments import OpenRun
+from pyro_hvae.metrics import Gaps, Posteriors, factor_score, histogram_gaps, information_gaps, layer_information
+
+__all__ = ["factor", "mig", "mig_histogram", "mutual_information"]
+
+# Chen et al. (2018) and the authors of pro-VLAE leave out the shape of dSprites.
+LEFT_OUT = {"dsprites": ["shape"], "sprites": ["shape"]}
+
+
+def _factors(run: OpenRun, data: Coded, left_out: list[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The factors to use, and why the others are not."""
+    excluded = {name: "continuous" for name in data.continuous} | {name: "by protocol" for name in left_out}
+    excluded |= {name: "one value only" for name, v in data.factors.items() if name not in excluded and len(v.unique()) < 2}
+    used = {name: values for name, values in data.factors.items() if name not in excluded}
+    if len(used) < 2:
+        why = "; ".join(f"{name}: {reason}" for name, reason in excluded.items())
+        raise ConfigError(
+            f"metrics of disentanglement need two or more integer factors of variation; '{run.dataset.name}' has "
+            f"{', '.join(used) or 'none'}{f' (not used: {why})' if why else ''}. Others: sprites, rooms, dsprites, shapes3d."
+        )
+    return used, excluded
+
+
+@lru_cache(maxsize=1)  # mig and mig-sup are two readings of one measurement
+def _gaps(run: OpenRun, points: int, samples: int, draws: int, seed: int) -> dict[str, Any]:
+    data = coded(run, points, draws, seed)
+    factors, excluded = _factors(run, data, LEFT_OUT.get(run.dataset.name, []))
+    gaps = information_gaps(Posteriors.concatenate(data.layers.values()), factors, samples, seed)
+    layers = {}
+    for site, q in data.layers.items() if len(data.layers) > 1 else ():
+        alone = information_gaps(q, factors, samples, seed)
+        layers[site] = {"mig": alone.mig, "mig_sup": alone.mig_sup}
+    return {**_named(gaps, data.names, factors), "layers": layers, "excluded": excluded, **data.protocol}
+
+
+def _named(gaps: Gaps, names: list[str], factors: dict[str, Tensor]) -> dict[str, Any]:
+    """The result with dimensions and factors by their names."""
+    return asdict(gaps) | {
+        "leaders": {factor: [names[j] for j in dims] for factor, dims in gaps.leaders.items()},
+        "latent_gaps": dict(zip(names, gaps.latent_gaps, strict=True)),
+        "meaningful": [name for name, yes in zip(names, gaps.meaningful, strict=True) if yes],
+        "normalised": {n: dict(zip(factors, row, strict=True)) for n, row in zip(names, gaps.normalised, strict=True)},
+    }
+
+
+def mig(run: OpenRun, points: int = 50_000, samples: int = 10_000, draws: int = 16, seed: int = 0) -> dict[str, Any]:
+    """MIG and MIG-sup of the aggregate posterior, all layers side by side and each alone (see `information_gaps`).
+
+    Arguments:
+        points: data whose posteriors make up the aggregate, a random selection. samples: draws from it.
+        draws: components of a posterior above the first layer of a stochastic chain.
+    """
+    return dict(_gaps(run, points, samples, draws, seed))
+
+
+def mig_histogram(run: OpenRun, points: int = 10_000, bins: int = 20, draws: int = 16, seed: int = 0) -> dict[str, Any]:
+    """The MIG of disentanglement_lib: discrete information of binned posterior means (see `histogram_gaps`)."""
+    data = coded(run, points, draws, seed)
+    factors, excluded = _factors(run, data, LEFT_OUT.get(run.dataset.name, []))
+    gaps = histogram_gaps(_means(data), factors, bins, points, seed)
+    return {**_named(gaps, data.names, factors), "excluded": excluded, **data.protocol}
+
+
+def factor(
+    run: OpenRun,
+    points: int = 50_000,
+    votes: int = 10_000,
+    test_votes: int = 5_000,
+    per_vote: int = 64,
+    prune: float = 0.05,
+    draws: int = 16,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """FactorVAE's metric on posterior means of all layers side by side (see `factor_score`); every integer factor votes."""
+    data = coded(run, points, draws, seed)
+    factors, excluded = _factors(run, data, [])
+    values = {name: v.numpy() for name, v in factors.items()}
+    found = factor_score(_means(data).numpy(), values, votes, test_votes, per_vote, prune, seed)
+    names = np.array(data.names)
+    return {
+        **asdict(found),
+        "kept": names[list(found.kept)].tolist(),
+        "pruned": names[list(found.pruned)].tolist(),
+        "factors": list(found.factors),
+        "votes": {n: dict(zip(found.factors, row, strict=True)) for n, row in zip(names, found.votes.tolist(), strict=True)},
+        "majority": {data.names[d]: name for d, name in found.majority.items()},
+        "excluded": excluded,
+        **data.protocol,
+    }
+
+
+def mutual_information(
+    run: OpenRun, points: int = 50_000, samples: int = 10_000, draws: int = 16, seed: int = 0
+) -> dict[str, Any]:
+    """I(x; z_l) of each layer, I(x; z) of all and what the layers share, I_over; nats (see `layer_information`).
+
+    All are at most log N. In a chain whose later layers see only the layer before, all of x's information is in the first:
+    I(x; z) = I(x; z1). Where later layers see x too (an autoregressive or top-down guide), the density q(z | x) at another
+    datum's draw would need the guide to run anew for every pair of data; `total` and `over` are then null.
+    """
+    data = coded(run, points, draws, seed)
+    found = layer_information(data.layers, samples, seed)
+    layers = {site: asdict(value) for site, value in found.layers.items()}
+    total = found.total and asdict(found.total)
+    over = found.over and asdict(found.over)
+    first, *later = data.layers
+    if total is None and not any(sees_data(run.guide, run.dataset.train.x[:2].to(run.device))[site] for site in later):
+        total = layers[first]
+        over = {
+            "value": sum(layers[site]["value"] for site in later),
+            "stderr": math.hypot(*(layers[site]["stderr"] for site in later)),
+        }
+    result: dict[str, Any] = {"total": total and total["value"], "over": over and over["value"]}
+    result |= {site: value["value"] for site, value in layers.items()}
+    return {
+        **result,
+        "stderr": {"total": total and total["stderr"], "over": over and over["stderr"]}
+        | {site: value["stderr"] for site, value in layers.items()},
+        "limit": math.log(data.protocol["points"]),
+        **{key: layers[first][key] for key in ("samples", "components", "exact")},
+        "units": "nats",
+        **data.protocol,
+    }
+
+
+def _means(data: Coded) -> Tensor:
+    return torch.cat([q.mean for q in data.layers.values()], 1)

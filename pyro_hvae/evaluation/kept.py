@@ -1,0 +1,65 @@
+"""Long evaluations datum by datum, kept in a file of the run, so that one that was interrupted goes on."""
+
+import hashlib
+import json
+import time
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+
+from pyro_hvae.atomic import replacing
+
+__all__ = ["Kept", "digest"]
+
+EVERY = 20.0  # seconds between two writings
+
+
+def digest(*modules: torch.nn.Module) -> str:
+    """SHA-256 of all parameters and buffers: which weights an evaluation is of."""
+    total = hashlib.sha256()
+    for module in modules:
+        for name, value in module.state_dict().items():
+            total.update(name.encode())
+            total.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+class Kept:
+    """Values of data in the order they are evaluated, with the protocol that they are of.
+
+    What a file holds of another protocol (other weights, another number of samples) is not taken up.
+
+    Attributes:
+        columns: name -> values so far, float64.
+    """
+
+    def __init__(self, path: Path, protocol: Mapping[str, Any], names: tuple[str, ...]) -> None:
+        self.path, self.protocol, self.written = path, json.dumps(dict(protocol), sort_keys=True), time.monotonic()
+        self.columns = {name: np.empty(0) for name in names}
+        try:
+            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+                if str(file["protocol"]) == self.protocol:
+                    self.columns = {name: file[name].astype(np.float64) for name in names}
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
+            pass  # absent, or damaged: begin again
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def add(self, **values: torch.Tensor) -> None:
+        """Appends a batch, and writes the file now and then."""
+        for name, value in values.items():
+            self.columns[name] = np.concatenate([self.columns[name], value.cpu().numpy()])
+        if time.monotonic() - self.written > EVERY:
+            self.write()
+
+    def write(self) -> None:
+        with replacing(self.path, "Free some space; what was evaluated before is kept.") as part:
+            with open(part, "wb") as file:
+                np.savez(file, protocol=np.array(self.protocol), **self.columns)  # type: ignore[arg-type]
+        self.written = time.monotonic()

@@ -1,0 +1,111 @@
+"""What a run gives its test data: log-likelihood by importance sampling, bounds and their parts, active units."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from pyro_hvae import inference
+from pyro_hvae.data import Rows
+from pyro_hvae.devices import seeded
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.evaluation.kept import Kept, digest
+from pyro_hvae.experiments import OpenRun
+from pyro_hvae.importance import batch_size, importance
+from pyro_hvae.inference import bound
+from pyro_hvae.objectives import ELBO
+
+__all__ = ["evaluate", "log_likelihoods"]
+
+NAMES = ("log_likelihood", "bound", "effective")
+
+
+def evaluate(run: OpenRun, particles: int = 5000, inner: int = 1, limit: int = 0, seed: int = 0) -> dict[str, Any]:
+    """Test log-likelihood by importance sampling, bounds, distortion, rate per site, active units; nats per datum.
+
+    Arguments:
+        particles: importance samples per datum, exactly.
+        inner: particles within each for the sites that the bound does not share (a VHP's z2); 1 takes joint weights. Both are
+            unbiased for p(x).
+        limit: take the likelihood of so many test data, a seeded random subset (test files are often sorted); 0 of all. They
+            are the first in the order in which all are taken, so that a larger limit goes on where a smaller one ended.
+
+    Returns:
+        `log_likelihood` with its standard error over the `n` data (of the population, not of these images), `bits_per_dim`, the
+        importance weights' effective sample sizes; `elbo`, the run's own bound, and `iwae_50` over all test data with
+        `distortion`, `rate` per site, `rate_total` and where they exist KLs per dimension; `active_units`; and the protocol.
+        For a subset also `log_likelihood_corrected`, which removes most of the luck of its images by the control variate
+        E[log w] (the one-sample bound): its mean over all minus its mean over the subset.
+    """
+    test, elbo = run.dataset.test.x.to(run.device), run.objective.elbo
+    if limit < 0:
+        raise ConfigError(f"limit={limit}: the likelihood is taken of at least one datum, or with 0 of all.")
+    index, kept = log_likelihoods(run, test, particles, inner, limit, seed)
+    values, effective = kept["log_likelihood"], kept["effective"]
+    n, dims = len(index), math.prod(test.shape[1:])
+    value = values.mean().item()
+    result: dict[str, Any] = {"log_likelihood": value, "stderr": _stderr(values), "bits_per_dim": -value / (dims * math.log(2))}
+    with seeded(seed):
+        if n < len(test):
+            control = ELBO(particles=inner, shared=elbo.shared) if inner > 1 else ELBO(analytic_kl=False)
+            result |= _corrected(values, kept["bound"], inference.bounds(control, run.model, run.guide, test))
+        parts = bound(elbo, run.model, run.guide, test)
+        parts["iwae_50"] = bound(ELBO(particles=50), run.model, run.guide, test)["elbo"]
+        kl = inference.kl_per_dimension(run.model, run.guide, test)
+        units = inference.active_units(run.guide, test)
+    median, low = effective.quantile(torch.tensor([0.5, 0.05], dtype=torch.float64)).tolist()
+    return {
+        **result,
+        "effective_samples": {"median": median, "percentile_5": low},
+        **parts,
+        "kl_per_dimension": kl,
+        "active_units": units,
+        "particles": particles,
+        "inner": inner,
+        "weights": f"inner, {inner} for all but {', '.join(sorted(elbo.shared))}" if inner > 1 else "joint",
+        "bound": {"particles": elbo.particles, "shared": sorted(elbo.shared)},
+        "likelihood": inference.likelihood_name(run.model),
+        "split": "test",
+        "n": n,
+        "n_bound": len(test),
+        "seed": seed,
+        "units": "nats per datum",
+    }
+
+
+def log_likelihoods(
+    run: OpenRun, test: Rows, particles: int, inner: int, limit: int, seed: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Indices of test data and the columns of their `Weights`, kept in the run; what was interrupted goes on."""
+    order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
+    protocol = {"particles": particles, "inner": inner, "seed": seed, "data": len(test), "weights": digest(run.objective)}
+    kept = Kept(run.directory.path / "eval" / "log_likelihoods.npz", protocol, NAMES)
+    count, start = min(limit or len(test), len(test)), len(kept)
+    size = batch_size(particles, inner)
+    data = test.take(order[: -(-count // size) * size])  # whole batches: a part of one would have noise of its own
+    batches = importance(run.model, run.guide, data, particles, inner, run.objective.elbo.shared, start=start, seed=seed)
+    with tqdm(total=count, initial=min(start, count), unit="datum", desc="importance sampling", disable=None) as bar:
+        try:
+            for weights in batches:
+                kept.add(**weights._asdict())
+                bar.update(min(len(weights.bound), count - bar.n))
+        finally:
+            if len(kept) > start:
+                kept.write()
+    return order[:count], {name: torch.from_numpy(values[:count]) for name, values in kept.columns.items()}
+
+
+def _stderr(values: Tensor) -> float:
+    return values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
+
+
+def _corrected(values: Tensor, bounds: Tensor, everywhere: Tensor) -> dict[str, float]:
+    """The mean over a subset, moved by what the same data's bounds say about how lucky the subset is.
+
+    The standard error is of two-phase sampling: the difference is known on the subset, the bound on all data.
+    """
+    corrected = (values - bounds).mean() + everywhere.mean()
+    error = math.hypot(_stderr(values - bounds), _stderr(everywhere.double()))
+    return {"log_likelihood_corrected": corrected.item(), "stderr_corrected": error}

@@ -1,0 +1,97 @@
+"""Paths through the prior between two data, whether they jump, and how smooth what they decode to is."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.experiments import OpenRun
+from pyro_hvae.interpolation import Interpolation, interpolate
+from pyro_hvae.metrics import wrap
+
+__all__ = ["discontinuities", "interpolation", "largest_jump", "paths_between"]
+
+
+def paths_between(
+    run: OpenRun, nodes: int = 1000, k: int = 10, seed: int = 0, ends: tuple[int, int] | None = None
+) -> dict[str, Interpolation]:
+    """Name -> graph path between two test data, or for every pair of ends of the data set (pendulum: 0 and 180 degrees).
+
+    All of them run through the same prior samples. A pair that these do not connect is left out; `DataError` when all are.
+    """
+    data = run.dataset
+    if ends is not None:
+        if not all(0 <= i < len(data.test) for i in ends):
+            raise ConfigError(f"--from and --to are indices of the {len(data.test)} test data, got {ends[0]} and {ends[1]}.")
+        pairs = {f"test datum {ends[0]} to {ends[1]}": data.test.x[list(ends)]}
+    else:
+        split, part = (data.test, "test") if len(data.test) > 1 else (data.train, "training")
+        if not data.ends and len(split) < 2:
+            raise DataError("an interpolation needs two data to go between, and there is only one.")
+        pairs = data.ends or {f"the first two {part} data": split.x[:2]}
+    found: dict[str, Interpolation] = {}
+    for name, pair in pairs.items():
+        start, end = pair.to(run.device)
+        try:
+            found[name] = interpolate(run.model, run.guide, start, end, nodes=nodes, k=k, seed=seed)
+        except DataError:
+            if not found and name == list(pairs)[-1]:
+                raise
+    return found
+
+
+def largest_jump(run: OpenRun, images: Tensor) -> dict[str, float]:
+    """Of decoded images along a path: largest angular step in degrees and largest squared error to a genuine image.
+
+    For data without an angle: the largest root mean squared pixel change from one image to the next.
+    """
+    if run.dataset.read_angles is None:
+        change = (images[1:] - images[:-1]).flatten(1).square().mean(1).sqrt()
+        return {"max_pixel_change": change.max().item()}
+    angles, squares = run.dataset.read_angles(images)
+    return {"max_jump_deg": float(np.degrees(np.abs(wrap(np.diff(angles))).max())), "max_squared_error": float(squares.max())}
+
+
+def discontinuities(dense: Tensor, share: float = 0.1) -> list[int]:
+    """Where decoded data along a path (t, *event) jump: the indices i at which the step from i to i + 1 is long.
+
+    Long is more than a share of the whole way, in Euclidean distance: of 199 equal steps each would be half a per cent. So
+    there are at most nine. The paper marks discontinuities without defining them; this is our measure.
+
+    >>> discontinuities(torch.tensor([[0.0], [1.0], [2.0], [30.0], [31.0]]), share=0.5)
+    [2]
+    """
+    steps = (dense[1:] - dense[:-1]).flatten(1).double().norm(dim=1)
+    return torch.nonzero(steps > share * steps.sum()).flatten().tolist()
+
+
+def interpolation(run: OpenRun, draws: int = 4, nodes: int = 1000, k: int = 10) -> dict[str, Any]:
+    """Graph interpolation over several draws of the prior, on 200 equidistant points of each path.
+
+    A path is good when no step turns the pendulum by more than 10 degrees and no image is a blend (squared error to the
+    nearest genuine image at most 1, summed over pixels).
+    """
+    if run.dataset.read_angles is None:
+        raise ConfigError(
+            f"the metric 'interpolation' needs data with a readable angle, such as pendulum, not '{run.dataset.name}'."
+        )
+    paths = []
+    for seed in range(draws):
+        try:
+            found = next(iter(paths_between(run, nodes, k, seed).values()))
+        except DataError:
+            paths.append({"max_jump_deg": math.inf, "max_squared_error": math.inf, "good": False})
+            continue
+        jump = largest_jump(run, found.dense)
+        good = jump["max_jump_deg"] <= 10 and jump["max_squared_error"] <= 1
+        paths.append({**jump, "good": good})
+    return {
+        "good": sum(p["good"] for p in paths),
+        "draws": draws,
+        "paths": paths,
+        "nodes": nodes,
+        "k": k,
+    }

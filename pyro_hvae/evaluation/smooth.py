@@ -1,0 +1,74 @@
+"""How smoothly data move along shortest paths through the prior (Klushyn et al. 2019, figure 7)."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from pyro_hvae.dependencies import parents
+from pyro_hvae.devices import seeded
+from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.experiments import OpenRun
+from pyro_hvae.graph import resample, shortest_paths
+from pyro_hvae.inference import generate, latents
+from pyro_hvae.interpolation import coordinates, decode
+from pyro_hvae.metrics import smoothness_factor
+
+__all__ = ["smoothness"]
+
+
+def smoothness(
+    run: OpenRun, graphs: int = 10, paths: int = 100, nodes: int = 1000, k: int = 10, points: int = 50, seed: int = 0
+) -> dict[str, Any]:
+    """Second differences of decoded data along graph interpolations between random test data, per feature (joint).
+
+    Lower is smoother. `raw` is of the paths' own nodes, as the paper has it, which have fewer points where the graph is coarse;
+    `resampled` is of so many equidistant `points` on each. Paths of fewer than three points have no second difference and pairs
+    that the prior does not connect no path: both are left out and counted. Units are those of the data as they are trained on.
+
+    Arguments:
+        graphs: each with prior samples and random ends of its own. paths: in each. nodes, k: of each graph.
+    """
+    for name, value, least in (("graphs", graphs, 1), ("paths", paths, 1), ("nodes", nodes, 2), ("points", points, 3)):
+        if value < least:
+            raise ConfigError(f"{name} must be at least {least}, got {value}.")
+    split, part = (run.dataset.test, "test") if len(run.dataset.test) > 1 else (run.dataset.train, "train")
+    raw, again = [], []
+    short = apart = 0
+    with seeded(seed):
+        sites = tuple(parents(run.model, split.x[:2].to(run.device)))
+        for _ in range(graphs):
+            ends = torch.stack([torch.randperm(len(split))[:2] for _ in range(paths)]).flatten()
+            prior = generate(run.model, nodes)
+            codes = coordinates(latents(run.guide, split.x[ends].to(run.device), mean=True), sites)
+            pairs = nodes + np.arange(2 * paths).reshape(-1, 2)
+            found = shortest_paths(np.concatenate([coordinates(prior, sites), codes]), pairs, k)
+            apart += sum(path is None for path in found)
+            ways = [path.points for path in found if path is not None and len(path.points) > 2]
+            short += sum(path is not None for path in found) - len(ways)
+            if not ways:
+                continue
+            frames = decode(run.model, np.concatenate(ways), sites, prior).flatten(1).double().numpy()
+            raw += [smoothness_factor(way) for way in np.split(frames, np.cumsum([len(way) for way in ways])[:-1])]
+            even = np.concatenate([resample(way, points) for way in ways])
+            even = decode(run.model, even, sites, prior).flatten(1).double().numpy()
+            again += [smoothness_factor(way) for way in np.split(even, len(ways))]
+    if not raw:
+        raise DataError(
+            f"none of {graphs * paths} paths has three points: {apart} pairs are not connected through the prior, {short} "
+            "are neighbours. Draw more nodes (-o nodes=5000), or train longer."
+        )
+    one, two = np.stack(raw), np.stack(again)
+    return {
+        "raw": one.mean().item(),
+        "raw_std": one.mean(1).std().item(),
+        "resampled": two.mean().item(),
+        "resampled_std": two.mean(1).std().item(),
+        "raw_by_feature": {"mean": one.mean(0).tolist(), "std": one.std(0).tolist()},
+        "resampled_by_feature": {"mean": two.mean(0).tolist(), "std": two.std(0).tolist()},
+        "measured": len(one),
+        "not_connected": apart,
+        "too_short": short,
+        "sites": list(sites),
+        "ends": f"random {part} data",
+    }

@@ -1,0 +1,27 @@
+"""Metrics by name. A new one is a function of an `OpenRun` and an entry."""
+
+from pyro_hvae.evaluation.angles import angle, published_angle
+from pyro_hvae.evaluation.disentanglement import factor, mig, mig_histogram, mutual_information
+from pyro_hvae.evaluation.likelihood import evaluate
+from pyro_hvae.evaluation.metric import Metric
+from pyro_hvae.evaluation.paths import interpolation
+from pyro_hvae.evaluation.probes import classes, regression
+from pyro_hvae.evaluation.reconstruction import reconstruction
+from pyro_hvae.evaluation.smooth import smoothness
+
+__all__ = ["METRICS"]
+
+METRICS: dict[str, Metric] = {
+    "likelihood": Metric(evaluate, "log_likelihood", "higher", "nats per datum"),
+    "reconstruction": Metric(reconstruction, "mse", "lower", "per pixel"),
+    "angle": Metric(angle, "mae_rad", "lower", "rad", published_angle),
+    "interpolation": Metric(interpolation, "good", "higher", "good paths"),
+    "smoothness": Metric(smoothness, "raw", "lower", "second difference"),
+    "mig": Metric(mig, "mig", "higher"),
+    "mig-sup": Metric(mig, "mig_sup", "higher"),
+    "mig-histogram": Metric(mig_histogram, "mig", "higher"),
+    "factor": Metric(factor, "score", "higher"),
+    "mutual-information": Metric(mutual_information, "total", "", "nats"),
+    "regression": Metric(regression, "rmse.position", "lower", "label units"),
+    "classes": Metric(classes, "accuracy", "higher"),
+}

@@ -1,0 +1,273 @@
+"""Metrics of a run, on pairs whose every value is known."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from linear_gaussian import Fixed, LinearGaussianChain
+from torch import nn
+
+from pyro_hvae import ELBO, BottomUp, Chain, StandardNormal
+from pyro_hvae.config import Experiment
+from pyro_hvae.data import Dataset, FactorGrid, Rows, Split
+from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.evaluation import METRICS, likelihood
+from pyro_hvae.experiments import OpenRun
+from pyro_hvae.runs import RunDirectory
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+class Run(OpenRun):
+    """A run of any pair on any data, that nothing has trained."""
+
+    def __init__(self, path, dataset, model, guide, elbo=None):
+        objective = (elbo or ELBO())(model, guide)
+        experiment = Experiment(None, dataset.name, "constant")
+        for name, value in {
+            "directory": RunDirectory(path),
+            "experiment": experiment,
+            "objective": objective,
+            "step": 0,
+        }.items():
+            object.__setattr__(self, name, value)
+        self.__dict__["dataset"] = dataset
+        (path / "eval").mkdir(exist_ok=True)
+
+    @property
+    def device(self):
+        return torch.device("cpu")
+
+
+class Heads(nn.Module):
+    """Independent q(z_l | x) = N(x W_l, s^2)."""
+
+    def __init__(self, weights, std=0.01):
+        super().__init__()
+        self.weights, self.std = weights, std
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x, size=1):
+        with pyro.plate("data", len(x), dim=-1):
+            for name, weight in self.weights.items():
+                mean = x @ weight
+                pyro.sample(name, dist.Normal(mean, self.std * torch.ones_like(mean)).to_event(1))
+
+
+def grid_data(sizes, name="grid"):
+    """x are the factors' values themselves, on a full grid."""
+    values = torch.cartesian_prod(*[torch.arange(n) for n in sizes.values()])
+    rows = Rows(values.double())
+    split = Split(rows, dict(zip(sizes, values.T, strict=True)))
+    return Dataset(name, split, split, split, grid=FactorGrid(sizes, rows))
+
+
+def model(features, dims):
+    return Chain(StandardNormal(dims), [], Fixed([torch.zeros(features, dims)], torch.ones(features)))
+
+
+def test_a_perfect_code_scores_one_in_everything(tmp_path):
+    run = Run(tmp_path, grid_data({"a": 4, "b": 5}), model(2, 2), Heads({"z1": torch.eye(2)}))
+    found = METRICS["mig"].measure(run)
+    assert found["mig"] == pytest.approx(1, abs=1e-6) and found["mig_sup"] == pytest.approx(1, abs=1e-6)
+    assert found["leaders"]["a"][0] == "z1[0]" and found["leaders"]["b"][0] == "z1[1]"
+    assert found["meaningful"] == ["z1[0]", "z1[1]"] and found["excluded"] == {} and found["points"] == 20
+    assert METRICS["mig-histogram"].measure(run)["mig"] == pytest.approx(1, abs=1e-6)
+    assert METRICS["factor"].measure(run, votes=500, test_votes=500)["score"] == 1
+    information = METRICS["mutual-information"].measure(run)
+    assert information["total"] == pytest.approx(math.log(20)) and information["limit"] == pytest.approx(math.log(20))
+    assert information["over"] == pytest.approx(0, abs=1e-9)
+
+
+def test_layers_are_measured_alone_and_side_by_side(tmp_path):
+    weights = {"z1": torch.tensor([[1.0], [0.0]]), "z2": torch.tensor([[0.0], [1.0]])}
+    run = Run(tmp_path, grid_data({"a": 4, "b": 5}), model(2, 1), Heads(weights))
+    found = METRICS["mig"].measure(run)
+    assert found["mig"] == pytest.approx(1, abs=1e-6)
+    # Alone each layer has one dimension, which knows one of the two factors; with no second dimension its gap is whole.
+    assert found["layers"]["z1"]["mig"] == pytest.approx(0.5, abs=1e-6)
+    information = METRICS["mutual-information"].measure(run)
+    assert information["z1"] == pytest.approx(math.log(4)) and information["z2"] == pytest.approx(math.log(5))
+    assert information["over"] == pytest.approx(0, abs=1e-6)
+    doubled = Run(tmp_path, grid_data({"a": 4, "b": 5}), model(2, 1), Heads({"z1": weights["z1"], "z2": weights["z1"]}))
+    information = METRICS["mutual-information"].measure(doubled)
+    assert information["over"] == pytest.approx(math.log(4), abs=1e-6)
+    assert METRICS["mig"].measure(doubled)["mig"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_markov_chain_knows_no_more_than_its_first_layer(tmp_path):
+    guide = BottomUp([Fixed([torch.eye(2)], 0.01 * torch.ones(2)), Fixed([torch.tensor([[1.0, 0.0]])], torch.tensor([0.05]))])
+    run = Run(tmp_path, grid_data({"a": 4, "b": 5}), model(2, 2), guide, ELBO())
+    run.objective.model.levels.append(nn.Identity())  # a device for the pair; the model is not asked
+    found = METRICS["mutual-information"].measure(run)
+    assert found["total"] == found["z1"] == pytest.approx(math.log(20))
+    assert found["z2"] == found["over"] == pytest.approx(math.log(4), abs=0.02)  # of mixtures of 16, a little too much
+    assert found["mixtures"] == {"z2": 16}
+
+
+def test_what_is_excluded_is_said(tmp_path):
+    data = grid_data({"shape": 3, "a": 4, "b": 5}, "sprites")
+    run = Run(tmp_path, data, model(3, 3), Heads({"z1": torch.eye(3)}))
+    found = METRICS["mig"].measure(run, points=40)
+    assert found["excluded"] == {"shape": "by protocol"} and set(found["entropies"]) == {"a", "b"}
+    assert found["of"] == "the 60 data of the grid" and found["points"] == 40
+    assert set(METRICS["factor"].measure(run, votes=50, test_votes=50)["factors"]) == {"shape", "a", "b"}
+    split = Split(
+        torch.randn(30, 2), {"a": torch.arange(30) % 3, "angle": torch.rand(30), "one": torch.ones(30, dtype=torch.long)}
+    )
+    run = Run(tmp_path, Dataset("mine", split, split, split), model(2, 2), Heads({"z1": torch.eye(2)}))
+    with pytest.raises(ConfigError, match="'mine' has a .not used: angle: continuous; one: one value only"):
+        METRICS["mig"].measure(run)
+    with pytest.raises(ConfigError, match="points=1"):
+        METRICS["mig"].measure(run, points=1)
+
+
+def test_position_is_read_and_controls_are_beside_it(tmp_path):
+    g = torch.Generator().manual_seed(0)
+    x = torch.rand(1500, 1, 2, 2, generator=g)
+    factors = {"x": x[:, 0, 0, 0], "y": x[:, 0, 0, 1], "scale": torch.rand(1500, generator=g)}
+    parts = [Split(x[i], {k: v[i] for k, v in factors.items()}) for i in (slice(0, 1000), slice(1000, 1500))]
+    data = Dataset("triangles", parts[0], parts[1], parts[1])
+
+    class Flat(Heads):
+        def forward(self, x, size=1):
+            return super().forward(x.flatten(1))
+
+    run = Run(tmp_path, data, model(4, 2), Flat({"z1": torch.eye(4)[:, :2]}))
+    found = METRICS["regression"].measure(run, epochs=60)
+    constant = found["controls"]["constant"]["rmse"]
+    assert found["rmse"]["position"] < 0.05 < 0.25 < constant["position"]
+    assert found["rmse"]["size"] > 0.9 * constant["size"]  # nothing knows it
+    assert constant["position"] > found["controls"]["mean_colour"]["rmse"]["position"] > 0.15
+    with pytest.raises(ConfigError, match="needs factors of position or size"):
+        METRICS["regression"].measure(Run(tmp_path, grid_data({"a": 4, "b": 5}), model(2, 2), Heads({"z1": torch.eye(2)})))
+
+
+def test_classes_of_each_layer(tmp_path):
+    x = torch.randn(2000, 2, generator=torch.Generator().manual_seed(0))
+    label = (x[:, 0] > 0).long()
+    split, fresh = (Split(x[i], {"class": label[i]}) for i in (slice(0, 1500), slice(1500, 2000)))
+    weights = {"z1": torch.tensor([[1.0], [0.0]]), "z2": torch.tensor([[0.0], [1.0]])}
+    run = Run(tmp_path, Dataset("mine", split, fresh, fresh), model(2, 1), Heads(weights))
+    found = METRICS["classes"].measure(run)
+    assert found["accuracy"] > 0.98 and found["layers"]["z1"] > 0.98 and found["layers"]["z2"] < 0.6
+    assert (found["n_train"], found["n_test"]) == (1500, 500)
+    with pytest.raises(ConfigError, match="no classes called 'clas'; its integer factors: class"):
+        METRICS["classes"].measure(run, factor="clas")
+
+
+def test_smoothness_of_a_line(tmp_path):
+    """One latent, linear decoder: equidistant points move evenly, prior samples do not."""
+    weight = torch.tensor([[1.0], [-2.0], [0.0]])
+    decoder = Fixed([weight], torch.ones(3))
+    split = Split(torch.randn(50, 3))
+    run = Run(tmp_path, Dataset("line", split, split, split), Chain(StandardNormal(1), [], decoder), Heads({"z1": weight / 5}))
+    found = METRICS["smoothness"].measure(run, graphs=2, paths=10, nodes=300)
+    assert found["resampled"] == pytest.approx(0, abs=1e-9) and found["raw"] > 1e-4
+    one, two, three = found["raw_by_feature"]["mean"]
+    assert two == pytest.approx(2 * one) and three == 0
+    assert found["measured"] + found["too_short"] + found["not_connected"] == 20
+    with pytest.raises(ConfigError, match="points must be at least 3, got 2"):
+        METRICS["smoothness"].measure(run, points=2)
+    with pytest.raises(DataError, match="none of 1 paths has three points"):
+        METRICS["smoothness"].measure(run, graphs=1, paths=1, nodes=2, k=3)
+
+
+def test_reconstruction_above_the_entropy_of_grey_targets(tmp_path):
+    x = torch.tensor([[0.5, 1.0], [0.5, 0.0]]).repeat(50, 1)
+
+    class Half(nn.Module):
+        def forward(self, z):
+            return dist.Bernoulli(probs=torch.full((*z.shape[:-1], 2), 0.5), validate_args=False).to_event(1)
+
+    split = Split(x)
+    run = Run(tmp_path, Dataset("grey", split, split, split), Chain(StandardNormal(2), [], Half()), Heads({"z1": torch.eye(2)}))
+    found = METRICS["reconstruction"].measure(run)
+    assert found["distortion"] == pytest.approx(2 * math.log(2)) and found["entropy_floor"] == pytest.approx(math.log(2))
+    assert found["excess"] == pytest.approx(math.log(2)) and found["mse"] == pytest.approx(0.125)
+
+
+def linear_run(path, error=0.2, count=60, elbo=None):
+    chain = LinearGaussianChain((3, 2))
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        split = Split(chain.evidence.sample((count,)))
+    return Run(path, Dataset("linear", split, split, split), chain.model(), chain.guide(error), elbo), chain
+
+
+def test_the_likelihood_is_within_its_error_and_says_its_protocol(tmp_path):
+    run, chain = linear_run(tmp_path, 0.05)
+    found = METRICS["likelihood"].measure(run, particles=2000)
+    exact = chain.evidence.log_prob(run.dataset.test.x[:])
+    assert found["log_likelihood"] == pytest.approx(exact.mean().item(), abs=3 * exact.std().item() / math.sqrt(60 * 2000))
+    assert found["stderr"] == pytest.approx(exact.std().item() / math.sqrt(60), rel=1e-2)
+    assert found["bits_per_dim"] == pytest.approx(-found["log_likelihood"] / (4 * math.log(2)))
+    assert found["elbo"] < found["iwae_50"] < found["log_likelihood"] + 0.1
+    assert found["weights"] == "joint" and found["n"] == 60 and "log_likelihood_corrected" not in found
+    assert 1 < found["effective_samples"]["percentile_5"] <= found["effective_samples"]["median"] < 2000
+
+
+def test_inner_particles_for_a_bound_that_shares_a_site(tmp_path):
+    run, chain = linear_run(tmp_path, 0.05, elbo=ELBO(particles=4, shared={"z1"}))
+    found = METRICS["likelihood"].measure(run, particles=500, inner=4)
+    assert found["weights"] == "inner, 4 for all but z1"
+    exact = chain.evidence.log_prob(run.dataset.test.x[:])
+    assert found["log_likelihood"] == pytest.approx(exact.mean().item(), abs=0.02)
+    with pytest.raises(ConfigError, match="need a site that they share"):
+        METRICS["likelihood"].measure(linear_run(tmp_path)[0], inner=4)
+
+
+def test_a_subset_is_corrected_by_the_bounds_of_all(tmp_path):
+    """Luck with 10 of 60 images is worth about a nat; their bounds know most of it."""
+    run, chain = linear_run(tmp_path)
+    exact = chain.evidence.log_prob(run.dataset.test.x[:]).mean().item()
+    plain, corrected, errors = [], [], []
+    for seed in range(8):
+        found = METRICS["likelihood"].measure(run, particles=300, limit=10, seed=seed)
+        plain.append(found["log_likelihood"] - exact)
+        corrected.append(found["log_likelihood_corrected"] - exact)
+        errors.append((found["stderr"], found["stderr_corrected"]))
+        assert found["n"] == 10 and found["n_bound"] == 60
+    assert torch.tensor(corrected).square().mean() < 0.5 * torch.tensor(plain).square().mean()
+    error, error_corrected = torch.tensor(errors).mean(0)
+    # Both are of the population. That of the 60 bounds is a part of the corrected one.
+    spread = chain.evidence.log_prob(run.dataset.test.x[:]).std() / math.sqrt(60)
+    assert spread < error_corrected < error
+
+
+def test_an_interrupted_likelihood_goes_on_and_a_larger_limit_extends_a_smaller(tmp_path, monkeypatch):
+    def values(path, **options):
+        path.mkdir(exist_ok=True)
+        run, _ = linear_run(path, count=100)
+        _, columns = likelihood.log_likelihoods(
+            run, run.dataset.test.x, 2000, 1, options.get("limit", 0), options.get("seed", 0)
+        )
+        return columns["log_likelihood"]
+
+    whole = values(tmp_path / "whole")
+    size = likelihood.batch_size(2000)
+    assert 1 < size < 30 and 20 % size
+    genuine, seen = likelihood.importance, []
+
+    def spied(*arguments, start=0, **more):
+        seen.append(start)
+        for number, weights in enumerate(genuine(*arguments, start=start, **more)):
+            if number == 2 and len(seen) == 1:
+                raise KeyboardInterrupt
+            yield weights
+
+    monkeypatch.setattr(likelihood, "importance", spied)
+    with pytest.raises(KeyboardInterrupt):
+        values(tmp_path / "cut")
+    assert torch.equal(values(tmp_path / "cut"), whole)
+    assert seen == [0, 2 * size]
+    assert torch.equal(values(tmp_path / "more", limit=20), whole[:20])
+    assert torch.equal(values(tmp_path / "more", limit=70), whole[:70])
+    assert torch.equal(values(tmp_path / "more", limit=20), whole[:20])  # what is there already stays
+    assert torch.equal(values(tmp_path / "more"), whole)
+    assert not torch.allclose(values(tmp_path / "more", seed=1), whole)
+    assert seen[-1] == 0  # another protocol begins anew
+    (tmp_path / "more/eval/log_likelihoods.npz").write_bytes(b"PK\x03\x04 damaged")
+    assert torch.equal(values(tmp_path / "more"), whole)
