@@ -97,6 +97,7 @@ def _strips(groups: Sequence[_Group], labels: Mapping[str, str], on: str) -> Fig
                 mean, deviation = statistics.fmean(values), statistics.stdev(values)
                 axis.errorbar(mean, place, xerr=deviation, fmt="|", color="black", markersize=16, elinewidth=1, capsize=3)
         axis.set(xlabel=_lines(label, 40))
+        axis.locator_params(axis="x", nbins=5)
         axis.set_yticks(range(len(groups)), [group.name for group in groups], fontsize=8)
         _finish(axis, drawn)
     axis.set_ylim(len(groups) - 0.5, -0.5)

@@ -2,7 +2,7 @@
 
 from pyro_hvae.evaluation.angles import angle, published_angle
 from pyro_hvae.evaluation.disentanglement import factor, mig, mig_histogram, mutual_information
-from pyro_hvae.evaluation.likelihood import evaluate
+from pyro_hvae.evaluation.likelihood import evaluate, published_likelihood
 from pyro_hvae.evaluation.metric import Metric
 from pyro_hvae.evaluation.paths import interpolation
 from pyro_hvae.evaluation.probes import classes, regression
@@ -12,7 +12,7 @@ from pyro_hvae.evaluation.smooth import smoothness
 __all__ = ["METRICS"]
 
 METRICS: dict[str, Metric] = {
-    "likelihood": Metric(evaluate, "log_likelihood", "higher", "nats per datum"),
+    "likelihood": Metric(evaluate, "log_likelihood", "higher", "nats per datum", published_likelihood),
     "reconstruction": Metric(reconstruction, "mse", "lower", "per pixel"),
     "angle": Metric(angle, "mae_rad", "lower", "rad", published_angle),
     "interpolation": Metric(interpolation, "good", "higher", "good paths"),
