@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from pyro_hvae.codes import posteriors as posteriors
     from pyro_hvae.conditionals import Bernoulli as Bernoulli
     from pyro_hvae.conditionals import Gaussian as Gaussian
     from pyro_hvae.conditionals import StandardNormal as StandardNormal
@@ -79,6 +80,7 @@ _PUBLIC = {
     "layer_shares": "layers",
     "load": "experiments",
     "log_likelihood": "importance",
+    "posteriors": "codes",
     "reconstruct": "inference",
 }
 

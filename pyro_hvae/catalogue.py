@@ -16,7 +16,7 @@ from pyro_hvae.recipes import RECIPES, build
 from pyro_hvae.schedules import SCHEDULES
 from pyro_hvae.vamp import Vamp
 
-__all__ = ["catalogue", "catalogue_text", "data_table", "recipe_table"]
+__all__ = ["catalogue", "catalogue_text", "data_table", "metric_table", "recipe_table"]
 
 
 def _entry(function: Callable[..., Any], **more: Any) -> dict[str, Any]:
@@ -95,9 +95,19 @@ def data_table() -> str:
     """The documentation's table of data sets, in Markdown."""
     lines = ["| data set | what it is | files | options |", "|---|---|---|---|"]
     for name, source in DATASETS.items():
-        options = " ".join(
-            f"`{key}={_text(list(p.default) if isinstance(p.default, tuple) else p.default)}`"
-            for key, p in parameters(source.load).items()
-        )
-        lines.append(f"| `{name}` | {source.summary} | {source.origin} | {options} |")
+        lines.append(f"| `{name}` | {source.summary} | {source.origin} | {_options(source.load)} |")
     return "\n".join(lines)
+
+
+def metric_table() -> str:
+    """The documentation's table of metrics, in Markdown."""
+    lines = ["| metric | what it is | first value | options |", "|---|---|---|---|"]
+    for name, metric in METRICS.items():
+        about = ", ".join(filter(None, (metric.unit, f"{metric.better} is better" if metric.better else "")))
+        first = f"`{metric.headline}` ({about})"
+        lines.append(f"| `{name}` | {_entry(metric.measure)['summary']} | {first} | {_options(metric.measure)} |")
+    return "\n".join(lines)
+
+
+def _options(function: Callable[..., Any]) -> str:
+    return " ".join(f"`{key}={_text(value)}`" for key, value in _entry(function)["options"].items())

@@ -106,6 +106,12 @@ def test_data_table_of_the_documentation_is_the_codes():
     assert data_table() in (ROOT / "docs/datasets.md").read_text(), f"put this into docs/datasets.md:\n{data_table()}"
 
 
+def test_metric_table_of_the_documentation_is_the_codes():
+    from pyro_hvae.catalogue import metric_table
+
+    assert metric_table() in (ROOT / "docs/evaluation.md").read_text(), f"put this into docs/evaluation.md:\n{metric_table()}"
+
+
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
 def test_pictures_and_files_of_the_documentation_exist(page):
     for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):

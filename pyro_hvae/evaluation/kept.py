@@ -59,7 +59,7 @@ class Kept:
             self.write()
 
     def write(self) -> None:
-        with replacing(self.path, "Free some space; what was evaluated before is kept.") as part:
+        with replacing(self.path, "Free some space; what was evaluated before is kept.", shared=True) as part:
             with open(part, "wb") as file:
                 np.savez(file, protocol=np.array(self.protocol), **self.columns)  # type: ignore[arg-type]
         self.written = time.monotonic()
