@@ -1,0 +1,150 @@
+"""`evaluate` and `metrics` on the command line: protocol, options, text, and what does not fit."""
+
+import json
+import math
+import shutil
+
+import pytest
+import torch
+from cli import real
+
+from pyro_hvae.config import Experiment
+from pyro_hvae.evaluation import METRICS
+from pyro_hvae.evaluation.likelihood import published_likelihood
+from pyro_hvae.reporting import metrics_text
+
+SMALL = "-o hidden=8 --batch-size 20 -o starts=1 --steps 10 --out run --json".split()
+
+
+def trained(folder, *arguments):
+    """A tiny run, made once by the real command."""
+    done = real("train", *arguments, *SMALL, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("digits"), "iwae", "--dataset", "digits", "-o", "levels=2", "-o", "upper=8")
+
+
+@pytest.fixture(scope="module")
+def rooms(tmp_path_factory):
+    few = "-o floor_hues=2 -o wall_hues=2 -o object_hues=2 -o scales=2 -o shapes=cube,sphere -o orientations=2".split()
+    return trained(tmp_path_factory.mktemp("rooms"), "vae", "--dataset", "rooms", *few, "-o", "network=mlp")
+
+
+def test_every_result_says_how_it_was_measured(rooms, command):
+    code, out, err = command("metrics", rooms, "mig", "-o", "points=50", "-o", "samples=40", "--json")
+    assert code == 0, err
+    values = json.loads(out)
+    assert values == json.loads((rooms / "eval/mig.json").read_text())
+    assert values["metric"] == "mig" and values["step"] == 10 and values["run_seed"] == 0
+    assert values["options"] == {"points": 50, "samples": 40, "draws": 16, "seed": 0}
+    assert values["data"]["name"] == "rooms" and values["data"]["scales"] == 2
+    assert {"python", "torch", "pyro-hvae", "scikit-learn"} <= set(values["versions"])
+    assert values["points"] == 50 and values["of"] == "the 64 data of the grid"
+
+
+def test_an_option_goes_to_every_metric_that_has_it(rooms, command):
+    flags = ["-o", "points=60", "-o", "votes=30", "-o", "test_votes=20"]
+    code, out, err = command("metrics", rooms, "mig", "factor", "mutual-information", "reconstruction", *flags, "--json")
+    assert code == 0, err
+    values = json.loads(out)
+    assert list(values) == ["mig", "factor", "mutual-information", "reconstruction"]
+    assert all(values[name]["options"]["points"] == 60 for name in ("mig", "factor", "mutual-information"))
+    assert values["factor"]["options"]["votes"] == 30 and "points" not in values["reconstruction"]["options"]
+    code, out, _ = command("metrics", rooms, "factor", "reconstruction", *flags)
+    lines = out.splitlines()
+    assert lines[0].startswith("factor: 0.") and lines[0].endswith("(higher is better)")
+    assert "  measured with data=rooms step=10 points=60 votes=30 test_votes=20 per_vote=64 prune=0.05 draws=16 seed=0" in lines
+    assert any(line.startswith("reconstruction: ") and "(per pixel, lower is better)" in line for line in lines)
+
+
+def test_the_same_twice_is_the_same(rooms, command):
+    for name in ("mig", "mig-histogram", "factor", "mutual-information", "reconstruction", "likelihood"):
+        flags = ["-o", "particles=20"] if name == "likelihood" else []
+        one, two = (json.loads(command("metrics", rooms, name, *flags, "--json")[1]) for _ in range(2))
+        assert one == two, name
+
+
+def test_layers_above_the_first_are_mixtures(digits, command):
+    code, out, err = command("metrics", digits, "mutual-information", "-o", "points=100", "-o", "draws=4", "--json")
+    values = json.loads(out)
+    assert code == 0 and values["mixtures"] == {"z2": 4} and values["total"] == values["z1"] <= math.log(100)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["mig"], "metrics of disentanglement need two or more integer factors of variation; 'digits' has class"),
+        (["mig", "-o", "point=50"], "no option of mig called 'point'. Did you mean 'points'?"),
+        (["mig", "-o", "points=many"], "option points=many is not a whole number"),
+        (["mutual-information", "-o", "points=1"], "points=1: a metric of codes needs at least two data"),
+        (["mutual-information", "-o", "draws=1"], "draws=1: layers above the first are mixtures over at least two draws"),
+        (["regression"], "needs factors of position or size"),
+        (["classes", "-o", "factor=clas"], "no classes called 'clas'; its integer factors: class"),
+        (["smoothness", "-o", "graphs=0"], "graphs must be at least 1, got 0"),
+        (["likelihood", "-o", "particles=0"], "particles must be a whole number of at least 1, got 0"),
+        (["likelihood", "-o", "inner=4"], "need a site that they share"),
+        (["likelihood", "-o", "limit=-1"], "limit=-1"),
+        (["likelyhood"], "Did you mean 'likelihood'?"),
+        (["angle"], "needs a data set with that factor, such as pendulum; 'digits' has none"),
+    ],
+)
+def test_what_does_not_fit_says_why(digits, command, arguments, message):
+    code, out, err = command("metrics", digits, *arguments)
+    assert code == 2 and message in err and not out and "Traceback" not in err, err
+
+
+def test_networks_that_return_nan_exit_4(digits, command, tmp_path):
+    shutil.copytree(digits, "run")
+    path = tmp_path / "run/checkpoints/last.pt"
+    saved = torch.load(path, weights_only=True)
+    for value in saved["programs"][0]["model"].values():
+        value.fill_(math.nan)
+    torch.save(saved, path)
+    code, out, err = command("evaluate", "run", "--particles", "10", "--limit", "5")
+    assert code == 4 and "are no numbers" in err and "Traceback" not in err and not out
+    for value in saved["programs"][0]["guide"].values():
+        value.fill_(math.nan)
+    torch.save(saved, path)
+    code, out, err = command("metrics", "run", "mutual-information")
+    assert code == 2 and "not finite" in err and not out
+
+
+def test_published_likelihoods_are_of_the_right_runs():
+    def published(recipe, dataset, schedule="constant", options=None, data=None):
+        return published_likelihood(
+            Experiment(recipe, dataset, schedule, recipe_options=options or {}, data_options=data or {})
+        )
+
+    assert published("vhp", "mnist-static", "rewo") == "-82.74"
+    assert published("vhp", "mnist-static", "geco") == "-96.32" and published("vhp", "mnist-static", "warmup") is None
+    assert published("iwae", "mnist", options={"levels": 2}, data={"binarize": "dynamic"}) == "-80.66"
+    assert published("iwae", "mnist", options={"levels": 1}, data={"binarize": "none"}) is None
+    assert published("vae", "mnist-static") is None and published("vhp", "digits", "rewo") is None
+
+
+def test_text_of_nested_results():
+    values = {
+        "metric": "regression",
+        "rmse": {"position": 0.25, "x": 0.5},
+        "controls": {"one": {"a": 1, "b": None}, "two": {"a": 2.5, "b": True}},
+        "many": list(range(20)),
+        "nothing": [],
+        "options": {"train": 5},
+        "step": 7,
+        "data": {"name": "mine"},
+    }
+    assert metrics_text(values).splitlines() == [
+        "regression: 0.25 (label units, lower is better)",
+        "  rmse  position 0.25  x 0.5",
+        "  many  0 1 2 3 4 5 6 7 ... (20 values)",
+        "",
+        "controls  a    b",
+        "one       1    -",
+        "two       2.5  True",
+        "  measured with data=mine step=7 train=5",
+    ]
+    assert set(METRICS) >= {"likelihood", "mig", "mig-sup", "factor"}
