@@ -2,20 +2,25 @@
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
+from pyro_hvae.comparison import compare, compare_text, comparison_figure, write_csv
 from pyro_hvae.config import Experiment, read_toml, resolve, to_toml, with_train
 from pyro_hvae.devices import pick_device
-from pyro_hvae.errors import ConfigError
+from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.experiments import plan, resumed, train
+from pyro_hvae.figures import save
 from pyro_hvae.reporting import finish
 from pyro_hvae.runs import runs_root
 from pyro_hvae.tracking import Progress, make_trackers
 
-__all__ = ["Prepared", "plan_text", "prepare", "report_text", "run_training"]
+__all__ = ["Prepared", "compare_runs", "plan_text", "prepare", "report_text", "run_training"]
+
+PICTURES = (".png", ".pdf", ".svg")
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,49 @@ def run_training(made: Prepared, track: tuple[str, ...] = ()) -> dict[str, Any]:
         print(text, file=sys.stderr, flush=True)
 
     return finish(train(made.experiment, made.out, made.resume, trackers, tell))
+
+
+def compare_runs(
+    runs: Sequence[str],
+    metrics: Sequence[str],
+    csv: Path | None,
+    picture: Path | None,
+    checkpoint: str,
+    device: str,
+    tell: Callable[[str], Any],
+) -> tuple[dict[str, Any], str]:
+    """`comparison.compare` with its table and picture written where asked for, and its text.
+
+    Raises:
+        ConfigError, DataError: as `compare`; for files that cannot be written, before anything is measured.
+    """
+    if picture and picture.suffix.lower() not in PICTURES:
+        raise ConfigError(
+            f"--picture is the name of a {', '.join(PICTURES)} file, got '{picture}'. Example: --picture mig.png."
+        )
+    for path in filter(None, (csv, picture)):
+        _require_place(path)
+    values = compare(runs, metrics, checkpoint, device, tell)
+    text = compare_text(values)
+    if csv:
+        values["csv"] = str(write_csv(values, csv))
+        text += f"\n\nTable: {csv}"
+    if picture:
+        values["picture"] = str(save(comparison_figure(values), picture))
+        text += f"\n\nPicture: {picture}"
+    return values, text
+
+
+def _require_place(path: Path) -> None:
+    """Raises `DataError` for a file that cannot be written, before hours go into what it is to hold."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            raise DataError(f"cannot write '{path}': it is no file. Choose another place.")
+        with open(path, "ab") if path.exists() else TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise DataError(f"cannot write '{path}': {error.strerror}. Choose another place.") from error
 
 
 def plan_text(values: Mapping[str, Any]) -> str:

@@ -1,16 +1,13 @@
 """pyro-hvae compare."""
 
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import click
 
 from pyro_hvae.cli.options import data_dir_option, emit, json_option
-from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.errors import DataError
 
 __all__ = ["compare_command"]
-
-PICTURES = (".png", ".pdf", ".svg")
 
 
 def _names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[str]:
@@ -57,35 +54,9 @@ def compare_command(
       pyro-hvae compare runs/* --metric reconstruction,mig --picture figure2.png
       pyro-hvae compare runs/* --metric likelihood --metric likelihood.active_units.z1 --csv table.csv --json
     """
-    from pyro_hvae.comparison import compare, compare_text, comparison_figure, write_csv
-    from pyro_hvae.figures import save
+    from pyro_hvae.commands import compare_runs
 
-    if picture and picture.suffix.lower() not in PICTURES:
-        raise ConfigError(
-            f"--picture is the name of a {', '.join(PICTURES)} file, got '{picture}'. Example: --picture mig.png."
-        )
-    for path in filter(None, (csv, picture)):
-        _require_place(path)
-    values = compare(runs, metrics, checkpoint, device, lambda text: click.echo(text, err=True))
-    text = compare_text(values)
-    if csv:
-        values["csv"] = str(write_csv(values, csv))
-        text += f"\n\nTable: {csv}"
-    if picture:
-        values["picture"] = str(save(comparison_figure(values), picture))
-        text += f"\n\nPicture: {picture}"
+    values, text = compare_runs(runs, metrics, csv, picture, checkpoint, device, lambda line: click.echo(line, err=True))
     emit(values, as_json, text)
     if values["failed"]:
         raise DataError(f"not all could be had of {', '.join(values['failed'])}; the reasons are above.")
-
-
-def _require_place(path: Path) -> None:
-    """Raises `DataError` for a file that cannot be written, before hours go into what it is to hold."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.is_file():
-            raise DataError(f"cannot write '{path}': it is no file. Choose another place.")
-        with open(path, "ab") if path.exists() else TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise DataError(f"cannot write '{path}': {error.strerror}. Choose another place.") from error

@@ -62,8 +62,8 @@ def metrics_command(
 
     \b
     Examples:
-      pyro-hvae metrics last angle
-      pyro-hvae metrics last angle interpolation --json
+      pyro-hvae metrics last angle interpolation
+      pyro-hvae metrics last mig mig-sup factor -o points=20000 --json
     """
     from pyro_hvae.experiments import open_run
     from pyro_hvae.reporting import measure_all, metrics_text

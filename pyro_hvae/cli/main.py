@@ -16,8 +16,8 @@ __all__ = ["cli", "main"]
 # command -> (module of pyro_hvae.cli that defines it, one line for the overview)
 COMMANDS = {
     "train": ("train", "Train a recipe or your own pair, with pictures."),
-    "evaluate": ("evaluate", "Test log-likelihood, bound, rate per site, active units."),
-    "metrics": ("evaluate", "Named metrics: angle, interpolation."),
+    "evaluate": ("evaluate", "Test log-likelihood, bounds, rate per site, active units."),
+    "metrics": ("evaluate", "Metrics by name: disentanglement, information, probes, paths."),
     "compare": ("comparing", "Metrics over several runs and methods, beside the paper's numbers."),
     "interpolate": ("pictures", "Graph-based interpolation along the prior, drawn."),
     "sample": ("pictures", "Samples of the generative model, drawn."),
