@@ -5,7 +5,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,13 @@ def over_seeds(names: Iterable[str], seeds: str) -> list[tuple[str, int]]:
 def flags(options: Iterable[str]) -> list[str]:
     """key=value options as -o flags."""
     return [part for option in options for part in ("-o", option)]
+
+
+def timed(function: Callable[[], Any]) -> tuple[float, Any]:
+    """CPU seconds of one call, and what it returned."""
+    start = time.process_time()
+    value = function()
+    return time.process_time() - start, value
 
 
 def peak_mib() -> float:

@@ -11,9 +11,6 @@ benchmarks/results/graphs.json has the numbers.
 
 import argparse
 import multiprocessing
-import resource
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,33 +19,22 @@ import numpy as np
 import scipy
 import sklearn
 
-from benchmarks.common import RESULTS, save
+from benchmarks.common import RESULTS, peak_mib, save, timed
 from pyro_hvae.errors import DataError
 from pyro_hvae.graph import neighbour_graph, shortest_path, shortest_paths, sparse_graph
+from pyro_hvae.reporting import table
 
 CLOUDS = {"2 dimensions": (2, 0), "8 dimensions": (8, 0), "32 dimensions": (32, 0), "2 clouds of 2 dimensions": (2, 1000)}
-
-
-def timed(function: Callable[[], Any]) -> tuple[float, Any]:
-    """CPU seconds of one call, and what it returned."""
-    start = time.process_time()
-    value = function()
-    return time.process_time() - start, value
-
-
-def peak() -> float:
-    """Largest memory of this process so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def many(name: str, count: int, pairs: int) -> dict[str, Any]:
     """Seconds for the graph alone, for all pairs, and for a pair without the graph."""
     nodes, chosen = drawn(name, count, pairs)
-    before = peak()
+    before = peak_mib()
     graph_s, _ = timed(lambda: sparse_graph(nodes, 10))
     all_s, found = timed(lambda: shortest_paths(nodes, chosen))
     connected = [path for path in found if path]
-    row = {"graph_s": graph_s, "all_pairs_s": all_s, "memory_mib": peak() - before, "connected": len(connected)}
+    row = {"graph_s": graph_s, "all_pairs_s": all_s, "memory_mib": peak_mib() - before, "connected": len(connected)}
     if connected:
         row["dijkstra_s"] = (all_s - graph_s) / pairs
         row["mean_nodes"] = float(np.mean([len(path.indices) for path in connected]))
@@ -58,7 +44,7 @@ def many(name: str, count: int, pairs: int) -> dict[str, Any]:
 def single(name: str, count: int, pairs: int) -> dict[str, Any]:
     """Seconds of `shortest_path`, and of A* alone in the graph of networkx."""
     nodes, chosen = drawn(name, count, pairs)
-    before = peak()
+    before = peak_mib()
 
     def path() -> None:
         try:
@@ -67,7 +53,7 @@ def single(name: str, count: int, pairs: int) -> dict[str, Any]:
             pass  # the two clouds
 
     seconds, _ = timed(path)
-    row = {"single_s": seconds, "single_memory_mib": peak() - before}
+    row = {"single_s": seconds, "single_memory_mib": peak_mib() - before}
     if not CLOUDS[name][1]:
         graph = neighbour_graph(nodes, 10)
 
@@ -100,9 +86,6 @@ def main() -> None:
         for name in CLOUDS:
             parts = [pool.apply(measure, (name, args.nodes, args.pairs)) for measure in (many, single)]
             rows.append({"nodes": name, **parts[0], **parts[1]})
-    # Not before: a process that starts another hands its own peak of memory down.
-    from pyro_hvae.reporting import table
-
     shown = ("nodes", "graph_s", "all_pairs_s", "memory_mib", "single_s", "single_memory_mib")
     print(table([{name: row[name] for name in shown} for row in rows]))
     versions = {"scipy": scipy.__version__, "scikit-learn": sklearn.__version__, "networkx": nx.__version__}

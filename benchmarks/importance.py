@@ -14,7 +14,6 @@ import math
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
-from benchmarks.common import RESULTS, peak_mib, save
+from benchmarks.common import RESULTS, peak_mib, save, timed
 from pyro_hvae import log_likelihood, recipes
 from pyro_hvae.importance import ROWS
 from pyro_hvae.objectives import Objective
@@ -66,12 +65,6 @@ def loop(objective: Objective, x: Tensor) -> Tensor:
     return torch.stack(values)
 
 
-def seconds(function: Callable[[], Any]) -> float:
-    start = time.process_time()
-    function()
-    return time.process_time() - start
-
-
 def peak(images: int) -> float:
     """MiB that the likelihood of so many images needs at its peak, in a process of its own."""
     code = f"import benchmarks.importance as b; print(b.grown({images}))"
@@ -103,7 +96,7 @@ def main() -> None:
         "products": lambda: products(objective, IMAGES * PARTICLES),
         "loop": lambda: loop(objective, x),
     }
-    rounds = [{name: seconds(side) for name, side in sides.items()} for _ in range(args.rounds + 1)][1:]
+    rounds = [{name: timed(side)[0] for name, side in sides.items()} for _ in range(args.rounds + 1)][1:]
     rows = [
         {
             "name": "matrix products / likelihood",

@@ -9,10 +9,8 @@ of 10,000 draws and 100,000 components, on one thread and on two. benchmarks/res
 
 import argparse
 import os
-import resource
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ import torch
 from sklearn.metrics import mutual_info_score
 from torch import Tensor
 
-from benchmarks.common import RESULTS, save
+from benchmarks.common import RESULTS, peak_mib, save, timed
 from pyro_hvae.metrics import Gaps, Posteriors, histogram_gaps, information_gaps
 
 SIZES = {"floor": 10, "wall": 10, "object": 10, "scale": 8, "shape": 4, "orientation": 15}
@@ -49,20 +47,13 @@ def by_loops(means: Tensor, factors: dict[str, Tensor], bins: int = 20) -> float
     return float(np.mean((ranked[0] - ranked[1]) / entropies))
 
 
-def timed(function: Callable[[], Any]) -> tuple[Any, float, float]:
-    """What it gives, CPU seconds and wall seconds."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    value = function()
-    return value, time.process_time() - cpu, time.perf_counter() - wall
-
-
 def histograms(rounds: int) -> dict[str, Any]:
     q, factors = made(10_000)
     ours, theirs = [], []
     for _ in range(rounds):
-        found, cpu, _ = timed(lambda: histogram_gaps(q.mean, factors))
+        cpu, found = timed(lambda: histogram_gaps(q.mean, factors))
         ours.append(cpu)
-        mig, cpu, _ = timed(lambda: by_loops(q.mean, factors))
+        cpu, mig = timed(lambda: by_loops(q.mean, factors))
         theirs.append(cpu)
         if abs(found.mig - mig) > 1e-12:
             raise SystemExit(f"the two ways disagree: {found.mig} and {mig}")
@@ -77,10 +68,11 @@ def histograms(rounds: int) -> dict[str, Any]:
 def aggregate(threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
     q, factors = made(100_000)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found, cpu, wall = timed(lambda: information_gaps(q, factors))
+    before, wall = peak_mib(), time.perf_counter()
+    cpu, found = timed(lambda: information_gaps(q, factors))
+    wall = time.perf_counter() - wall
     assert isinstance(found, Gaps) and found.exact and found.samples == 10_000
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    grown = peak_mib() - before
     return {"threads": threads, "cpu_s": cpu, "wall_s": wall, "grown_mib": grown, "mig": found.mig, "mig_sup": found.mig_sup}
 
 

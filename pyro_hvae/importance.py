@@ -110,7 +110,8 @@ def importance(
             if first == start:
                 with pyro.validation_enabled(False):
                     elbo.check(model, guide, batch)
-            yield _of_batch(model, guide, batch, particles, inner, frozenset(shared), rows)
+            weights = _of_batch(model, guide, batch, particles, inner, frozenset(shared), rows)
+        yield weights  # outside, where the random stream is the caller's
 
 
 def batch_size(particles: int, inner: int = 1) -> int:
