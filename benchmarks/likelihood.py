@@ -68,14 +68,14 @@ def measure(method: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     flags = ["--limit", str(args.limit), "--particles", str(args.particles), "--inner", str(inner)]
     found = command("evaluate", str(out), *flags)
     row: dict[str, Any] = {"method": method, "seed": seed, "cpu_seconds": json.loads((out / "cpu_seconds.json").read_text())}
-    keys = ("log_likelihood", "stderr", "log_likelihood_corrected", "stderr_corrected", "elbo", "iwae_50", "distortion", "rate")
+    keys = ("log_likelihood", "stderr", "subset", "elbo", "iwae_50", "distortion", "rate")
     row |= {key: found[key] for key in (*keys, "active_units", "effective_samples", "n", "particles", "inner", "step")}
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     row |= {"validation_bound": rows[-1].get("validation_elbo"), "beta": rows[-1]["beta"]}
     published = published_likelihood(read_experiment(out))
     row["paper"] = None if published is None else -float(published)
     print(json.dumps(row), file=sys.stderr, flush=True)
-    with np.load(out / "eval" / "log_likelihoods.npz", allow_pickle=False) as file:
+    with np.load(out / found["values"], allow_pickle=False) as file:
         return row | {"values": file["log_likelihood"][: args.limit]}
 
 
@@ -93,7 +93,7 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             {
                 "method": method,
                 "seeds": len(mine),
-                "NLL": -statistics.fmean(row["log_likelihood_corrected"] for row in mine),
+                "NLL": -statistics.fmean(row["log_likelihood"] for row in mine),
                 "paper": mine[0]["paper"],
                 "- vae": statistics.fmean(differences) if differences else None,
                 "+-": statistics.fmean(errors) if errors else None,

@@ -19,6 +19,7 @@ __all__ = ["Weights", "batch_size", "importance", "log_likelihood"]
 
 Program = Callable[..., Any]
 ROWS = 2048  # (datum, sample) pairs through the model at once: enough to keep a core busy, small enough for its caches
+MOST = 10_000_000  # particles
 DRAWN = 32_768  # (datum, sample) pairs that the guide draws at once, for a single run of its encoder
 
 
@@ -92,7 +93,8 @@ def importance(
         x: data of shape (N, *event).
         particles: S; the papers use 5000 (Klushyn et al. 2019, table 2).
         inner: K'. shared: the sites drawn once for K' of the others.
-        rows: how many (datum, sample) pairs go through the model at once; changes memory, not the estimator or its noise.
+        rows: how many (datum, sample) pairs go through the model at once, at least one sample of a batch's every datum; changes
+            memory, not the estimator or its noise.
         start: the first datum, a multiple of `batch_size(particles, inner)` where the noise shall be that of a run from 0.
         seed: of the noise, different in every batch; None draws from torch's global stream.
 
@@ -101,12 +103,14 @@ def importance(
         DivergenceError: for weights that are no numbers.
     """
     size = batch_size(particles, inner)
+    if not len(x):
+        raise ConfigError("there are no data whose likelihood could be taken.")
     if inner > 1 and not shared:
         raise ConfigError(f"inner={inner} particles need a site that they share, as a VHP's share z1; this bound has none.")
     elbo = ELBO(particles=max(2, inner), shared=shared if inner > 1 else ())
     for first in range(start, len(x), size):
         batch = x[first : first + size]
-        with nullcontext() if seed is None else seeded((seed + (first << 20)) % 2**63):
+        with nullcontext() if seed is None else seeded(_seed_of(seed, first)):
             if first == start:
                 with pyro.validation_enabled(False):
                     elbo.check(model, guide, batch)
@@ -123,14 +127,20 @@ def batch_size(particles: int, inner: int = 1) -> int:
     for name, value in (("particles", particles), ("inner", inner)):
         if not isinstance(value, int) or value < 1:
             raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}.")
-    return max(1, DRAWN // (particles * inner))
+        if value > MOST:
+            raise ConfigError(f"{name}={value} is more than anyone can wait for; the papers take 5000. The most are {MOST}.")
+    return max(1, min(ROWS, DRAWN // particles) // inner)
+
+
+def _seed_of(seed: int, first: int) -> int:
+    """Different for every batch of a run: torch's CPU generator sees 32 bits, which an odd multiplier only permutes."""
+    return (seed + first * 0x9E3779B1) % 2**32
 
 
 def _of_batch(
     model: Program, guide: Program, x: Tensor, particles: int, inner: int, shared: frozenset[str], rows: int
 ) -> Weights:
-    most = max(1, DRAWN // (len(x) * inner))
-    chunk = max(1, rows // (len(x) * inner))
+    most, chunk = (max(1, count // (len(x) * inner)) for count in (DRAWN, rows))
     where = "cpu" if x.device.type == "mps" else x.device  # MPS has no double precision
     total = torch.full((len(x),), -torch.inf, dtype=torch.float64, device=where)
     squares, logs = total.clone(), torch.zeros_like(total)

@@ -21,6 +21,7 @@ __all__ = [
     "latents",
     "ancestral",
     "generate",
+    "prior_latents",
     "reconstruct",
     "bound",
     "bounds",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 Program = Callable[..., Any]
+MOST = 10_000_000  # prior samples in memory
 ROWS = 4096  # plates' rows per pass: large enough to keep a core busy, small enough for its cache
 
 
@@ -84,6 +86,15 @@ def generate(model: Program, size: int = 1, fixed: Mapping[str, Tensor] | None =
     return values
 
 
+def prior_latents(model: Program, size: int) -> dict[str, Tensor]:
+    """Ancestral samples of the latents alone, in pieces: site -> values of shape (size, *event), size at least 1."""
+    if not 1 <= size <= MOST:
+        raise ConfigError(f"{size} samples of the prior were asked for; it is at least one and at most {MOST}.")
+    sizes = [min(ROWS, size - start) for start in range(0, size, ROWS)]
+    parts = [generate(model, count) for count in sizes]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0] if name != "x"}
+
+
 def reconstruct(model: Program, guide: Program, x: Tensor | Rows) -> Tensor:
     """E[x | z] at the posterior means, shape (B, *event): the decoder at mu_phi(x)."""
     parts = [generate(model, len(b), fixed=latents(guide, b, mean=True))["x"] for b in x.split(ROWS)]
@@ -110,7 +121,7 @@ def bound(elbo: ELBO, model: Program, guide: Program, x: Tensor | Rows, rows: in
         parts = {"elbo": values.mean(), "distortion": e.distortion()}
         parts |= {f"rate.{name}": rate for name, rate in e.rates().items()}
         for name, value in parts.items():
-            sums[name] = sums.get(name, torch.zeros_like(value, dtype=torch.float64)) + value.double() * len(values)
+            sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64)) + value.cpu().double() * len(values)
     values = {name: (value / len(x)).item() for name, value in sums.items()}
     rates = {name.removeprefix("rate."): value for name, value in values.items() if name.startswith("rate.")}
     elbo_value, distortion = values["elbo"], values["distortion"]
@@ -139,7 +150,7 @@ def kl_per_dimension(model: Program, guide: Program, x: Tensor | Rows) -> dict[s
         for name in q:
             one, two = (getattr(sites[name]["fn"], "base_dist", None) for sites in (q, p))
             if kl_is_valid(name, p, q) and isinstance(one, Normal) and isinstance(two, Normal):
-                kl = torch.distributions.kl_divergence(one, two).double().flatten(1).sum(0)
+                kl = torch.distributions.kl_divergence(one, two).cpu().double().flatten(1).sum(0)
                 sums[name] = sums.get(name, torch.zeros_like(kl)) + kl
     return {name: (value / len(x)).tolist() for name, value in sums.items()}
 
@@ -179,7 +190,7 @@ def active_units(guide: Program, x: Tensor | Rows, samples: int = 50, threshold:
                 guide(batch)
             parts.append({name: site["fn"].mean for name, site in record.sites.items()})
         for name in parts[0]:
-            value = torch.cat([p[name] for p in parts]).double().flatten(1)
+            value = torch.cat([p[name] for p in parts]).cpu().double().flatten(1)
             sums[name] = sums.get(name, 0) + value
             squares[name] = squares.get(name, 0) + value.square()
 

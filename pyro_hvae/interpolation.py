@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_hvae.dependencies import parents
 from pyro_hvae.devices import seeded
 from pyro_hvae.graph import LatentPath, resample, shortest_path
-from pyro_hvae.inference import generate, latents
+from pyro_hvae.inference import ROWS, generate, latents, prior_latents
 
 __all__ = ["Interpolation", "coordinates", "decode", "interpolate"]
 
@@ -45,9 +45,13 @@ def decode(model: Callable[..., Any], z: np.ndarray, sites: Sequence[str], like:
         like: site -> values of the shape and type that the model takes.
     """
     first = like[sites[0]]
-    parts = torch.as_tensor(z, dtype=first.dtype, device=first.device).split([like[s][0].numel() for s in sites], -1)
-    fixed = {s: part.reshape(-1, *like[s].shape[1:]) for s, part in zip(sites, parts, strict=True)}
-    return generate(model, len(z), fixed=fixed)["x"].cpu()
+    values = torch.as_tensor(z, dtype=first.dtype, device=first.device)
+    images = []
+    for piece in values.split(ROWS):
+        parts = piece.split([like[s][0].numel() for s in sites], -1)
+        fixed = {s: part.reshape(-1, *like[s].shape[1:]) for s, part in zip(sites, parts, strict=True)}
+        images.append(generate(model, len(piece), fixed=fixed)["x"].cpu())
+    return torch.cat(images)
 
 
 def interpolate(
@@ -77,7 +81,7 @@ def interpolate(
     x = torch.stack([start, end])
     sites = tuple(parents(model, x))
     with seeded(seed):
-        prior = generate(model, nodes)
+        prior = prior_latents(model, nodes)
     first, last = coordinates(latents(guide, x, mean=True), sites)
     path = shortest_path(coordinates(prior, sites), first, last, k)
     points = resample(path.points, dense)

@@ -1,10 +1,12 @@
 """What a finished or reopened run reports: measured values kept as JSON in the run, and their texts."""
 
+import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pyro_hvae.config import coerce, parameters
-from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.errors import ConfigError, DivergenceError, unknown_name
 from pyro_hvae.evaluation import METRICS
 from pyro_hvae.experiments import OpenRun
 from pyro_hvae.runs import versions
@@ -20,11 +22,16 @@ def measure(run: OpenRun, name: str, **options: Any) -> dict[str, Any]:
         and `versions`.
 
     Raises:
-        ConfigError: for an unknown metric, or one that makes no sense for this run.
+        ConfigError: for an unknown metric, or one that makes no sense for this run. DivergenceError: for weights that are no
+            numbers. DataError: when the result could not be kept.
     """
     if name not in METRICS:
         raise unknown_name("metric", name, METRICS)
     function, experiment = METRICS[name].measure, run.experiment
+    if options.get("seed", 0) < 0:
+        raise ConfigError(f"seed={options['seed']}: a seed is at least 0. Example: -o seed=1.")
+    _require_numbers(run)
+    run.directory.require_writable("eval")  # before hours go into what could not be kept
     defaults = {key: parameter.default for key, parameter in parameters(function).items()}
     values = {
         "metric": name,
@@ -37,6 +44,16 @@ def measure(run: OpenRun, name: str, **options: Any) -> dict[str, Any]:
     }
     run.directory.write_json(f"eval/{name}.json", values)
     return values
+
+
+def _require_numbers(run: OpenRun) -> None:
+    """Raises `DivergenceError` for a checkpoint with weights that are NaN or infinite."""
+    wrong = sum(int((~value.isfinite()).sum()) for value in run.objective.state_dict().values() if value.is_floating_point())
+    if wrong:
+        raise DivergenceError(
+            f"{wrong} weights of '{run.directory.path}' are no numbers: its training diverged. Measure another checkpoint "
+            "(--checkpoint best), or train with a smaller --lr."
+        )
 
 
 def measure_all(run: OpenRun, names: Sequence[str], options: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -107,17 +124,25 @@ def _metric_text(values: Mapping[str, Any]) -> str:
     headline = f"{name}: {_cell(read_key(values, metric.headline))}{f' ({hint})' if hint else ''}"
     single, nested = [], []
     for key, value in values.items():
-        if key in PROTOCOL or value == [] or value == {}:
+        if key in PROTOCOL:
             continue
         rows = value if isinstance(value, list) else list(value.values()) if isinstance(value, Mapping) else []
         if rows and all(isinstance(row, Mapping) for row in rows):
             named = ({} if isinstance(value, list) else {key: k} for k in value)
-            nested.append(table(first | dict(row) for first, row in zip(named, rows, strict=True)))
+            cells = [{k: _flat(v) if isinstance(v, Mapping | list) else v for k, v in row.items()} for row in rows]
+            nested.append(table(first | row for first, row in zip(named, cells, strict=True)))
         else:
-            single.append({"": f"  {key}", " ": _flat(value)})
+            single.append((key, _flat(value)))
     protocol = {"data": values["data"]["name"], "step": values["step"], **values["options"]}
-    lines = [headline, *table(single).splitlines()[1:], *(f"\n{text}" for text in nested)]
-    return "\n".join([*lines, "  measured with " + " ".join(f"{key}={_cell(v)}" for key, v in protocol.items())])
+    indent = 4 + max((len(key) for key, _ in single), default=0)
+    lines = [_wrapped(f"  {key}".ljust(indent) + text, indent) for key, text in single]
+    lines = [headline, *lines, *(f"\n{text}" for text in nested)]
+    return "\n".join([*lines, _wrapped("  measured with " + " ".join(f"{key}={_cell(v)}" for key, v in protocol.items()), 16)])
+
+
+def _wrapped(text: str, indent: int) -> str:
+    """A line in as many of at most 100 columns as it takes."""
+    return textwrap.fill(text, 100, subsequent_indent=" " * indent, break_long_words=False, drop_whitespace=True)
 
 
 def read_key(values: Mapping[str, Any], key: str) -> Any:
@@ -130,6 +155,8 @@ def read_key(values: Mapping[str, Any], key: str) -> Any:
 
 def _flat(value: Any, most: int = 8) -> str:
     """Numbers in a line, so many of them."""
+    if value == {} or value == []:
+        return "none"
     if isinstance(value, Mapping):
         return "  ".join(f"{k} {_flat(v)}" for k, v in value.items())
     if isinstance(value, list):
@@ -141,19 +168,21 @@ def _flat(value: Any, most: int = 8) -> str:
 def evaluation_text(values: Mapping[str, Any]) -> str:
     """`evaluate` for people."""
     bound, effective = values["bound"], values["effective_samples"]
-    kind = f"{bound['particles']} particles, {', '.join(bound['shared']) or 'nothing'} shared"
+    shared = f", {', '.join(bound['shared'])} shared" if bound["shared"] else ""
+    kind = f"{bound['particles']} particle{'s' * (bound['particles'] > 1)}{shared}, all {values['n_bound']} data"
     rates = "  ".join(f"{site} {rate:.3f}" for site, rate in values["rate"].items())
     units = "  ".join(f"{site} {count}" for site, count in values["active_units"].items())
-    lines = [f"log-likelihood  {values['log_likelihood']:.4f} +- {values['stderr']:.4f} ({values['n']} data)"]
-    if "log_likelihood_corrected" in values:
-        corrected = f"{values['log_likelihood_corrected']:.4f} +- {values['stderr_corrected']:.4f}"
-        lines.append(f"  corrected     {corrected} (to all {values['n_bound']} by their bound)")
+    subset, n = values.get("subset"), values["n"]
+    of = f"from {n} data, corrected to all {values['n_bound']} by their bounds" if subset else f"{n} data"
+    lines = [f"log-likelihood  {_error(values)} ({of})"]
+    if subset:
+        lines.append(f"  as they are   {_error(subset)} (these {n})")
     protocol = ", ".join(f"{key} {value}" for key, value in values["data"].items() if key != "name")
     lines += [
         f"bits per dim    {values['bits_per_dim']:.4f}",
         f"weights         {values['particles']} samples, {values['weights']}; effective: median {effective['median']:.1f}, "
         f"5th percentile {effective['percentile_5']:.1f}",
-        f"bound           {values['elbo']:.4f} ({kind});  50 particles, nothing shared {values['iwae_50']:.4f}",
+        f"bound           {values['elbo']:.4f} ({kind});  {values['iwae_50']:.4f} with 50 particles",
         f"distortion      {values['distortion']:.4f}",
         f"rate            {values['rate_total']:.4f} in total;  {rates}",
     ]
@@ -166,6 +195,12 @@ def evaluation_text(values: Mapping[str, Any]) -> str:
         + (f" ({protocol})" if protocol else ""),
     ]
     return "\n".join(lines)
+
+
+def _error(values: Mapping[str, Any]) -> str:
+    """A log-likelihood with its standard error, where there is one."""
+    error = values["stderr"]
+    return f"{values['log_likelihood']:.4f}" + ("" if math.isnan(error) else f" +- {error:.4f}")
 
 
 def _cell(value: Any) -> str:

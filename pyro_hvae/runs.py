@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from pyro_hvae.atomic import replacing
@@ -97,6 +98,16 @@ class RunDirectory:
             seed=experiment.train.seed,
             versions=versions(),
         )
+
+    def require_writable(self, folder: str) -> None:
+        """Raises `DataError` when nothing can be written to a folder of the run; makes it where it is missing."""
+        path = self.path / folder
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=path):
+                pass
+        except OSError as error:
+            raise DataError(f"cannot write to '{path}', where the run keeps its results: {error.strerror}.") from error
 
     def write(self, name: str, text: str) -> Path:
         """Writes a text file of the run atomically and returns its path."""

@@ -5,7 +5,7 @@ import torch
 from linear_gaussian import Fixed, LinearGaussianChain
 from torch.testing import assert_close
 
-from pyro_hvae import ELBO, TopDown, active_units, generate, inference, latents, reconstruct
+from pyro_hvae import ELBO, BottomUp, Chain, StandardNormal, TopDown, active_units, generate, inference, latents, reconstruct
 from pyro_hvae.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -73,3 +73,19 @@ def test_a_collapsed_ladder_has_no_active_units():
     flat = Fixed([torch.zeros(2, 4)], 1e6 * one)
     guide = TopDown([torch.nn.Identity(), torch.nn.Identity()], [flat, blank], [level])
     assert active_units(guide, torch.randn(3000, 4)) == {"z2": 0, "z1": 0}
+
+
+def test_kl_per_dimension_where_it_is_one():
+    """q = N(m, s^2) per dimension against N(0, 1), in closed form; in a bottom-up chain only the top has such a KL."""
+    m, s = torch.tensor([0.0, 1.5]), torch.tensor([1.0, 0.3])
+    guide = BottomUp([Fixed([torch.zeros(2, 3)], s, m)])
+    model = Chain(StandardNormal(2), [], Fixed([torch.zeros(3, 2)], torch.ones(3)))
+    found = inference.kl_per_dimension(model, guide, torch.randn(5000, 3))
+    assert list(found) == ["z1"]
+    assert_close(torch.tensor(found["z1"]), 0.5 * (s**2 + m**2 - 1) - s.log())
+    down, up = Fixed([torch.eye(2)], torch.ones(2)), Fixed([torch.eye(2)], torch.ones(2))
+    chain = Chain(StandardNormal(2), [down], Fixed([torch.zeros(3, 2)], torch.ones(3)))
+    found = inference.kl_per_dimension(chain, BottomUp([guide.levels[0], up]), torch.randn(5000, 3))
+    assert list(found) == ["z2"]
+    assert_close(torch.tensor(found["z2"]), 0.5 * (s**2 + m**2), rtol=0.1, atol=0)  # the mean over z1 of z1^2 / 2
+    assert inference.likelihood_name(model) == "Gaussian, sigma 1"

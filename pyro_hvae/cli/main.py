@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import sys
 import traceback
 from typing import Any
@@ -64,6 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     """Runs the command line and exits with the code of design: 0, 1 unexpected, 2 usage, 3 data, 4 diverged, 5 device."""
     arguments = sys.argv[1:] if argv is None else argv
     show = "--traceback" in arguments or bool(os.environ.get("PYRO_HVAE_TRACEBACK"))
+    before = signal.signal(signal.SIGTERM, _terminate)  # what is under way keeps what it has; training has a way of its own
     try:
         cli.main(args=arguments, prog_name="pyro-hvae", standalone_mode=False)
         code = 0
@@ -72,6 +74,8 @@ def main(argv: list[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
+    except _Terminated:
+        code = _report("stopped by SIGTERM.", 143, show)
     except (KeyboardInterrupt, click.Abort):
         code = _report("stopped by SIGINT.", 130, show)
     except HVAEError as error:
@@ -84,7 +88,17 @@ def main(argv: list[str] | None = None) -> None:
     except Exception as error:
         hint = "This is a bug; run again with 'pyro-hvae --traceback ...' to see where."
         code = _report(f"unexpected {type(error).__name__}: {error}. {hint}", 1, show)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     sys.exit(code)
+
+
+class _Terminated(BaseException):
+    """SIGTERM; no handler of errors catches it, nor takes it for SIGINT."""
+
+
+def _terminate(signum: int, frame: Any) -> None:
+    raise _Terminated
 
 
 def _report(message: Any, code: int, show: bool) -> int:

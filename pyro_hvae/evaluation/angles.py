@@ -31,9 +31,9 @@ def angle(run: OpenRun, train: int = 12_000) -> dict[str, Any]:
     if "angle" not in data.train.factors:
         raise ConfigError(f"the metric 'angle' needs a data set with that factor, such as pendulum; '{data.name}' has none.")
     fitted = angle_regression(
-        posterior_means(run, data.train.x[:train], ["z1"]),
+        posterior_means(run, data.train.x[:train])["z1"],
         data.train.factors["angle"][:train].numpy(),
-        posterior_means(run, data.test.x, ["z1"]),
+        posterior_means(run, data.test.x)["z1"],
         data.test.factors["angle"].numpy(),
     )
     return {

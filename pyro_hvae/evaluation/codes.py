@@ -1,22 +1,23 @@
 """What a run's guide makes of its data, for the metrics that look at codes."""
 
-from collections.abc import Sequence
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_hvae import inference
 from pyro_hvae.codes import posteriors
 from pyro_hvae.data import Rows, Split
+from pyro_hvae.devices import seeded
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.experiments import OpenRun
 from pyro_hvae.metrics import Posteriors
 
-__all__ = ["Coded", "coded", "posterior_means", "selection"]
+__all__ = ["Coded", "coded", "digest", "posterior_means", "selection"]
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,25 @@ class Coded:
         return [f"{site}[{j}]" for site, q in self.layers.items() for j in range(q.means.shape[2])]
 
 
-@lru_cache(maxsize=1)  # several metrics of one run look at the same codes
 def coded(run: OpenRun, points: int, draws: int, seed: int) -> Coded:
     """A random selection of the data set, or all of it: of the whole grid of a factorial one, else of the training data.
 
     Raises:
         ConfigError: for fewer than two points; as `posteriors`.
     """
+    return _coded(run, digest(run.objective), points, draws, seed)
+
+
+def digest(module: nn.Module) -> str:
+    """SHA-256 of all parameters and buffers."""
+    total = hashlib.sha256()
+    for value in module.state_dict().values():
+        total.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+@lru_cache(maxsize=1)  # several metrics of one run, with the weights it has now, look at the same codes
+def _coded(run: OpenRun, weights: str, points: int, draws: int, seed: int) -> Coded:
     if points < 2:
         raise ConfigError(f"points={points}: a metric of codes needs at least two data. Example: -o points=50000.")
     grid, train = run.dataset.grid, run.dataset.train
@@ -65,15 +78,15 @@ def coded(run: OpenRun, points: int, draws: int, seed: int) -> Coded:
 def selection(split: Split, count: int, seed: int = 0) -> Split:
     """So many data of a split, chosen at random, or all where there are no more; raises `ConfigError` for fewer than two."""
     if count < 2:
-        raise ConfigError(f"{count} data are too few to learn or judge anything from: take at least two.")
+        raise ConfigError(f"{count} data are too few to learn or judge anything from: train and test are at least two each.")
     if len(split) <= count:
         return split
     chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:count]
     return Split(split.x.take(chosen), {name: values[chosen] for name, values in split.factors.items()})
 
 
-def posterior_means(run: OpenRun, x: Tensor | Rows, sites: Sequence[str] | None = None) -> np.ndarray:
-    """Posterior means of some sites, default all of them side by side, shape (n, d), float64."""
-    values = inference.latents(run.guide, x.to(run.device), mean=True)
-    chosen = [values[site].flatten(1).double().cpu() for site in (sites or values)]
-    return torch.cat(chosen, 1).numpy()
+def posterior_means(run: OpenRun, x: Tensor | Rows, seed: int = 0) -> dict[str, np.ndarray]:
+    """Site -> posterior means, shape (n, d), float64; `seed` is that of data binarised anew whenever they are read."""
+    with seeded(seed):
+        values = inference.latents(run.guide, x.to(run.device), mean=True)
+    return {site: value.flatten(1).cpu().double().numpy() for site, value in values.items()}

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from pyro_hvae.codes import sees_data
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.evaluation.codes import Coded, coded
+from pyro_hvae.evaluation.codes import Coded, coded, digest
 from pyro_hvae.experiments import OpenRun
-from pyro_hvae.metrics import Gaps, Posteriors, factor_score, histogram_gaps, information_gaps, layer_information
+from pyro_hvae.metrics import MEANINGFUL, Gaps, Posteriors, factor_score, histogram_gaps, information_gaps, layer_information
 
-__all__ = ["factor", "mig", "mig_histogram", "mutual_information"]
+__all__ = ["factor", "mig", "mig_histogram", "mig_sup", "mutual_information"]
 
 # Chen et al. (2018) and the authors of pro-VLAE leave out the shape of dSprites.
 LEFT_OUT = {"dsprites": ["shape"], "sprites": ["shape"]}
@@ -23,7 +23,8 @@ LEFT_OUT = {"dsprites": ["shape"], "sprites": ["shape"]}
 
 def _factors(run: OpenRun, data: Coded, left_out: list[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The factors to use, and why the others are not."""
-    excluded = {name: "continuous" for name in data.continuous} | {name: "by protocol" for name in left_out}
+    excluded = {name: "continuous" for name in data.continuous}
+    excluded |= {name: "by protocol" for name in left_out if name in data.factors}
     excluded |= {name: "one value only" for name, v in data.factors.items() if name not in excluded and len(v.unique()) < 2}
     used = {name: values for name, values in data.factors.items() if name not in excluded}
     if len(used) < 2:
@@ -36,7 +37,7 @@ def _factors(run: OpenRun, data: Coded, left_out: list[str]) -> tuple[dict[str, 
 
 
 @lru_cache(maxsize=1)  # mig and mig-sup are two readings of one measurement
-def _gaps(run: OpenRun, points: int, samples: int, draws: int, seed: int) -> dict[str, Any]:
+def _gaps(run: OpenRun, weights: str, points: int, samples: int, draws: int, seed: int) -> dict[str, Any]:
     data = coded(run, points, draws, seed)
     factors, excluded = _factors(run, data, LEFT_OUT.get(run.dataset.name, []))
     gaps = information_gaps(Posteriors.concatenate(data.layers.values()), factors, samples, seed)
@@ -58,20 +59,25 @@ def _named(gaps: Gaps, names: list[str], factors: dict[str, Tensor]) -> dict[str
 
 
 def mig(run: OpenRun, points: int = 50_000, samples: int = 10_000, draws: int = 16, seed: int = 0) -> dict[str, Any]:
-    """MIG and MIG-sup of the aggregate posterior, all layers side by side and each alone (see `information_gaps`).
+    """MIG and MIG-sup of the aggregate posterior, all layers side by side and each alone.
 
     Arguments:
         points: data whose posteriors make up the aggregate, a random selection. samples: draws from it.
         draws: components of a posterior above the first layer of a stochastic chain.
     """
-    return dict(_gaps(run, points, samples, draws, seed))
+    return dict(_gaps(run, digest(run.objective), points, samples, draws, seed))
+
+
+def mig_sup(run: OpenRun, points: int = 50_000, samples: int = 10_000, draws: int = 16, seed: int = 0) -> dict[str, Any]:
+    """MIG-sup beside MIG, the same measurement: how much each dimension knows of one factor alone."""
+    return mig(run, points, samples, draws, seed)
 
 
 def mig_histogram(run: OpenRun, points: int = 10_000, bins: int = 20, draws: int = 16, seed: int = 0) -> dict[str, Any]:
-    """The MIG of disentanglement_lib: discrete information of binned posterior means (see `histogram_gaps`)."""
+    """The MIG of disentanglement_lib: discrete information of binned posterior means, another estimator than `mig`."""
     data = coded(run, points, draws, seed)
     factors, excluded = _factors(run, data, LEFT_OUT.get(run.dataset.name, []))
-    gaps = histogram_gaps(_means(data), factors, bins, points, seed)
+    gaps = histogram_gaps(_means(data, MEANINGFUL), factors, bins, points, seed)
     return {**_named(gaps, data.names, factors), "excluded": excluded, **data.protocol}
 
 
@@ -85,11 +91,11 @@ def factor(
     draws: int = 16,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """FactorVAE's metric on posterior means of all layers side by side (see `factor_score`); every integer factor votes."""
+    """FactorVAE's metric on posterior means of all layers side by side; every integer factor votes."""
     data = coded(run, points, draws, seed)
     factors, excluded = _factors(run, data, [])
     values = {name: v.numpy() for name, v in factors.items()}
-    found = factor_score(_means(data).numpy(), values, votes, test_votes, per_vote, prune, seed)
+    found = factor_score(_means(data, prune**2).numpy(), values, votes, test_votes, per_vote, prune, seed)
     names = np.array(data.names)
     return {
         **asdict(found),
@@ -106,7 +112,10 @@ def factor(
 def mutual_information(
     run: OpenRun, points: int = 50_000, samples: int = 10_000, draws: int = 16, seed: int = 0
 ) -> dict[str, Any]:
-    """I(x; z_l) of each layer, I(x; z) of all and what the layers share, I_over; nats (see `layer_information`).
+    """I(x; z_l) of each layer, I(x; z) of all and what the layers share, I_over.
+
+    The information of a layer that is a mixture over draws is an upper bound, which falls with their number: a draw is compared
+    with the draws it came from. `upper_bounds` names these layers.
 
     All are at most log N. In a chain whose later layers see only the layer before, all of x's information is in the first:
     I(x; z) = I(x; z1). Where later layers see x too (an autoregressive or top-down guide), the density q(z | x) at another
@@ -118,18 +127,19 @@ def mutual_information(
     total = found.total and asdict(found.total)
     over = found.over and asdict(found.over)
     first, *later = data.layers
-    if total is None and not any(sees_data(run.guide, run.dataset.train.x[:2].to(run.device))[site] for site in later):
+    if total is None and not any(sees_data(run.guide, run.dataset.train.x.to(run.device))[site] for site in later):
         total = layers[first]
-        over = {
-            "value": sum(layers[site]["value"] for site in later),
-            "stderr": math.hypot(*(layers[site]["stderr"] for site in later)),
-        }
+        for site in later:  # no more than what it is drawn from; the estimate may be, see below
+            layers[site]["value"] = min(layers[site]["value"], total["value"])
+        # Of the same draws, so the errors may add up.
+        over = {key: sum(layers[site][key] for site in later) for key in ("value", "stderr")}
     result: dict[str, Any] = {"total": total and total["value"], "over": over and over["value"]}
     result |= {site: value["value"] for site, value in layers.items()}
     return {
         **result,
         "stderr": {"total": total and total["stderr"], "over": over and over["stderr"]}
         | {site: value["stderr"] for site, value in layers.items()},
+        "upper_bounds": [site for site, q in data.layers.items() if q.size > 1],
         "limit": math.log(data.protocol["points"]),
         **{key: layers[first][key] for key in ("samples", "components", "exact")},
         "units": "nats",
@@ -137,5 +147,7 @@ def mutual_information(
     }
 
 
-def _means(data: Coded) -> Tensor:
-    return torch.cat([q.mean for q in data.layers.values()], 1)
+def _means(data: Coded, least: float) -> Tensor:
+    """Posterior means side by side. Where those of a mixture vary by less but for the noise of its draws, they are constant."""
+    parts = [q.mean.where(q.variance_of_means >= least, 0.0) if q.size > 1 else q.mean for q in data.layers.values()]
+    return torch.cat(parts, 1)

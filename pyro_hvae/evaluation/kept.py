@@ -14,32 +14,23 @@ import torch
 
 from pyro_hvae.atomic import replacing
 
-__all__ = ["Kept", "digest"]
+__all__ = ["Kept"]
 
 EVERY = 20.0  # seconds between two writings
-
-
-def digest(*modules: torch.nn.Module) -> str:
-    """SHA-256 of all parameters and buffers: which weights an evaluation is of."""
-    total = hashlib.sha256()
-    for module in modules:
-        for name, value in module.state_dict().items():
-            total.update(name.encode())
-            total.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return total.hexdigest()
 
 
 class Kept:
     """Values of data in the order they are evaluated, with the protocol that they are of.
 
-    What a file holds of another protocol (other weights, another number of samples) is not taken up.
+    Every protocol (these weights, so many samples) has a file of its own, so that none loses what another took an hour for.
 
     Attributes:
-        columns: name -> values so far, float64.
+        path: of the file. columns: name -> values so far, float64.
     """
 
-    def __init__(self, path: Path, protocol: Mapping[str, Any], names: tuple[str, ...]) -> None:
-        self.path, self.protocol, self.written = path, json.dumps(dict(protocol), sort_keys=True), time.monotonic()
+    def __init__(self, folder: Path, name: str, protocol: Mapping[str, Any], names: tuple[str, ...]) -> None:
+        self.protocol, self.written = json.dumps(dict(protocol)), time.monotonic()
+        self.path = path = folder / f"{name}-{hashlib.sha256(self.protocol.encode()).hexdigest()[:8]}.npz"
         self.columns = {name: np.empty(0) for name in names}
         try:
             with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
@@ -53,8 +44,8 @@ class Kept:
 
     def add(self, **values: torch.Tensor) -> None:
         """Appends a batch, and writes the file now and then."""
-        for name, value in values.items():
-            self.columns[name] = np.concatenate([self.columns[name], value.cpu().numpy()])
+        # All at once: an interrupt must not leave columns of different lengths.
+        self.columns = {name: np.concatenate([self.columns[name], value.cpu().numpy()]) for name, value in values.items()}
         if time.monotonic() - self.written > EVERY:
             self.write()
 

@@ -12,10 +12,9 @@ from pyro_hvae.config import Experiment
 from pyro_hvae.data import Rows
 from pyro_hvae.devices import seeded
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.evaluation.kept import Kept, digest
+from pyro_hvae.evaluation.kept import Kept
 from pyro_hvae.experiments import OpenRun
 from pyro_hvae.importance import batch_size, importance
-from pyro_hvae.inference import bound
 from pyro_hvae.objectives import ELBO
 
 __all__ = ["evaluate", "log_likelihoods", "published_likelihood"]
@@ -42,26 +41,29 @@ def evaluate(run: OpenRun, particles: int = 5000, inner: int = 1, limit: int = 0
             are the first in the order in which all are taken, so that a larger limit goes on where a smaller one ended.
 
     Returns:
-        `log_likelihood` with its standard error over the `n` data (of the population, not of these images), `bits_per_dim`, the
-        importance weights' effective sample sizes; `elbo`, the run's own bound, and `iwae_50` over all test data with
-        `distortion`, `rate` per site, `rate_total` and where they exist KLs per dimension; `active_units`; and the protocol.
-        For a subset also `log_likelihood_corrected`, which removes most of the luck of its images by the control variate
-        E[log w] (the one-sample bound): its mean over all minus its mean over the subset.
+        `log_likelihood` with its standard error (of the population, not of these images), `bits_per_dim`, the weights'
+        effective sample sizes; `elbo`, the run's own bound, and `iwae_50` over all test data with `distortion`, `rate` per
+        site, `rate_total` and where they exist KLs per dimension; `active_units`; and the protocol. With a limit the
+        `log_likelihood` is that of the `subset`, corrected to all test data by the control variate E[log w] (the one-sample
+        bound), its mean over all minus its mean over the subset: most of the luck of the subset's images goes.
     """
     test, elbo = run.dataset.test.x.to(run.device), run.objective.elbo
     if limit < 0:
         raise ConfigError(f"limit={limit}: the likelihood is taken of at least one datum, or with 0 of all.")
-    index, kept = log_likelihoods(run, test, particles, inner, limit, seed)
+    kept, file = log_likelihoods(run, test, particles, inner, limit, seed)
     values, effective = kept["log_likelihood"], kept["effective"]
-    n, dims = len(index), math.prod(test.shape[1:])
+    n, dims = len(values), math.prod(test.shape[1:])
     value = values.mean().item()
-    result: dict[str, Any] = {"log_likelihood": value, "stderr": _stderr(values), "bits_per_dim": -value / (dims * math.log(2))}
+    result: dict[str, Any] = {"log_likelihood": value, "stderr": _stderr(values)}
+    if n < len(test):
+        control = ELBO(particles=inner, shared=elbo.shared) if inner > 1 else ELBO(analytic_kl=False)
+        with seeded(seed):
+            everywhere = inference.bounds(control, run.model, run.guide, test).cpu().double()
+        result = _corrected(values, kept["bound"], everywhere) | {"subset": result}
+    result["bits_per_dim"] = -result["log_likelihood"] / (dims * math.log(2))
     with seeded(seed):
-        if n < len(test):
-            control = ELBO(particles=inner, shared=elbo.shared) if inner > 1 else ELBO(analytic_kl=False)
-            result |= _corrected(values, kept["bound"], inference.bounds(control, run.model, run.guide, test))
-        parts = bound(elbo, run.model, run.guide, test)
-        parts["iwae_50"] = bound(ELBO(particles=50), run.model, run.guide, test)["elbo"]
+        parts = inference.bound(elbo, run.model, run.guide, test)
+        parts["iwae_50"] = inference.bound(ELBO(particles=50), run.model, run.guide, test)["elbo"]
         kl = inference.kl_per_dimension(run.model, run.guide, test)
         units = inference.active_units(run.guide, test)
     median, low = effective.quantile(torch.tensor([0.5, 0.05], dtype=torch.float64)).tolist()
@@ -81,20 +83,27 @@ def evaluate(run: OpenRun, particles: int = 5000, inner: int = 1, limit: int = 0
         "n_bound": len(test),
         "seed": seed,
         "units": "nats per datum",
+        "values": file,
     }
 
 
 def log_likelihoods(
     run: OpenRun, test: Rows, particles: int, inner: int, limit: int, seed: int
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Indices of test data and the columns of their `Weights`, kept in the run; what was interrupted goes on."""
+) -> tuple[dict[str, Tensor], str]:
+    """The columns of `Weights` for the first `limit` data in a seeded random order, and where the run keeps them.
+
+    What was interrupted goes on, if nothing has changed: the log weights of a few data stand for weights, code and data.
+    """
     order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
-    protocol = {"particles": particles, "inner": inner, "seed": seed, "data": len(test), "weights": digest(run.objective)}
-    kept = Kept(run.directory.path / "eval" / "log_likelihoods.npz", protocol, NAMES)
-    count, start = min(limit or len(test), len(test)), len(kept)
+    shared = sorted(run.objective.elbo.shared)
     size = batch_size(particles, inner)
+    few = importance(run.model, run.guide, test.take(order[:16]), 4, seed=0)
+    fingerprint = [round(value, 2) for weights in few for value in weights.bound.tolist()]
+    protocol = {"particles": particles, "inner": inner, "shared": shared, "seed": seed, "data": len(test)}
+    kept = Kept(run.directory.path / "eval", "log_likelihoods", protocol | {"fingerprint": fingerprint}, NAMES)
+    count, start = min(limit or len(test), len(test)), len(kept)
     data = test.take(order[: -(-count // size) * size])  # whole batches: a part of one would have noise of its own
-    batches = importance(run.model, run.guide, data, particles, inner, run.objective.elbo.shared, start=start, seed=seed)
+    batches = importance(run.model, run.guide, data, particles, inner, shared, start=start, seed=seed)
     with tqdm(total=count, initial=min(start, count), unit="datum", desc="importance sampling", disable=None) as bar:
         try:
             for weights in batches:
@@ -103,7 +112,8 @@ def log_likelihoods(
         finally:
             if len(kept) > start:
                 kept.write()
-    return order[:count], {name: torch.from_numpy(values[:count]) for name, values in kept.columns.items()}
+    columns = {name: torch.from_numpy(values[:count]) for name, values in kept.columns.items()}
+    return columns, str(kept.path.relative_to(run.directory.path))
 
 
 def published_likelihood(experiment: Experiment) -> str | None:
@@ -122,11 +132,14 @@ def _stderr(values: Tensor) -> float:
     return values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
-def _corrected(values: Tensor, bounds: Tensor, everywhere: Tensor) -> dict[str, float]:
+def _corrected(values: Tensor, bounds: Tensor, everywhere: Tensor) -> dict[str, Any]:
     """The mean over a subset, moved by what the same data's bounds say about how lucky the subset is.
 
-    The standard error is of two-phase sampling: the difference is known on the subset, the bound on all data.
+    T = mean of d over the n data + mean of b over all N, with d the difference of likelihood and bound b; since the n are among
+    the N, Var T = Var(d) / n + Var(b) / N + 2 Cov(d, b) / N.
     """
-    corrected = (values - bounds).mean() + everywhere.mean()
-    error = math.hypot(_stderr(values - bounds), _stderr(everywhere.double()))
-    return {"log_likelihood_corrected": corrected.item(), "stderr_corrected": error}
+    difference = values - bounds
+    corrected = difference.mean() + everywhere.mean()
+    shared = 2 * torch.cov(torch.stack([difference, bounds]))[0, 1] if len(values) > 1 else torch.tensor(math.nan)
+    variance = difference.var() / len(values) + (everywhere.var() + shared) / len(everywhere)
+    return {"log_likelihood": corrected.item(), "stderr": variance.clamp(min=0).sqrt().item()}

@@ -78,6 +78,8 @@ def interpolation(run: OpenRun, draws: int = 4, nodes: int = 1000, k: int = 10) 
         raise ConfigError(
             f"the metric 'interpolation' needs data with a readable angle, such as pendulum, not '{run.dataset.name}'."
         )
+    if draws < 1:
+        raise ConfigError(f"draws={draws}: at least one draw of the prior is needed. Example: -o draws=4.")
     paths = []
     for seed in range(draws):
         try:

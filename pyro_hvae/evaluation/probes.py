@@ -1,16 +1,16 @@
 """What can be read off the posterior means by a small network or a linear classifier."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from pyro_hvae.devices import seeded
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.codes import posterior_means, selection
 from pyro_hvae.experiments import OpenRun
-from pyro_hvae.inference import latents
-from pyro_hvae.metrics import constant_probe, linear_probe, regression_probe
+from pyro_hvae.metrics import LinearProbe, constant_probe, linear_probe, regression_probe
 
 __all__ = ["classes", "regression"]
 
@@ -42,26 +42,26 @@ def regression(
     data = run.dataset
     groups = _targets(data.train.factors, data.name)
     columns = [name for group in groups.values() for name in group]
-    splits = [selection(data.train, train), selection(data.test, test)]
+    splits = [selection(data.train, train, seed), selection(data.test, test, seed)]
     truth = [np.stack([s.factors[name].double().numpy() for name in columns], 1) for s in splits]
     read: dict[str, Any] = {}
-    codes = {
-        "code": [posterior_means(run, split.x) for split in splits],
-        "mean_colour": [split.x[:].flatten(2).mean(2).double().numpy() for split in splits],
-    }
+    codes = {"code": [np.concatenate(list(posterior_means(run, split.x, seed).values()), 1) for split in splits]}
+    if len(data.shape) == 3:
+        with seeded(seed):
+            codes["mean_colour"] = [split.x[:].flatten(2).mean(2).double().numpy() for split in splits]
     for name, (seen, fresh) in codes.items():
         read[name] = asdict(regression_probe(seen, truth[0], fresh, truth[1], columns, hidden, epochs, seed, groups))
     read["constant"] = asdict(constant_probe(truth[0], truth[1], columns, groups))
     return {
         "rmse": read["code"]["rmse"],
         "mae": read["code"]["mae"],
-        "controls": {name: read[name] for name in ("mean_colour", "constant")},
+        "controls": {name: errors for name, errors in read.items() if name != "code"},
         "n_train": len(splits[0]),
         "n_test": len(splits[1]),
     }
 
 
-def classes(run: OpenRun, factor: str = "class", train: int = 10_000, test: int = 10_000) -> dict[str, Any]:
+def classes(run: OpenRun, factor: str = "class", train: int = 10_000, test: int = 10_000, seed: int = 0) -> dict[str, Any]:
     """Accuracy of a linear classifier of one factor on posterior means, all layers side by side and each alone."""
     data = run.dataset
     if factor not in data.train.factors or data.train.factors[factor].is_floating_point():
@@ -70,18 +70,19 @@ def classes(run: OpenRun, factor: str = "class", train: int = 10_000, test: int 
             f"'{data.name}' has no classes called '{factor}'; its integer factors: {', '.join(known) or 'none'}. "
             "Choose one: -o factor=NAME."
         )
-    splits = [selection(data.train, train), selection(data.test, test)]
+    splits = [selection(data.train, train, seed), selection(data.test, test, seed)]
     labels = [split.factors[factor].numpy() for split in splits]
 
-    def probe(sites: list[str] | None) -> Any:
-        codes = [posterior_means(run, split.x, sites) for split in splits]
-        return linear_probe(codes[0], labels[0], codes[1], labels[1])
+    seen, fresh = (posterior_means(run, split.x, seed) for split in splits)
 
-    sites = list(latents(run.guide, data.train.x[:1].to(run.device)))
+    def probe(sites: Iterable[str]) -> LinearProbe:
+        one, other = (np.concatenate([codes[site] for site in sites], 1) for codes in (seen, fresh))
+        return linear_probe(one, labels[0], other, labels[1])
+
     return {
-        **asdict(probe(None)),
+        **asdict(probe(list(seen))),
         "factor": factor,
-        "layers": {site: probe([site]).accuracy for site in sites} if len(sites) > 1 else {},
+        "layers": {site: probe([site]).accuracy for site in seen} if len(seen) > 1 else {},
         "n_train": len(splits[0]),
         "n_test": len(splits[1]),
     }

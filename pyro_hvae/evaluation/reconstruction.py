@@ -25,9 +25,9 @@ def reconstruction(run: OpenRun, seed: int = 0) -> dict[str, Any]:
     squares, entropy = 0.0, 0.0
     bernoulli = likelihood_name(run.model) == "Bernoulli"
     for x in test.split(ROWS):
-        squares += (reconstruct(run.model, run.guide, x) - x).square().double().flatten(1).mean(1).sum().item()
+        squares += (reconstruct(run.model, run.guide, x) - x).square().cpu().double().flatten(1).mean(1).sum().item()
         if bernoulli:
-            entropy += (entr(x) + entr(1 - x)).double().sum().item()
+            entropy += (entr(x) + entr(1 - x)).cpu().double().sum().item()
     with seeded(seed):
         distortion = bound(ELBO(), run.model, run.guide, test)["distortion"]
     floor = entropy / len(test) if bernoulli else None

@@ -10,7 +10,7 @@ from pyro_hvae.devices import seeded
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.experiments import OpenRun
 from pyro_hvae.graph import resample, shortest_paths
-from pyro_hvae.inference import generate, latents
+from pyro_hvae.inference import latents, prior_latents
 from pyro_hvae.interpolation import coordinates, decode
 from pyro_hvae.metrics import smoothness_factor
 
@@ -39,7 +39,7 @@ def smoothness(
         sites = tuple(parents(run.model, split.x[:2].to(run.device)))
         for _ in range(graphs):
             ends = torch.stack([torch.randperm(len(split))[:2] for _ in range(paths)]).flatten()
-            prior = generate(run.model, nodes)
+            prior = prior_latents(run.model, nodes)
             codes = coordinates(latents(run.guide, split.x[ends].to(run.device), mean=True), sites)
             pairs = nodes + np.arange(2 * paths).reshape(-1, 2)
             found = shortest_paths(np.concatenate([coordinates(prior, sites), codes]), pairs, k)

@@ -1,7 +1,7 @@
 """Metrics by name. A new one is a function of an `OpenRun` and an entry."""
 
 from pyro_hvae.evaluation.angles import angle, published_angle
-from pyro_hvae.evaluation.disentanglement import factor, mig, mig_histogram, mutual_information
+from pyro_hvae.evaluation.disentanglement import factor, mig, mig_histogram, mig_sup, mutual_information
 from pyro_hvae.evaluation.likelihood import evaluate, published_likelihood
 from pyro_hvae.evaluation.metric import Metric
 from pyro_hvae.evaluation.paths import interpolation
@@ -18,7 +18,7 @@ METRICS: dict[str, Metric] = {
     "interpolation": Metric(interpolation, "good", "higher", "good paths"),
     "smoothness": Metric(smoothness, "raw", "lower", "second difference"),
     "mig": Metric(mig, "mig", "higher"),
-    "mig-sup": Metric(mig, "mig_sup", "higher"),
+    "mig-sup": Metric(mig_sup, "mig_sup", "higher"),
     "mig-histogram": Metric(mig_histogram, "mig", "higher"),
     "factor": Metric(factor, "score", "higher"),
     "mutual-information": Metric(mutual_information, "total", "", "nats"),

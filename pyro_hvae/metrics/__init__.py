@@ -7,6 +7,7 @@ from pyro_hvae.metrics.energy import EnergyDistance as EnergyDistance
 from pyro_hvae.metrics.energy import energy_distance as energy_distance
 from pyro_hvae.metrics.factor_vote import FactorScore as FactorScore
 from pyro_hvae.metrics.factor_vote import factor_score as factor_score
+from pyro_hvae.metrics.gaps import MEANINGFUL as MEANINGFUL
 from pyro_hvae.metrics.gaps import Gaps as Gaps
 from pyro_hvae.metrics.gaps import histogram_gaps as histogram_gaps
 from pyro_hvae.metrics.gaps import information_gaps as information_gaps
@@ -26,6 +27,7 @@ from pyro_hvae.metrics.probes import regression_probe as regression_probe
 from pyro_hvae.metrics.smoothness import smoothness_factor as smoothness_factor
 
 __all__ = [
+    "MEANINGFUL",
     "AngleFit",
     "Draws",
     "EnergyDistance",

@@ -82,7 +82,7 @@ def information_gaps(
     draws = aggregate_draws(q, samples, seed, components)
     of_all = log_ratios(q, draws, jointly=False)
     known = torch.stack([(of_all - log_ratios(q, draws, values, jointly=False)).mean(0) for values in labels.values()], 1)
-    return _gaps(known.numpy(), labels, excluded, q.mean, len(draws.rows), len(draws.components))
+    return _gaps(known.numpy(), labels, excluded, q.variance_of_means, len(draws.rows), len(draws.components), draws.exact)
 
 
 def histogram_gaps(means: Tensor, factors: Mapping[str, Tensor], bins: int = 20, points: int = 10_000, seed: int = 0) -> Gaps:
@@ -117,7 +117,7 @@ def histogram_gaps(means: Tensor, factors: Mapping[str, Tensor], bins: int = 20,
     values = np.stack([column.numpy() for column in labels.values()])
     starts = np.cumsum([0, *values.max(1) + 1])
     known = [_discrete_information(column, values + starts[:-1, None], starts, bins) for column in means[some].numpy().T]
-    return _gaps(np.stack(known), labels, excluded, means, len(some), len(some))
+    return _gaps(np.stack(known), labels, excluded, means.var(0, correction=0), len(some), len(some), len(some) == len(means))
 
 
 def _discrete_information(column: np.ndarray, cells: np.ndarray, starts: np.ndarray, bins: int) -> np.ndarray:
@@ -160,9 +160,15 @@ def _labels(factors: Mapping[str, Tensor], rows: Tensor, data: int | None = None
 
 
 def _gaps(
-    known: np.ndarray, labels: dict[str, Tensor], excluded: list[str], means: Tensor, samples: int, components: int
+    known: np.ndarray,
+    labels: dict[str, Tensor],
+    excluded: list[str],
+    variances: Tensor,
+    samples: int,
+    components: int,
+    exact: bool,
 ) -> Gaps:
-    """The scores of an information matrix in nats, (D, K)."""
+    """The scores of an information matrix in nats, (D, K); `variances` are those of the posterior means."""
     names = list(labels)
     entropies = np.array([entr(values.bincount().numpy() / len(values)).sum() for values in labels.values()])
     normalised = np.maximum(known / entropies, 0)  # before any ranking: factors with many values are no better known
@@ -171,7 +177,7 @@ def _gaps(
     factor_gaps = by_latent[-1] - by_latent[-2]
     by_factor = np.sort(normalised, axis=1)
     latent_gaps = by_factor[:, -1] - by_factor[:, -2]
-    meaningful = means.var(0, correction=0).numpy() > MEANINGFUL
+    meaningful = variances.numpy() > MEANINGFUL
     return Gaps(
         mig=float(factor_gaps.mean()),
         mig_sup=float(latent_gaps[meaningful].mean()) if meaningful.any() else 0.0,
@@ -184,5 +190,5 @@ def _gaps(
         excluded=excluded,
         samples=samples,
         components=components,
-        exact=components == len(means),
+        exact=exact,
     )

@@ -71,6 +71,15 @@ class Posteriors:
         """The posterior means, (N, D)."""
         return self.means.mean(1)
 
+    @property
+    def variance_of_means(self) -> Tensor:
+        r"""$\mathrm{Var}_n\, E[z_j \mid x_n]$, (D,): the mean over M draws varies by itself, which is subtracted.
+
+        A unit that knows nothing of x and follows unit noise below it would else have a variance of 1/M.
+        """
+        noise = self.means.var(1).mean(0) / self.size if self.size > 1 else 0.0
+        return (self.mean.var(0, correction=0) - noise).clamp(min=0.0)
+
     def rows(self, index: Tensor) -> "Posteriors":
         """Those of some data."""
         return Posteriors(self.means[index], self.stds[index])
