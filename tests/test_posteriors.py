@@ -166,19 +166,19 @@ def test_draws_are_of_different_data_and_of_the_seed_alone():
 
 
 def test_fewer_draws_before_fewer_components(monkeypatch):
-    """2e9 pairs: a large data set keeps all its components as long as 2,000 draws can be had."""
-    monkeypatch.setattr("pyro_hvae.metrics.posteriors.PAIRS", 40_000_000)
+    """1e10 terms: a large data set keeps all its components as long as 1,000 draws can be had."""
+    monkeypatch.setattr("pyro_hvae.metrics.posteriors.TERMS", 40_000_000)
 
-    def protocol(data, size):
-        draws = aggregate_draws(Posteriors(torch.zeros(data, size, 1), torch.ones(data, size, 1)))
+    def protocol(data, size, dims=1):
+        draws = aggregate_draws(Posteriors(torch.zeros(data, size, dims), torch.ones(data, size, dims)))
         return len(draws.rows), len(draws.components), draws.exact
 
     assert protocol(4_000, 1) == (4_000, 4_000, True)
     assert protocol(10_000, 1) == (4_000, 10_000, True)
-    assert protocol(20_000, 1) == (2_000, 20_000, True)
-    assert protocol(20_001, 1) == (2_000, 20_000, False)
-    assert protocol(10_000, 2) == (2_000, 10_000, True)
-    assert protocol(20_001, 2) == (2_000, 20_000, False)
+    assert protocol(40_000, 1) == (1_000, 40_000, True)
+    assert protocol(40_001, 1) == (1_000, 20_000, False)
+    assert protocol(10_000, 2) == protocol(10_000, 1, 2) == (2_000, 10_000, True)
+    assert protocol(20_001, 2) == protocol(20_001, 1, 2) == (1_000, 20_000, False)
 
 
 def test_layers_side_by_side():

@@ -13,7 +13,7 @@ from pyro_hvae.codes import sees_data
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.codes import Coded, coded, digest
 from pyro_hvae.experiments import OpenRun
-from pyro_hvae.metrics import MEANINGFUL, Gaps, Posteriors, factor_score, histogram_gaps, information_gaps, layer_information
+from pyro_hvae.metrics import MEANINGFUL, Gaps, factor_score, histogram_gaps, information_gaps, layer_information
 
 __all__ = ["factor", "mig", "mig_histogram", "mig_sup", "mutual_information"]
 
@@ -40,11 +40,11 @@ def _factors(run: OpenRun, data: Coded, left_out: list[str]) -> tuple[dict[str, 
 def _gaps(run: OpenRun, weights: str, points: int, samples: int, draws: int, seed: int) -> dict[str, Any]:
     data = coded(run, points, draws, seed)
     factors, excluded = _factors(run, data, LEFT_OUT.get(run.dataset.name, []))
-    gaps = information_gaps(Posteriors.concatenate(data.layers.values()), factors, samples, seed)
-    layers = {}
-    for site, q in data.layers.items() if len(data.layers) > 1 else ():
-        alone = information_gaps(q, factors, samples, seed)
-        layers[site] = {"mig": alone.mig, "mig_sup": alone.mig_sup}
+    gaps = information_gaps(list(data.layers.values()), factors, samples, seed)
+    layers, first = {}, 0
+    for site, q in data.layers.items():
+        dims = range(first, first := first + q.means.shape[2])
+        layers[site] = dict(zip(("mig", "mig_sup"), gaps.of(dims), strict=True))
     return {**_named(gaps, data.names, factors), "layers": layers, "excluded": excluded, **data.protocol}
 
 

@@ -1,6 +1,6 @@
 """MIG and MIG-sup: is each factor in one latent dimension, and does each dimension hold one factor?"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,9 +47,18 @@ class Gaps:
     components: int
     exact: bool
 
+    def of(self, dims: Sequence[int]) -> tuple[float, float]:
+        """MIG and MIG-sup of some dimensions alone, such as those of one layer."""
+        meaningful = np.array(self.meaningful)[list(dims)]
+        return _scores(np.array(self.normalised)[list(dims)], meaningful)[:2]
+
 
 def information_gaps(
-    q: Posteriors, factors: Mapping[str, Tensor], samples: int = 10_000, seed: int = 0, components: int | None = None
+    q: Posteriors | Sequence[Posteriors],
+    factors: Mapping[str, Tensor],
+    samples: int = 10_000,
+    seed: int = 0,
+    components: int | None = None,
 ) -> Gaps:
     r"""MIG (Chen et al. 2018) and MIG-sup (pro-VLAE, eq. 12) from the aggregate posterior.
 
@@ -63,10 +72,10 @@ def information_gaps(
     entropies instead of separate ones: the same mean, much less variance. Values count by their frequency, which on a balanced
     grid is their plain average. The data are taken for the population: with few per value narrow posteriors look informative.
 
-    Hierarchical models: `Posteriors.concatenate` of all layers. A lone dimension has a runner-up of 0, as though a constant one
-    stood beside it.
+    A lone dimension has a runner-up of 0, as though a constant one stood beside it.
 
     Arguments:
+        q: or several layers of the same data, whose dimensions stand side by side.
         factors: by name, integers (N,) that name the values; any integers do.
         samples, seed, components: as for `aggregate_draws`.
 
@@ -78,11 +87,20 @@ def information_gaps(
     >>> round(gaps.mig, 3), round(gaps.mig_sup, 3), gaps.leaders["size"][0]
     (1.0, 1.0, 1)
     """
-    labels, excluded = _labels(factors, torch.arange(len(q)))
-    draws = aggregate_draws(q, samples, seed, components)
-    of_all = log_ratios(q, draws, jointly=False)
-    known = torch.stack([(of_all - log_ratios(q, draws, values, jointly=False)).mean(0) for values in labels.values()], 1)
-    return _gaps(known.numpy(), labels, excluded, q.variance_of_means, len(draws.rows), len(draws.components), draws.exact)
+    layers = [q] if isinstance(q, Posteriors) else list(q)
+    if len(counts := {len(layer) for layer in layers}) != 1:
+        raise ConfigError(f"layers side by side need the same data, got {sorted(counts) or 'no'} data.")
+    labels, excluded = _labels(factors, torch.arange(len(layers[0])))
+    known, all_draws = [], []
+    for layer in layers:
+        draws = aggregate_draws(layer, samples, seed, components)
+        of_all = log_ratios(layer, draws, jointly=False)
+        shares = [(of_all - log_ratios(layer, draws, values, jointly=False)).mean(0) for values in labels.values()]
+        known.append(torch.stack(shares, 1))
+        all_draws.append(draws)
+    variances = torch.cat([layer.variance_of_means for layer in layers])
+    counted = min(len(draws.rows) for draws in all_draws), min(len(draws.components) for draws in all_draws)
+    return _gaps(torch.cat(known).numpy(), labels, excluded, variances, *counted, all(draws.exact for draws in all_draws))
 
 
 def histogram_gaps(means: Tensor, factors: Mapping[str, Tensor], bins: int = 20, points: int = 10_000, seed: int = 0) -> Gaps:
@@ -173,14 +191,11 @@ def _gaps(
     entropies = np.array([entr(values.bincount().numpy() / len(values)).sum() for values in labels.values()])
     normalised = np.maximum(known / entropies, 0)  # before any ranking: factors with many values are no better known
     order = np.argsort(-normalised, axis=0, kind="stable")[:2]
-    by_latent = np.sort(np.vstack([normalised, np.zeros(len(names))]), axis=0)  # a lone dimension's runner-up is 0
-    factor_gaps = by_latent[-1] - by_latent[-2]
-    by_factor = np.sort(normalised, axis=1)
-    latent_gaps = by_factor[:, -1] - by_factor[:, -2]
     meaningful = variances.numpy() > MEANINGFUL
+    mig, mig_sup, factor_gaps, latent_gaps = _scores(normalised, meaningful)
     return Gaps(
-        mig=float(factor_gaps.mean()),
-        mig_sup=float(latent_gaps[meaningful].mean()) if meaningful.any() else 0.0,
+        mig=mig,
+        mig_sup=mig_sup,
         factor_gaps=dict(zip(names, factor_gaps.tolist(), strict=True)),
         leaders=dict(zip(names, order.T.tolist(), strict=True)),
         latent_gaps=latent_gaps.tolist(),
@@ -192,3 +207,13 @@ def _gaps(
         components=components,
         exact=exact,
     )
+
+
+def _scores(normalised: np.ndarray, meaningful: np.ndarray) -> tuple[float, float, np.ndarray, np.ndarray]:
+    """MIG, MIG-sup, and the gaps that they are the means of."""
+    by_latent = np.sort(np.vstack([normalised, np.zeros(normalised.shape[1])]), axis=0)  # a lone dimension's runner-up is 0
+    factor_gaps = by_latent[-1] - by_latent[-2]
+    by_factor = np.sort(normalised, axis=1)
+    latent_gaps = by_factor[:, -1] - by_factor[:, -2]
+    mig_sup = float(latent_gaps[meaningful].mean()) if meaningful.any() else 0.0
+    return float(factor_gaps.mean()), mig_sup, factor_gaps, latent_gaps

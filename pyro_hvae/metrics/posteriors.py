@@ -11,8 +11,8 @@ from pyro_hvae.errors import ConfigError
 
 __all__ = ["Draws", "Posteriors", "aggregate_draws", "log_ratios"]
 
-PAIRS = 2_000_000_000  # (draw, component) pairs up to which everything is exact: a minute or two for ten dimensions
-FEWEST, COMPONENTS = 2_000, 20_000  # draws to keep before components are left out, and data kept then
+TERMS = 10_000_000_000  # (draw, component, dimension) terms up to which everything is exact: a minute
+FEWEST, COMPONENTS = 1_000, 20_000  # draws to keep before components are left out, and data kept then
 # Of a block of kernels: it stays in cache, and is just too small for torch to share among threads, which for operations as
 # short as these costs several times what it gains as soon as another process wants a core.
 ROWS, COLUMNS = 16, 2_000
@@ -141,8 +141,8 @@ def aggregate_draws(q: Posteriors, samples: int = 10_000, seed: int = 0, compone
 
     Arguments:
         components: how many data stand for the aggregate posterior. By default all, with as many draws, but no fewer than
-            2,000, as make at most 2e9 pairs of a draw and a component; where that is still too much (more than a million data),
-            20,000. Few components bias information upwards, few draws do not.
+            1,000, as make at most 1e10 terms of a draw, a component and a dimension; where that is still too much (more than a
+            million data of ten dimensions), 20,000. Few components bias information upwards, few draws do not.
 
     Raises:
         ConfigError: for fewer than two data, samples or components.
@@ -152,8 +152,8 @@ def aggregate_draws(q: Posteriors, samples: int = 10_000, seed: int = 0, compone
             raise ConfigError(f"an aggregate posterior needs two or more {name}, got {count}.")
     samples = min(samples, len(q))
     if components is None:
-        samples = min(samples, max(FEWEST, PAIRS // (len(q) * q.size)))
-        components = len(q) if len(q) * q.size * samples <= PAIRS else COMPONENTS
+        samples = min(samples, max(FEWEST, TERMS // q.means.numel()))
+        components = len(q) if q.means.numel() * samples <= TERMS else COMPONENTS
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randperm(len(q), generator=generator)[:samples]
     values = q.rows(rows).draw(generator)
