@@ -173,9 +173,10 @@ def evaluation_text(values: Mapping[str, Any]) -> str:
     rates = "  ".join(f"{site} {rate:.3f}" for site, rate in values["rate"].items())
     units = "  ".join(f"{site} {count}" for site, count in values["active_units"].items())
     subset, n = values.get("subset"), values["n"]
-    of = f"from {n} data, corrected to all {values['n_bound']} by their bounds" if subset else f"{n} data"
+    corrected = bool(values.get("corrected"))
+    of = f"from {n} data, corrected to all {values['n_bound']} by their bounds" if corrected else f"{n} data"
     lines = [f"log-likelihood  {_error(values)} ({of})"]
-    if subset:
+    if corrected and subset:
         lines.append(f"  as they are   {_error(subset)} (these {n})")
     protocol = ", ".join(f"{key} {value}" for key, value in values["data"].items() if key != "name")
     lines += [

@@ -232,12 +232,24 @@ def test_a_subset_is_corrected_by_the_bounds_of_all(tmp_path):
         plain.append(found["subset"]["log_likelihood"] - exact)
         corrected.append(found["log_likelihood"] - exact)
         errors.append((found["subset"]["stderr"], found["stderr"]))
+        assert found["corrected"] == (found["stderr"] < found["subset"]["stderr"])
         assert found["n"] == 10 and found["n_bound"] == 60
     assert torch.tensor(corrected).square().mean() < 0.5 * torch.tensor(plain).square().mean()
     error, error_corrected = torch.tensor(errors).mean(0)
     # Both are of the population. That of the 60 bounds is a part of the corrected one.
     spread = chain.evidence.log_prob(run.dataset.test.x[:]).std() / math.sqrt(60)
     assert spread < error_corrected < error
+
+
+def test_a_subset_of_data_that_are_alike_is_left_as_it_is(tmp_path):
+    """Equal data have equal likelihoods; a poor guide's bound at one sample is all noise, and would only add it."""
+    chain = LinearGaussianChain((3, 2))
+    split = Split(chain.evidence.sample((1,)).repeat(60, 1))
+    run = Run(tmp_path, Dataset("alike", split, split, split), chain.model(), chain.guide(0.2))
+    found = METRICS["likelihood"].measure(run, particles=3000, limit=20)
+    exact = chain.evidence.log_prob(split.x[0]).item()
+    assert found["corrected"] is False and found["log_likelihood"] == found["subset"]["log_likelihood"]
+    assert found["log_likelihood"] == pytest.approx(exact, abs=0.05)
 
 
 def test_an_interrupted_likelihood_goes_on_and_a_larger_limit_extends_a_smaller(tmp_path, monkeypatch):
