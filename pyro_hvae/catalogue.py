@@ -49,7 +49,7 @@ def catalogue_text(entries: Mapping[str, Mapping[str, Any]]) -> str:
         lines += [
             f"    {key}: {entry[key]}"
             for key in ("paper", "model", "guide", "bound", "schedule", "headline", "unit", "better")
-            if key in entry
+            if entry.get(key)
         ]
         options = " ".join(f"{k}={_text(v)}" for k, v in entry["options"].items())
         lines.append(f"    options: {options or 'none'}")

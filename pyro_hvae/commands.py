@@ -8,12 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from pyro_hvae.comparison import compare, compare_text, comparison_figure, write_csv
 from pyro_hvae.config import Experiment, read_toml, resolve, to_toml, with_train
 from pyro_hvae.devices import pick_device
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.experiments import plan, resumed, train
-from pyro_hvae.figures import save
 from pyro_hvae.reporting import finish
 from pyro_hvae.runs import runs_root
 from pyro_hvae.tracking import Progress, make_trackers
@@ -110,6 +108,10 @@ def compare_runs(
     Raises:
         ConfigError, DataError: as `compare`; for files that cannot be written, before anything is measured.
     """
+    # Here, since matplotlib takes a while and only this command draws without training.
+    from pyro_hvae.comparison import compare, compare_text, comparison_figure, write_csv
+    from pyro_hvae.figures import save
+
     if picture and picture.suffix.lower() not in PICTURES:
         raise ConfigError(
             f"--picture is the name of a {', '.join(PICTURES)} file, got '{picture}'. Example: --picture mig.png."

@@ -186,7 +186,7 @@ def test_memory_is_bounded_by_the_chunks():
     guide = BottomUp([Gaussian(4, 2), Spy(Gaussian(2, 2))])
     log_likelihood(model, guide, torch.zeros(3, 4), 2500, inner=16, shared={"z1"}, rows=2048)
     # The guide draws up to 32,768 at once: 2048 of the 2500 z1 of a datum, then the rest.
-    assert max(seen) <= 32_768 and all(n <= 2048 for n in seen if n not in (2048, 452, 2500))
+    assert max(seen) <= 2048
 
 
 def test_bad_numbers_and_networks_that_return_nan():

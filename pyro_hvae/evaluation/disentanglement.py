@@ -129,7 +129,7 @@ def mutual_information(
     first, *later = data.layers
     if total is None and not any(sees_data(run.guide, run.dataset.train.x.to(run.device))[site] for site in later):
         total = layers[first]
-        for site in later:  # no more than what it is drawn from; the estimate may be, see below
+        for site in later:  # no more than what it is drawn from; the estimate may be
             layers[site]["value"] = min(layers[site]["value"], total["value"])
         # Of the same draws, so the errors may add up.
         over = {key: sum(layers[site][key] for site in later) for key in ("value", "stderr")}

@@ -52,5 +52,6 @@ class Kept:
     def write(self) -> None:
         with replacing(self.path, "Free some space; what was evaluated before is kept.", shared=True) as part:
             with open(part, "wb") as file:
+                # The stub takes any keyword for `allow_pickle`.
                 np.savez(file, protocol=np.array(self.protocol), **self.columns)  # type: ignore[arg-type]
         self.written = time.monotonic()

@@ -24,6 +24,3 @@ class Metric:
     better: str = "higher"
     unit: str = ""
     published: Callable[[Any], str | None] | None = None
-
-    def __call__(self, *arguments: Any, **options: Any) -> dict[str, Any]:
-        return self.measure(*arguments, **options)

@@ -1,4 +1,4 @@
-"""Paths through the prior between two data, whether they jump, and how smooth what they decode to is."""
+"""Paths through the prior between two data, and whether what they decode to jumps."""
 
 import math
 from typing import Any

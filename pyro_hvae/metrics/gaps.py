@@ -9,9 +9,9 @@ from scipy.special import entr
 from torch import Tensor
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.metrics.posteriors import Posteriors, aggregate_draws, log_ratios
+from pyro_hvae.metrics.posteriors import Posteriors, aggregate_draws, log_ratios, same_data
 
-__all__ = ["Gaps", "histogram_gaps", "information_gaps"]
+__all__ = ["MEANINGFUL", "Gaps", "histogram_gaps", "information_gaps"]
 
 MEANINGFUL = 1e-2  # variance of a latent's means over the data, above which MIG-sup counts it
 
@@ -87,9 +87,7 @@ def information_gaps(
     >>> round(gaps.mig, 3), round(gaps.mig_sup, 3), gaps.leaders["size"][0]
     (1.0, 1.0, 1)
     """
-    layers = [q] if isinstance(q, Posteriors) else list(q)
-    if len(counts := {len(layer) for layer in layers}) != 1:
-        raise ConfigError(f"layers side by side need the same data, got {sorted(counts) or 'no'} data.")
+    layers = same_data([q] if isinstance(q, Posteriors) else q)
     labels, excluded = _labels(factors, torch.arange(len(layers[0])))
     known, all_draws = [], []
     for layer in layers:

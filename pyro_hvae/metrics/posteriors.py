@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["Draws", "Posteriors", "aggregate_draws", "log_ratios"]
+__all__ = ["Draws", "Posteriors", "aggregate_draws", "log_ratios", "same_data"]
 
 TERMS = 10_000_000_000  # (draw, component, dimension) terms up to which everything is exact: a minute
 FEWEST, COMPONENTS = 1_000, 20_000  # draws to keep before components are left out, and data kept then
@@ -106,12 +106,18 @@ class Posteriors:
         Raises:
             ConfigError: for no layers, or layers of different numbers of data.
         """
-        layers = list(layers)
-        if len(counts := sorted({len(q) for q in layers})) != 1:
-            raise ConfigError(f"layers side by side need the same data, got {counts or 'no'} data.")
+        layers = same_data(layers)
         size = math.lcm(*(q.size for q in layers))
         means, stds = ([getattr(q, name).repeat(1, size // q.size, 1) for q in layers] for name in ("means", "stds"))
         return cls(torch.cat(means, 2), torch.cat(stds, 2))
+
+
+def same_data(layers: Iterable[Posteriors]) -> list[Posteriors]:
+    """The layers; raises `ConfigError` for none, or for layers of different numbers of data."""
+    layers = list(layers)
+    if len(counts := sorted({len(q) for q in layers})) != 1:
+        raise ConfigError(f"layers side by side need the same data, got {counts or 'no'} data.")
+    return layers
 
 
 @dataclass(frozen=True, eq=False)
