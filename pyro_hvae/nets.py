@@ -46,12 +46,13 @@ class Fold(nn.Module):
         return self.net(h.reshape(-1, *self.event)).reshape(*h.shape[:-1], -1)
 
 
-def linear(inputs: int, outputs: int, variance: float = 1.0, gain: float = 1.0) -> nn.Linear:
+def linear(inputs: int, outputs: int, variance: float = 1.0, gain: float = 1.0, bias: bool = True) -> nn.Linear:
     """A linear layer with weights U(-a, a), a = gain sqrt(3 variance / inputs), and zero bias."""
-    layer = nn.Linear(inputs, outputs)
+    layer = nn.Linear(inputs, outputs, bias)
     bound = gain * math.sqrt(3 * variance / inputs)
     nn.init.uniform_(layer.weight, -bound, bound)
-    nn.init.zeros_(layer.bias)
+    if bias:
+        nn.init.zeros_(layer.bias)
     return layer
 
 

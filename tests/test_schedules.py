@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pyro_hvae import Constant, Geco, Rewo, WarmUp
+from pyro_hvae import Constant, Geco, Ramp, Rewo, WarmUp
 from pyro_hvae.errors import ConfigError
 
 
@@ -155,3 +155,15 @@ def test_state_dict_carries_on(make):
 def test_bad_constants_are_named(make, what):
     with pytest.raises(ConfigError, match=what):
         make()
+
+
+def test_ramp_is_exponential_and_may_be_a_fraction_of_the_run():
+    schedule = Ramp(2000)
+    schedule.start(100)
+    values = [feed(schedule, 0.0) for _ in range(3)]
+    assert values == pytest.approx([1 - math.exp(-t / 2000) for t in (1, 2, 3)], rel=1e-12)
+    schedule = Ramp(0.1)
+    schedule.start(50)
+    assert [feed(schedule, 0.0) for _ in range(10)][-1] == pytest.approx(1 - math.exp(-2))
+    with pytest.raises(ConfigError, match="ramp must be positive"):
+        Ramp(0)

@@ -1,94 +1,15 @@
-"""Schedules: controllers that watch the constraint and say how much the rate weighs.
-
-Each holds its state as 0-dim tensors in buffers (`state_dict`, `to(device)`), knows nothing of Pyro, and gives the
-weights of an `ELBO`'s sites: the observed site gets lambda = 1 / beta.
-"""
+"""Schedules that watch the reconstruction constraint: GECO and REWO."""
 
 import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.schedules.schedule import Schedule
 
-__all__ = ["Schedule", "Constant", "WarmUp", "Geco", "Rewo", "SCHEDULES"]
-
-
-class Schedule(nn.Module):
-    """Base: beta and a step counter. `update` runs once per batch, after the pass and before the step."""
-
-    beta: Tensor
-    t: Tensor
-    measure: str | None = None  # which C it needs: a key of objectives.MEASURES, or None
-
-    def __init__(self, beta: float) -> None:
-        super().__init__()
-        if not beta > 0:
-            raise ConfigError(f"beta must be positive, got {beta!r}.")
-        self.register_buffer("beta", torch.tensor(float(beta), dtype=torch.float64))
-        self.register_buffer("t", torch.tensor(0))
-
-    def start(self, steps: int) -> None:
-        """Told the planned length of the run before its first step; a schedule used again starts afresh."""
-        if not hasattr(self, "_fresh"):
-            self._fresh = {name: value.clone() for name, value in self.state_dict().items()}
-        self.load_state_dict(self._fresh)
-
-    def update(self, constraint: Tensor | None = None) -> None:
-        """Takes the batch mean of C (0-dim, detached) and moves to the next state."""
-        self.t += 1
-
-    def weights(self) -> dict[str, Tensor]:
-        """Site -> weight for `Estimate.loss`."""
-        return {"x": 1.0 / self.beta}
-
-    @property
-    def initial(self) -> bool:
-        """Whether only the parameters that reach log p(x|z) may be stepped now (REWO's initial phase)."""
-        return False
-
-    def log(self) -> dict[str, Tensor]:
-        """What to write into the metrics at this step."""
-        return {"beta": self.beta}
-
-
-class Constant(Schedule):
-    """A fixed beta: 1 is the bound itself, larger values are the beta-VAE (loss divided by beta, see `Estimate.loss`)."""
-
-    def __init__(self, beta: float = 1.0) -> None:
-        super().__init__(beta)
-        self.plain = beta == 1.0
-
-    def weights(self) -> dict[str, Tensor]:
-        return {} if self.plain else super().weights()
-
-
-class WarmUp(Schedule):
-    r"""Linear annealing, $\beta_t = \min(1, t / T)$ with t = 1, 2, ... (Soenderby et al. 2016).
-
-    Arguments:
-        warmup: T in steps; a number below one is a fraction of the planned run.
-    """
-
-    length: Tensor
-
-    def __init__(self, warmup: float = 0.2) -> None:
-        super().__init__(1.0)
-        if not warmup > 0:
-            raise ConfigError(f"warmup must be positive (steps, or a fraction below one of the run), got {warmup!r}.")
-        self.warmup = warmup
-        self.register_buffer("length", torch.tensor(float(warmup), dtype=torch.float64))
-
-    def start(self, steps: int) -> None:
-        super().start(steps)
-        length = self.warmup if self.warmup >= 1 else max(1, round(self.warmup * steps))
-        self.length.fill_(length)
-        self.beta.fill_(min(1.0, 1.0 / length))
-
-    def update(self, constraint: Tensor | None = None) -> None:
-        super().update(constraint)
-        self.beta.copy_((self.t / self.length.clamp(min=1)).clamp(max=1.0))
+__all__ = ["Geco", "Rewo"]
 
 
 class _Constrained(Schedule):
@@ -200,6 +121,3 @@ class Rewo(_Constrained):
 
     def log(self) -> dict[str, Tensor]:
         return {**super().log(), "main": self.main}
-
-
-SCHEDULES: dict[str, type[Schedule]] = {"constant": Constant, "warmup": WarmUp, "geco": Geco, "rewo": Rewo}

@@ -1,0 +1,48 @@
+"""Inference of independent layers, each from the features of x at its own depth."""
+
+from collections.abc import Mapping
+
+import pyro
+from torch import Tensor, nn
+
+from pyro_hvae.gates import Gate
+
+__all__ = ["Heads"]
+
+
+class Heads(nn.Module):
+    r"""$q(z \mid x) = \prod_l q(z_l \mid \alpha_l h_l)$ with $h_l = s_l(h_{l-1})$, $h_0$ = x, or what a trunk makes of it.
+
+    The guide of VLAE (Zhao et al. 2017, eq. 12-13) and pro-VLAE (eq. 2 and 9); the gate is before the head, not on the way up.
+    The top layer is sampled first, as in `Ladder`, so that every KL has a closed form.
+
+    Arguments:
+        heads: site -> conditional of h_l, from the bottom up ("z1", "z2", "z3").
+        steps: site -> network from h_{l-1} to h_l; a site without one reads what the site below reads.
+        trunk: network from x to h_0; without it h_0 is x flattened.
+
+    Shapes: x (B, *event); h_l (B, features).
+
+    >>> import torch
+    >>> from pyro_hvae.conditionals import Gaussian
+    >>> guide = Heads({"z1": Gaussian(16, 2), "z2": Gaussian(8, 3)}, {"z2": nn.Linear(16, 8)})
+    >>> guide(torch.zeros(5, 1, 4, 4)).shape
+    torch.Size([5, 2])
+    """
+
+    def __init__(
+        self, heads: Mapping[str, nn.Module], steps: Mapping[str, nn.Module] | None = None, trunk: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.heads, self.steps, self.trunk = nn.ModuleDict(heads), nn.ModuleDict(steps or {}), trunk
+        self.gates = nn.ModuleDict({site: Gate() for site in heads})
+
+    def forward(self, x: Tensor, size: int = 1) -> Tensor:
+        h, q = x.flatten(1) if self.trunk is None else self.trunk(x), {}
+        for site, head in self.heads.items():
+            if site in self.steps:
+                h = self.steps[site](h)
+            q[site] = head(self.gates[site](h))
+        with pyro.plate("data", len(x), dim=-1):
+            drawn = [pyro.sample(site, q[site]) for site in reversed(q)]
+        return drawn[-1]

@@ -1,0 +1,30 @@
+"""Networks of ladders by name: what `-o network=` chooses between for vlae and pro-vlae.
+
+A new one is a function (event, dims, width, join, norm) -> `LadderNetworks` and an entry; norm None is the network's own.
+"""
+
+from collections.abc import Callable
+
+from pyro_hvae.errors import unknown_name
+from pyro_hvae.ladders.blocks import LadderNetworks as LadderNetworks
+from pyro_hvae.ladders.dense import dense
+from pyro_hvae.ladders.progressive import pro_celeba, pro_shapes
+from pyro_hvae.ladders.vlae import vlae_celeba, vlae_mnist, vlae_svhn
+
+__all__ = ["LADDERS", "LadderNetworks", "ladder_networks"]
+
+LADDERS: dict[str, Callable[..., LadderNetworks]] = {
+    "dense": dense,
+    "vlae-mnist": vlae_mnist,
+    "vlae-svhn": vlae_svhn,
+    "vlae-celeba": vlae_celeba,
+    "pro-shapes": pro_shapes,
+    "pro-celeba": pro_celeba,
+}
+
+
+def ladder_networks(name: str) -> Callable[..., LadderNetworks]:
+    """The entry of `LADDERS`; raises `ConfigError` for an unknown name."""
+    if name not in LADDERS:
+        raise unknown_name("network of a ladder", name, LADDERS)
+    return LADDERS[name]

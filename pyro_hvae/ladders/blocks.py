@@ -1,0 +1,150 @@
+"""What the networks of a ladder are built of: layers with their activation and normalisation, flat features in and out."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.models import Rung
+from pyro_hvae.nets import Fold, linear
+
+__all__ = ["Affine", "Blocks", "LadderNetworks", "doubled", "folded", "image", "kept"]
+
+
+class LadderNetworks(NamedTuple):
+    """The networks of a ladder, all from flat features to flat features under any plates.
+
+    Attributes:
+        steps: site -> h_{l-1} to h_l, from the bottom up; a site without one reads what the site below reads.
+        heads: site -> (network from h_l, the features it gives), from the bottom up.
+        rungs: site -> rung, from the top down.
+        output: from g_1 to the values of x. features: of g_1.
+    """
+
+    steps: dict[str, nn.Module]
+    heads: dict[str, tuple[nn.Module, int]]
+    rungs: dict[str, Rung]
+    output: nn.Module
+    features: int
+
+
+class Affine(nn.Module):
+    """A learnt scale and shift of every channel.
+
+    What is left of batch normalisation in the pro-VLAE authors' code, which runs it on a mean of 0 and a variance of 1 for ever
+    (their constant factor 1 / sqrt(1.001) is left to the scale).
+
+    >>> Affine(3)(torch.zeros(2, 3, 4, 4)).shape
+    torch.Size([2, 3, 4, 4])
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale, self.shift = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, h: Tensor) -> Tensor:
+        shape = (-1,) + (1,) * (h.dim() - 2)
+        return h * self.scale.view(shape) + self.shift.view(shape)
+
+
+# name -> (channels, dims of the image) -> module. The statistics forget faster than the VLAE authors' (0.99 instead of 0.999 a
+# step), since runs of a few thousand steps would be evaluated on those of a younger network.
+NORMS: dict[str, Callable[[int, int], nn.Module] | None] = {
+    "batch": lambda channels, dims: (nn.BatchNorm2d if dims else nn.BatchNorm1d)(channels, eps=1e-3, momentum=0.01),
+    "affine": lambda channels, dims: Affine(channels),
+    "none": None,
+}
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Layers that end in an activation.
+
+    Attributes:
+        activation: makes one. norm: batch, affine or none.
+        last: whether the norm comes after the activation (pro-VLAE) instead of before (VLAE).
+    """
+
+    activation: Callable[[], nn.Module]
+    norm: str
+    last: bool = False
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise unknown_name("norm", self.norm, NORMS)
+
+    @property
+    def _biased(self) -> bool:
+        """Whether a layer has a bias: batch normalisation would take it away again."""
+        return self.norm != "batch" or self.last
+
+    def _end(self, channels: int, dims: int) -> list[nn.Module]:
+        norm = NORMS[self.norm]
+        ends = [self.activation()]
+        if norm is not None:
+            ends.insert(1 if self.last else 0, norm(channels, dims))
+        return ends
+
+    def down(self, inputs: int, outputs: int, stride: int = 2) -> list[nn.Module]:
+        """A convolution that halves the sides (kernel 4), or keeps them (kernel 3; the authors' 4 has no middle)."""
+        conv = nn.Conv2d(inputs, outputs, 4 if stride == 2 else 3, stride, 1, bias=self._biased)
+        _draw(conv, conv.weight[0].numel(), 2.0)
+        return [conv, *self._end(outputs, 2)]
+
+    def up(self, inputs: int, outputs: int, stride: int = 2) -> list[nn.Module]:
+        """A transposed convolution that doubles the sides, or a convolution that keeps them."""
+        if stride == 1:
+            return self.down(inputs, outputs, 1)
+        return [doubled(inputs, outputs, 2.0, self._biased), *self._end(outputs, 2)]
+
+    def dense(self, *sizes: int) -> nn.Sequential:
+        """Fully connected layers of these sizes, features (*plates, sizes[0]) -> (*plates, sizes[-1])."""
+        layers: list[nn.Module] = []
+        for a, b in zip(sizes, sizes[1:], strict=False):
+            layers += [linear(a, b, 2.0, bias=self._biased), Fold(nn.Sequential(*self._end(b, 0)), [b])]
+        return nn.Sequential(*layers)
+
+
+def doubled(inputs: int, outputs: int, variance: float = 1.0, bias: bool = True) -> nn.ConvTranspose2d:
+    """A transposed convolution that doubles the sides; without activation, the end of a decoder.
+
+    Arguments:
+        variance: gain, as for `linear`. A value is the sum over a quarter of the kernel's 4 x 4 places.
+    """
+    conv = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=bias)
+    _draw(conv, inputs * 4, variance)
+    return conv
+
+
+def kept(inputs: int, outputs: int) -> nn.Conv2d:
+    """A convolution that keeps the sides, without activation: the end of a decoder."""
+    conv = nn.Conv2d(inputs, outputs, 3, 1, 1)
+    _draw(conv, inputs * 9, 1.0)
+    return conv
+
+
+def _draw(conv: nn.Conv2d | nn.ConvTranspose2d, fan_in: int, variance: float) -> None:
+    """Weights as in `linear`; torch's own initialisation takes two thirds of the variance away in every layer."""
+    bound = math.sqrt(3 * variance / fan_in)
+    nn.init.uniform_(conv.weight, -bound, bound)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+
+
+def folded(event: Sequence[int], *layers: nn.Module) -> Fold:
+    """Layers on images of a shape, from flat to flat features."""
+    return Fold(nn.Sequential(*layers), event)
+
+
+def image(event: Sequence[int], name: str, divisor: int) -> tuple[int, int, int]:
+    """Channels, height and width; raises `ConfigError` for data that are no images with sides divisible by `divisor`."""
+    if len(event) != 3 or event[1] % divisor or event[2] % divisor:
+        raise ConfigError(
+            f"network={name} needs images (channels, height, width) with sides divisible by {divisor}, but these data have "
+            f"shape {tuple(event)}. Use {'fewer layers (-o dims=2,2) or ' if divisor > 4 else ''}-o network=dense."
+        )
+    return event[0], event[1], event[2]

@@ -1,0 +1,126 @@
+"""Layers that enter one after the other, from the top down: pro-VLAE's training."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.schedules.schedule import Alphas, Schedule
+
+__all__ = ["Progressive"]
+
+
+class Progressive(Schedule):
+    r"""Progressive learning of a gated pair's L layers in L equal steps s = 0, ..., L - 1, of which each adds one.
+
+    During step s the loss is
+    $-E \log p(x \mid z_L, \ldots, z_{L-s}) + \beta \sum_{l \ge L-s} KL_l + \gamma \sum_{l < L-s} KL_l$ (pro-VLAE, eqs. 8,
+    10 and 11). The layer that entered last fades in: $\alpha = \min(1, i / \mathrm{fade})$ at iteration i = 0, 1, ... *of its
+    step* multiplies what its head reads and what its branch gives (eq. 9).
+
+    A layer that waits has its branch's gate closed and its head's open: were that closed too, gamma's term would reach nothing
+    but the head's biases. When it enters, both start from nothing and rise together, as eq. 9 has it. In the first step nothing
+    fades in.
+
+    Arguments:
+        beta: weight of the KLs of the layers that are in. gamma: of those that wait.
+        fade: iterations; a number below one is a fraction of a step. The paper has 5000, of 15 epochs a step.
+
+    Raises:
+        ConfigError: for values out of range; in `start`, for a pair without gates, fewer iterations than layers, or a fade-in
+            longer than a step.
+
+    >>> schedule = Progressive(fade=0.5)
+    >>> schedule.start(40, ["z2", "z1"])
+    >>> for _ in range(25):
+    ...     schedule.update()
+    >>> schedule.alphas().model
+    {'z2': 1.0, 'z1': 0.5}
+    """
+
+    length: Tensor
+    fading: Tensor
+
+    def __init__(self, beta: float = 1.0, gamma: float = 0.5, fade: float = 0.25) -> None:
+        super().__init__(beta)
+        if not (gamma >= 0 and fade >= 0):
+            raise ConfigError(f"gamma and fade must not be negative, got gamma={gamma!r}, fade={fade!r}.")
+        self.gamma, self.fade, self.layers = gamma, fade, list[str]()
+        self.register_buffer("length", torch.tensor(1))
+        self.register_buffer("fading", torch.tensor(0.0, dtype=torch.float64))
+        self._reset()
+
+    def start(self, steps: int, layers: Sequence[str] = ()) -> None:
+        super().start(steps, layers)
+        if not layers:
+            raise ConfigError(
+                "a progressive schedule opens the gates of a pair layer by layer, and this pair has none. Use a recipe with a "
+                "ladder (vlae, pro-vlae), or another schedule."
+            )
+        if steps < len(layers):
+            raise ConfigError(
+                f"{steps} steps are fewer than the {len(layers)} layers that are to enter one after the other. "
+                f"Use --steps {len(layers)} or, to learn something, thousands."
+            )
+        step = steps // len(layers)
+        fading = self.fade if self.fade >= 1 else self.fade * step
+        if fading > step:
+            raise ConfigError(
+                f"fade={self.fade:g} iterations are more than the {step} of a step ({steps} iterations, {len(layers)} layers). "
+                "Use a fraction (-o fade=0.25), or train longer."
+            )
+        self.layers = list(layers)
+        self.length.fill_(steps)
+        self.fading.fill_(fading)
+        self._reset()
+
+    def _reset(self) -> None:
+        # Plain numbers beside the buffers, read again after loading: a device is not asked at every step.
+        self._now: int | None = None
+        self._plan: tuple[int, float] | None = None
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        self._reset()
+        return super().load_state_dict(*args, **kwargs)
+
+    def update(self, constraint: Tensor | None = None) -> None:
+        self._now = self._iteration + 1
+        super().update(constraint)
+
+    @property
+    def _iteration(self) -> int:
+        """Of the next pass, from 0."""
+        if self._now is None:
+            self._now = int(self.t)
+        return self._now
+
+    def _at(self, iteration: int) -> tuple[int, float]:
+        """The progressive step s at an iteration, and alpha of its layer."""
+        if self._plan is None:
+            self._plan = int(self.length), float(self.fading)
+        (length, fading), count = self._plan, max(1, len(self.layers))
+        s = min(count - 1, iteration * count // length)
+        first = -(-s * length // count)  # the first iteration of step s
+        return s, min(1.0, (iteration - first) / fading) if s and fading else 1.0
+
+    def weights(self) -> dict[str, Tensor]:
+        """Of the pass that was seen last: site -> beta or gamma."""
+        s, _ = self._at(max(0, self._iteration - 1))
+        gamma = torch.full_like(self.beta, self.gamma)
+        return {site: self.beta if rank <= s else gamma for rank, site in enumerate(self.layers)}
+
+    def alphas(self) -> Alphas:
+        s, alpha = self._at(self._iteration)
+        model = {site: 1.0 if rank < s else alpha if rank == s else 0.0 for rank, site in enumerate(self.layers)}
+        return Alphas(model, {site: alpha if rank == s else 1.0 for rank, site in enumerate(self.layers)})
+
+    @property
+    def final(self) -> bool:
+        return self._at(max(0, self._iteration - 1))[0] == len(self.layers) - 1
+
+    def log(self) -> dict[str, Tensor]:
+        """beta, how many `layers` are in, and `alpha` of the last of them."""
+        s, alpha = self._at(max(0, self._iteration - 1))
+        return {"beta": self.beta, "layers": torch.tensor(s + 1), "alpha": torch.tensor(alpha, dtype=torch.float64)}

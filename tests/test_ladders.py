@@ -1,0 +1,255 @@
+"""Ladders: sizes of the papers' networks, the independent layers' bound in closed form, joins, plates."""
+
+import math
+
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from pyro_hvae import ELBO, Heads, Ladder, Rung, latents, log_likelihood, recipes
+from pyro_hvae.conditionals import StandardNormal
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.ladders import LADDERS, ladder_networks
+from pyro_hvae.ladders.blocks import Affine
+from pyro_hvae.objectives import kl_is_valid
+
+MNIST, SVHN, SHAPES, SPRITES = (1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 64, 64)
+
+# network, event, dims, width -> features of h_l that lead on, of the heads, of g_L .. g_1
+SIZES = {
+    "vlae-mnist": (MNIST, (2, 2, 2), 64, [784, 1024, 1024], [6272, 1024, 1024], [1024, 1024, 6272]),
+    "vlae-svhn": (
+        SVHN,
+        (5, 5, 5, 10),
+        64,
+        [3072, 64 * 16 * 16, 128 * 8 * 8, 4096],
+        [64 * 16 * 16, 128 * 8 * 8, 4096, 1024],
+        [1024, 128 * 8 * 8, 64 * 16 * 16, 64 * 32 * 32],
+    ),
+    "vlae-celeba": (
+        SHAPES,
+        (10, 10, 10, 10),
+        64,
+        [3 * 64 * 64, 64 * 32 * 32, 256 * 8 * 8, 512 * 4 * 4],
+        [64 * 32 * 32, 256 * 8 * 8, 512 * 4 * 4, 1024],
+        [512 * 4 * 4, 256 * 8 * 8, 64 * 32 * 32, 64 * 64 * 64],
+    ),
+    "pro-shapes": (
+        SHAPES,
+        (3, 3, 3),
+        32,
+        [32 * 32 * 32, 32 * 16 * 16, 32 * 8 * 8],
+        [256, 256, 256],
+        [32 * 8 * 8, 32 * 16 * 16, 32 * 32 * 32],
+    ),
+    "pro-celeba": (
+        SHAPES,
+        (7, 7, 7, 7),
+        64,
+        [64 * 32 * 32, 128 * 16 * 16, 256 * 8 * 8, 512 * 4 * 4],
+        [64 * 16 * 16, 256 * 4 * 4, 512 * 2 * 2, 1024],
+        [512 * 4 * 4, 256 * 8 * 8, 64 * 16 * 16, 64 * 32 * 32],
+    ),
+    "dense": (SPRITES, (4, 3), 20, [20, 20], [20, 20], [20, 20]),
+}
+LATENTS = {"vlae-mnist": 6, "vlae-svhn": 25, "vlae-celeba": 40, "pro-shapes": 9, "pro-celeba": 28, "dense": 7}
+
+
+@pytest.mark.parametrize("name", LADDERS)
+@torch.no_grad()
+def test_sizes_of_all_feature_maps(name):
+    event, dims, width, features, read, given = SIZES[name]
+    nets = ladder_networks(name)(event, dims, width, "concat", None)
+    sites = [f"z{level}" for level in range(1, len(dims) + 1)]
+    h = torch.rand(2, math.prod(event))
+    for site, number, (net, into) in zip(sites, features, nets.heads.values(), strict=True):
+        h = nets.steps[site](h) if site in nets.steps else h
+        assert h.shape == (2, number)
+        assert net(h).shape == (2, into)
+    assert [into for _, into in nets.heads.values()] == read and list(nets.heads) == sites
+    g, seen = None, []
+    for site, rung in nets.rungs.items():
+        g = rung(torch.randn(2, dims[int(site[1:]) - 1]), g)
+        seen.append(g.shape[1])
+    assert list(nets.rungs) == sites[::-1] and seen == given and nets.features == given[-1]
+    assert nets.output(g).shape == (2, math.prod(event))
+    assert sum(dims) == LATENTS[name]
+
+
+def test_dsprites_and_padded_mnist():
+    assert sum(p.numel() for p in parameters("pro-shapes", SPRITES, (2, 2, 2))) == pytest.approx(5.71e6, rel=0.01)
+    nets = ladder_networks("pro-shapes")(MNIST, (3, 3, 3), 32, "concat", None)
+    # 28 x 28 in a margin of two: maps of 16, 8 and 4, branches of 8, 4 and 2.
+    assert [rung.width for rung in nets.rungs.values()] == [2 * 2 * 32, 4 * 4 * 32, 8 * 8 * 32]
+    x = torch.zeros(1, 28, 28)
+    x[0, 0, 0] = x[0, 27, 27] = 1.0
+    padded = nets.steps["z1"].net[0](x[None])
+    assert padded.shape == (1, 1, 32, 32) and padded[0, 0, 2, 2] == padded[0, 0, 29, 29] == 1.0 and padded.sum() == 2
+
+
+def parameters(name, event, dims, width=32):
+    nets = ladder_networks(name)(event, dims, width, "concat", None)
+    modules = [*nets.steps.values(), *(net for net, _ in nets.heads.values()), *nets.rungs.values(), nets.output]
+    return [p for module in modules for p in module.parameters()]
+
+
+@pytest.mark.parametrize("norm", ["batch", "affine", "none"])
+def test_norms(norm):
+    x = torch.rand(30, 1, 8, 8)
+    objective = recipes.build("vlae", x, {"network": "pro-shapes", "dims": (2, 2), "width": 4, "norm": norm})[0].objective
+    kinds = {type(module).__name__ for module in objective.modules()}
+    assert ("BatchNorm2d" in kinds) == (norm == "batch") and ("Affine" in kinds) == (norm == "affine")
+    # Only batch normalisation lets a datum see its neighbours.
+    h = objective.guide.steps["z1"]
+    alone, together = h(x[:1].flatten(1)), h(x.flatten(1))[:1]
+    assert torch.allclose(alone, together, atol=1e-5) == (norm != "batch")
+
+
+def test_affine_is_a_scale_and_shift_of_every_channel():
+    layer = Affine(2)
+    with torch.no_grad():
+        layer.scale.copy_(torch.tensor([2.0, 3.0]))
+        layer.shift.copy_(torch.tensor([1.0, -1.0]))
+    h = torch.ones(4, 2, 3, 3)
+    assert layer(h)[:, 0].eq(3).all() and layer(h)[:, 1].eq(2).all()
+    assert layer(torch.ones(4, 2)).tolist() == [[3.0, 2.0]] * 4
+
+
+class Law(nn.Module):
+    """N(weight parent, std^2)."""
+
+    def __init__(self, weight, std):
+        super().__init__()
+        self.weight, self.std = weight, std
+
+    def forward(self, h):
+        loc = h @ self.weight.T
+        return dist.Normal(loc, self.std.expand_as(loc)).to_event(1)
+
+
+class Times(nn.Module):
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, h):
+        return h @ self.weight.T
+
+
+def linear_pair(error=0.0):
+    """x = A z2 + B z1 + noise with orthogonal loadings, so that the exact posterior is diagonal; and the law of x."""
+    q, _ = torch.linalg.qr(torch.randn(5, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64))
+    load, noise = q * torch.tensor([2.0, 1.0, 0.5]).double(), 0.7
+    top, bottom = load[:, :2], load[:, 2:]
+    identity = torch.eye(5).double()
+    rungs = {
+        # z2 -> A z2, then [B z1; A z2] -> their sum.
+        "z2": Rung(Times(top), nn.Identity(), 5),
+        "z1": Rung(Times(bottom), Times(torch.cat([identity, identity], 1)), 5),
+    }
+    priors = {"z2": StandardNormal(2).double(), "z1": StandardNormal(1).double()}
+    model = Ladder(priors, rungs, Law(identity, torch.full((5,), noise).double())).double()
+    precision = 1 + (load**2).sum(0) / noise**2
+    gain = (load / noise**2 / precision).T * (1 + error)
+    std = precision.rsqrt() * math.exp(error)
+    guide = Heads({"z1": Law(gain[2:], std[2:]), "z2": Law(gain[:2], std[:2])}).double()
+    evidence = torch.distributions.MultivariateNormal(torch.zeros(5).double(), load @ load.T + noise**2 * identity)
+    return model, guide, evidence
+
+
+def test_bound_of_a_linear_ladder_is_the_evidence_for_the_exact_guide_and_below_it_otherwise(float64):
+    model, guide, evidence = linear_pair()
+    x = evidence.sample((400,))
+    for analytic in (False,):
+        values = ELBO(analytic_kl=analytic).estimate(model, guide, x).bound()
+        assert_close(values, evidence.log_prob(x))
+    assert_close(ELBO(particles=7).estimate(model, guide, x).bound(), evidence.log_prob(x))
+    mean = ELBO().estimate(model, guide, x.repeat(50, 1)).bound()
+    assert abs(mean.mean() - evidence.log_prob(x).mean()) < 4 * mean.std() / len(mean) ** 0.5
+    model, guide, _ = linear_pair(error=0.3)
+    big = x.repeat(50, 1)
+    elbo, iwae, exact = ELBO().estimate(model, guide, big).bound(), ELBO(20).estimate(model, guide, big).bound(), evidence
+    gap = (iwae - elbo).mean(), (exact.log_prob(big) - iwae).mean()
+    assert gap[0] > 0.05 and gap[1] > 0
+    estimate = log_likelihood(model, guide, x, particles=4000)
+    assert abs((estimate - evidence.log_prob(x)).mean()) < 0.02
+
+
+def test_all_kls_are_analytic_and_right(float64):
+    model, guide, evidence = linear_pair(error=0.2)
+    x = evidence.sample((50,))
+    elbo = ELBO()
+    p, q = elbo.sites(model, guide, x)
+    assert all(kl_is_valid(site, p, q) for site in q) and list(q) == ["z2", "z1"]
+    rates = elbo.estimate(model, guide, x).rates()
+    for site, head in guide.heads.items():
+        own = head(x).base_dist
+        kl = 0.5 * (own.loc**2 + own.scale**2 - 1 - 2 * own.scale.log()).sum(-1).mean()
+        assert_close(rates[site], kl)
+
+
+def test_layers_are_independent_given_x(float64):
+    model, guide, evidence = linear_pair()
+    z = latents(guide, evidence.sample((1,)).expand(20_000, -1))
+    both = torch.cat([z["z2"], z["z1"]], 1)
+    off = torch.corrcoef(both.T) - torch.eye(3)
+    assert off.abs().max() < 4 / 20_000**0.5
+
+
+def test_a_gate_in_the_guide_is_before_the_head_only():
+    guide = Heads({"z1": Head(), "z2": Head()}, {"z1": nn.Linear(4, 4), "z2": nn.Linear(4, 4)})
+    x = torch.rand(3, 4)
+    before = latents(guide, x, mean=True)
+    guide.gates["z1"].set(0.5)
+    after = latents(guide, x, mean=True)
+    assert_close(after["z1"], 0.5 * before["z1"])
+    assert torch.equal(after["z2"], before["z2"])
+
+
+class Head(nn.Module):
+    def forward(self, h):
+        return dist.Normal(h, torch.ones_like(h)).to_event(1)
+
+
+def test_joins():
+    z, g = torch.randn(6, 2), torch.randn(6, 5)
+    branch, identity = nn.Linear(2, 5), nn.Identity()
+    assert_close(Rung(branch, identity, 5)(z, g), torch.cat([branch(z), g], 1))
+    assert_close(Rung(branch, identity, 5, "sum")(z, g), g + branch(z))
+    gated = Rung(branch, identity, 5, "gated")
+    assert_close(gated(z, g), g + 0.1 * branch(z))
+    assert gated.weight.shape == (5,) and gated.weight.requires_grad
+    assert_close(gated(z), branch(z))  # the top has nothing to be joined with
+    # Particles of one layer, shared draws of the other.
+    many = torch.randn(4, 6, 2)
+    assert_close(Rung(branch, identity, 5)(many, g)[3], Rung(branch, identity, 5)(many[3], g))
+
+
+def test_errors():
+    x = torch.rand(10, 1, 30, 30)
+
+    def build(**options):
+        return recipes.build("vlae", x, options)
+
+    with pytest.raises(ConfigError, match="no network of a ladder called 'vlae-mnst'. Did you mean 'vlae-mnist'"):
+        build(network="vlae-mnst")
+    with pytest.raises(ConfigError, match=r"network=vlae-mnist needs images.*divisible by 4.*\(1, 30, 30\)"):
+        build(network="vlae-mnist")
+    with pytest.raises(ConfigError, match="no join called 'concatenate'. Did you mean 'concat'"):
+        build(join="concatenate")
+    with pytest.raises(ConfigError, match="no norm called 'bach'. Did you mean 'batch'"):
+        build(norm="bach")
+    with pytest.raises(ConfigError, match="dims are the widths"):
+        build(dims=())
+    with pytest.raises(ConfigError, match="width is that of the ladder's networks, at least 1, got 0"):
+        build(width=0)
+    big = torch.rand(2, 3, 64, 64)
+    for network in ("vlae-celeba", "pro-celeba"):
+        with pytest.raises(ConfigError, match=f"{network} has four layers, got dims=.2, 2."):
+            recipes.build("vlae", big, {"network": network, "dims": (2, 2)})
+        with pytest.raises(ConfigError, match=f"{network} joins by concatenation, got join=gated"):
+            recipes.build("vlae", big, {"network": network, "dims": (2,) * 4, "join": "gated"})
+    with pytest.raises(ConfigError, match="needs images"):
+        recipes.build("vlae", torch.rand(5, 7), {"network": "pro-shapes"})
