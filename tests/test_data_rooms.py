@@ -233,6 +233,23 @@ def test_images_do_not_depend_on_what_they_are_read_with():
     assert torch.equal(grid.x.raw(order[:1]), everything[order[:1]]) and grid.x[order[:0]].shape == (0, 3, 64, 64)
 
 
+@pytest.mark.parametrize(("side", "block"), [(32, 2), (16, 4)])
+def test_smaller_images_are_block_means(side, block):
+    large, small = (rooms(**SMALL, side=pixels) for pixels in (64, side))
+    index = torch.arange(0, len(large.grid.x), 5)
+    assert small.shape == (3, side, side) and small.grid.x.raw(index).dtype == torch.uint8
+    blocks = large.grid.x[index].reshape(-1, 3, side, block, side, block)
+    # All are rounded to bytes, the larger image before its mean is taken: each by half a grey level at most.
+    assert (small.grid.x[index] - blocks.mean((3, 5))).abs().max() <= 1.01 / 255
+    for name in ("train", "validation", "test"):
+        part, whole = getattr(small, name), getattr(large, name)
+        assert all(torch.equal(part.factors[key], whole.factors[key]) for key in whole.factors)
+        where = small.grid.index(torch.stack(list(part.factors.values()), 1))
+        assert torch.equal(part.x[:], small.grid.x[where])
+    parts = cast("cube", 1.25, -30.0).reshape(5, side, block, side, block)
+    assert np.abs(cast("cube", 1.25, -30.0, side) - parts.mean((2, 4))).max() < 1e-6
+
+
 def test_nothing_is_cast_before_it_is_asked_for():
     cast.cache_clear()
     data = rooms()
@@ -288,6 +305,7 @@ def test_splits():
         ({"validation": -1}, "cannot be dealt out as -1"),
         ({"test": -2}, "-2 for testing"),
         ({"data_seed": -3}, "at least 0, got -3"),
+        ({"side": 48}, "side is 64, 32 or 16 pixels, got 48"),
         ({"test": 480_000}, "at least one for training"),
         ({"scales": 1, "shapes": ("cube",), "floor_hues": 1, "wall_hues": 1, "object_hues": 2, "orientations": 1}, "2 data"),
     ],

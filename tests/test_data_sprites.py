@@ -138,6 +138,20 @@ def test_a_smaller_grid_is_rows_of_the_full_one():
     assert torch.equal(single.x[:][:, 0] > 0, torch.from_numpy(drawn(1, 3, np.arange(39), 16, 16)))
 
 
+@pytest.mark.parametrize(("side", "block"), [(32, 2), (16, 4)])
+def test_smaller_images_are_block_means(side, block):
+    options = {"scales": 2, "orientations": 5, "positions": 6}
+    large, small = sprites(**options), sprites(**options, side=side)
+    assert small.shape == (1, side, side) and large.grid is not None and small.grid is not None
+    whole, x = large.grid.x[:], small.grid.x[:]
+    assert torch.equal(x, whole.reshape(-1, 1, side, block, side, block).sum((3, 5)) / block**2)
+    assert x.unique().tolist() == [n / block**2 for n in range(block**2 + 1)]
+    for name in ("train", "validation", "test"):
+        part, original = getattr(small, name), getattr(large, name)
+        assert all(torch.equal(part.factors[key], original.factors[key]) for key in original.factors)
+        assert torch.equal(part.x[:], x[small.grid.index(torch.stack(list(part.factors.values()), 1))])
+
+
 def test_splits():
     data = sprites()
     assert [len(split) for split in (data.train, data.validation, data.test)] == [722_280, 5_000, 10_000]
@@ -167,6 +181,7 @@ def test_splits():
         ({"shapes": ("heart", "heart")}, "each only once, got heart, heart"),
         ({"test": -1}, "-1 for testing"),
         ({"data_seed": -1}, "at least 0, got -1"),
+        ({"side": 128}, "side is 64, 32 or 16 pixels, got 128"),
         ({"scales": 1, "orientations": 1, "positions": 1, "shapes": ("heart",)}, "1 data cannot be dealt out"),
         ({"validation": 737_280}, "cannot be dealt out"),
     ],

@@ -25,6 +25,7 @@ __all__ = ["SHAPES", "cast", "rooms"]
 
 ORIGINAL = (10, 10, 10, 8, 4, 15)  # values of the factors
 SIZE, RAYS = 64, 4  # pixels; rays per pixel along either axis
+SIDES = (64, 32, 16)  # of the images: pixels are joined, two or four along either axis
 SHAPES = {"cube": (0.85, 1.7), "cylinder": (0.9, 1.9), "sphere": (1.05, 2.1), "capsule": (0.75, 2.4)}
 """Radius (or half the width) and height of the objects at scale 1, in the original's order."""
 
@@ -114,17 +115,19 @@ def _hits(shape: str, scale: float, start: np.ndarray, rays: np.ndarray) -> tupl
 
 
 @lru_cache(maxsize=1024)
-def cast(shape: str, scale: float, degrees: float) -> np.ndarray:
-    """How much of each material's colour every pixel has, (5, 64, 64), float32, at least 0, at most 1 in sum.
+def cast(shape: str, scale: float, degrees: float, side: int = SIZE) -> np.ndarray:
+    """How much of each material's colour every pixel has, (5, side, side), float32, at least 0, at most 1 in sum.
 
     The materials are floor, walls, object, white light (reflections, the sky above the walls) and the sky's blue. A surface
     of unit normal n under a lamp in unit direction l has brightness AMBIENT + DIFFUSE max(0, n l), the floor only AMBIENT
     where the object hides the lamp; the object also reflects GLOSS (n h)^SHARPNESS white light, h halfway between l and the
-    eye. A pixel is the mean over 4 x 4 rays, each of which sees another part of the square lamp. Results are kept.
+    eye. A pixel of 64 x 64 is the mean over 4 x 4 rays, each of which sees another part of the square lamp; a larger one is the
+    mean of those it covers. Results are kept.
 
     Arguments:
         shape: of `SHAPES`. scale: factor on the object's lengths; 0.75 to 1.25 in the data set.
         degrees: by how much the camera is turned about the object, from -30 to 30; the room and the object stay.
+        side: of the image, in pixels: 64, 32 or 16.
 
     >>> (cast("sphere", 1.0, 0.0)[2, [0, 32], 32] > 0.5).tolist()  # the object, in the middle of the first row and the image
     [False, True]
@@ -147,7 +150,8 @@ def cast(shape: str, scale: float, degrees: float) -> np.ndarray:
     weights[LIGHT, on_object] = gloss
     weights[BLUE, sky] = (rays[1, sky] / np.hypot(*rays[::2, sky]) * 2.5).clip(0.0, 1.0)
     weights[LIGHT, sky] = 1 - weights[BLUE, sky]
-    pixels = weights.reshape(5, SIZE, RAYS, SIZE, RAYS).mean((2, 4)).astype(np.float32)
+    together = SIZE * RAYS // side  # rays per pixel along either axis
+    pixels = weights.reshape(5, side, together, side, together).mean((2, 4)).astype(np.float32)
     pixels.flags.writeable = False  # it is shared by all who ask
     return pixels
 
@@ -162,8 +166,8 @@ def _spread(low: float, high: float, count: int) -> list[float]:
     return [(low + high) / 2 + (high - low) / 2 * (2 * index + 1 - count) / max(1, count - 1) for index in range(count)]
 
 
-def _painter(sizes: tuple[int, ...], shapes: tuple[str, ...]) -> Callable[[np.ndarray], np.ndarray]:
-    """Positions (k,) in the grid of those sizes -> images (k, 3, 64, 64), uint8."""
+def _painter(sizes: tuple[int, ...], shapes: tuple[str, ...], side: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Positions (k,) in the grid of those sizes -> images (k, 3, side, side), uint8."""
     palettes = [_colours(hues) for hues in sizes[:3]]
     scales, turns = _spread(0.75, 1.25, sizes[3]), _spread(-30.0, 30.0, sizes[5])
 
@@ -173,11 +177,11 @@ def _painter(sizes: tuple[int, ...], shapes: tuple[str, ...]) -> Callable[[np.nd
         colours[:, :, : OBJECT + 1] = np.stack([palette[hue] for palette, hue in zip(palettes, hues, strict=True)], 2)
         colours[:, :, LIGHT], colours[:, :, BLUE] = HORIZON, ZENITH
         colours *= 255
-        images = np.empty((len(index), 3, SIZE * SIZE), np.uint8)
+        images = np.empty((len(index), 3, side * side), np.uint8)
         for row in range(len(index)):
-            weights = cast(shapes[shape[row]], scales[scale[row]], turns[turn[row]])
+            weights = cast(shapes[shape[row]], scales[scale[row]], turns[turn[row]], side)
             images[row] = colours[row] @ weights.reshape(5, -1) + 0.5  # rounded: conversion to bytes cuts off
-        return images.reshape(-1, 3, SIZE, SIZE)
+        return images.reshape(-1, 3, side, side)
 
     return draw
 
@@ -189,6 +193,7 @@ def rooms(
     scales: int = 8,
     shapes: tuple[str, ...] = tuple(SHAPES),
     orientations: int = 15,
+    side: int = SIZE,
     validation: int = 0,
     test: int = 0,
     data_seed: int = 0,
@@ -203,6 +208,7 @@ def rooms(
     Arguments:
         floor_hues, wall_hues, object_hues: number of colours, 1 to 10. scales: number of sizes, 1 to 8.
         shapes: which of cube, cylinder, sphere and capsule. orientations: number of directions, 1 to 15.
+        side: of the images, in pixels: 64, or 32 or 16, which are the means of 2 x 2 or 4 x 4 of those pixels.
         validation, test: sizes of these splits; 0 means 5,000 and 10,000, but no more than a tenth of the grid each.
         data_seed: of the permutation that deals out the grid; the original has no splits.
 
@@ -225,8 +231,10 @@ def rooms(
     for (name, size), most in zip(sizes.items(), ORIGINAL, strict=True):
         if not 1 <= size <= most:
             raise ConfigError(f"{name}s is a number of values from 1 to {most}, got {size}.")
+    if side not in SIDES:
+        raise ConfigError(f"side is 64, 32 or 16 pixels, got {side}. Example: -o side=32.")
     count = math.prod(sizes.values())
-    store = Drawn(_painter(tuple(sizes.values()), shapes), (count, 3, SIZE, SIZE))
+    store = Drawn(_painter(tuple(sizes.values()), shapes, side), (count, 3, side, side))
     grid = FactorGrid(sizes, Rows(store, ahead=True))
     note = (
         "stand-in for 3D Shapes: its factors, values and order, but a scene of our own, so likelihoods cannot be compared with "

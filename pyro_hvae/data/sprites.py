@@ -16,6 +16,7 @@ import math
 from functools import cache
 
 import numpy as np
+from torch.nn.functional import avg_pool2d
 
 from pyro_hvae.data.dataset import Dataset, FactorGrid, check_names
 from pyro_hvae.data.rows import Drawn, Rows
@@ -28,7 +29,8 @@ FACTORS = {"shape": 3, "scale": 6, "orientation": 40, "posX": 32, "posY": 32}
 """The factors and how many values each has, in the original's order (its colour has one value and is left out)."""
 
 SIZE = 64  # pixels
-SIDE = 0.3 * SIZE  # of the square at full scale
+SIDES = (64, 32, 16)  # of the images: pixels are joined, two or four along either axis
+SQUARE = 0.3 * SIZE  # side of the square at full scale
 SNAP = 256  # graphics cards round corners to this fraction of a pixel, which changes about one image in 25
 TOGETHER = 256  # images drawn at once, few enough for the processor's cache
 
@@ -39,13 +41,13 @@ LEFT = np.array([(1 << n) - 1 for n in range(SIZE + 1)], np.uint64)
 def _outline(shape: str) -> tuple[np.ndarray, np.ndarray]:
     """Corners x, y of a shape at full scale, upright, in pixels to the right of and below its centre."""
     if shape == "square":
-        return np.array([1, -1, -1, 1]) * SIDE / 2, np.array([1, 1, -1, -1]) * SIDE / 2
+        return np.array([1, -1, -1, 1]) * SQUARE / 2, np.array([1, 1, -1, -1]) * SQUARE / 2
     t = np.linspace(0, 2 * math.pi, 100 if shape == "ellipse" else 150, endpoint=False)
     if shape == "ellipse":
-        return 1.33 * np.cos(t) * SIDE / 2, np.sin(t) / 1.33 * SIDE / 2
+        return 1.33 * np.cos(t) * SQUARE / 2, np.sin(t) / 1.33 * SQUARE / 2
     # The well-known heart, 32 wide and about 29 high, scaled to a square and shifted upwards.
     heart = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
-    return 16 * np.sin(t) ** 3 / 32 * SIDE, -(heart / 29 + 0.075) * SIDE
+    return 16 * np.sin(t) ** 3 / 32 * SQUARE, -(heart / 29 + 0.075) * SQUARE
 
 
 @cache
@@ -125,6 +127,7 @@ def sprites(
     scales: int = 6,
     orientations: int = 40,
     positions: int = 32,
+    side: int = SIZE,
     validation: int = 0,
     test: int = 0,
     data_seed: int = 0,
@@ -138,6 +141,8 @@ def sprites(
     Arguments:
         shapes: which of square, ellipse and heart. scales, orientations: number of sizes, 1 to 6, and directions, 1 to 40.
         positions: number of places along either axis, 1 to 32.
+        side: of the images, in pixels: 64, or 32 or 16, which are the means of 2 x 2 or 4 x 4 of those pixels. These are not
+            binary but grey, in [0, 1]: soft targets of a Bernoulli likelihood, whose values are no log-probabilities then.
         validation, test: sizes of these splits; 0 means 5,000 and 10,000, but no more than a tenth of the grid each.
         data_seed: of the permutation that deals out the grid; the original has no splits.
 
@@ -152,6 +157,8 @@ def sprites(
     for name, (number, most) in numbers.items():
         if not 1 <= number <= most:
             raise ConfigError(f"{name} is a number of values from 1 to {most}, got {number}.")
+    if side not in SIDES:
+        raise ConfigError(f"side is 64, 32 or 16 pixels, got {side}. Example: -o side=32.")
     check_names("shape", shapes, SHAPES)
     counts = (scales, orientations, positions, positions)
     chosen = [np.array([SHAPES.index(shape) for shape in shapes])]
@@ -164,7 +171,8 @@ def sprites(
         return render(np.stack([values[place] for values, place in zip(chosen, places, strict=True)], 1))
 
     count = math.prod(sizes.values())
-    grid = FactorGrid(sizes, Rows(Drawn(draw, (count, 1, SIZE, SIZE)), ahead=True))
+    x = Rows(Drawn(draw, (count, 1, SIZE, SIZE)), ahead=True)
+    grid = FactorGrid(sizes, x if side == SIZE else x.map(lambda images: avg_pool2d(images, SIZE // side)))
     note = (
         "stand-in for dSprites: drawn anew, equal in every pixel to the 258 images of the original's animation, the others "
         "are not verified; the split is ours, the original has none"
