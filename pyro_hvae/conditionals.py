@@ -13,42 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError, unknown_name
-from pyro_hvae.nets import mlp
+from pyro_hvae.likelihoods import Bernoulli as Bernoulli
+from pyro_hvae.likelihoods import Laplace as Laplace
+from pyro_hvae.parents import Net, ParentNetwork, Parents, Shape, event_shape
+from pyro_hvae.parents import join as join
 
-__all__ = ["StandardNormal", "Gaussian", "Bernoulli", "STDS", "join"]
-
-Shape = int | Sequence[int]
-Net = nn.Module | Callable[[int, int], nn.Module]
-Parents = Shape | list[Sequence[int]]
-
-
-def _event(shape: Shape) -> tuple[int, ...]:
-    event = (shape,) if isinstance(shape, int) else tuple(shape)
-    if not event or any(not isinstance(n, int) or n < 1 for n in event):
-        raise ConfigError(f"a shape needs positive whole numbers, got {shape!r}. Example: 2 or (1, 16, 16).")
-    return event
-
-
-def _parent_events(parents: Parents) -> list[tuple[int, ...]]:
-    return [_event(p) for p in parents] if isinstance(parents, list) else [_event(parents)]
-
-
-def join(parents: Sequence[Tensor], events: Sequence[tuple[int, ...]]) -> Tensor:
-    """Flattens every parent's event dims, broadcasts the plates against each other and concatenates.
-
-    Shapes: parent i is (*plates_i, *events[i]); the result is (*plates, sum of the features). A single entry of `events`
-    holds for all parents (features of shape (n,) that only have to add up).
-
-    >>> join([torch.zeros(5, 3, 1, 4), torch.zeros(3, 2)], [(1, 4), (2,)]).shape
-    torch.Size([5, 3, 6])
-    """
-    if len(events) == 1 and len(parents) > 1:
-        events = list(events) * len(parents)
-    flat = [p.flatten(-len(e)) if len(e) > 1 else p for p, e in zip(parents, events, strict=True)]
-    if len(flat) == 1:
-        return flat[0]
-    plates = torch.broadcast_shapes(*(p.shape[:-1] for p in flat))
-    return torch.cat([p.expand(*plates, p.shape[-1]) for p in flat], -1)
+__all__ = ["StandardNormal", "Gaussian", "Bernoulli", "Laplace", "STDS", "join"]
 
 
 class StandardNormal(nn.Module):
@@ -62,56 +32,11 @@ class StandardNormal(nn.Module):
 
     def __init__(self, event: Shape) -> None:
         super().__init__()
-        self.event = _event(event)
+        self.event = event_shape(event)
         self.register_buffer("zero", torch.zeros(self.event), persistent=False)
 
     def forward(self) -> dist.Independent:
         return dist.Normal(self.zero, torch.ones_like(self.zero)).to_event(len(self.event))
-
-
-class _Network(nn.Module):
-    """A network over the joined parents that gives the event's location and `extra` more numbers."""
-
-    input_mean: Tensor | None
-
-    def __init__(
-        self,
-        parents: Parents,
-        event: Shape,
-        extra: int,
-        hidden: Sequence[int],
-        activation: str,
-        gain: float,
-        norm: bool,
-        input_mean: Tensor | None,
-        net: Net | None,
-    ) -> None:
-        super().__init__()
-        self.parents, self.event = _parent_events(parents), _event(event)
-        self.features = math.prod(self.event)
-        inputs, outputs = sum(math.prod(e) for e in self.parents), self.features + extra
-        if net is None:
-            self.net: nn.Module = mlp(inputs, outputs, hidden, activation, gain, norm)
-        else:
-            self.net = net if isinstance(net, nn.Module) else net(inputs, outputs)
-        self.register_buffer("input_mean", None if input_mean is None else input_mean.detach().flatten().clone())
-
-    def outputs(self, parents: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Location (*plates, *event) and the extra numbers (*plates, extra)."""
-        h = join(parents, self.parents)
-        if self.input_mean is not None:
-            h = h - self.input_mean
-        out = self.net(h)
-        location, extra = out[..., : self.features], out[..., self.features :]
-        return location.reshape(*out.shape[:-1], *self.event), extra
-
-    @torch.no_grad()
-    def _start_at(self, values: Tensor, first: int = 0) -> None:
-        """Sets the last bias, from output number `first` on, so that these outputs start around `values`."""
-        last = self.net[-1] if isinstance(self.net, nn.Sequential) else None
-        if not isinstance(last, nn.Linear):
-            raise ConfigError("initial outputs can only be set when the network ends in nn.Linear; initialise your own `net`.")
-        last.bias[first : first + values.numel()] = values.flatten()
 
 
 Range = tuple[float, float]
@@ -145,7 +70,7 @@ STDS: dict[str, Std] = {
 }
 
 
-class Gaussian(_Network):
+class Gaussian(ParentNetwork):
     r"""A diagonal Gaussian, $N(\mu(\text{parents}), \mathrm{diag}\,\sigma^2)$, with $\sigma$ from the network or fixed.
 
     Arguments:
@@ -200,20 +125,16 @@ class Gaussian(_Network):
             raise ConfigError(f"a Gaussian's scale must be positive, got {scale!r}.")
         if std not in STDS:
             raise unknown_name("std", std, STDS)
-        extra = 0 if scale is not None else 1 if isotropic else math.prod(_event(event))
-        super().__init__(parents, event, extra, hidden, activation, gain, norm, input_mean, net)
-        self.scale, self.log_scale, self.std, self.squash = scale, log_scale, std, squash
+        extra = 0 if scale is not None else 1 if isotropic else math.prod(event_shape(event))
+        super().__init__(parents, event, extra, hidden, activation, gain, norm, squash, input_mean, output_mean, net)
+        self.scale, self.log_scale, self.std = scale, log_scale, std
         learned = nn.Parameter(torch.tensor(math.log(scale))) if scale is not None and learn_scale else None
         self.register_parameter("log_sigma", learned)
-        if output_mean is not None:
-            self._start_at(output_mean.clamp(1e-3, 0.999).logit() if squash else output_mean)
         if extra and init_log_scale is not None:
-            self._start_at(torch.full((extra,), STDS[std].raw(math.exp(init_log_scale))), self.features)
+            self.start_at(torch.full((extra,), STDS[std].raw(math.exp(init_log_scale))), self.features)
 
     def forward(self, *parents: Tensor) -> dist.Independent:
-        location, raw = self.outputs(parents)
-        if self.squash:
-            location = location.sigmoid()
+        location, raw = self.location(parents)
         if self.log_sigma is not None:
             scale = STDS["exp"].sigma(self.log_sigma, self.log_scale).expand_as(location)
         elif self.scale is not None:
@@ -224,34 +145,3 @@ class Gaussian(_Network):
             shape = (*raw.shape[:-1], *(self.event if raw.shape[-1] == self.features else [1] * len(self.event)))
             scale = scale.reshape(shape).expand_as(location)
         return dist.Normal(location, scale).to_event(len(self.event))
-
-
-class Bernoulli(_Network):
-    r"""Independent Bernoulli pixels with logits from the network; also accepts targets in [0, 1].
-
-    Arguments as for `Gaussian`; `output_mean` is a probability, clipped to [1e-3, 0.999] before the logit.
-
-    >>> Bernoulli(2, (1, 4, 4))(torch.zeros(3, 2)).log_prob(torch.full((3, 1, 4, 4), 0.5)).shape
-    torch.Size([3])
-    """
-
-    def __init__(
-        self,
-        parents: Parents,
-        event: Shape,
-        hidden: Sequence[int] = (128, 128),
-        *,
-        activation: str = "relu",
-        gain: float = 1.0,
-        norm: bool = False,
-        input_mean: Tensor | None = None,
-        output_mean: Tensor | None = None,
-        net: Net | None = None,
-    ) -> None:
-        super().__init__(parents, event, 0, hidden, activation, gain, norm, input_mean, net)
-        if output_mean is not None:
-            self._start_at(output_mean.clamp(1e-3, 0.999).logit())
-
-    def forward(self, *parents: Tensor) -> dist.Independent:
-        # Grey levels in [0, 1] are a usual target; torch's support check admits only {0, 1}.
-        return dist.Bernoulli(logits=self.outputs(parents)[0], validate_args=False).to_event(len(self.event))

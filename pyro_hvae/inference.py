@@ -10,7 +10,7 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor
-from torch.distributions import Normal
+from torch.distributions import Laplace, Normal
 
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
@@ -157,12 +157,13 @@ def kl_per_dimension(model: Program, guide: Program, x: Tensor | Rows) -> dict[s
 
 @torch.no_grad()
 def likelihood_name(model: Program) -> str:
-    """What p(x | z) is, for people: "Bernoulli", "Gaussian, sigma 0.2", "Gaussian, sigma by pixel"."""
+    """What p(x | z) is, for people: "Bernoulli", "Gaussian, sigma 0.2", "Gaussian, sigma by pixel", "Laplace, scale 0.125"."""
     fn = ancestral(model)["x"]["fn"]
     base = getattr(fn, "base_dist", fn)
-    if isinstance(base, Normal):
+    if isinstance(base, Normal | Laplace):
+        name = "Gaussian, sigma" if isinstance(base, Normal) else "Laplace, scale"
         low, high = base.scale.aminmax()
-        return f"Gaussian, sigma {low.item():.4g}" if low == high else "Gaussian, sigma by pixel"
+        return f"{name} {low.item():.4g}" if low == high else f"{name} by pixel"
     return type(base).__name__
 
 

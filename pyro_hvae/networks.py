@@ -38,23 +38,33 @@ def _mlp_decoder(inputs: int, event: Sequence[int], hidden: Sequence[int], activ
 
 def _conv_encoder(event: Sequence[int], outputs: int, hidden: Sequence[int], activation: str, gain: float) -> nn.Module:
     """Convolutions of kernel 4 and stride 2, one a width (two in Zhao et al. 2017, B.1), then a linear map."""
-    c, h, w = _image(event, "conv", 2 ** len(hidden))
-    make = _pointwise(activation)
-    net = [layer for a, b in zip([c, *hidden], hidden, strict=False) for layer in (nn.Conv2d(a, b, 4, 2, 1), make())]
-    small = hidden[-1] * (h >> len(hidden)) * (w >> len(hidden))
-    return nn.Sequential(Fold(nn.Sequential(*net, nn.Flatten()), event), linear(small, outputs, gain=gain))
+    net, small = _halvings(event, hidden, activation, "conv")
+    return nn.Sequential(net, linear(small, outputs, gain=gain))
 
 
 def _conv_decoder(inputs: int, event: Sequence[int], hidden: Sequence[int], activation: str) -> nn.Module:
     """The encoder's mirror image."""
-    c, h, w = _image(event, "conv", 2 ** len(hidden))
-    make = _pointwise(activation)
-    widths = [c, *hidden][::-1]
-    small = (widths[0], h >> len(hidden), w >> len(hidden))
-    net: list[nn.Module] = [linear(inputs, math.prod(small)), make(), _Shape(*small)]
-    for a, b in zip(widths, widths[1:], strict=False):
-        net += [nn.ConvTranspose2d(a, b, 4, 2, 1), make()]
-    return Fold(nn.Sequential(*net[:-1]), [inputs])
+    return _doublings(inputs, event, hidden, activation, "conv")
+
+
+def _conv_dense_encoder(event: Sequence[int], outputs: int, hidden: Sequence[int], activation: str, gain: float) -> nn.Module:
+    """Convolutions as in `conv`, one a width but the last, then a dense layer of the last width and a linear map.
+
+    With widths 32, 32, 32, 32, 256 this is the network of Burgess et al. 2018 for beta-VAEs on 64 x 64 images with
+    one dense layer instead of two.
+    """
+    *channels, width = _several(hidden, "conv-dense")
+    net, small = _halvings(event, channels, activation, "conv-dense")
+    make, variance, _ = unit(activation)
+    return nn.Sequential(net, linear(small, width, variance), make(), linear(width, outputs, gain=gain))
+
+
+def _conv_dense_decoder(inputs: int, event: Sequence[int], hidden: Sequence[int], activation: str) -> nn.Module:
+    """The encoder's mirror image."""
+    *channels, width = _several(hidden, "conv-dense")
+    make, variance, _ = unit(activation)
+    dense = nn.Sequential(linear(inputs, width, variance), make())
+    return nn.Sequential(dense, _doublings(width, event, channels, activation, "conv-dense"))
 
 
 def _gated_conv_encoder(event: Sequence[int], outputs: int, hidden: Sequence[int], activation: str, gain: float) -> nn.Module:
@@ -77,6 +87,7 @@ def _gated_conv_decoder(inputs: int, event: Sequence[int], hidden: Sequence[int]
 NETWORKS: dict[str, Networks] = {
     "mlp": Networks(_mlp_encoder, _mlp_decoder),
     "conv": Networks(_conv_encoder, _conv_decoder),
+    "conv-dense": Networks(_conv_dense_encoder, _conv_dense_decoder),
     "gated-conv": Networks(_gated_conv_encoder, _gated_conv_decoder),
 }
 
@@ -102,6 +113,28 @@ class _Shape(nn.Module):
         return h.reshape(-1, *self.event)
 
 
+def _halvings(event: Sequence[int], widths: Sequence[int], activation: str, name: str) -> tuple[nn.Module, int]:
+    """Convolutions of kernel 4 and stride 2, one a width, and activations: (*plates, pixels) -> (*plates, features)."""
+    c, h, w = _image(event, name, 2 ** len(widths))
+    make = _pointwise(activation, name)
+    channels = [c, *widths]
+    net = [layer for a, b in zip(channels, widths, strict=False) for layer in (nn.Conv2d(a, b, 4, 2, 1), make())]
+    features = channels[-1] * (h >> len(widths)) * (w >> len(widths))
+    return Fold(nn.Sequential(*net, nn.Flatten()), event), features
+
+
+def _doublings(inputs: int, event: Sequence[int], widths: Sequence[int], activation: str, name: str) -> nn.Module:
+    """A linear map, then the mirror image of `_halvings`: (*plates, inputs) -> (*plates, pixels)."""
+    c, h, w = _image(event, name, 2 ** len(widths))
+    make = _pointwise(activation, name)
+    channels = [c, *widths][::-1]
+    small = (channels[0], h >> len(widths), w >> len(widths))
+    net: list[nn.Module] = [linear(inputs, math.prod(small)), make(), _Shape(*small)]
+    for a, b in zip(channels, channels[1:], strict=False):
+        net += [nn.ConvTranspose2d(a, b, 4, 2, 1), make()]
+    return Fold(nn.Sequential(*net[:-1]), [inputs])
+
+
 def _gated(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
     return [nn.Conv2d(inputs, 2 * outputs, kernel, stride, kernel // 2), nn.GLU(1)]
 
@@ -122,8 +155,17 @@ def _widths(hidden: Sequence[int], name: str) -> tuple[int, int]:
     return hidden[0], hidden[1]
 
 
-def _pointwise(activation: str) -> Callable[[], nn.Module]:
+def _several(hidden: Sequence[int], name: str) -> Sequence[int]:
+    if len(hidden) < 2:
+        raise ConfigError(
+            f"network={name} takes at least two widths, of convolutions and last of a dense layer, got hidden={tuple(hidden)}. "
+            "Example: -o hidden=32,32,256."
+        )
+    return hidden
+
+
+def _pointwise(activation: str, name: str) -> Callable[[], nn.Module]:
     make, _, wide = unit(activation)
     if wide != 1:
-        raise ConfigError(f"network=conv does not go with activation={activation}. Use -o network=gated-conv.")
+        raise ConfigError(f"network={name} does not go with activation={activation}. Use -o network=gated-conv.")
     return make

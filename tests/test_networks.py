@@ -39,6 +39,65 @@ def test_published_sizes():
     assert networks("conv").encoder((1, 28, 28), 40, (64, 128), "relu", 1.0)[-1].in_features == 7 * 7 * 128
 
 
+def layers(network, x):
+    """Every leaf that has weights: its class's name, shape of what it gives for one datum, and number of parameters."""
+    found = []
+
+    def note(module, inputs, output):
+        found.append((type(module).__name__, tuple(output.shape[1:]), sum(p.numel() for p in module.parameters())))
+
+    hooks = [
+        m.register_forward_hook(note) for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
+    ]
+    network(x)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def test_conv_dense_of_a_beta_vae():
+    """64 x 64 in colour: four convolutions to 4 x 4, a dense layer of 256, and the mirror image; weights plus biases."""
+    hidden = (32, 32, 32, 32, 256)
+    assert layers(networks("conv-dense").encoder((3, 64, 64), 18, hidden, "elu", 1.0), torch.rand(2, 12288)) == [
+        ("Conv2d", (32, 32, 32), 3 * 32 * 16 + 32),
+        ("Conv2d", (32, 16, 16), 32 * 32 * 16 + 32),
+        ("Conv2d", (32, 8, 8), 16416),
+        ("Conv2d", (32, 4, 4), 16416),
+        ("Linear", (256,), 512 * 256 + 256),
+        ("Linear", (18,), 256 * 18 + 18),
+    ]
+    assert layers(networks("conv-dense").decoder(9, (3, 64, 64), hidden, "elu"), torch.randn(2, 9)) == [
+        ("Linear", (256,), 9 * 256 + 256),
+        ("Linear", (512,), 256 * 512 + 512),
+        ("ConvTranspose2d", (32, 8, 8), 16416),
+        ("ConvTranspose2d", (32, 16, 16), 16416),
+        ("ConvTranspose2d", (32, 32, 32), 16416),
+        ("ConvTranspose2d", (3, 64, 64), 32 * 3 * 16 + 3),
+    ]
+
+
+def test_conv_dense_of_grey_images():
+    """32 x 32, other widths, and nothing but the activation in between."""
+    encoder = networks("conv-dense").encoder((1, 32, 32), 4, (8, 16, 12, 24), "elu", 1.0)
+    decoder = networks("conv-dense").decoder(2, (1, 32, 32), (8, 16, 12, 24), "elu")
+    x, z = torch.rand(5, 1024), torch.randn(5, 2)
+    sizes = [((8, 16, 16), 136), ((16, 8, 8), 2064), ((12, 4, 4), 3084), ((24,), 4632), ((4,), 100)]
+    assert [layer[1:] for layer in layers(encoder, x)] == sizes
+    sizes = [((24,), 72), ((192,), 4800), ((16, 8, 8), 3088), ((8, 16, 16), 2056), ((1, 32, 32), 129)]
+    assert [layer[1:] for layer in layers(decoder, z)] == sizes
+    assert sum(p.numel() for p in encoder.parameters()) == 10016 and sum(p.numel() for p in decoder.parameters()) == 10145
+    one, two, three, dense, last = (m for m in encoder.modules() if isinstance(m, nn.Conv2d | nn.Linear))
+    assert (one.kernel_size, one.stride, one.padding) == ((4, 4), (2, 2), (1, 1))
+    act = nn.functional.elu
+    h = act(three(act(two(act(one(x.reshape(5, 1, 32, 32))))))).flatten(1)
+    assert_close(encoder(x), last(act(dense(h))))
+    dense, wide, three, two, one = (m for m in decoder.modules() if isinstance(m, nn.ConvTranspose2d | nn.Linear))
+    h = act(wide(act(dense(z)))).reshape(5, 12, 4, 4)
+    assert_close(decoder(z), one(act(two(act(three(h))))).flatten(1))
+    # The gain is the last layer's alone.
+    assert networks("conv-dense").encoder((1, 32, 32), 4, (8, 24), "elu", 1e-6)(x).abs().max() < 1e-4
+
+
 def test_a_gate_is_half_the_features_times_the_sigmoid_of_the_other():
     net = mlp(3, 2, (4,), "gated")
     linear, last = net[0], net[2]
@@ -67,6 +126,11 @@ def test_features_end_with_an_activation_and_normalisation_sees_all_plates():
         (lambda: networks("gated-conv").decoder(4, (1, 10, 12), (3, 4), "relu"), "sides divisible by 4"),
         (lambda: networks("gated-conv").decoder(4, (1, 8, 8), (3,), "relu"), "two channel widths"),
         (lambda: networks("conv").encoder((1, 28, 28), 4, (3, 4, 5), "relu", 1.0), "sides divisible by 8"),
+        (lambda: networks("conv-dense").encoder((1, 12, 8), 4, (3, 3, 3, 9), "elu", 1.0), "conv-dense .* divisible by 8"),
+        (lambda: networks("conv-dense").decoder(4, (1, 8, 12), (3, 3, 3, 9), "elu"), r"conv-dense .* shape \(1, 8, 12\)"),
+        (lambda: networks("conv-dense").encoder((1, 8, 8), 4, (3,), "elu", 1.0), r"at least two widths.* hidden=\(3,\)"),
+        (lambda: networks("conv-dense").decoder(4, (1, 8, 8), (), "elu"), r"at least two widths.* hidden=\(\)"),
+        (lambda: networks("conv-dense").decoder(4, (1, 8, 8), (3, 9), "gated"), "conv-dense does not .*activation=gated"),
         (lambda: networks("conv").decoder(4, (1, 8, 8), (3, 4), "gated"), "Use -o network=gated-conv"),
         (lambda: networks("conv").encoder((1, 8, 8), 4, (3, 4), "rellu", 1.0), "Did you mean 'relu'"),
     ],

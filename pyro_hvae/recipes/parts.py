@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pyro_hvae.conditionals import Bernoulli, Gaussian
+from pyro_hvae.conditionals import Bernoulli, Gaussian, Laplace
 from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.networks import networks
 
@@ -33,8 +33,14 @@ def _bernoulli(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **netwo
     return Bernoulli(parents, x.shape[1:], **network)
 
 
+def _laplace(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network: Any) -> nn.Module:
+    if learn_sigma:
+        raise ConfigError("a Laplace likelihood has a fixed scale, so learn_sigma cannot be on. Use -o likelihood=gaussian.")
+    return Laplace(parents, x.shape[1:], scale=sigma, **network)
+
+
 # name -> (features of x's parents, training data, sigma, whether it is trained, network options) -> conditional of x
-LIKELIHOODS: dict[str, Callable[..., nn.Module]] = {"gaussian": _gaussian, "bernoulli": _bernoulli}
+LIKELIHOODS: dict[str, Callable[..., nn.Module]] = {"gaussian": _gaussian, "laplace": _laplace, "bernoulli": _bernoulli}
 
 
 def positive_dims(dims: Sequence[int]) -> list[int]:
@@ -52,9 +58,10 @@ class Parts:
     """Builds the conditionals of one system.
 
     Attributes:
-        x: the training data. likelihood, sigma, learn_sigma: of p(x | z).
+        x: the training data. likelihood: of p(x | z), a key of `LIKELIHOODS`.
+        sigma: a Gaussian's standard deviation, a Laplace's scale b. learn_sigma: train it (Gaussian only).
         network: a key of `NETWORKS`, for what touches x. hidden: its widths. upper: widths of the networks between layers.
-        squash: a Gaussian's mean is a sigmoid where the data lie in [0, 1]; without it a Gibbs chain can run away.
+        squash: a Gaussian's or Laplace's mean is a sigmoid where the data lie in [0, 1]; without it a Gibbs chain can run away.
         posterior: of q(z1 | x), diagonal (the papers') or isotropic. std: of all latents (see `Gaussian`).
     """
 
@@ -83,15 +90,19 @@ class Parts:
 
     def decoder(self, parents: int) -> nn.Module:
         """The conditional of x given `parents` features, its mean starting at the data's where the network allows that."""
-        if self.likelihood not in LIKELIHOODS:
-            raise unknown_name("likelihood", self.likelihood, LIKELIHOODS)
         if self.network == "mlp":
             more: dict[str, Any] = {"hidden": self.hidden, "activation": self.activation, "norm": self.norm}
             more["output_mean"] = self.x.mean(0)
         else:
             build = networks(self.network).decoder
             more = {"net": lambda inputs, outputs: build(inputs, self.event, self.hidden, self.activation)}
-        if self.likelihood == "gaussian" and self.squash and self.in_unit_range:
+        return self.likelihood_of(parents, **more)
+
+    def likelihood_of(self, parents: int, **more: Any) -> nn.Module:
+        """The conditional of x given `parents` features, with a network of one's own among `more`."""
+        if self.likelihood not in LIKELIHOODS:
+            raise unknown_name("likelihood", self.likelihood, LIKELIHOODS)
+        if self.likelihood in ("gaussian", "laplace") and self.squash and self.in_unit_range:
             more["squash"] = True
         return LIKELIHOODS[self.likelihood](parents, self.x, self.sigma, self.learn_sigma, **more)
 
