@@ -6,6 +6,7 @@ from contextlib import ExitStack, nullcontext
 from typing import Any, NamedTuple
 
 import pyro
+import pyro.distributions as dist
 import torch
 from torch import Tensor
 
@@ -99,7 +100,7 @@ def importance(
         seed: of the noise, different in every batch; None draws from torch's global stream.
 
     Raises:
-        ConfigError: for fewer than one particle, or inner particles without shared sites.
+        ConfigError: for fewer than one particle, inner particles without shared sites, or a guide without densities.
         DivergenceError: for weights that are no numbers.
     """
     size = batch_size(particles, inner)
@@ -149,6 +150,7 @@ def _of_batch(
         with pyro.validation_enabled(False), Record() as record, _plates(count, inner, shared):
             guide(x)
         q = record.sites
+        _check_densities(q)
         log_q = {name: site["fn"].log_prob(site["value"]) for name, site in q.items()}
         for begin in range(0, count, chunk):
             length = min(chunk, count - begin)
@@ -170,6 +172,15 @@ def _of_batch(
             "Evaluate another checkpoint (--checkpoint best), or train with a smaller --lr."
         )
     return Weights(total - math.log(particles), logs / particles, (2 * total - squares).exp())
+
+
+def _check_densities(q: dict[str, Site]) -> None:
+    points = [name for name, site in q.items() if isinstance(getattr(site["fn"], "base_dist", site["fn"]), dist.Delta)]
+    if points:
+        raise ConfigError(
+            f"this guide puts all mass on a point ({', '.join(points)}), as an autoencoder does: there are no importance "
+            "weights. Its reconstructions can be evaluated, its likelihood cannot."
+        )
 
 
 def _plates(particles: int, inner: int, shared: frozenset[str]) -> ExitStack:

@@ -1,11 +1,10 @@
 """One ELBO for the whole family: terms per site, particles, shared sites, Renyi alpha, weights per site."""
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from pyro.infer.elbo import ELBO as PyroELBO
 from pyro.infer.elbo import ELBOModule
@@ -13,42 +12,11 @@ from torch import Tensor, nn
 
 from pyro_hvae.contract import check_contract
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.estimates import Estimate
 from pyro_hvae.handlers import Record, Share, Site
+from pyro_hvae.modes import evaluated
 
-__all__ = ["ELBO", "Estimate", "Objective", "MEASURES", "kl_is_valid"]
-
-Weights = Mapping[str, "float | Tensor"]
-
-
-def _event_flat(values: Tensor, fn: Any) -> Tensor:
-    """(*plates, *event) -> (*plates, features), also for an event without dims."""
-    dims = len(fn.event_shape)
-    return values.flatten(-dims) if dims else values.unsqueeze(-1)
-
-
-def _nats(x: Site) -> Tensor:
-    """-log p(x | z) in nats per datum, shape (*plates,); a Gaussian's normaliser is left out."""
-    fn, value = x["fn"], x["value"]
-    base = getattr(fn, "base_dist", fn)
-    if isinstance(base, torch.distributions.Normal):
-        if base.scale.requires_grad:
-            raise ConfigError(
-                "the constraint in nats needs a Gaussian likelihood with a fixed scale: with a learned one it could be met by "
-                "widening the scale. Use -o measure=rmse (kappa is then the root mean squared error per pixel)."
-            )
-        energy = 0.5 * ((value - base.loc) / base.scale) ** 2
-        return _event_flat(energy, fn).sum(-1)
-    return -fn.log_prob(value)
-
-
-def _mean_square(x: Site) -> Tensor:
-    """Mean over the pixels of (x - E[x | z])^2, shape (*plates,); its root is the paper's kappa on images."""
-    fn = x["fn"]
-    return _event_flat((x["value"] - fn.mean) ** 2, fn).mean(-1)
-
-
-# name -> C of the constraint E[C] <= kappa^2 (Klushyn et al. 2019, eq. 9).
-MEASURES: dict[str, Callable[[Site], Tensor]] = {"nats": _nats, "rmse": _mean_square}
+__all__ = ["ELBO", "Estimate", "Objective", "kl_is_valid"]
 
 
 def kl_is_valid(name: str, p: Mapping[str, Site], q: Mapping[str, Site]) -> bool:
@@ -62,98 +30,6 @@ def kl_is_valid(name: str, p: Mapping[str, Site], q: Mapping[str, Site]) -> bool
     return all(n in before_q for n in before_p if not p[n]["is_observed"])
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """One Monte Carlo pass of a pair: everything a loss, a log line or an evaluation needs.
-
-    Attributes:
-        terms: site -> log p - log q (log p at x), unweighted; shape (B,), or (K, B) where it varies over the particles.
-        scales: site -> weight that `ScaleSites` or `poutine.scale` put on it, where it is not one.
-        latents: site -> the guide's draws, shape (B, *event), or (K, B, *event).
-        x: the message of the observed site (its distribution is `x["fn"]`).
-        particles, alpha: of the ELBO.
-    """
-
-    terms: dict[str, Tensor]
-    scales: dict[str, Any]
-    latents: dict[str, Tensor]
-    x: Site
-    particles: int
-    alpha: float
-
-    def log_weights(self) -> Tensor:
-        """log p(x, z) - log q(z | x), unweighted, of shape (K, B): the data plate is never summed over.
-
-        With one particle and an analytic KL (the default) it is a bound, no weight: use `ELBO(analytic_kl=False)`.
-        """
-        total = torch.stack(torch.broadcast_tensors(*self.terms.values())).sum(0)
-        return total.expand(self.particles, -1) if total.dim() == 1 else total
-
-    def bound(self, weights: Weights | None = None) -> Tensor:
-        r"""The bound on log p(x), nats per datum, shape (B,), with weight w_s on the term of site s.
-
-        $\sum_s w_s t_s + \frac{1}{1-\alpha} \log \frac1K \sum_k \exp\left((1-\alpha) \sum_r t_{rk}\right)$, where s runs over
-        the sites whose terms are constant over the particles and r over those whose terms vary.
-
-        Raises:
-            ConfigError: for a weight on a term inside the log-mean-exp, where it would define another bound.
-        """
-        return self._bound(weights or {}, self.scales)
-
-    def bound_unweighted(self) -> Tensor:
-        """The true bound on log p(x) whatever weights the programs ran under, nats per datum, shape (B,)."""
-        return self._bound({}, {})
-
-    def _bound(self, weights: Weights, scales: Weights) -> Tensor:
-        constant: list[Tensor] = []
-        varying: list[Tensor] = []
-        for name, term in self.terms.items():
-            weighted = name in weights or name in scales
-            if term.dim() > 1 and weighted:
-                raise ConfigError(
-                    f"site '{name}' varies over the {self.particles} particles: a weight does not commute with the "
-                    "log-mean-exp there. Use one particle (-o particles=1), an unweighted bound (--schedule constant with "
-                    "beta=1), or share the site's parents among the particles (as the VHP does with z1)."
-                )
-            if weighted:
-                term = term * weights.get(name, 1.0) * scales.get(name, 1.0)
-            (varying if term.dim() > 1 else constant).append(term)
-        total = torch.stack(constant).sum(0) if constant else torch.zeros(())
-        if varying:
-            log_w = torch.stack(torch.broadcast_tensors(*varying)).sum(0)
-            if self.alpha == 1.0:
-                inner = log_w.mean(0)
-            else:
-                power = 1.0 - self.alpha
-                inner = (torch.logsumexp(power * log_w, 0) - math.log(self.particles)) / power
-            total = inner + total
-        return total
-
-    def loss(self, weights: Weights | None = None) -> Tensor:
-        """Minus the weighted bound, nats per datum (mean over the batch), divided by max(1, weight of x).
-
-        A schedule gives x the weight lambda = 1 / beta; the division makes this (C + beta F) / max(1, beta) with
-        C = -E log p(x|z) and F the rate: the Lagrangian of Klushyn et al. 2019, eq. 9, up to a positive factor, with
-        bounded gradients.
-        """
-        loss = -self.bound(weights).mean()
-        if weights and "x" in weights:
-            loss = loss / torch.as_tensor(weights["x"]).clamp(min=1.0).to(loss)
-        return loss
-
-    def rates(self) -> dict[str, Tensor]:
-        """Site -> E[log q - log p], nats per datum: a KL only in the sum over a chain's sites; one can be negative."""
-        return {name: -term.mean() for name, term in self.terms.items() if name != "x"}
-
-    def distortion(self) -> Tensor:
-        """-E log p(x | z) with all constants, nats per datum."""
-        return -self.terms["x"].mean()
-
-    def constraint(self, measure: str) -> Tensor:
-        """Batch mean of C in the given measure (a key of `MEASURES`), detached."""
-        return MEASURES[measure](self.x).detach().mean()
-
-
 class Objective(ELBOModule):
     """A model/guide pair with its bound: an `nn.Module` with `.parameters()` and `loss(x)`; no parameter store."""
 
@@ -165,7 +41,7 @@ class Objective(ELBOModule):
     def reconstruction_parameters(self, x: Tensor) -> list[nn.Parameter]:
         """The parameters that reach log p(x | z) in autograd: theta and phi of the VHP, whatever the pair."""
         # The check consumes random numbers; the caller's stream must not notice.
-        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), torch.enable_grad():
+        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), torch.enable_grad(), evaluated(self):
             term = self.estimate(x[:2]).terms["x"].sum()
         if not term.requires_grad:
             return []
@@ -226,7 +102,16 @@ class ELBO(PyroELBO):
             if isinstance(site["scale"], Tensor) or site["scale"] != 1.0:
                 scales[name] = site["scale"]
         latents = {name: site["value"] for name, site in q.items()}
-        return Estimate(terms, scales, latents, p["x"], self.particles, self.alpha)
+        penalties = self.penalties(model, guide, x, p, q)
+        return Estimate(terms, scales, latents, p["x"], self.particles, self.alpha, penalties)
+
+    def penalties(self, model: Any, guide: Any, x: Tensor, p: dict[str, Site], q: dict[str, Site]) -> dict[str, Tensor]:
+        """What an objective adds to the reconstruction cost beyond the bound (see `Estimate.penalties`); nothing here.
+
+        Arguments:
+            p, q: the recorded sites of model and guide in this pass.
+        """
+        return {}
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[dict[str, Site], dict[str, Site]]:
         """Pyro's abstract name for it."""
@@ -244,8 +129,8 @@ class ELBO(PyroELBO):
         """Raises `ContractError` when a pair, seen for the first time, breaks the program contract."""
         if (id(model), id(guide)) in self._checked:
             return
-        x = x[:2]  # an extra pass over two data, whose random numbers the caller's stream does not notice
-        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), torch.no_grad():
+        x = x[:2]  # an extra pass over two data, which neither the caller's random stream nor the modules notice
+        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), torch.no_grad(), evaluated(model, guide):
             with Record() as q, self._particle_plate():
                 guide(x)
             check_contract(None, q.sites, x, self.particles, self.shared)
@@ -259,12 +144,15 @@ class ELBO(PyroELBO):
         site = p[name]
         if site["is_observed"]:
             return site["fn"].log_prob(site["value"])
-        if self.particles == 1 and self.analytic_kl and kl_is_valid(name, p, q):
+        fn = q[name]["fn"]
+        # Pyro's KL of a Delta leaves its log_density out; one draw of it is exact anyway.
+        is_point = isinstance(getattr(fn, "base_dist", fn), dist.Delta)
+        if self.particles == 1 and self.analytic_kl and not is_point and kl_is_valid(name, p, q):
             try:
-                return -torch.distributions.kl_divergence(q[name]["fn"], site["fn"])
+                return -torch.distributions.kl_divergence(fn, site["fn"])
             except NotImplementedError:
                 pass  # no closed form registered for this pair of distributions
-        return site["fn"].log_prob(site["value"]) - q[name]["fn"].log_prob(site["value"])
+        return site["fn"].log_prob(site["value"]) - fn.log_prob(site["value"])
 
     # The interface of pyro.infer.SVI and ELBOModule.
 

@@ -32,6 +32,12 @@ ROWS = {
     "ar-hvae": ("ar-hvae", {**STACK, "features": 6}),
     "ar-hvae-conv": ("ar-hvae", {**STACK, "features": 6, "network": "conv", "hidden": (2, 3)}),
     "lvae": ("lvae", {"dims": (4, 3, 2), "widths": (8, 6, 4), "norm": False, "sigma": 1.0}),
+    "vlae": ("vlae", {"dims": (4, 3, 2), "width": 8, "sigma": 1.0}),
+    "vlae-gated": ("vlae", {"dims": (3, 2), "width": 8, "join": "gated", "std": "sigmoid", "likelihood": "bernoulli"}),
+    "vlae-mnist": ("vlae", {"dims": (3, 2), "width": 1, "network": "vlae-mnist", "sigma": 1.0}),
+    "vlae-svhn": ("vlae", {"dims": (3, 2, 2), "width": 2, "network": "vlae-svhn", "sigma": 1.0}),
+    "pro-vlae": ("pro-vlae", {"dims": (3, 2), "width": 2, "network": "pro-shapes", "likelihood": "bernoulli"}),
+    "teacher-student": ("teacher-student", {"dims": (2, 2), "hidden": (8,), "features": 6, "difference_weight": 5.0}),
     "lvae-norm": ("lvae", {"dims": (4, 3), "widths": (8, 6), "likelihood": "bernoulli"}),
 }
 SHAPE = (1, 4, 4)

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from pyro_hvae import RECIPES, recipes
+from pyro_hvae import RECIPES, Laplace, recipes
 from pyro_hvae.config import TrainConfig, parameters, resolve
 from pyro_hvae.data import DATASETS, Source
 from pyro_hvae.data.own import own
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.inference import likelihood_name
 from pyro_hvae.networks import NETWORKS
 from pyro_hvae.recipes.presets import PAPER, PRESETS, preset
 from pyro_hvae.schedules import SCHEDULES
@@ -131,6 +132,18 @@ def test_the_second_layer_of_iwae_and_vampprior():
         assert set(objective.estimate(x).terms) == {"x", "z1", "z2"}
 
 
+@pytest.mark.parametrize(("recipe", "squash"), [("vae", False), ("hvae", True)])
+def test_a_laplace_likelihood_by_name(recipe, squash):
+    """`sigma` is its scale; the mean is squashed by the recipes that squash a Gaussian's, and only for data in [0, 1]."""
+    x = torch.rand(30, 1, 4, 4)
+    for data, inside in ((x, squash), (2 * x - 0.5, False)):
+        model = recipes.build(recipe, data, {"likelihood": "laplace", "sigma": 0.125})[-1].objective.model
+        assert isinstance(model.likelihood, Laplace) and model.likelihood.squash is inside
+        assert likelihood_name(model) == "Laplace, scale 0.125"
+        start = (data.mean(0).clamp(1e-3, 0.999).logit() if inside else data.mean(0)).flatten()
+        assert torch.allclose(model.likelihood.net[-1].bias, start)
+
+
 def test_vampprior_shares_its_encoder():
     objective = recipes.build("vampprior", torch.rand(30, 6), {"components": 7})[-1].objective
     assert objective.model.prior.encoder is objective.guide.levels[0]
@@ -147,6 +160,8 @@ def test_vampprior_shares_its_encoder():
         ("vampprior", {"components": 31}, "of which there are 30"),
         ("hvae", {"network": "conv", "hidden": (4, 4)}, "network=conv needs images"),
         ("vhp", {"network": "gated-conv", "hidden": (4, 4)}, "network=gated-conv needs images"),
+        ("lvae", {"likelihood": "laplace", "learn_sigma": True}, "learn_sigma cannot be on. Use -o likelihood=gaussian"),
+        ("vae", {"likelihood": "laplace", "sigma": 0.0}, "must be positive, got 0.0"),
         ("vae", {"likelihood": "bernoulli"}, r"Bernoulli likelihood needs data in \[0, 1\]"),
     ],
 )

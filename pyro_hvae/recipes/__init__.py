@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.errors import unknown_name
+from pyro_hvae.recipes.growing import teacher_student
+from pyro_hvae.recipes.ladders import vlae
 from pyro_hvae.recipes.markov import hvae, iwae, vae, vhp
 from pyro_hvae.recipes.parts import LIKELIHOODS as LIKELIHOODS
 from pyro_hvae.recipes.presets import PRESETS as PRESETS
@@ -19,6 +21,7 @@ from pyro_hvae.recipes.skips import ar_hvae, lvae, vampprior
 
 __all__ = ["LIKELIHOODS", "PRESETS", "RECIPES", "Recipe", "Stage", "build", "preset"]
 
+_STAGES = "every stage holds a beta of its own (-o teacher_beta=8 -o beta=1), which this schedule would overwrite."
 _OVERWRITES = "the beta-VAE holds beta fixed and this schedule would overwrite it. Use 'train vae' with it instead."
 
 RECIPES: dict[str, Recipe] = {
@@ -37,6 +40,16 @@ RECIPES: dict[str, Recipe] = {
     "hvae": Recipe(hvae, "Zhao et al. 2017", "Markov HVAE of any depth (-o dims=20,20,20)", "warmup"),
     "ar-hvae": Recipe(ar_hvae, "Zhao et al. 2017", "autoregressive HVAE: every layer sees all above", "warmup"),
     "lvae": Recipe(lvae, "Soenderby et al. 2016", "ladder VAE: messages fused with the top-down prior", "warmup"),
+    "vlae": Recipe(vlae, "Zhao et al. 2017", "ladder of independent layers at different depths (-o dims=2,2,2)", "ramp"),
+    "pro-vlae": Recipe(
+        vlae, "Li et al. 2020", "the same ladder, its layers learnt one after the other from the top", "progressive"
+    ),
+    "teacher-student": Recipe(
+        teacher_student,
+        "Lezama 2019",
+        "a code that grows while a teacher holds its Jacobian (-o code=gaussian|point)",
+        refused=dict.fromkeys(("warmup", "ramp", "geco", "rewo", "progressive"), _STAGES),
+    ),
 }
 
 

@@ -6,6 +6,7 @@
 from typing import Any
 
 from pyro_hvae.errors import unknown_name
+from pyro_hvae.recipes.ladder_presets import LADDER_PAPER, LADDER_PRESETS
 
 __all__ = ["PAPER", "PRESETS", "preset"]
 
@@ -93,6 +94,8 @@ _LARGE: Preset = {
     "binarize": "none",
     "network": "conv",
     "conv.hidden": (16, 32, 32, 64),
+    "conv-dense.hidden": (16, 16, 16, 128),
+    "conv-dense.activation": "elu",
     "hidden": (300, 300),
     "activation": "relu",
     "latent": 10,
@@ -144,6 +147,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ("beta-vae", "cmu-mocap"): _MOCAP | {"beta": 4.0},
     ("vhp", "fashion-mnist"): _IMAGE_RECIPES["vhp"] | {"kappa": 0.31},
     ("vhp", "omniglot"): _IMAGE_RECIPES["vhp"] | {"kappa": 0.162},
+    **LADDER_PRESETS,
 }
 
 # What the papers (or, where they are silent, their code) use beyond the cpu preset. Hours to days on a processor.
@@ -202,6 +206,7 @@ _PAPER_MOCAP: Preset = {
 PAPER: dict[tuple[str, str], Preset] = {
     **{(recipe, name): values for name in IMAGES for recipe, values in _PAPER_RECIPES.items()},
     **{(recipe, "cmu-mocap"): _PAPER_MOCAP for recipe in ("vae", "iwae", "vampprior", "vhp")},
+    **LADDER_PAPER,
 }
 
 

@@ -1,7 +1,8 @@
 """What a recipe is: a function from training data to stages, and where it comes from."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,12 +22,16 @@ class Stage:
         share: this stage's proportion of the run's steps, relative to the other stages'.
         view: maps a batch of the data set's x to what this stage trains on (a later stage may see an earlier one's
             features), without gradient; None is x itself.
+        before: called once, when this stage begins after those before it are trained.
+        schedule: options of the schedule that are this stage's own.
     """
 
     name: str
     objective: Objective
     share: float = 1.0
     view: Callable[[Tensor], Tensor] | None = None
+    before: Callable[[], None] | None = None
+    schedule: Mapping[str, Any] = field(default_factory=dict)
 
     def sees(self, x: Tensor | Rows, device: torch.device) -> Rows:
         """The stage's view of data, given out on a device."""

@@ -1,0 +1,102 @@
+"""Teacher and student: a code that grows by blocks, each stage held to what the one before it has learnt."""
+
+from functools import partial
+
+from torch import Tensor, nn
+
+from pyro_hvae.conditionals import Gaussian, StandardNormal
+from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.guides import Heads
+from pyro_hvae.models import Ladder, Rung
+from pyro_hvae.nets import Fold, linear, mlp
+from pyro_hvae.objectives import ELBO, Objective
+from pyro_hvae.points import Point
+from pyro_hvae.recipes.parts import Parts, positive_dims
+from pyro_hvae.recipes.recipe import Stage
+from pyro_hvae.supervision import Supervision
+
+__all__ = ["teacher_student"]
+
+CODES = ("gaussian", "point")
+
+
+def teacher_student(
+    x: Tensor,
+    *,
+    dims: tuple[int, ...] = (3, 3, 3),
+    code: str = "gaussian",
+    teacher_beta: float = 8.0,
+    beta: float = 1.0,
+    likelihood: str = "gaussian",
+    sigma: float = 0.2,
+    hidden: tuple[int, ...] = (256, 128),
+    features: int = 64,
+    activation: str = "relu",
+    network: str = "mlp",
+    code_weight: float = 0.25,
+    cross_weight: float = 1e-3,
+    difference_weight: float = 0.1,
+) -> list[Stage]:
+    r"""A teacher, then students that each add a block of latents under Jacobian supervision (Lezama 2019; see `Supervision`).
+
+    `dims` are the blocks from z1 upwards, born in the opposite order, one a stage: with three of them the teacher has z3, the
+    first student z3 and z2, the second, which the first teaches, z3, z2 and z1. All blocks read the same features of x,
+    and enter the same layer
+    of the decoder, so that only supervision tells them apart; a student starts with all parameters its teacher has.
+
+    `code=gaussian` is the variational form, which Li et al. 2020 compare with but do not spell out: a VAE whose KL weighs
+    `teacher_beta` for the teacher and `beta` for its students. `code=point` is Lezama's autoencoder, where there is no KL; the
+    teacher's code passes batch normalisation. His networks are hidden=256,128 and features=64, the decoder their mirror image;
+    sigma=0.7071 makes the distortion the sum of squares and so the weights his. His output is a tanh, on data in [0, 1] that
+    half of its range never meets; here it is a sigmoid.
+    """
+    sizes = positive_dims(dims)[::-1]  # in the order of their birth
+    if len(sizes) < 2:
+        raise ConfigError(
+            f"a teacher and a student need two blocks of latents or more, got dims={sizes[0]}. Example: -o dims=3,3."
+        )
+    if code not in CODES:
+        raise unknown_name("code", code, CODES)
+    # A fully connected decoder mirrors the encoder; the convolutional ones do so themselves.
+    up = Parts(x, likelihood, sigma, hidden, activation=activation, network=network, squash=True)
+    down = Parts(x, likelihood, sigma, hidden[::-1] if network == "mlp" else hidden, (), activation, network, squash=True)
+    teach = partial(Supervision, code=code_weight, cross=cross_weight, difference=difference_weight)
+    stages: list[Stage] = []
+    for number in range(len(sizes)):
+        blocks = {f"z{len(sizes) - birth}": size for birth, size in enumerate(sizes[: number + 1])}
+        model, guide = _model(down, blocks, features), _guide(up, blocks, features, code, norm=number == 0)
+        options = {"beta": 1.0 if code == "point" else beta if number else teacher_beta}
+        if number == 0:
+            stages.append(Stage("teacher", ELBO()(model, guide), schedule=options))
+            continue
+        teacher = stages[-1].objective
+        student = teach((teacher.model, teacher.guide))(model, guide)
+        stages.append(Stage(f"student-{number}", student, before=partial(_inherit, teacher, student), schedule=options))
+    return stages
+
+
+def _model(parts: Parts, blocks: dict[str, int], features: int) -> Ladder:
+    """All blocks, from the eldest, through one linear layer over the joined code, then the decoder."""
+    branches = {site: linear(size, features, 2.0) for site, size in blocks.items()}
+    youngest = list(blocks)[-1]
+    nets = {site: nn.ReLU() if site == youngest else nn.Identity() for site in blocks}
+    rungs = {site: Rung(branches[site], nets[site], features, join="sum") for site in blocks}
+    return Ladder({site: StandardNormal(size) for site, size in blocks.items()}, rungs, parts.decoder(features))
+
+
+def _guide(parts: Parts, blocks: dict[str, int], features: int, code: str, norm: bool) -> Heads:
+    """One linear head a block, the youngest first, on features that all share."""
+
+    def head(size: int) -> nn.Module:
+        if code == "gaussian":
+            return Gaussian(features, size, (), gain=0.1, init_log_scale=-3.0)
+        after = [Fold(nn.BatchNorm1d(size, affine=False), [size])] if norm else []
+        return Point(Gaussian(features, size, scale=1.0, net=nn.Sequential(*mlp(features, size, ()), *after)))
+
+    return Heads({site: head(blocks[site]) for site in reversed(blocks)}, trunk=parts.trunk(features))
+
+
+def _inherit(teacher: Objective, student: Objective) -> None:
+    """Copies every parameter that the teacher has into the student, whose others keep their start."""
+    own = student.state_dict()
+    student.load_state_dict({name: value for name, value in teacher.state_dict().items() if name in own}, strict=False)

@@ -1,0 +1,46 @@
+"""Ladders of independent latents: VLAE, and pro-VLAE, which is VLAE trained layer by layer."""
+
+from torch import Tensor, nn
+
+from pyro_hvae.conditionals import Gaussian, StandardNormal
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.guides import Heads
+from pyro_hvae.ladders import ladder_networks
+from pyro_hvae.models import Ladder
+from pyro_hvae.objectives import ELBO
+from pyro_hvae.recipes.parts import Parts, positive_dims
+from pyro_hvae.recipes.recipe import Stage
+
+__all__ = ["vlae"]
+
+
+def vlae(
+    x: Tensor,
+    *,
+    dims: tuple[int, ...] = (2, 2, 2),
+    network: str = "dense",
+    width: int = 128,
+    join: str = "concat",
+    norm: str = "default",
+    likelihood: str = "gaussian",
+    sigma: float = 0.2,
+    learn_sigma: bool = False,
+    std: str = "exp",
+) -> list[Stage]:
+    """Independent layers that enter networks at their own depth (Zhao et al. 2017, section 4), dims from z1 upwards.
+
+    `network` is a key of `LADDERS`, `width` its scale and `norm` its normalisation (batch, affine, none). `join` is how a layer
+    meets the features from above: `concat`, as both papers have it, `gated` as the VLAE authors' code on MNIST, or `sum`.
+    """
+    dims = tuple(positive_dims(dims))
+    if width < 1:
+        raise ConfigError(f"width is that of the ladder's networks, at least 1, got {width}.")
+    parts = Parts(x, likelihood, sigma, (), learn_sigma=learn_sigma, squash=True)
+    nets = ladder_networks(network)(parts.event, dims, width, join, None if norm == "default" else norm)
+    sizes = {f"z{level}": d for level, d in enumerate(dims, start=1)}
+    priors = {site: StandardNormal(sizes[site]) for site in nets.rungs}
+    model = Ladder(priors, nets.rungs, parts.likelihood_of(nets.features, net=nets.output))
+    heads = {
+        site: nn.Sequential(net, Gaussian(features, sizes[site], (), std=std)) for site, (net, features) in nets.heads.items()
+    }
+    return [Stage("vlae", ELBO()(model, Heads(heads, nets.steps)))]
