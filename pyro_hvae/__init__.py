@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pyro_hvae.codes import posteriors as posteriors
     from pyro_hvae.conditionals import Bernoulli as Bernoulli
     from pyro_hvae.conditionals import Gaussian as Gaussian
+    from pyro_hvae.conditionals import Laplace as Laplace
     from pyro_hvae.conditionals import StandardNormal as StandardNormal
     from pyro_hvae.config import TrainConfig as TrainConfig
     from pyro_hvae.data import DATASETS as DATASETS
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pyro_hvae.gibbs_chains import gibbs as gibbs
     from pyro_hvae.guides import Autoregressive as Autoregressive
     from pyro_hvae.guides import BottomUp as BottomUp
+    from pyro_hvae.guides import Heads as Heads
     from pyro_hvae.guides import TopDown as TopDown
     from pyro_hvae.handlers import ScaleSites as ScaleSites
     from pyro_hvae.handlers import Share as Share
@@ -34,11 +36,15 @@ if TYPE_CHECKING:
     from pyro_hvae.layers import layer_shares as layer_shares
     from pyro_hvae.metrics import energy_distance as energy_distance
     from pyro_hvae.models import Chain as Chain
+    from pyro_hvae.models import Ladder as Ladder
+    from pyro_hvae.models import Rung as Rung
     from pyro_hvae.objectives import ELBO as ELBO
     from pyro_hvae.recipes import RECIPES as RECIPES
     from pyro_hvae.schedules import SCHEDULES as SCHEDULES
     from pyro_hvae.schedules import Constant as Constant
     from pyro_hvae.schedules import Geco as Geco
+    from pyro_hvae.schedules import Progressive as Progressive
+    from pyro_hvae.schedules import Ramp as Ramp
     from pyro_hvae.schedules import Rewo as Rewo
     from pyro_hvae.schedules import WarmUp as WarmUp
     from pyro_hvae.svi import for_svi as for_svi
@@ -57,8 +63,14 @@ _PUBLIC = {
     "Gaussian": "conditionals",
     "Geco": "schedules",
     "HVAEError": "errors",
+    "Heads": "guides",
+    "Ladder": "models",
+    "Progressive": "schedules",
+    "Laplace": "conditionals",
     "RECIPES": "recipes",
+    "Ramp": "schedules",
     "Rewo": "schedules",
+    "Rung": "models",
     "SCHEDULES": "schedules",
     "ScaleSites": "handlers",
     "Share": "handlers",

@@ -29,6 +29,8 @@ class TrainConfig:
         seed: governs noise and data order (and, for recipes, the initial weights).
         starts: how many initialisations are tried over the first tenth of the run; the best validation bound is trained.
         log_every, eval_every, save_every: steps between metric rows, validation bounds and checkpoints.
+        information_every: steps between estimates of how much every layer knows of x; 0 makes none.
+        information_points: training data they are about, at random (see `Flow`).
         device: auto, cpu, cuda, cuda:i or mps. threads: of torch on the CPU, 0 leaves torch's default.
         engine: "fit" (torch optimiser, fused Adam) or "svi" (stock `pyro.infer.SVI`; slower, same result in the mean).
 
@@ -46,15 +48,17 @@ class TrainConfig:
     log_every: int = 50
     eval_every: int = 500
     save_every: int = 1_000
+    information_every: int = 0
+    information_points: int = 5_000
     device: str = "auto"
     threads: int = 0
     engine: str = "fit"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "starts", "log_every", "eval_every", "save_every"):
+        for name in ("steps", "batch_size", "starts", "log_every", "eval_every", "save_every", "information_points"):
             if (value := getattr(self, name)) < 1:
                 raise ConfigError(f"{name.replace('_', '-')} must be at least 1, got {value}.")
-        for name in ("seed", "threads", "grad_clip"):
+        for name in ("seed", "threads", "grad_clip", "information_every"):
             if (value := getattr(self, name)) < 0:
                 raise ConfigError(f"{name.replace('_', '-')} must not be negative, got {value}.")
         if not 0 < self.lr < math.inf:
@@ -233,6 +237,8 @@ def _positive(options: Mapping[str, Any]) -> None:
     for key, value in options.items():
         numbers = value if isinstance(value, tuple) else (value,)
         if any(isinstance(n, int | float) and not isinstance(n, bool) and n <= 0 for n in numbers):
+            if key.endswith("_weight") and value == 0:
+                continue  # the way to leave a penalty out
             raise ConfigError(f"option {key} must be positive, got {value}.")
 
 

@@ -10,7 +10,7 @@ import torch
 
 from pyro_hvae.errors import ConfigError, DeviceError
 
-__all__ = ["pick_device", "seeded", "rng_state", "set_rng_state"]
+__all__ = ["pick_device", "seeded", "rng_state", "set_rng_state", "threads"]
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -70,3 +70,14 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
     np.random.set_state(tuple(state["numpy"]))
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Small networks are fastest on one thread; 0 leaves torch's setting."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

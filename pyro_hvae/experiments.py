@@ -22,8 +22,9 @@ from pyro_hvae.programs import Program, program_from_file
 from pyro_hvae.recipes import RECIPES, Stage
 from pyro_hvae.runs import RunDirectory, find_run
 from pyro_hvae.schedules import SCHEDULES, Schedule
+from pyro_hvae.session import begin
 from pyro_hvae.tracking import Tracker
-from pyro_hvae.training import fit, trial
+from pyro_hvae.training import fit, stage_lengths, trial
 
 __all__ = ["Loaded", "OpenRun", "Plan", "load", "open_run", "plan", "train"]
 
@@ -132,7 +133,9 @@ def plan(experiment: Experiment, start: int = 0) -> Plan:
         x = dataset.train.x.some()
         program = program_from_file(experiment.program, x) if experiment.program else None
         stages = _stages(experiment, x, program)
-        schedules = [SCHEDULES[experiment.schedule](**experiment.schedule_options) for _ in stages]
+        schedules = [SCHEDULES[experiment.schedule](**(experiment.schedule_options | dict(s.schedule))) for s in stages]
+        for stage, schedule, steps in zip(stages, schedules, stage_lengths(experiment.train.steps, stages), strict=True):
+            begin(schedule, stage.objective, steps)
         first = stages[0].sees(dataset.train.x, torch.device("cpu"))[:2]
         try:
             estimate = stages[0].objective.estimate(first)
@@ -202,7 +205,7 @@ def resumed(run: str | PathLike[str], changes: dict[str, Any], program: str | No
     experiment = read_experiment(path)
     if experiment.recipe is None and program is None:
         raise ConfigError(f"this run is of a user's own program, started with --program {experiment.program}. Give it again.")
-    allowed = {"steps", "device", "threads", "log_every", "eval_every", "save_every"}
+    allowed = {"steps", "device", "threads", "log_every", "eval_every", "save_every", "information_every", "information_points"}
     for key, value in changes.items():
         before = getattr(experiment.train, key)
         if key not in allowed and value != before:

@@ -13,11 +13,29 @@ from torch import Tensor
 from pyro_hvae.config import TrainConfig
 from pyro_hvae.data import Batches, Rows
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.gates import gates_of, set_gates
 from pyro_hvae.objectives import Estimate, Objective
 from pyro_hvae.schedules import Schedule
 from pyro_hvae.svi import ScheduledELBO, SteppedBy, for_svi
 
-__all__ = ["Session", "learning_rate"]
+__all__ = ["Session", "begin", "learning_rate"]
+
+
+def begin(schedule: Schedule, objective: Objective, steps: int) -> None:
+    """Tells a schedule of the run it is to govern, and moves the pair's gates to where it wants them first.
+
+    Raises:
+        ConfigError: when the schedule moves gates and model and guide do not have the same.
+    """
+    schedule.start(steps, list(gates_of(objective.model)))
+    _move_gates(schedule, objective)
+
+
+def _move_gates(schedule: Schedule, objective: Objective) -> None:
+    alphas = schedule.alphas()
+    if alphas is not None:
+        set_gates(objective.model, alphas.model)
+        set_gates(objective.guide, alphas.guide)
 
 
 def learning_rate(lr: float, decay: float, step: int, steps: int, floor: float = 0.02) -> float:
@@ -49,8 +67,8 @@ class Session:
     def __init__(self, objective: Objective, x: Tensor | Rows, config: TrainConfig, schedule: Schedule, length: int) -> None:
         self.objective, self.config, self.schedule, self.length = objective, config, schedule, length
         self.t, self.lr, self.entered_main = 0, config.lr, False
-        self.batches = Batches(x, min(config.batch_size, len(x)), config.seed)
-        schedule.start(length)
+        self.x, self.batches = x, Batches(x, min(config.batch_size, len(x)), config.seed)
+        begin(schedule, objective, length)
         # What REWO's initial phase trains.
         self.reconstruction = objective.reconstruction_parameters(x[:2]) if schedule.initial else None
         if schedule.initial and not self.reconstruction:
@@ -75,6 +93,7 @@ class Session:
         self.lr = learning_rate(self.config.lr, self.config.lr_decay, self.t, self.length)
         before = self.schedule.initial
         batch = self.batches.next()
+        _move_gates(self.schedule, self.objective)
         if self.svi is not None:
             self.optimizer.zero_grad(set_to_none=True)  # SVI only zeroes what it has seen
             self.svi.step(batch)
@@ -112,6 +131,7 @@ class Session:
             values: dict[str, Tensor] = {"loss": self.loss, "elbo": elbo, "distortion": distortion}
             values |= {f"rate.{name}": rate for name, rate in estimate.rates().items()}
             values |= {"rate_total": -elbo - distortion, **self.schedule.log()}
+            values |= {f"penalty.{name}": value for name, value in estimate.penalties.items()}
             row: dict[str, Any] = {k: bool(v) if v.dtype == torch.bool else v.item() for k, v in values.items()}
         return {**row, "lr": self.lr}
 

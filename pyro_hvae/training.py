@@ -2,10 +2,9 @@
 
 import math
 import signal
-import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from os import PathLike
 from typing import Any
 
@@ -16,9 +15,11 @@ from torch import Tensor
 from pyro_hvae.checkpoints import load_checkpoint, save_checkpoint
 from pyro_hvae.config import Experiment, TrainConfig, to_toml
 from pyro_hvae.data import Rows
-from pyro_hvae.devices import pick_device, rng_state, seeded, set_rng_state
+from pyro_hvae.devices import pick_device, rng_state, seeded, set_rng_state, threads
 from pyro_hvae.errors import ConfigError, DivergenceError, Interrupted
 from pyro_hvae.inference import bound
+from pyro_hvae.information_flow import Flow
+from pyro_hvae.interrupts import collected
 from pyro_hvae.objectives import Objective
 from pyro_hvae.recipes import Stage
 from pyro_hvae.runs import RunDirectory
@@ -26,7 +27,7 @@ from pyro_hvae.schedules import Constant, Schedule
 from pyro_hvae.session import Session
 from pyro_hvae.tracking import Tracker
 
-__all__ = ["fit", "trial"]
+__all__ = ["fit", "stage_lengths", "trial"]
 
 Row = dict[str, Any]
 
@@ -54,8 +55,9 @@ def fit(
         resume: go on from `out`'s last checkpoint. On the CPU the result is bit-identical to an uninterrupted run.
         trackers: told of every row (see `tracking`). experiment: what to write into the run, for recipes.
 
-    Rows hold step, stage, loss (weighted), elbo (unweighted bound), distortion, rate.SITE, rate_total, beta, constraint, lr,
-    and at times validation_elbo; all of the batch of that step, in nats per datum.
+    Rows hold step, stage, loss (weighted), elbo (unweighted bound), distortion, rate.SITE, rate_total, what the schedule logs
+    (beta, constraint, ...), penalty.NAME, lr, and at times validation_elbo and information.SITE (see `Flow`), in nats per
+    datum; what is not named after other data is of the batch of that step.
 
     The caller's random streams are left as they were; noise comes from `config.seed`.
 
@@ -72,7 +74,7 @@ def fit(
     schedules = [schedule] if isinstance(schedule, Schedule) else list(schedule)
     if len(schedules) != len(stages):
         raise ConfigError(f"{len(stages)} stages need as many schedules, got {len(schedules)}.")
-    device = pick_device(config.device)
+    lengths, device = stage_lengths(config.steps, stages), pick_device(config.device)
     run = RunDirectory(out) if out is not None else None
     saved = None
     if run and resume:
@@ -90,17 +92,19 @@ def fit(
     loop = _Loop(stages, run, list(trackers), config)
     with ExitStack() as stack:
         stack.enter_context(seeded(config.seed))
-        stack.enter_context(_threads(config.threads))
+        stack.enter_context(threads(config.threads))
         stack.enter_context(pyro.validation_enabled(False))
-        loop.stop = stack.enter_context(_signals())
+        loop.stop = stack.enter_context(collected())
         for tracker in loop.trackers:
             tracker.start(config.steps, saved["step"] if saved else 0)
             stack.callback(tracker.close)
         offset = 0
-        for number, (stage, length) in enumerate(zip(stages, _lengths(config.steps, stages), strict=True)):
+        for number, (stage, length) in enumerate(zip(stages, lengths, strict=True)):
             stage.objective.to(device).train()
             if saved and number < saved["stage"]:
                 loop.load_programs(number, saved)
+            if stage.before and (not saved or number > saved["stage"]):
+                stage.before()
             if not saved or number >= saved["stage"]:
                 session = Session(stage.objective, stage.sees(x, device), config, _placed(schedules[number], device), length)
                 stack.enter_context(session.scope())
@@ -124,7 +128,7 @@ def trial(stage: Stage, x: Rows, config: TrainConfig, schedule: Schedule, valida
     """
     device = pick_device(config.device)
     stage.objective.to(device)
-    with seeded(config.seed), _threads(config.threads), pyro.validation_enabled(False):
+    with seeded(config.seed), threads(config.threads), pyro.validation_enabled(False):
         session = Session(stage.objective, stage.sees(x, device), config, _placed(schedule, device), config.steps)
         with session.scope():
             for _ in range(max(1, config.steps // 10)):
@@ -150,6 +154,9 @@ class _Loop:
             self.save(number, session, offset)  # a run that fails early still has something to look at
         if self.run:
             self.run.update(status="running")
+        flow = Flow(session.x, config.information_points, seed=config.seed) if config.information_every else None
+        if flow:
+            flow.row(session.objective.guide)  # a guide that has no such posteriors is refused before hours go into it
         while session.t < session.length:
             session.step()
             step, last = offset + session.t, session.t == session.length
@@ -161,10 +168,13 @@ class _Loop:
             if validation is not None and (step % config.eval_every == 0 or last):
                 row = row or {"step": step, "stage": number, **session.row()}
                 row["validation_elbo"] = value = _validate(session.objective, validation, config.seed)
-                if final and not session.schedule.initial and value > self.best:
+                if final and session.schedule.final and value > self.best:
                     self.check(session, step, weights=True)
                     self.best = value
                     self.save(number, session, offset, "best")
+            if flow and (step % config.information_every == 0 or last):
+                row = row or {"step": step, "stage": number, **session.row()}
+                row |= flow.row(session.objective.guide)
             if row:
                 self.rows.append(row)
                 if self.run:
@@ -256,44 +266,16 @@ def _validate(objective: Objective, x: Rows, seed: int) -> float:
     return value
 
 
-def _lengths(steps: int, stages: Sequence[Stage]) -> list[int]:
-    """Steps per stage in the proportions of their shares, at least one each, `steps` in total."""
+def stage_lengths(steps: int, stages: Sequence[Stage]) -> list[int]:
+    """Steps per stage in the proportions of their shares, at least one each, `steps` in total.
+
+    Raises:
+        ConfigError: for fewer steps than stages.
+    """
+    if steps < len(stages):
+        raise ConfigError(f"{steps} steps are fewer than the {len(stages)} stages of this recipe. Use at least one for each.")
     total = sum(stage.share for stage in stages)
     ends = [round(steps * sum(s.share for s in stages[: i + 1]) / total) for i in range(len(stages))]
     lengths = [max(1, end - start) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
     lengths[-1] = max(1, steps - sum(lengths[:-1]))
     return lengths
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Small networks are fastest on one thread; 0 leaves torch's setting."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM instead of dying of them; a second one does its usual work."""
-    seen: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield seen
-        return
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def remember(signum: int, frame: Any) -> None:
-        seen.append(signum)
-        for s, handler in before.items():
-            signal.signal(s, handler)
-
-    for s in before:
-        signal.signal(s, remember)
-    try:
-        yield seen
-    finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)
