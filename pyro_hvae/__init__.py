@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pyro_hvae.inference import latents as latents
     from pyro_hvae.inference import reconstruct as reconstruct
     from pyro_hvae.interpolation import interpolate as interpolate
+    from pyro_hvae.layers import layer_grid as layer_grid
     from pyro_hvae.layers import layer_samples as layer_samples
     from pyro_hvae.layers import layer_shares as layer_shares
     from pyro_hvae.metrics import energy_distance as energy_distance
@@ -47,8 +48,10 @@ if TYPE_CHECKING:
     from pyro_hvae.schedules import Ramp as Ramp
     from pyro_hvae.schedules import Rewo as Rewo
     from pyro_hvae.schedules import WarmUp as WarmUp
+    from pyro_hvae.supervision import Supervision as Supervision
     from pyro_hvae.svi import for_svi as for_svi
     from pyro_hvae.training import fit as fit
+    from pyro_hvae.traversals import traverse as traverse
     from pyro_hvae.vamp import Vamp as Vamp
 
 # name -> module that defines it
@@ -75,6 +78,7 @@ _PUBLIC = {
     "ScaleSites": "handlers",
     "Share": "handlers",
     "StandardNormal": "conditionals",
+    "Supervision": "supervision",
     "TopDown": "guides",
     "TrainConfig": "config",
     "Vamp": "vamp",
@@ -88,12 +92,14 @@ _PUBLIC = {
     "gibbs": "gibbs_chains",
     "interpolate": "interpolation",
     "latents": "inference",
+    "layer_grid": "layers",
     "layer_samples": "layers",
     "layer_shares": "layers",
     "load": "experiments",
     "log_likelihood": "importance",
     "posteriors": "codes",
     "reconstruct": "inference",
+    "traverse": "traversals",
 }
 
 __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -1,4 +1,4 @@
-"""What a layer of a hierarchy does: x as one layer's noise varies and all other noise stays (Zhao et al. 2017, figure 3)."""
+"""What a layer of a hierarchy does: x as its noise varies, at random or on a grid (Zhao et al. 2017, figures 3 and 5)."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -13,9 +13,20 @@ from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.handlers import Noise, site_mean, standard_noise
 from pyro_hvae.inference import ancestral, latents
 
-__all__ = ["LayerShare", "code_noise", "layer_noise", "layer_samples", "layer_shares"]
+__all__ = [
+    "LayerShare",
+    "code_noise",
+    "grid_layers",
+    "layer_grid",
+    "layer_noise",
+    "layer_samples",
+    "layer_shares",
+    "noise_mean",
+    "require_noise",
+]
 
 Program = Callable[..., Any]
+FINEST = 50  # cells along an axis of a grid: more could not be told apart, and all go through the model at once
 
 
 @dataclass(frozen=True)
@@ -26,8 +37,9 @@ class LayerShare:
     stderr: float
 
 
-def _mean(model: Program, noise: Mapping[str, Tensor]) -> Tensor:
-    """E[x | z] for given noise, shape (rows, *event)."""
+@torch.no_grad()
+def noise_mean(model: Program, noise: Mapping[str, Tensor]) -> Tensor:
+    """E[x | z] for given standard noise of every layer: site -> (rows, *event of the site), to shape (rows, *event)."""
     with Noise(noise):
         return site_mean(ancestral(model, len(next(iter(noise.values()))))["x"])
 
@@ -61,10 +73,10 @@ def layer_samples(model: Program, site: str, count: int = 64, guide: Program | N
         ConfigError: for an unknown site, or one whose distribution has no noise of its own to hold fixed.
     """
     fresh = layer_noise(model, count)
-    _check(model, site, fresh)
+    require_noise(model, site, fresh)
     fixed = layer_noise(model, 1) if guide is None or x is None else code_noise(model, guide, x[:1])
     noise = {name: fresh[name] if name == site else value.expand(count, *value.shape[1:]) for name, value in fixed.items()}
-    return _mean(model, noise)
+    return noise_mean(model, noise)
 
 
 @torch.no_grad()
@@ -83,22 +95,79 @@ def layer_shares(model: Program, outer: int = 64, inner: int = 16) -> dict[str, 
     if outer < 2 or inner < 2:
         raise ConfigError(f"variances need at least two draws, got outer={outer} and inner={inner}.")
     fixed = layer_noise(model, outer)
-    _check(model, next(iter(fixed)), fixed)
-    x = _mean(model, layer_noise(model, outer * inner)).flatten(1).double()
+    require_noise(model, next(iter(fixed)), fixed)
+    x = noise_mean(model, layer_noise(model, outer * inner)).flatten(1).double()
     spread = (x - x.mean(0)).square().mean(1) * (len(x) / (len(x) - 1))
     total, total_error = spread.mean().item(), spread.std().item() / math.sqrt(len(x))
     shares = {}
     for site in fixed:
         noise = {name: value.repeat_interleave(inner, 0) for name, value in fixed.items()}
         noise[site] = layer_noise(model, outer * inner)[site]
-        varied = _mean(model, noise).reshape(outer, inner, -1).double().var(1).mean(1)
+        varied = noise_mean(model, noise).reshape(outer, inner, -1).double().var(1).mean(1)
         mean, error = varied.mean().item(), varied.std().item() / math.sqrt(outer)
         relative = math.hypot(error / mean if mean else 0.0, total_error / total) if total else math.nan
         shares[site] = LayerShare(mean / total if total else math.nan, mean / total * relative if total else math.nan)
     return shares
 
 
-def _check(model: Program, site: str, noise: Mapping[str, Tensor]) -> None:
+@torch.no_grad()
+def layer_grid(
+    model: Program, site: str, cells: int = 20, reach: float = 2.0, guide: Program | None = None, x: Tensor | None = None
+) -> Tensor:
+    r"""E[x | z] as the noise of a 2-d layer goes over a square grid; shape (cells * cells, *event), row by row from the top.
+
+    $\epsilon_l \in \{-r, \dots, r\}^2$: the first dimension grows from left to right, the second from the bottom to the top.
+    All other noise is drawn anew for every cell from the prior, as in Zhao et al. 2017, figure 5 (a flat model, where the noise
+    is $z_l$ itself, on 20 x 20 cells). As elsewhere here, the noise of a prior that has none, such as a mixture, is z itself.
+
+    Arguments:
+        cells: along each axis. reach: r, in standard deviations.
+        guide, x: fix the other layers at the code of one datum, x of shape (1, *event), instead.
+
+    Raises:
+        ConfigError: for a layer that has not two dimensions (see `grid_layers`), fewer than 2 or more than 50 cells, a reach
+            that is not positive and finite, or a site without noise of its own.
+
+    >>> from pyro_hvae import Bernoulli, Chain, StandardNormal
+    >>> layer_grid(Chain(StandardNormal(2), [], Bernoulli(2, 6)), "z1", cells=5).shape
+    torch.Size([25, 6])
+    """
+    if not 2 <= cells <= FINEST:
+        raise ConfigError(f"a grid has from 2 to {FINEST} cells along an axis, got {cells}.")
+    if not 0 < reach < math.inf:
+        raise ConfigError(f"a grid reaches from -r to r with r positive and finite, got {reach:g}.")
+    grid_layers(model, site)
+    noise, size = layer_noise(model, cells * cells), cells * cells
+    require_noise(model, site, noise)
+    if guide is not None and x is not None:
+        noise = {name: value.expand(size, *value.shape[1:]) for name, value in code_noise(model, guide, x[:1]).items()}
+    values = torch.linspace(-reach, reach, cells)
+    second, first = torch.meshgrid(values.flip(0), values, indexing="ij")
+    grid = torch.stack([first, second], -1).to(noise[site])
+    return noise_mean(model, {**noise, site: grid.reshape(noise[site].shape)})
+
+
+def grid_layers(model: Program, site: str | None = None) -> list[str]:
+    """The layers of two dimensions, from the top down, or `site` alone if it is one: what `layer_grid` can explore.
+
+    Raises:
+        ConfigError: for an unknown site, and where none has two dimensions.
+    """
+    sizes = {name: value.numel() for name, value in layer_noise(model, 1).items()}
+    if site is not None and site not in sizes:
+        raise unknown_name("latent site", site, sizes)
+    asked = sizes if site is None else {site: sizes[site]}
+    if not (planes := [name for name, size in asked.items() if size == 2]):
+        found = " and ".join(f"{name} has {size}" for name, size in asked.items())
+        raise ConfigError(
+            f"a grid explores a layer of two dimensions, but {found}. Use 'layers' without --grid, which samples a layer of "
+            "any size, or 'traverse', which varies one dimension at a time."
+        )
+    return planes
+
+
+def require_noise(model: Program, site: str, noise: Mapping[str, Tensor]) -> None:
+    """Raises `ConfigError` for a site that `noise` lacks, and for a model with a site whose noise cannot be held."""
     if site not in noise:
         raise unknown_name("latent site", site, noise)
     sites = ancestral(model, 2)

@@ -1,5 +1,6 @@
-"""Pictures of the stacked hierarchies: chain samples beside ancestral ones, and what the noise of each layer does."""
+"""Pictures of the hierarchies: chain samples beside ancestral ones, and what the noise of each layer does."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,7 +13,7 @@ from pyro_hvae.layers import LayerShare
 from pyro_hvae.sampling import GibbsReport, of_proposition
 from pyro_hvae.tiles import tiles
 
-__all__ = ["chain_trails", "gibbs_beside_ancestral", "layer_panels"]
+__all__ = ["chain_trails", "gibbs_beside_ancestral", "grid_panels", "layer_panels"]
 
 SIDE = 8
 
@@ -64,4 +65,24 @@ def layer_panels(
     for place, site in zip(places, sites, strict=True):
         share = f"{shares[site].share:.3f} $\\pm$ {shares[site].stderr:.3f}"
         _grid(run, place, images[site], f"noise of {site}\nshare of the variance of E[x|z] on average: {share}")
+    return figure
+
+
+def grid_panels(run: OpenRun, images: Mapping[str, Tensor], reach: float, about: str) -> Figure:
+    """Figure 5 of Zhao et al. 2017: a panel a layer, as its two dimensions go over a grid.
+
+    Arguments:
+        images: site -> (cells * cells, *event), as `layer_grid` gives them, in the order to show them.
+        reach: the largest value of the noise. about: what the other layers do.
+    """
+    figure = figure_titled(5.6 * len(images), 6.3, f"Noise of one layer on a grid, {about}\n{run_name(run)}")
+    marks = np.linspace(-reach, reach, 5)
+    for axis, (site, x) in zip(figure.subplots(1, len(images), squeeze=False)[0], images.items(), strict=True):
+        cells = math.isqrt(len(x))
+        across, down = tiles(axis, run.images(x), cells)
+        steps, labels = np.linspace(0, cells - 1, 5), [f"{mark:.3g}" for mark in marks]
+        axis.set_xticks(steps * across + (across - 1) / 2, labels)
+        axis.set_yticks(steps[::-1] * down + (down - 1) / 2, labels)
+        axis.tick_params(length=3, labelsize=8, labeltop=False, labelbottom=True)
+        axis.set(title=site, xlabel=f"noise of {site}[0]", ylabel=f"noise of {site}[1]")
     return figure

@@ -1,20 +1,37 @@
 """Draws one kind of picture of an opened run on request, and says where it is and what it shows."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from tqdm import tqdm
 
-from pyro_hvae import figures, journeys, panels
+from pyro_hvae import figures, flow_panels, journeys, panels
 from pyro_hvae.devices import seeded
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.evaluation import discontinuities, largest_jump, paths_between
+from pyro_hvae.evaluation.codes import selection
 from pyro_hvae.experiments import OpenRun
-from pyro_hvae.layers import layer_samples, layer_shares
+from pyro_hvae.layers import grid_layers, layer_grid, layer_noise, layer_samples, layer_shares
 from pyro_hvae.sampling import of_proposition, sample_by_gibbs
+from pyro_hvae.traversals import traverse
+from pyro_hvae.traverse_panels import traversal_panels
 
-__all__ = ["draw_all", "draw_gibbs", "draw_interpolation", "draw_layers", "draw_reconstructions", "draw_samples"]
+__all__ = [
+    "draw_all",
+    "draw_gibbs",
+    "draw_interpolation",
+    "draw_layer_grids",
+    "draw_layers",
+    "draw_reconstructions",
+    "draw_samples",
+    "draw_traversals",
+]
+
+POINTS = 10_000  # test data over which the variances of a traversal's dimensions are taken
+KINDS = (".png", ".pdf", ".svg")
 
 
 def _count(count: int) -> int:
@@ -31,6 +48,8 @@ def draw_all(run: OpenRun) -> list[Path]:
     drawn = {}
     if rows:
         drawn["training"] = figures.training_curves(rows, f"Training of {figures.run_name(run)}", kappa**2 if kappa else None)
+    if flow_panels.has_information(rows):
+        drawn["information_flow"] = flow_panels.information_flow(rows, f"Information flow of {figures.run_name(run)}")
     try:
         found = paths_between(run)
     except DataError:
@@ -149,10 +168,7 @@ def draw_layers(
     Arguments:
         image: fix the other layers at the code of this test datum. site: draw only this layer's panel.
     """
-    test = run.dataset.test.x
-    if image is not None and not 0 <= image < len(test):
-        raise ConfigError(f"--image is the index of one of the {len(test)} test data, got {image}.")
-    x = None if image is None else test[image : image + 1].to(run.device)
+    x = None if image is None else _test_datum(run, image, seed)
     with seeded(seed):
         shares = layer_shares(run.model, outer, inner)
     images = {}
@@ -171,6 +187,88 @@ def draw_layers(
     ]
     text += [f"  {name}  {d['share']:.4f} +- {d['stderr']:.4f}" for name, d in values["share"].items()]
     return {"figures": [str(path)], **values, "text": "\n".join([*text, *_named([path])])}
+
+
+def draw_layer_grids(run: OpenRun, cells: int, reach: float, seed: int, image: int | None, site: str | None) -> dict[str, Any]:
+    """What each 2-d layer's noise does to x, systematically: a panel a layer, from the bottom up.
+
+    Arguments:
+        image: fix the other layers at the code of this test datum instead of drawing them anew for every cell.
+        site: draw only this layer's panel.
+    """
+    x = None if image is None else _test_datum(run, image, seed)
+    with seeded(seed):
+        every, planes = layer_noise(run.model, 1), grid_layers(run.model, site)
+    images = {}
+    for name in reversed(planes):
+        with seeded(seed):
+            images[name] = layer_grid(run.model, name, cells, reach, run.guide, x).cpu()
+    about = "the others drawn anew for every cell" if image is None else f"the others at the code of test datum {image}"
+    which = (f"_{site}" if site else "") + ("" if image is None else f"_image{image}")
+    path = run.directory.path / "figures" / f"layer_grid{which}.png"
+    figures.save(panels.grid_panels(run, images, reach, about), path)
+    left = {} if site else {name: value.numel() for name, value in every.items() if name not in planes}
+    text = [f"Left out: {name}, which has {size} dimensions (a grid explores two)." for name, size in left.items()]
+    values = {"layers": list(images), "left_out": left, "cells": cells, "reach": reach, "seed": seed}
+    return {"figures": [str(path)], **values, "text": "\n".join([*text, *_named([path])])}
+
+
+def draw_traversals(
+    runs: Sequence[OpenRun], image: int = 0, seed: int = 0, picture: Path | None = None, **options: Any
+) -> dict[str, Any]:
+    """x as one latent dimension at a time varies around the code of a test datum: a panel a run, a row a dimension in use.
+
+    Arguments:
+        image: which test datum. seed: of the test data taken for the variances, and of the draws there.
+        picture: the file to draw into; default figures/traversals.png of the first run.
+        options: reach, steps, most and draws of `traverse`.
+
+    Raises:
+        ConfigError: for runs of different data, an image that there is none of, a name of another kind of file, and as
+            `traverse`, naming the run.
+    """
+    if picture and picture.suffix.lower() not in KINDS:
+        raise ConfigError(f"--picture is the name of a {', '.join(KINDS)} file, got '{picture}'. Example: --picture rows.png.")
+    first, *others = runs
+    for other in others:
+        if _data_of(other) != _data_of(first):
+            raise ConfigError(
+                f"runs side by side show the same test datum, but {first.directory.path} has other data ({_data_of(first)}) "
+                f"than {other.directory.path} ({_data_of(other)}). Draw them one by one."
+            )
+    x, data, found = _test_datum(first, image, seed), selection(first.dataset.test, POINTS, seed).x, []
+    for run in runs:
+        try:
+            one = traverse(run.model, run.guide, x.to(run.device), data.to(run.device), seed=seed, **options)
+        except ConfigError as error:
+            raise ConfigError(f"{run.directory.path}: {error}") from error
+        found.append(one)
+    path = picture or first.directory.path / "figures" / "traversals.png"
+    figures.save(traversal_panels(runs, found, f"test datum {image}"), path)
+    values, text = [], [f"Latent dimensions by the variance of their posterior means over {len(data)} test data"]
+    for run, one in zip(runs, found, strict=True):
+        name, place = figures.run_name(run), str(run.directory.path)
+        values.append({"run": place, "name": name, "rows": [asdict(unit) for unit in one.units], "dead": one.dead})
+        text += [f"{name} ({place}):"]
+        text += [f"  {unit.name:8s} {unit.variance:.4f}" for unit in one.units]
+        text += [f"  dead and left out: {', '.join(f'{n} of {site}' for site, n in one.dead.items() if n) or 'none'}"]
+    given = {"image": image, **options, "seed": seed, "data": len(data)}
+    return {"figures": [str(path)], **given, "runs": values, "text": "\n".join([*text, *_named([path])])}
+
+
+def _test_datum(run: OpenRun, image: int, seed: int) -> Tensor:
+    """One test datum (1, *event) on the run's device; `seed` is that of data binarised anew whenever they are read."""
+    test = run.dataset.test.x
+    if not 0 <= image < len(test):
+        raise ConfigError(f"--image is the index of one of the {len(test)} test data, got {image}.")
+    with seeded(seed):
+        return test[image : image + 1].to(run.device)
+
+
+def _data_of(run: OpenRun) -> str:
+    """Which data a run has: their name, options and identity."""
+    e = run.experiment
+    return ", ".join([e.dataset, *(f"{k}={v}" for k, v in sorted(e.data_options.items())), *filter(None, [e.data_identity])])
 
 
 def _named(paths: list[Any]) -> list[str]:

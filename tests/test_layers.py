@@ -1,6 +1,7 @@
 """Layer noise: shares of the variance in closed form, panels that vary in one layer only."""
 
 import math
+from types import SimpleNamespace
 
 import pyro
 import pyro.distributions as dist
@@ -10,9 +11,12 @@ from linear_gaussian import Fixed, LinearGaussianChain, skip_pair
 from torch.testing import assert_close
 
 from pyro_hvae import latents, layer_samples, layer_shares, recipes, reconstruct
+from pyro_hvae.config import TrainConfig
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.guides import BottomUp
 from pyro_hvae.handlers import Noise, Record
-from pyro_hvae.layers import code_noise, layer_noise
+from pyro_hvae.layers import code_noise, grid_layers, layer_grid, layer_noise
+from pyro_hvae.panels import grid_panels
 
 
 def diagonal_chain():
@@ -117,3 +121,89 @@ def test_noise_comes_from_the_top_down(float64):
     for value in noise.values():
         assert_close(value.mean(), torch.tensor(0.0), atol=0.02, rtol=0)
         assert_close(value.std(), torch.tensor(1.0), atol=0.02, rtol=0)
+
+
+def flat(x=None, size=1):
+    """z2 ~ N(0, I) of event (2, 1), z1 ~ N(1, 2^2) of 2, z0 of 3 dimensions; x = (z2, z1, sum of z0)."""
+    with pyro.plate("data", size if x is None else len(x), dim=-1):
+        z2 = pyro.sample("z2", dist.Normal(torch.zeros(2, 1), 1.0).to_event(2))
+        z1 = pyro.sample("z1", dist.Normal(torch.ones(2), 2.0).to_event(1))
+        z0 = pyro.sample("z0", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        mean = torch.cat([z2.flatten(-2), z1, z0.sum(-1, keepdim=True)], -1)
+        return pyro.sample("x", dist.Normal(mean, 1.0).to_event(1), obs=x)
+
+
+def flat_guide(x, size=1):
+    with pyro.plate("data", len(x), dim=-1):
+        pyro.sample("z0", dist.Normal(x[:, :3], 1.0).to_event(1))
+        pyro.sample("z1", dist.Normal(5 * x[:, :2], 1.0).to_event(1))
+        pyro.sample("z2", dist.Normal(x[:, 2:4, None], 1.0).to_event(2))
+
+
+def test_a_grid_goes_right_in_the_first_dimension_and_up_in_the_second(float64):
+    images = layer_grid(flat, "z2", cells=3, reach=2.0).reshape(3, 3, 5)  # rows from the top
+    assert_close(images[0, :, :2], torch.tensor([[-2.0, 2.0], [0.0, 2.0], [2.0, 2.0]]))
+    assert_close(images[1, :, :2], torch.tensor([[-2.0, 0.0], [0.0, 0.0], [2.0, 0.0]]))
+    assert_close(images[2, :, :2], torch.tensor([[-2.0, -2.0], [0.0, -2.0], [2.0, -2.0]]))
+    corner = layer_grid(flat, "z1", cells=2, reach=1.5)[0]  # in terms of the noise: z1 = 1 + 2 noise
+    assert_close(corner[2:4], torch.tensor([1 - 3.0, 1 + 3.0]))
+
+
+def test_a_grid_draws_the_other_layers_anew_for_every_cell(float64):
+    images = layer_grid(flat, "z2", cells=50)
+    assert len(images) == 2500 and len(images[:, 2:].unique(dim=0)) == 2500
+    assert_close(images[:, 2:].mean(0), torch.tensor([1.0, 1.0, 0.0]), atol=0.15, rtol=0)
+    assert_close(images[:, 2:].std(0), torch.tensor([2.0, 2.0, 3**0.5]), rtol=0.06, atol=0)
+
+
+def test_a_grid_at_a_code_holds_the_other_layers(float64):
+    x = torch.tensor([[0.1, 0.2, 0.3, 0.4, 0.5]])
+    images = layer_grid(flat, "z2", 4, 1.0, flat_guide, x)
+    assert_close(images[:, 2:], torch.tensor([0.5, 1.0, 0.6]).expand(16, 3))
+    assert len(images[:, :2].unique(dim=0)) == 16 and images[:, :2].abs().max() == 1
+
+
+def test_in_a_chain_what_is_below_follows_a_grid(float64):
+    """E[x | z] = W (z2 V + s noise): with the noise of z1 at a code, differences of cells are W V times those of z2."""
+    model, _, to_x = diagonal_chain()
+    guide = BottomUp([Fixed([torch.randn(b, a)], torch.ones(b)) for a, b in ((5, 3), (3, 2), (2, 2))])
+    images = layer_grid(model, "z3", 2, 1.0, guide, torch.randn(1, 5))
+    assert_close(images[1] - images[0], 2 * to_x["z3"][:, 0])
+    assert_close(images[0] - images[2], 2 * to_x["z3"][:, 1])
+
+
+def test_grids_are_for_layers_of_two_dimensions(float64):
+    assert grid_layers(flat) == ["z2", "z1"] and grid_layers(flat, "z1") == ["z1"]
+    with pytest.raises(ConfigError, match="two dimensions, but z0 has 3. Use 'layers' without --grid.*'traverse'"):
+        layer_grid(flat, "z0")
+    with pytest.raises(ConfigError, match="two dimensions, but z2 has 1 and z1 has 1"):
+        grid_layers(skip_pair()[0])
+    with pytest.raises(ConfigError, match="no latent site called 'z7'"):
+        layer_grid(flat, "z7")
+    for cells in (1, 51):
+        with pytest.raises(ConfigError, match=f"from 2 to 50 cells along an axis, got {cells}"):
+            layer_grid(flat, "z2", cells)
+    for reach in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(ConfigError, match="positive and finite"):
+            layer_grid(flat, "z2", reach=reach)
+    full = LinearGaussianChain(dims=(2, 2)).model()
+    with pytest.raises(ConfigError, match="site 'z1' is a MultivariateNormal with parents"):
+        layer_grid(full, "z2")
+
+
+def test_the_labels_of_a_grid_are_where_its_cells_are():
+    """Of 5 x 5 cells every row and column has a label: the second dimension's largest value is at the top."""
+    run = SimpleNamespace(
+        images=lambda x: x,
+        experiment=SimpleNamespace(recipe="vlae", schedule="constant", dataset="digits", train=TrainConfig()),
+    )
+    images = torch.linspace(0, 1, 25)[:, None, None, None].expand(25, 1, 8, 8)
+    figure = grid_panels(run, {"z1": images, "z2": images}, 2.0, "the others drawn anew for every cell")
+    assert [axis.get_title() for axis in figure.axes] == ["z1", "z2"]
+    axis = figure.axes[1]
+    assert axis.get_xlabel() == "noise of z2[0]" and axis.get_ylabel() == "noise of z2[1]"
+    for ticks, places in ((axis.xaxis, [0, 1, 2, 3, 4]), (axis.yaxis, [4, 3, 2, 1, 0])):
+        assert [label.get_text() for label in ticks.get_ticklabels()] == ["-2", "-1", "0", "1", "2"]
+        assert ticks.get_ticklocs().tolist() == [9 * place + 4 for place in places]  # tiles of 8 with a gap of 1
+    shown = axis.get_images()[0].get_array()
+    assert shown[0, 0] == 0 and shown[0, -1] == pytest.approx(4 / 24) and shown[-1, 0] == pytest.approx(20 / 24)

@@ -1,10 +1,10 @@
-"""pyro-hvae gibbs, layers."""
+"""pyro-hvae gibbs."""
 
 import click
 
 from pyro_hvae.cli.options import SEED, emit, run_arguments
 
-__all__ = ["gibbs_command", "layers_command"]
+__all__ = ["gibbs_command"]
 
 
 def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | str | None:
@@ -84,39 +84,4 @@ def gibbs_command(
         samples=samples,
         seed=seed,
     )
-    emit(report, as_json, report["text"])
-
-
-@click.command(name="layers")
-@run_arguments
-@click.option("--n", "count", type=int, default=64, show_default=True, metavar="N", help="Samples in a panel.")
-@click.option("--image", type=int, metavar="I", help="Fix the other layers at the code of this test datum.")
-@click.option("--site", metavar="SITE", help="Draw only this layer's panel.")
-@click.option("--outer", type=int, default=200, show_default=True, metavar="N", help="Draws of the other layers' noise.")
-@click.option("--inner", type=int, default=20, show_default=True, metavar="N", help="Draws of the layer's noise for each.")
-@click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Of all draws.")
-def layers_command(
-    run: str,
-    checkpoint: str,
-    program: str | None,
-    device: str,
-    as_json: bool,
-    count: int,
-    image: int | None,
-    site: str | None,
-    outer: int,
-    inner: int,
-    seed: int,
-) -> None:
-    """Sample the noise of one layer of RUN with the others fixed, draw it, and print each layer's share of the variance.
-
-    \b
-    Examples:
-      pyro-hvae layers last
-      pyro-hvae layers last --image 3 --site z2
-    """
-    from pyro_hvae.experiments import open_run
-    from pyro_hvae.pictures import draw_layers
-
-    report = draw_layers(open_run(run, checkpoint, program, device), count, seed, image, site, outer, inner)
     emit(report, as_json, report["text"])

@@ -24,7 +24,8 @@ COMMANDS = {
     "sample": ("pictures", "Samples of the generative model, drawn."),
     "reconstruct": ("pictures", "Test data and their reconstructions, drawn."),
     "gibbs": ("chains", "Gibbs chains on the bottom layer or all, beside ancestral samples."),
-    "layers": ("chains", "What the noise of each layer does to x, drawn and measured."),
+    "layers": ("layering", "What the noise of each layer does to x, drawn and measured."),
+    "traverse": ("traversing", "One latent dimension at a time, drawn, for one or several runs."),
     "data": ("data", "Data sets: list, info, download, verify, preview."),
     "list": ("listing", "Recipes, data sets, schedules or metrics."),
 }

@@ -1,0 +1,136 @@
+"""Latent traversals of any pair: x as one dimension of one layer varies, for the dimensions that are in use."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_hvae.codes import posteriors
+from pyro_hvae.data import Rows
+from pyro_hvae.devices import seeded
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.layers import code_noise, noise_mean, require_noise
+from pyro_hvae.metrics import MEANINGFUL
+
+__all__ = ["Traversals", "Unit", "traverse", "vary_unit"]
+
+Program = Callable[..., Any]
+MOST = 100  # steps of a traversal
+
+
+@dataclass(frozen=True)
+class Unit:
+    r"""A latent dimension.
+
+    Attributes:
+        site: its layer. dimension: its place in the layer's flattened event.
+        variance: $\mathrm{Var}_x\, E[z_j \mid x]$, of its posterior means over the data.
+
+    >>> Unit("z3", 1, 0.93).name
+    'z3[1]'
+    """
+
+    site: str
+    dimension: int
+    variance: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.site}[{self.dimension}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Traversals:
+    r"""What `traverse` found.
+
+    Attributes:
+        units: one a row: the layers from the top down, in each the units by variance, largest first.
+        values: of the noise, (steps,). images: E[x | z], (rows, steps, *event).
+        dead: site -> how many of its dimensions were left out because they know nothing of x.
+    """
+
+    units: list[Unit]
+    values: Tensor
+    images: Tensor
+    dead: dict[str, int]
+
+
+@torch.no_grad()
+def vary_unit(model: Program, noise: Mapping[str, Tensor], site: str, dimension: int, values: Tensor) -> Tensor:
+    r"""E[x | z] as one dimension of one layer's noise takes given values, all other noise fixed; shape (steps, *event).
+
+    With $z_l = \mu_l(z_{>l}) + \sigma_l(z_{>l}) \epsilon_l$ the layers below a varied one follow it; in a flat model with a
+    standard normal prior the noise is z. Where a prior has no such form, as a mixture has not, z itself takes the values.
+
+    Arguments:
+        noise: of every layer of one datum, site -> (1, *event of the site), such as `layers.code_noise`.
+        dimension: of the site's flattened event. values: (steps,), in standard deviations.
+
+    Raises:
+        ConfigError: for an unknown site or dimension, or a model with a site that has parents but no noise of its own.
+    """
+    require_noise(model, site, noise)
+    last = noise[site].numel() - 1
+    if not 0 <= dimension <= last:
+        raise ConfigError(f"layer {site} has the dimensions 0 to {last}, got {dimension}.")
+    held = {name: value.expand(len(values), *value.shape[1:]) for name, value in noise.items()}
+    varied = held[site].reshape(len(values), -1).clone()
+    varied[:, dimension] = values.to(varied)
+    return noise_mean(model, {**held, site: varied.reshape(held[site].shape)})
+
+
+@torch.no_grad()
+def traverse(
+    model: Program,
+    guide: Program,
+    x: Tensor,
+    data: Tensor | Rows,
+    reach: float = 2.5,
+    steps: int = 9,
+    most: int | None = None,
+    draws: int = 16,
+    seed: int = 0,
+) -> Traversals:
+    r"""Latent traversals of one datum, a row for every dimension in use (Li et al. 2020, figure 4).
+
+    All noise is that of the datum's code, its posterior means (see `layers.code_noise`); that of one dimension at a time takes
+    `steps` values from -`reach` to `reach`. Dimensions with $\mathrm{Var}_x\, E[z_j \mid x] \le 0.01$ are dead and left out.
+    The authors' code takes the same 9 values, around a draw from the posterior instead of its means.
+
+    Arguments:
+        x: the datum, (1, *event). data: over which the variances are taken, (N, *event).
+        reach: in standard deviations. most: rows of a layer, all by default.
+        draws: components of a posterior above the first layer of a stochastic chain (see `codes.posteriors`), whose variances
+            they are for. seed: of these draws.
+
+    Raises:
+        ConfigError: for a number out of range, a guide without Gaussian posteriors, when every dimension is dead, and as
+            `vary_unit`.
+    """
+    if not 0 < reach < math.inf:
+        raise ConfigError(f"a traversal goes from -range to range, which is positive and finite, got {reach:g}.")
+    if not 2 <= steps <= MOST:
+        raise ConfigError(f"a traversal has from 2 to {MOST} steps, got {steps}.")
+    if most is not None and most < 1:
+        raise ConfigError(f"a traversal shows at least one dimension of a layer, got {most}.")
+    variances = {site: q.variance_of_means for site, q in posteriors(guide, data, draws, seed).items()}
+    with seeded(seed):
+        noise = code_noise(model, guide, x[:1])
+        units, dead = [], {}
+        for site in noise:
+            layer = [Unit(site, j, value) for j, value in enumerate(variances[site].tolist())]
+            used = sorted((unit for unit in layer if unit.variance > MEANINGFUL), key=lambda unit: -unit.variance)
+            units, dead[site] = units + used[:most], len(layer) - len(used)
+        if not units:
+            largest = max(value.max().item() for value in variances.values())
+            raise ConfigError(
+                f"nothing to traverse: the posterior has collapsed. The posterior means of no latent dimension have a "
+                f"variance over the data above {MEANINGFUL:g} (the largest is {largest:.2g}). Train longer, or with a smaller "
+                "weight of the rate."
+            )
+        values = torch.linspace(-reach, reach, steps)
+        images = [vary_unit(model, noise, unit.site, unit.dimension, values) for unit in units]
+    return Traversals(units, values, torch.stack(images), dead)

@@ -1,0 +1,58 @@
+"""Pictures of latent traversals: a row for every dimension in use, layers in brackets, runs side by side."""
+
+from collections.abc import Sequence
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pyro_hvae.experiments import OpenRun
+from pyro_hvae.figures import figure_titled, run_name
+from pyro_hvae.tiles import tiles
+from pyro_hvae.traversals import Traversals
+
+__all__ = ["traversal_panels"]
+
+TILE = 0.62  # inches, smaller where a figure would grow beyond:
+WIDEST, TALLEST = 60, 200
+
+
+def traversal_panels(runs: Sequence[OpenRun], found: Sequence[Traversals], about: str) -> Figure:
+    """Figure 4 of Li et al. 2020: a panel a run, from the top layer down, each layer's dimensions by variance.
+
+    Arguments:
+        found: what `traverse` gave for each run, with equal steps. about: whose code is varied, such as "test datum 3".
+    """
+    columns, rows = len(found[0].values), max(len(one.units) for one in found)
+    tile = min(TILE, WIDEST / (columns * len(runs)), TALLEST / rows)
+    title = f"Latent traversals of {about}"
+    figure = figure_titled(len(runs) * (columns * tile + 2.1), rows * tile + 1.5, title)
+    axes = figure.subplots(1, len(runs), squeeze=False)[0]
+    for axis, run, one in zip(axes, runs, found, strict=True):
+        _panel(axis, run, one, rows)
+    return figure
+
+
+def _panel(axis: Axes, run: OpenRun, one: Traversals, rows: int) -> None:
+    """One run, with white below its last row so that the rows of all panels are of one height."""
+    steps = len(one.values)
+    images = run.images(one.images.flatten(0, 1).cpu())
+    white = torch.full(((rows - len(one.units)) * steps, *images.shape[1:]), torch.nan)
+    beside = [f"{unit.name}  var {unit.variance:.2f}" for unit in one.units] + [""] * (rows - len(one.units))
+    above = [f"{value:.3g}" for value in one.values.tolist()]
+    _, down = tiles(axis, torch.cat([images, white]), steps, above, beside)
+    dead = ", ".join(f"{count} of {site}" for site, count in one.dead.items() if count)
+    axis.set_title(run_name(run) + (f"\ndead and left out: {dead}" if dead else ""), fontsize=9)
+    axis.set_xlabel("noise of one dimension, all others at the code", fontsize=8)
+    axis.xaxis.set_label_position("top")
+    sites, gap = [unit.site for unit in one.units], rows * down - (axis.get_ylim()[0] + 0.5)
+    for site in dict.fromkeys(sites):
+        top = sites.index(site) * down - 0.5  # pixels are centred on whole numbers
+        _bracket(axis, top, top + sites.count(site) * down - gap, site)
+
+
+def _bracket(axis: Axes, top: float, bottom: float, name: str) -> None:
+    """A square bracket to the right of the rows from `top` to `bottom`, in data units, with a name."""
+    sides = axis.get_yaxis_transform()  # x in widths of the axes, y in data
+    axis.plot([1.01, 1.02, 1.02, 1.01], [top, top, bottom, bottom], "k-", linewidth=1, transform=sides, clip_on=False)
+    axis.text(1.03, (top + bottom) / 2, name, va="center", fontsize=9, transform=sides)
