@@ -2,6 +2,7 @@
 
 from pyro_hvae.evaluation.angles import angle, published_angle
 from pyro_hvae.evaluation.disentanglement import factor, mig, mig_histogram, mig_sup, mutual_information
+from pyro_hvae.evaluation.layer_factors import layer_factors
 from pyro_hvae.evaluation.likelihood import evaluate, published_likelihood
 from pyro_hvae.evaluation.metric import Metric
 from pyro_hvae.evaluation.paths import interpolation
@@ -24,4 +25,5 @@ METRICS: dict[str, Metric] = {
     "mutual-information": Metric(mutual_information, "total", "", "nats"),
     "regression": Metric(regression, "rmse.position", "lower", "label units"),
     "classes": Metric(classes, "accuracy", "higher"),
+    "layer-factors": Metric(layer_factors, "consistency_gap", "", "same class: bottom layer minus top"),
 }
