@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -21,6 +22,23 @@ def command(*arguments: str) -> dict[str, Any]:
     if done.returncode:
         raise SystemExit(f"{' '.join(call)} failed with {done.returncode}:\n{done.stderr}")
     return json.loads(done.stdout)
+
+
+def cpu_seconds(*arguments: str) -> float:
+    """What a command of its own process costs."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command(*arguments)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def trained(out: Path, *arguments: str) -> float:
+    """CPU seconds of `pyro-hvae train ... --out OUT`, which is only done where it has not been."""
+    kept = out / "cpu_seconds.json"
+    if not kept.exists():
+        seconds = cpu_seconds("train", *arguments, "--out", str(out))
+        kept.write_text(json.dumps(seconds))
+    return json.loads(kept.read_text())
 
 
 def arguments(doc: str | None, name: str, seeds: str) -> argparse.ArgumentParser:

@@ -14,7 +14,6 @@ The paper's networks are convolutional and trained for days.
 import argparse
 import json
 import math
-import resource
 import statistics
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import RESULTS, command, over_seeds, save
+from benchmarks.common import RESULTS, command, cpu_seconds, over_seeds, save, trained
 from pyro_hvae.evaluation.likelihood import published_likelihood
 from pyro_hvae.experiments import read_experiment
 
@@ -40,30 +39,20 @@ METHODS: dict[str, list[str]] = {
 DATASETS = ("mnist-static", "mnist", "fashion-mnist", "omniglot")
 
 
-def cpu_seconds(*arguments: str) -> float:
-    """What a command of its own process costs."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command(*arguments)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-def trained(method: str, seed: int, dataset: str, budget: float, runs: Path) -> Path:
+def budgeted(method: str, seed: int, dataset: str, budget: float, runs: Path) -> Path:
     """The method's run, trained unless it is there."""
     out = runs / f"{method.replace(' ', '-').replace('=', '')}-seed{seed}"
-    kept = out / "cpu_seconds.json"
-    if not kept.exists():
+    if not (out / "cpu_seconds.json").exists():
         call = ["train", *METHODS[method], "--dataset", dataset, "-o", "latent=40"]
         with tempfile.TemporaryDirectory() as folder:
             short, long = (cpu_seconds(*call, "--steps", str(n), "--seed", "100", "--out", f"{folder}/{n}") for n in (200, 600))
         steps = max(100, round(budget * 400 / (long - short), -2))
-        used = cpu_seconds(*call, "--steps", str(int(steps)), "--seed", str(seed), "--out", str(out))
-        kept.write_text(json.dumps(used))
+        trained(out, *call[1:], "--steps", str(int(steps)), "--seed", str(seed))
     return out
 
 
 def measure(method: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
-    out = trained(method, seed, args.dataset, args.budget, args.runs)
+    out = budgeted(method, seed, args.dataset, args.budget, args.runs)
     inner = 4 if method.startswith("vhp") else 1
     flags = ["--limit", str(args.limit), "--particles", str(args.particles), "--inner", str(inner)]
     found = command("evaluate", str(out), *flags)

@@ -9,14 +9,13 @@ Budgets differ: CPU seconds of the training command are in the table.
 """
 
 import json
-import resource
 import statistics
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import arguments, command, flags, over_seeds, save
+from benchmarks.common import arguments, command, flags, over_seeds, save, trained
 
 METHODS: dict[str, list[str]] = {
     "vae": ["vae"],
@@ -34,14 +33,9 @@ METHODS: dict[str, list[str]] = {
 
 def measure(method: str, seed: int, runs: Path, extra: list[str], limit: int, particles: int) -> dict[str, Any]:
     out = runs / f"{method.replace(' ', '-').replace('=', '')}-seed{seed}"
-    kept = out / "cpu_seconds.json"
-    if not kept.exists():
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        command("train", *METHODS[method], *flags(extra), "--dataset", "mnist-static", "--seed", str(seed), "--out", str(out))
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        kept.write_text(json.dumps(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime))
+    seconds = trained(out, *METHODS[method], *flags(extra), "--dataset", "mnist-static", "--seed", str(seed))
     found = command("evaluate", str(out), "--limit", str(limit), "--particles", str(particles))
-    row: dict[str, Any] = {"method": method, "seed": seed, "cpu_seconds": json.loads(kept.read_text())}
+    row: dict[str, Any] = {"method": method, "seed": seed, "cpu_seconds": seconds}
     row |= {key: found[key] for key in ("log_likelihood", "stderr", "elbo", "distortion", "rate")}
     row |= {"active_units": found["active_units"], "n": found["n"], "particles": found["particles"], "step": found["step"]}
     print(json.dumps(row), file=sys.stderr, flush=True)
