@@ -79,7 +79,7 @@ def _pair(name: str) -> dict[str, str]:
 def _bound(elbo: ELBO) -> str:
     parts = [f"particles={elbo.particles}"] if elbo.particles > 1 else []
     parts += [f"shared={{{', '.join(sorted(elbo.shared))}}}"] if elbo.shared else []
-    return f"ELBO({', '.join(parts)})"
+    return f"{type(elbo).__name__}({', '.join(parts)})"
 
 
 def recipe_table() -> str:

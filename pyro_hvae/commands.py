@@ -18,8 +18,6 @@ from pyro_hvae.tracking import Progress, make_trackers
 
 __all__ = ["Prepared", "compare_runs", "plan_text", "prepare", "report_text", "run_training"]
 
-PICTURES = (".png", ".pdf", ".svg")
-
 
 @dataclass(frozen=True)
 class Prepared:
@@ -110,12 +108,10 @@ def compare_runs(
     """
     # Here, since matplotlib takes a while and only this command draws without training.
     from pyro_hvae.comparison import compare, compare_text, comparison_figure, write_csv
-    from pyro_hvae.figures import save
+    from pyro_hvae.figures import check_picture, save
 
-    if picture and picture.suffix.lower() not in PICTURES:
-        raise ConfigError(
-            f"--picture is the name of a {', '.join(PICTURES)} file, got '{picture}'. Example: --picture mig.png."
-        )
+    if picture:
+        check_picture(picture)
     for path in filter(None, (csv, picture)):
         _require_place(path)
     values = compare(runs, metrics, checkpoint, device, tell)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pyro_hvae.devices import seeded
-from pyro_hvae.errors import DataError
+from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.experiments import OpenRun
 from pyro_hvae.inference import generate, reconstruct
 from pyro_hvae.tiles import tiles
 
 __all__ = [
+    "changes",
+    "check_picture",
     "figure_titled",
     "reconstructions",
     "run_name",
@@ -43,6 +46,15 @@ def run_name(run: OpenRun) -> str:
     return f"{e.recipe or 'program'} ({e.schedule}) on {Path(e.dataset).name}, seed {e.train.seed}"
 
 
+KINDS = (".png", ".pdf", ".svg")
+
+
+def check_picture(path: Path) -> None:
+    """Raises `ConfigError` for the name of a file that is no picture."""
+    if path.suffix.lower() not in KINDS:
+        raise ConfigError(f"--picture is the name of a {', '.join(KINDS)} file, got '{path}'. Example: --picture figure.png.")
+
+
 def save(figure: Figure, path: Path) -> Path:
     """Writes a PNG, raising `DataError` when that is not possible."""
     try:
@@ -56,10 +68,22 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
+def changes(rows: Sequence[Mapping[str, Any]], sites: Sequence[str]) -> list[tuple[int, str]]:
+    """The last logged steps before a stage begins or a layer enters, from the top down, and the name of that."""
+    stages = [(last["step"], f"stage {row['stage'] + 1}") for last, row in pairwise(rows) if row["stage"] != last["stage"]]
+    top_down = [*reversed(sites)]
+    layers = []
+    for last, row in pairwise(row for row in rows if "layers" in row):
+        entering = top_down[int(last["layers"]) : int(row["layers"])]
+        if entering and row["stage"] == last["stage"]:
+            layers.append((last["step"], f"{', '.join(entering)} {'enters' if len(entering) == 1 else 'enter'}"))
+    return sorted(stages + layers)
+
+
 def training_curves(rows: Sequence[Mapping[str, Any]], title: str, kappa2: float | None = None) -> Figure:
     """beta, the constraint's average, and the bound over the steps, with the end of the initial phase marked."""
     steps = np.array([row["step"] for row in rows])
-    rates = sorted(key for key in rows[0] if key.startswith("rate."))
+    rates = sorted({key for row in rows for key in row if key.startswith("rate.")})
     panels = ["beta", *(["constraint"] if "constraint" in rows[0] else []), "bound", *(["rates"] if len(rates) > 1 else [])]
     figure = figure_titled(8, 2.2 * len(panels), title)
     axes = dict(zip(panels, figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0], strict=True))
@@ -77,7 +101,9 @@ def training_curves(rows: Sequence[Mapping[str, Any]], title: str, kappa2: float
     axes["bound"].set(ylabel="bound (nats)", title="unweighted bound (its start, far below, is cut off)")
     if "rates" in axes:
         for key, colour in zip(rates, (BLUE, ORANGE, GREEN, GREY, "#CC79A7", "#56B4E9"), strict=False):
-            axes["rates"].plot(steps, [row[key] for row in rows], linewidth=0.8, color=colour, label=key.removeprefix("rate."))
+            axes["rates"].plot(
+                steps, [row.get(key, np.nan) for row in rows], linewidth=0.8, color=colour, label=key.removeprefix("rate.")
+            )
         axes["rates"].set(yscale="symlog", ylabel="log q - log p (nats)", title="rate per site")
     axes[panels[-1]].set_xlabel("step")
     # Show where the bound moves.
@@ -85,7 +111,12 @@ def training_curves(rows: Sequence[Mapping[str, Any]], title: str, kappa2: float
     late += [value for step, value in held_out if step > rows[-1]["step"] // 2]
     axes["bound"].set_ylim(min(late) - 1, max(late) + 1)
     change = next((row["step"] for row in rows if row.get("main")), None)
+    events = changes(rows, [key.removeprefix("rate.") for key in rates])
+    above = axes["beta"].secondary_xaxis("top")
+    above.set_xticks([step for step, _ in events], [name for _, name in events], fontsize=8)
     for axis in axes.values():
+        for step, _ in events:
+            axis.axvline(step, color=GREY, linestyle=":", linewidth=1)
         if change is not None and "main" in rows[0] and not rows[0]["main"]:
             axis.axvline(change, color=ORANGE, linestyle=":", label=f"initial phase ends (step {change})")
         if axis.get_legend_handles_labels()[0]:

@@ -1,14 +1,14 @@
 """The information flow of a training run: what every layer knew about x at which step, and when layers entered."""
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby, pairwise
+from itertools import groupby
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pyro_hvae.errors import DataError
-from pyro_hvae.figures import BLUE, GREEN, GREY, ORANGE, figure_titled
+from pyro_hvae.figures import BLUE, GREEN, GREY, ORANGE, changes, figure_titled
 
 __all__ = ["has_information", "information_flow"]
 
@@ -47,7 +47,7 @@ def information_flow(rows: Rows, title: str) -> Figure:
     upper, lower = figure.subplots(2, 1, sharex=True)
     _lines(upper, measured, sites, colours)
     _stack(lower, measured, sites, colours)
-    events = _events(rows, sites)
+    events = changes(rows, sites)
     for axis in (upper, lower):
         axis.set(ylabel="nats", ylim=(min(0.0, axis.get_ylim()[0]), None))
         axis.margins(x=0.02)
@@ -94,15 +94,3 @@ def _stack(axis: Axes, rows: Rows, sites: Sequence[str], colours: Mapping[str, s
         axis.plot(*_series(rows, TOTAL), color="black", linewidth=1.2, label="I(x; z), the total")
         title += r"; what rises above the total is $I_\mathrm{over}$"
     axis.set_title(title, fontsize=10)
-
-
-def _events(rows: Rows, sites: Sequence[str]) -> list[tuple[int, str]]:
-    """The last logged steps before a stage begins or a layer enters, from the top down, and the name of that."""
-    stages = [(last["step"], f"stage {row['stage'] + 1}") for last, row in pairwise(rows) if row["stage"] != last["stage"]]
-    top_down = [*reversed(sites)]
-    layers = []
-    for last, row in pairwise(row for row in rows if "layers" in row):
-        entering = top_down[int(last["layers"]) : int(row["layers"])]
-        if entering and row["stage"] == last["stage"]:
-            layers.append((last["step"], f"{', '.join(entering)} {'enters' if len(entering) == 1 else 'enter'}"))
-    return sorted(stages + layers)

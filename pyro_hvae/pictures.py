@@ -31,7 +31,6 @@ __all__ = [
 ]
 
 POINTS = 10_000  # test data over which the variances of a traversal's dimensions are taken
-KINDS = (".png", ".pdf", ".svg")
 
 
 def _count(count: int) -> int:
@@ -227,8 +226,8 @@ def draw_traversals(
         ConfigError: for runs of different data, an image that there is none of, a name of another kind of file, and as
             `traverse`, naming the run.
     """
-    if picture and picture.suffix.lower() not in KINDS:
-        raise ConfigError(f"--picture is the name of a {', '.join(KINDS)} file, got '{picture}'. Example: --picture rows.png.")
+    if picture:
+        figures.check_picture(picture)
     first, *others = runs
     for other in others:
         if _data_of(other) != _data_of(first):

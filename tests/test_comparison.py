@@ -331,7 +331,7 @@ def test_places_that_cannot_be_written_are_told_before_anything_is_measured(scor
         ("--picture", "folder.png", 3, "cannot write 'folder.png'"),
         ("--picture", "file/p.svg", 3, "cannot write 'file/p.svg'"),
         ("--picture", "p.jpg", 2, "a .png, .pdf, .svg file, got 'p.jpg'"),
-        ("--picture", "p", 2, "Example: --picture mig.png"),
+        ("--picture", "p", 2, "Example: --picture figure.png"),
     ]:
         done, out, err = command("compare", "a", "--metric", "score", option, place)
         assert done == code and why in err and not out and not score, err

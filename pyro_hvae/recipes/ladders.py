@@ -43,4 +43,4 @@ def vlae(
     heads = {
         site: nn.Sequential(net, Gaussian(features, sizes[site], (), std=std)) for site, (net, features) in nets.heads.items()
     }
-    return [Stage("vlae", ELBO()(model, Heads(heads, nets.steps)))]
+    return [Stage("ladder", ELBO()(model, Heads(heads, nets.steps)))]
