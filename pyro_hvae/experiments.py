@@ -17,6 +17,7 @@ from pyro_hvae.config import Experiment, coerce, parameters, read_toml
 from pyro_hvae.data import DATASETS, Dataset, find_source, is_path
 from pyro_hvae.devices import pick_device, seeded
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, unknown_name
+from pyro_hvae.information_flow import Flow
 from pyro_hvae.objectives import ELBO, Objective
 from pyro_hvae.programs import Program, program_from_file
 from pyro_hvae.recipes import RECIPES, Stage
@@ -144,6 +145,8 @@ def plan(experiment: Experiment, start: int = 0) -> Plan:
                 estimate.constraint(schedules[0].measure)
         except ConfigError as error:
             raise ConfigError(f"--schedule {experiment.schedule} does not go with this bound: {error}") from error
+        if experiment.train.information_every:
+            Flow(first).row(stages[0].objective.guide)
     return Plan(experiment, dataset, stages, schedules)
 
 
