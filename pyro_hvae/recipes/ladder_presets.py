@@ -30,6 +30,7 @@ _SPRITES_BETA: Preset = {"conv-dense.hidden": (16, 16, 16, 16, 128), "conv-dense
 _SPRITES_BETA |= _BERNOULLI | {"latent": 6, "beta": 4.0, "batch_size": 64, "steps": 6_000, "eval_every": 1_000, "threads": 1}
 _ROOMS_BETA = _SPRITES_BETA | {"latent": 9, "beta": 8.0}
 _SPRITES_TEACHER = _SPRITES_BETA | {
+    "steps": 4_500,
     "dims": (2, 2, 2),
     "features": 128,
     "teacher_beta": 4.0,
