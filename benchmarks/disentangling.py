@@ -4,11 +4,10 @@
     python -m benchmarks.disentangling --dataset sprites
     python -m benchmarks.disentangling --methods pro-vlae --beta 4
 
-A beta weighs four times more on images of 32 pixels than on those of 64: 2 here is the paper's 8.
-
 Equal latents, iterations, batches and learning rate for all, as the pro-VLAE paper demands; the grids are reduced and the
-images 32 pixels wide, so that a run takes minutes on a core. Trains by the command line (finished runs are kept) and writes
-benchmarks/results/disentangling_DATASET.json. beta is that of the teacher for teacher-student, whose students have 1; it is run with the first beta only.
+images 32 pixels wide, so that a run takes minutes on a core. A beta weighs four times more there than with 64 pixels: 2 is
+the paper's 8. For teacher-student it is the teacher's, its students have 1, and as in the paper it is not varied: the first
+is taken. Trains by the command line (finished runs are kept) and writes benchmarks/results/disentangling_DATASET.json.
 """
 
 import json
