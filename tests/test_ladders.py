@@ -251,5 +251,7 @@ def test_errors():
             recipes.build("vlae", big, {"network": network, "dims": (2, 2)})
         with pytest.raises(ConfigError, match=f"{network} joins by concatenation, got join=gated"):
             recipes.build("vlae", big, {"network": network, "dims": (2,) * 4, "join": "gated"})
+    with pytest.raises(ConfigError, match="halves the sides 11 times for 10 layers, too often for images of 30 x 30"):
+        build(network="pro-shapes", dims=(2,) * 10)
     with pytest.raises(ConfigError, match="needs images"):
         recipes.build("vlae", torch.rand(5, 7), {"network": "pro-shapes"})

@@ -21,6 +21,11 @@ def pro_shapes(event: Sequence[int], dims: Sequence[int], width: int, join: str,
     depth = len(dims)
     c, height, breadth = image(event, "pro-shapes", 1)
     h, w = (side + -side % 2 ** (depth + 1) for side in (height, breadth))
+    if h > 2 * height or w > 2 * breadth:
+        raise ConfigError(
+            f"network=pro-shapes halves the sides {depth + 1} times for {depth} layers, too often for images of "
+            f"{height} x {breadth}. Use fewer layers (-o dims=2,2) or -o network=dense."
+        )
     top, left = (h - height) // 2, (w - breadth) // 2
     margin = (left, w - breadth - left, top, h - height - top)
     b, n, wide = Blocks(nn.ELU, norm or "affine", last=True), width, 8 * width
