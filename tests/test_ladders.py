@@ -107,6 +107,27 @@ def test_norms(norm):
     assert torch.allclose(alone, together, atol=1e-5) == (norm != "batch")
 
 
+@pytest.mark.parametrize(
+    "name, kinds, slope",
+    [
+        ("vlae-mnist", ["Conv2d", "BatchNorm2d", "LeakyReLU"], 0.1),
+        ("vlae-svhn", ["Conv2d", "BatchNorm2d", "LeakyReLU"], 0.1),
+        ("pro-shapes", ["Conv2d", "ELU", "Affine"], None),
+        ("pro-celeba", ["Conv2d", "LeakyReLU", "Affine"], 0.2),
+    ],
+)
+def test_order_of_activation_and_normalisation(name, kinds, slope):
+    event, dims, width, *_ = SIZES[name]
+    nets = ladder_networks(name)(event, dims, max(1, width // 16), "concat", None)
+    layers = [module for module in next(iter(nets.steps.values())).modules() if not list(module.children())]
+    layers = [layer for layer in layers if type(layer).__name__ != "ZeroPad2d"]
+    assert [type(layer).__name__ for layer in layers[:3]] == kinds
+    found = [layer.negative_slope for layer in layers if isinstance(layer, nn.LeakyReLU)]
+    assert all(value == slope for value in found)
+    # A norm that would take a bias away again has none before it.
+    assert (layers[0].bias is None) == ("BatchNorm2d" in kinds)
+
+
 def test_affine_is_a_scale_and_shift_of_every_channel():
     layer = Affine(2)
     with torch.no_grad():

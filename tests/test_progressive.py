@@ -73,6 +73,16 @@ def test_the_fade_in_starts_again_with_every_step_and_lengths_need_not_divide():
     assert seen == [one] * 4 + [begun2, half2, two] + [begun3, half3, three]
 
 
+def test_a_fade_of_one_is_an_iteration_and_below_one_a_fraction_of_a_step():
+    for fade, alphas in ((1, [0.0, 1.0, 1.0, 1.0]), (0.5, [0.0, 0.5, 1.0, 1.0]), (0, [1.0] * 4)):
+        schedule = forward(started(steps=12, fade=fade), 4)
+        seen = []
+        for _ in range(4):
+            seen.append(schedule.alphas().model["z2"])
+            schedule.update()
+        assert seen == alphas
+
+
 def test_weights_are_those_of_the_pass_that_was_seen():
     schedule = started(steps=9, beta=8.0, gamma=0.25, fade=0.0)
     for iteration in range(9):
@@ -101,7 +111,7 @@ def test_the_loss_is_equation_11():
 @pytest.mark.parametrize("network", ["dense", "pro-shapes"])
 @pytest.mark.parametrize("join", ["concat", "gated", "sum"])
 def test_output_does_not_depend_on_a_layer_whose_gate_is_closed(network, join):
-    objective = ladder(network=network, join=join)
+    objective = ladder(network=network, join=join, x=torch.rand(4, 1, 8, 8))
     z = {site: torch.randn(5, 2) for site in LAYERS}
     other = {**z, "z1": torch.randn(5, 2)}
 

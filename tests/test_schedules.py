@@ -160,10 +160,14 @@ def test_bad_constants_are_named(make, what):
 def test_ramp_is_exponential_and_may_be_a_fraction_of_the_run():
     schedule = Ramp(2000)
     schedule.start(100)
+    assert schedule.beta.item() == pytest.approx(1 - math.exp(-1 / 2000), rel=1e-12)  # of the first step
     values = [feed(schedule, 0.0) for _ in range(3)]
     assert values == pytest.approx([1 - math.exp(-t / 2000) for t in (1, 2, 3)], rel=1e-12)
     schedule = Ramp(0.1)
     schedule.start(50)
     assert [feed(schedule, 0.0) for _ in range(10)][-1] == pytest.approx(1 - math.exp(-2))
+    schedule = Ramp(0.1)
+    schedule.start(3)  # a fraction is one step at least
+    assert feed(schedule, 0.0) == pytest.approx(1 - math.exp(-1))
     with pytest.raises(ConfigError, match="ramp must be positive"):
         Ramp(0)

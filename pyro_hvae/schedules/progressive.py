@@ -74,7 +74,6 @@ class Progressive(Schedule):
         self.layers = list(layers)
         self.length.fill_(steps)
         self.fading.fill_(fading)
-        self._reset()
 
     def _reset(self) -> None:
         # Plain numbers beside the buffers, read again after loading: a device is not asked at every step.
