@@ -42,7 +42,7 @@ def _panel(axis: Axes, run: OpenRun, one: Traversals, rows: int) -> None:
     above = [f"{value:.3g}" for value in one.values.tolist()]
     _, down = tiles(axis, torch.cat([images, white]), steps, above, beside)
     dead = ", ".join(f"{count} of {site}" for site, count in one.dead.items() if count)
-    axis.set_title(run_name(run) + (f"\ndead and left out: {dead}" if dead else ""), fontsize=9)
+    axis.set_title(f"{run_name(run)}\ndead and left out: {dead or 'none'}", fontsize=9)  # two lines: all panels begin level
     axis.set_xlabel("noise of one dimension, all others at the code", fontsize=8)
     axis.xaxis.set_label_position("top")
     sites, gap = [unit.site for unit in one.units], rows * down - (axis.get_ylim()[0] + 0.5)

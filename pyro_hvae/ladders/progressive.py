@@ -44,7 +44,7 @@ def pro_shapes(event: Sequence[int], dims: Sequence[int], width: int, join: str,
         net = folded((inputs, *maps[i + 1][1:]), *b.up(inputs, n))
         branch = b.dense(dims[i - 1], wide, sizes[i + 1])
         rungs[f"z{i}"] = Rung(branch, net, sizes[i + 1], "concat" if top else join)
-    output = folded(maps[1], doubled(n, c), nn.ZeroPad2d([-m for m in margin]))
+    output = folded(maps[1], doubled(n, c), nn.ZeroPad2d((-margin[0], -margin[1], -margin[2], -margin[3])))
     return LadderNetworks(steps, heads, rungs, output, sizes[1])
 
 
