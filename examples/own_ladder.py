@@ -1,6 +1,7 @@
 """A ladder of one's own, trained layer by layer, and who knows what about the data before and after the second layer enters.
 
     python examples/own_ladder.py           # 8 x 8 digits, a minute
+    pyro-hvae train --program examples/own_ladder.py:build --dataset digits --schedule progressive
 
 The rungs, steps and heads are any modules; what has `gates` (as `Ladder` and `Heads` do) can be trained by `hv.Progressive`.
 """
@@ -8,27 +9,27 @@ The rungs, steps and heads are any modules; what has `gates` (as `Ladder` and `H
 import argparse
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import pyro_hvae as hv
 
-PIXELS, WIDE = 64, 128
+WIDE = 128
 
 
 def layer(inputs: int, outputs: int = WIDE) -> nn.Module:
     return nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU())
 
 
-def pair() -> tuple[nn.Module, nn.Module]:
+def build(x: Tensor) -> tuple[nn.Module, nn.Module]:
     """Two layers of two dimensions; z1 joins one layer above x, z2 two layers above it."""
     rungs = {
         "z2": hv.Rung(branch=layer(2), net=layer(WIDE), width=WIDE),
         "z1": hv.Rung(branch=layer(2), net=layer(2 * WIDE), width=WIDE),
     }
     priors = {"z2": hv.StandardNormal(2), "z1": hv.StandardNormal(2)}
-    model = hv.Ladder(priors, rungs, hv.Gaussian(WIDE, (1, 8, 8), (), scale=0.2, squash=True))
+    model = hv.Ladder(priors, rungs, hv.Gaussian(WIDE, x.shape[1:], (), scale=0.2, squash=True))
     heads = {"z1": hv.Gaussian(WIDE, 2, ()), "z2": hv.Gaussian(WIDE, 2, ())}
-    return model, hv.Heads(heads, steps={"z1": layer(PIXELS), "z2": layer(WIDE)})
+    return model, hv.Heads(heads, steps={"z1": layer(x[0].numel()), "z2": layer(WIDE)})
 
 
 def main() -> None:
@@ -38,10 +39,11 @@ def main() -> None:
 
     data = hv.DATASETS["digits"]()
     torch.manual_seed(0)
-    model, guide = pair()
+    x = data.train.x[:]
+    model, guide = build(x)
     steps = 60 if args.fast else 6_000
     config = hv.TrainConfig(steps=steps, information_every=steps // 6, threads=1)
-    rows = hv.fit(hv.ELBO()(model, guide), data.train.x, config, hv.Progressive(beta=1.0, gamma=0.5))
+    rows = hv.fit(hv.ELBO()(model, guide), x, config, hv.Progressive(beta=1.0, gamma=0.5))
     for row in rows:
         if "information.z2" in row:
             known = "  ".join(f"{name} {row[f'information.{name}']:5.2f}" for name in ("z2", "z1", "total"))

@@ -2,13 +2,14 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter, SymmetricalLogLocator
 from torch import Tensor
 
 from pyro_hvae.devices import seeded
@@ -83,7 +84,8 @@ def changes(rows: Sequence[Mapping[str, Any]], sites: Sequence[str]) -> list[tup
 def training_curves(rows: Sequence[Mapping[str, Any]], title: str, kappa2: float | None = None) -> Figure:
     """beta, the constraint's average, and the bound over the steps, with the end of the initial phase marked."""
     steps = np.array([row["step"] for row in rows])
-    rates = sorted({key for row in rows for key in row if key.startswith("rate.")})
+    names = {key for row in rows for key in row if key.startswith("rate.")}
+    rates = sorted(names, key=lambda name: (len(name), name))  # z10 after z9
     panels = ["beta", *(["constraint"] if "constraint" in rows[0] else []), "bound", *(["rates"] if len(rates) > 1 else [])]
     figure = figure_titled(8, 2.2 * len(panels), title)
     axes = dict(zip(panels, figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0], strict=True))
@@ -100,11 +102,14 @@ def training_curves(rows: Sequence[Mapping[str, Any]], title: str, kappa2: float
         axes["bound"].plot(*zip(*held_out, strict=True), color=ORANGE, marker="o", markersize=3, label="validation")
     axes["bound"].set(ylabel="bound (nats)", title="unweighted bound (its start, far below, is cut off)")
     if "rates" in axes:
-        for key, colour in zip(rates, (BLUE, ORANGE, GREEN, GREY, "#CC79A7", "#56B4E9"), strict=False):
+        for key, colour in zip(rates, cycle((BLUE, ORANGE, GREEN, GREY, "#CC79A7", "#56B4E9")), strict=False):
             axes["rates"].plot(
                 steps, [row.get(key, np.nan) for row in rows], linewidth=0.8, color=colour, label=key.removeprefix("rate.")
             )
-        axes["rates"].set(yscale="symlog", ylabel="log q - log p (nats)", title="rate per site")
+        axes["rates"].set_yscale("symlog", linthresh=1)
+        axes["rates"].yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=(1, 2, 5)))
+        axes["rates"].yaxis.set_major_formatter(ScalarFormatter())
+        axes["rates"].set(ylabel="log q - log p (nats)", title="rate per site")
     axes[panels[-1]].set_xlabel("step")
     # Show where the bound moves.
     late = [row["elbo"] for row in rows[len(rows) // 10 :]]

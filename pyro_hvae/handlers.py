@@ -4,12 +4,13 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import torch
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-__all__ = ["Record", "Means", "Noise", "ScaleSites", "Share", "site_mean", "standard_noise"]
+__all__ = ["Record", "Means", "Noise", "ScaleSites", "Share", "is_point", "site_mean", "standard_noise"]
 
 Site = Any  # Pyro's message: a dict with name, fn, value, scale, is_observed, cond_indep_stack, ...
 
@@ -39,6 +40,11 @@ class Record(Messenger):
     def _pyro_post_sample(self, msg: Site) -> None:
         if not site_is_subsample(msg):
             self.sites[msg["name"]] = msg
+
+
+def is_point(msg: Site) -> bool:
+    """Whether a recorded site's distribution has all its mass on one value, as an autoencoder's code has."""
+    return isinstance(getattr(msg["fn"], "base_dist", msg["fn"]), dist.Delta)
 
 
 def site_mean(msg: Site) -> Tensor:

@@ -6,14 +6,13 @@ from contextlib import ExitStack, nullcontext
 from typing import Any, NamedTuple
 
 import pyro
-import pyro.distributions as dist
 import torch
 from torch import Tensor
 
 from pyro_hvae.data import Rows
 from pyro_hvae.devices import seeded
 from pyro_hvae.errors import ConfigError, DivergenceError
-from pyro_hvae.handlers import Record, Share, Site
+from pyro_hvae.handlers import Record, Share, Site, is_point
 from pyro_hvae.objectives import ELBO
 
 __all__ = ["Weights", "batch_size", "importance", "log_likelihood"]
@@ -175,7 +174,7 @@ def _of_batch(
 
 
 def _check_densities(q: dict[str, Site]) -> None:
-    points = [name for name, site in q.items() if isinstance(getattr(site["fn"], "base_dist", site["fn"]), dist.Delta)]
+    points = [name for name, site in q.items() if is_point(site)]
     if points:
         raise ConfigError(
             f"this guide puts all mass on a point ({', '.join(points)}), as an autoencoder does: there are no importance "

@@ -72,6 +72,7 @@ def layer_samples(model: Program, site: str, count: int = 64, guide: Program | N
     Raises:
         ConfigError: for an unknown site, or one whose distribution has no noise of its own to hold fixed.
     """
+    _require_guide(guide, x)
     fresh = layer_noise(model, count)
     require_noise(model, site, fresh)
     fixed = layer_noise(model, 1) if guide is None or x is None else code_noise(model, guide, x[:1])
@@ -139,6 +140,7 @@ def layer_grid(
     grid_layers(model, site)
     noise, size = layer_noise(model, cells * cells), cells * cells
     require_noise(model, site, noise)
+    _require_guide(guide, x)
     if guide is not None and x is not None:
         noise = {name: value.expand(size, *value.shape[1:]) for name, value in code_noise(model, guide, x[:1]).items()}
     values = torch.linspace(-reach, reach, cells)
@@ -164,6 +166,11 @@ def grid_layers(model: Program, site: str | None = None) -> list[str]:
             "any size, or 'traverse', which varies one dimension at a time."
         )
     return planes
+
+
+def _require_guide(guide: Program | None, x: Tensor | None) -> None:
+    if guide is None and x is not None:
+        raise ConfigError("to fix the other layers at the code of x takes the guide that makes it: guide=..., x=...")
 
 
 def require_noise(model: Program, site: str, noise: Mapping[str, Tensor]) -> None:

@@ -12,6 +12,8 @@ from pyro_hvae.codes import posteriors
 from pyro_hvae.data import Rows
 from pyro_hvae.devices import seeded
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.handlers import Record, is_point
+from pyro_hvae.inference import latents
 from pyro_hvae.layers import code_noise, noise_mean, require_noise
 from pyro_hvae.metrics import MEANINGFUL
 
@@ -116,7 +118,7 @@ def traverse(
         raise ConfigError(f"a traversal has from 2 to {MOST} steps, got {steps}.")
     if most is not None and most < 1:
         raise ConfigError(f"a traversal shows at least one dimension of a layer, got {most}.")
-    variances = {site: q.variance_of_means for site, q in posteriors(guide, data, draws, seed).items()}
+    variances = _variances(guide, data, draws, seed)
     with seeded(seed):
         noise = code_noise(model, guide, x[:1])
         units, dead = [], {}
@@ -134,3 +136,13 @@ def traverse(
         values = torch.linspace(-reach, reach, steps)
         images = [vary_unit(model, noise, unit.site, unit.dimension, values) for unit in units]
     return Traversals(units, values, torch.stack(images), dead)
+
+
+def _variances(guide: Program, data: Tensor | Rows, draws: int, seed: int) -> dict[str, Tensor]:
+    """Site -> variance over the data of the posterior means of each dimension; a point is its own mean."""
+    with seeded(seed), Record() as record:
+        guide(data[:2])
+    if all(is_point(site) for site in record.sites.values()):
+        means = latents(guide, data, mean=True)
+        return {site: mean.flatten(1).double().var(0, correction=0).cpu() for site, mean in means.items()}
+    return {site: q.variance_of_means for site, q in posteriors(guide, data, draws, seed).items()}

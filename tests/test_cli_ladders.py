@@ -88,5 +88,7 @@ def test_no_likelihood_of_a_point_code(command, tmp_path):
     assert code == 2 and "all mass on a point" in err
     code, _, err = command("metrics", tmp_path / "ae", "mutual-information")
     assert code == 2 and "Gaussian posteriors" in err
+    code, text, err = command("traverse", tmp_path / "ae")  # means it has
+    assert code == 0 and "z3[0]" in text, err
     code, text, err = command("metrics", tmp_path / "ae", "reconstruction", "--json")
     assert code == 0 and json.loads(text)["mse"] > 0, err

@@ -207,3 +207,9 @@ def test_the_labels_of_a_grid_are_where_its_cells_are():
         assert ticks.get_ticklocs().tolist() == [9 * place + 4 for place in places]  # tiles of 8 with a gap of 1
     shown = axis.get_images()[0].get_array()
     assert shown[0, 0] == 0 and shown[0, -1] == pytest.approx(4 / 24) and shown[-1, 0] == pytest.approx(20 / 24)
+
+
+def test_a_datum_without_the_guide_that_encodes_it_is_refused():
+    for function in (layer_grid, layer_samples):
+        with pytest.raises(ConfigError, match="takes the guide that makes it"):
+            function(diagonal_chain()[0], "z2", x=torch.zeros(1, 5))

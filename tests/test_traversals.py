@@ -180,7 +180,7 @@ def test_the_picture_names_rows_values_and_layers():
     assert figure.get_suptitle() == "Latent traversals of test datum 7"
     left, right = figure.axes
     assert left.get_title() == "vlae (constant) on digits, seed 0\ndead and left out: 4 of z2"
-    assert right.get_title() == "vlae (constant) on digits, seed 1"
+    assert right.get_title() == "vlae (constant) on digits, seed 1\ndead and left out: none"
     assert [t.get_text() for t in left.get_xticklabels()] == ["-2.5", "0", "2.5"]
     assert [t.get_text() for t in left.get_yticklabels()] == ["z2[1]  var 0.93", "z1[0]  var 1.50", "z1[3]  var 0.02"]
     assert [t.get_text() for t in right.get_yticklabels()] == ["z1[2]  var 0.50", "", ""]

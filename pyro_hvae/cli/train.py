@@ -16,14 +16,14 @@ __all__ = ["train_command"]
     "--dataset", metavar="NAME|PATH", help="Data set ('pyro-hvae data list'), or a folder of images, .npy, .npz or .h5 file."
 )
 @data_dir_option
-@click.option("--schedule", metavar="NAME", help="rewo, geco, warmup or constant; default: the recipe's own.")
+@click.option("--schedule", metavar="NAME", help="As 'list schedules' has them; default: the recipe's own.")
 @click.option(
     "-o",
     "options",
     multiple=True,
     callback=key_values,
     metavar="KEY=VALUE",
-    help="Option of recipe, schedule, data or training; repeatable.",
+    help="Option of recipe, schedule, data or training (lr_decay, information_every, ...); repeatable.",
 )
 @click.option("--steps", type=int, metavar="N", help="Gradient steps in total.")
 @click.option("--epochs", type=int, metavar="N", help="Length in passes over the training data instead of steps.")
