@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import pyro.distributions as dist
 import torch
 from pyro.infer.elbo import ELBO as PyroELBO
 from pyro.infer.elbo import ELBOModule
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from pyro_hvae.contract import check_contract
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.estimates import Estimate
-from pyro_hvae.handlers import Record, Share, Site
+from pyro_hvae.handlers import Record, Share, Site, is_point
 from pyro_hvae.modes import evaluated
 
 __all__ = ["ELBO", "Estimate", "Objective", "kl_is_valid"]
@@ -146,8 +145,7 @@ class ELBO(PyroELBO):
             return site["fn"].log_prob(site["value"])
         fn = q[name]["fn"]
         # Pyro's KL of a Delta leaves its log_density out; one draw of it is exact anyway.
-        is_point = isinstance(getattr(fn, "base_dist", fn), dist.Delta)
-        if self.particles == 1 and self.analytic_kl and not is_point and kl_is_valid(name, p, q):
+        if self.particles == 1 and self.analytic_kl and not is_point(q[name]) and kl_is_valid(name, p, q):
             try:
                 return -torch.distributions.kl_divergence(fn, site["fn"])
             except NotImplementedError:

@@ -156,7 +156,9 @@ class _Loop:
             self.run.update(status="running")
         flow = Flow(session.x, config.information_points, seed=config.seed) if config.information_every else None
         if flow:
-            flow.row(session.objective.guide)  # a guide that has no such posteriors is refused before hours go into it
+            Flow(session.x, 2).row(
+                session.objective.guide
+            )  # a guide without such posteriors is refused before hours go into it
         while session.t < session.length:
             session.step()
             step, last = offset + session.t, session.t == session.length

@@ -183,9 +183,7 @@ def linear_pair(error=0.0):
 def test_bound_of_a_linear_ladder_is_the_evidence_for_the_exact_guide_and_below_it_otherwise(float64):
     model, guide, evidence = linear_pair()
     x = evidence.sample((400,))
-    for analytic in (False,):
-        values = ELBO(analytic_kl=analytic).estimate(model, guide, x).bound()
-        assert_close(values, evidence.log_prob(x))
+    assert_close(ELBO(analytic_kl=False).estimate(model, guide, x).bound(), evidence.log_prob(x))
     assert_close(ELBO(particles=7).estimate(model, guide, x).bound(), evidence.log_prob(x))
     mean = ELBO().estimate(model, guide, x.repeat(50, 1)).bound()
     assert abs(mean.mean() - evidence.log_prob(x).mean()) < 4 * mean.std() / len(mean) ** 0.5

@@ -13,6 +13,7 @@ from torch.testing import assert_close
 import pyro_hvae as hv
 from pyro_hvae import Progressive, recipes
 from pyro_hvae.config import TrainConfig
+from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError, Interrupted
 from pyro_hvae.gates import Gate, gates_of, set_gates
 from pyro_hvae.guides import Heads
@@ -130,7 +131,7 @@ def test_output_does_not_depend_on_a_layer_whose_gate_is_closed(network, join):
 
 def test_gradients_of_waiting_layers():
     objective, x = ladder(), data()
-    session = Session(objective, hv_rows(x), TrainConfig(steps=30, batch_size=40), Progressive(gamma=0.5), 30)
+    session = Session(objective, Rows.of(x), TrainConfig(steps=30, batch_size=40), Progressive(gamma=0.5), 30)
     session.step()
     grads = {name: p.grad for name, p in objective.named_parameters()}
     for site, waits in (("z3", False), ("z2", True), ("z1", True)):
@@ -141,20 +142,14 @@ def test_gradients_of_waiting_layers():
                 assert grad is not None and grad.any(), name  # gamma's term reaches the weights of waiting heads
     # Without gamma nothing does: the term was the only way.
     objective = ladder()
-    Session(objective, hv_rows(x), TrainConfig(steps=30, batch_size=40), Progressive(gamma=0.0), 30).step()
+    Session(objective, Rows.of(x), TrainConfig(steps=30, batch_size=40), Progressive(gamma=0.0), 30).step()
     waiting = [p.grad for name, p in objective.named_parameters() if "heads.z1." in name or "heads.z2." in name]
     assert waiting and not any(grad.any() for grad in waiting)
 
 
-def hv_rows(x):
-    from pyro_hvae.data import Rows
-
-    return Rows.of(x)
-
-
 def test_adam_carries_its_state_over_and_new_branches_begin_without():
     objective = ladder()
-    session = Session(objective, hv_rows(data()), TrainConfig(steps=30, batch_size=20), Progressive(), 30)
+    session = Session(objective, Rows.of(data()), TrainConfig(steps=30, batch_size=20), Progressive(), 30)
     names = {p: name for name, p in objective.named_parameters()}
 
     def steps():

@@ -12,7 +12,7 @@ from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.models import Rung
 from pyro_hvae.nets import Fold, linear
 
-__all__ = ["Affine", "Blocks", "LadderNetworks", "doubled", "folded", "image", "kept"]
+__all__ = ["Affine", "Blocks", "LadderNetworks", "concatenated", "doubled", "folded", "four_layers", "image", "kept"]
 
 
 class LadderNetworks(NamedTuple):
@@ -148,3 +148,16 @@ def image(event: Sequence[int], name: str, divisor: int) -> tuple[int, int, int]
             f"shape {tuple(event)}. Use {'fewer layers (-o dims=2,2) or ' if divisor > 4 else ''}-o network=dense."
         )
     return event[0], event[1], event[2]
+
+
+def concatenated(join: str, name: str) -> None:
+    """Raises `ConfigError` for networks that know no other join."""
+    if join != "concat":
+        raise ConfigError(f"network={name} joins by concatenation, got join={join}. Use -o join=concat.")
+
+
+def four_layers(dims: Sequence[int], name: str, example: int) -> None:
+    """Raises `ConfigError` for another number of layers."""
+    if len(dims) != 4:
+        each = ",".join([str(example)] * 4)
+        raise ConfigError(f"network={name} has four layers, got dims={tuple(dims)}. Example: -o dims={each}.")

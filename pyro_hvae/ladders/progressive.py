@@ -7,7 +7,7 @@ from dataclasses import replace
 from torch import nn
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.ladders.blocks import Blocks, LadderNetworks, doubled, folded, image
+from pyro_hvae.ladders.blocks import Blocks, LadderNetworks, concatenated, doubled, folded, four_layers, image
 from pyro_hvae.models import Rung
 
 __all__ = ["pro_celeba", "pro_shapes"]
@@ -26,8 +26,8 @@ def pro_shapes(event: Sequence[int], dims: Sequence[int], width: int, join: str,
             f"network=pro-shapes halves the sides {depth + 1} times for {depth} layers, too often for images of "
             f"{height} x {breadth}. Use fewer layers (-o dims=2,2) or -o network=dense."
         )
-    top, left = (h - height) // 2, (w - breadth) // 2
-    margin = (left, w - breadth - left, top, h - height - top)
+    above, left = (h - height) // 2, (w - breadth) // 2
+    margin = (left, w - breadth - left, above, h - height - above)
     b, n, wide = Blocks(nn.ELU, norm or "affine", last=True), width, 8 * width
     maps = [(c, h, w), *[(n, h >> i, w >> i) for i in range(1, depth + 2)]]
     sizes = [math.prod(m) for m in maps]
@@ -51,10 +51,8 @@ def pro_shapes(event: Sequence[int], dims: Sequence[int], width: int, join: str,
 def pro_celeba(event: Sequence[int], dims: Sequence[int], width: int, join: str, norm: str | None) -> LadderNetworks:
     """CelebA: four layers, twice the channels in each (width 64: 64, 128, 256, 512, and 1024 features at the top)."""
     c, h, w = image(event, "pro-celeba", 32)
-    if len(dims) != 4:
-        raise ConfigError(f"network=pro-celeba has four layers, got dims={tuple(dims)}. Example: -o dims=7,7,7,7.")
-    if join != "concat":
-        raise ConfigError(f"network=pro-celeba joins by concatenation, got join={join}. Use -o join=concat.")
+    four_layers(dims, "pro-celeba", 7)
+    concatenated(join, "pro-celeba")
     b, n, wide = Blocks(lambda: nn.LeakyReLU(0.2), norm or "affine", last=True), width, 16 * width
     plain = replace(b, norm="none")
     maps = [(c, h, w), *[(n << i, h >> (i + 1), w >> (i + 1)) for i in range(4)]]

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from pyro_hvae.errors import ConfigError
-from pyro_hvae.ladders.blocks import Blocks, LadderNetworks, doubled, folded, image, kept
+from pyro_hvae.ladders.blocks import Blocks, LadderNetworks, concatenated, doubled, folded, four_layers, image, kept
 from pyro_hvae.models import Rung
 from pyro_hvae.nets import linear
 
@@ -55,7 +54,7 @@ def vlae_svhn(event: Sequence[int], dims: Sequence[int], width: int, join: str, 
     """SVHN: one more halving and twice the channels a layer, fully connected at the top (width 64: 64, 128, 256, then 1024)."""
     depth = len(dims)
     c, h, w = image(event, "vlae-svhn", 2 ** (depth - 1))
-    _concatenated(join, "vlae-svhn")
+    concatenated(join, "vlae-svhn")
     blocks, wide = _blocks(norm), 16 * width
     channels = [c, *[width << i for i in range(depth - 1)]]
     maps = [(n, h >> i, w >> i) for i, n in enumerate(channels)]
@@ -86,9 +85,8 @@ def vlae_svhn(event: Sequence[int], dims: Sequence[int], width: int, join: str, 
 def vlae_celeba(event: Sequence[int], dims: Sequence[int], width: int, join: str, norm: str | None) -> LadderNetworks:
     """CelebA: four layers on maps of a half, an eighth and a sixteenth of the sides (width 64: 64, 256, 512, then 1024)."""
     c, h, w = image(event, "vlae-celeba", 16)
-    if len(dims) != 4:
-        raise ConfigError(f"network=vlae-celeba has four layers, got dims={tuple(dims)}. Example: -o dims=10,10,10,10.")
-    _concatenated(join, "vlae-celeba")
+    four_layers(dims, "vlae-celeba", 10)
+    concatenated(join, "vlae-celeba")
     b, n, wide = _blocks(norm), width, 16 * width
     maps = [(c, h, w), (n, h // 2, w // 2), (4 * n, h // 8, w // 8), (8 * n, h // 16, w // 16)]
     sizes = [math.prod(m) for m in maps]
@@ -114,8 +112,3 @@ def vlae_celeba(event: Sequence[int], dims: Sequence[int], width: int, join: str
 def _ended(networks: LadderNetworks, event: tuple[int, int, int], channels: int) -> LadderNetworks:
     """With a convolution from maps of the image's own sides to its channels."""
     return networks._replace(output=folded(event, kept(event[0], channels)))
-
-
-def _concatenated(join: str, name: str) -> None:
-    if join != "concat":
-        raise ConfigError(f"network={name} joins by concatenation, got join={join}. Use -o join=concat.")
