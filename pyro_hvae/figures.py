@@ -1,7 +1,7 @@
 """Pictures of a run, each a function that returns a matplotlib figure; labelled, colour-blind safe, no global state."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ __all__ = [
     "changes",
     "check_picture",
     "figure_titled",
+    "in_order",
     "reconstructions",
     "run_name",
     "samples",
@@ -32,6 +33,7 @@ __all__ = [
 
 # Okabe-Ito: distinguishable with every common colour vision.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
+COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00")  # of the layers, from the bottom up
 
 
 def figure_titled(width: float, height: float, title: str) -> Figure:
@@ -69,6 +71,11 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names that end in numbers, z10 after z9."""
+    return sorted(names, key=lambda name: (len(name), name))
+
+
 def changes(rows: Sequence[Mapping[str, Any]], sites: Sequence[str]) -> list[tuple[int, str]]:
     """The last logged steps before a stage begins or a layer enters, from the top down, and the name of that."""
     stages = [(last["step"], f"stage {row['stage'] + 1}") for last, row in pairwise(rows) if row["stage"] != last["stage"]]
@@ -84,8 +91,7 @@ def changes(rows: Sequence[Mapping[str, Any]], sites: Sequence[str]) -> list[tup
 def training_curves(rows: Sequence[Mapping[str, Any]], title: str, kappa2: float | None = None) -> Figure:
     """beta, the constraint's average, and the bound over the steps, with the end of the initial phase marked."""
     steps = np.array([row["step"] for row in rows])
-    names = {key for row in rows for key in row if key.startswith("rate.")}
-    rates = sorted(names, key=lambda name: (len(name), name))  # z10 after z9
+    rates = in_order({key for row in rows for key in row if key.startswith("rate.")})
     panels = ["beta", *(["constraint"] if "constraint" in rows[0] else []), "bound", *(["rates"] if len(rates) > 1 else [])]
     figure = figure_titled(8, 2.2 * len(panels), title)
     axes = dict(zip(panels, figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0], strict=True))
@@ -102,7 +108,7 @@ def training_curves(rows: Sequence[Mapping[str, Any]], title: str, kappa2: float
         axes["bound"].plot(*zip(*held_out, strict=True), color=ORANGE, marker="o", markersize=3, label="validation")
     axes["bound"].set(ylabel="bound (nats)", title="unweighted bound (its start, far below, is cut off)")
     if "rates" in axes:
-        for key, colour in zip(rates, cycle((BLUE, ORANGE, GREEN, GREY, "#CC79A7", "#56B4E9")), strict=False):
+        for key, colour in zip(rates, cycle(COLOURS), strict=False):
             axes["rates"].plot(
                 steps, [row.get(key, np.nan) for row in rows], linewidth=0.8, color=colour, label=key.removeprefix("rate.")
             )

@@ -8,13 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pyro_hvae.errors import DataError
-from pyro_hvae.figures import BLUE, GREEN, GREY, ORANGE, changes, figure_titled
+from pyro_hvae.figures import COLOURS, GREY, changes, figure_titled, in_order
 
 __all__ = ["has_information", "information_flow"]
 
 PREFIX = "information."
 LIMIT, TOTAL, OVER = (PREFIX + name for name in ("limit", "total", "over"))
-COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00")  # Okabe-Ito, of the layers from the bottom up
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -41,7 +40,7 @@ def information_flow(rows: Rows, title: str) -> Figure:
     if not measured:
         raise DataError("these metric rows hold no information flow: it was not measured during this training.")
     keys = {key for row in measured for key in row if key.startswith(PREFIX)} - {LIMIT, TOTAL, OVER}
-    sites = sorted((key.removeprefix(PREFIX) for key in keys), key=lambda site: (len(site), site))  # z10 after z9
+    sites = in_order(key.removeprefix(PREFIX) for key in keys)
     colours = {site: COLOURS[i % len(COLOURS)] for i, site in enumerate(sites)}
     figure = figure_titled(9, 6.4, title)
     upper, lower = figure.subplots(2, 1, sharex=True)

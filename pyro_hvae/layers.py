@@ -23,6 +23,7 @@ __all__ = [
     "layer_shares",
     "noise_mean",
     "require_noise",
+    "variance_share",
 ]
 
 Program = Callable[..., Any]
@@ -98,17 +99,28 @@ def layer_shares(model: Program, outer: int = 64, inner: int = 16) -> dict[str, 
     fixed = layer_noise(model, outer)
     require_noise(model, next(iter(fixed)), fixed)
     x = noise_mean(model, layer_noise(model, outer * inner)).flatten(1).double()
-    spread = (x - x.mean(0)).square().mean(1) * (len(x) / (len(x) - 1))
-    total, total_error = spread.mean().item(), spread.std().item() / math.sqrt(len(x))
+    whole = (x - x.mean(0)).square().mean(1) * (len(x) / (len(x) - 1))
     shares = {}
     for site in fixed:
         noise = {name: value.repeat_interleave(inner, 0) for name, value in fixed.items()}
         noise[site] = layer_noise(model, outer * inner)[site]
-        varied = noise_mean(model, noise).reshape(outer, inner, -1).double().var(1).mean(1)
-        mean, error = varied.mean().item(), varied.std().item() / math.sqrt(outer)
-        relative = math.hypot(error / mean if mean else 0.0, total_error / total) if total else math.nan
-        shares[site] = LayerShare(mean / total if total else math.nan, mean / total * relative if total else math.nan)
+        within = noise_mean(model, noise).reshape(outer, inner, -1).double().var(1).mean(1)
+        shares[site] = variance_share(within, whole)
     return shares
+
+
+def variance_share(within: Tensor, whole: Tensor) -> LayerShare:
+    """The ratio of two mean variances and its standard error, NaN where nothing varies.
+
+    Arguments:
+        within: variance of each group, (groups,). whole: squared deviation of each independent draw, unbiased, (n,).
+    """
+    mean, total = within.mean().item(), whole.mean().item()
+    if not total:
+        return LayerShare(math.nan, math.nan)
+    error, total_error = (v.std().item() / math.sqrt(len(v)) for v in (within, whole))
+    share = mean / total
+    return LayerShare(share, math.hypot(error / total, share * total_error / total))
 
 
 @torch.no_grad()

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from pyro_hvae.errors import unknown_name
+from pyro_hvae.errors import ConfigError, unknown_name
 
-__all__ = ["ACTIVATIONS", "Fold", "linear", "mlp", "unit"]
+__all__ = ["ACTIVATIONS", "Fold", "image_shape", "linear", "mlp", "unit"]
 
 
 # name -> (module, variance gain of its input, features it takes per feature it gives): He for ReLU-like units, LeCun for tanh.
@@ -44,6 +44,25 @@ class Fold(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         return self.net(h.reshape(-1, *self.event)).reshape(*h.shape[:-1], -1)
+
+
+def image_shape(event: Sequence[int], name: str, divisor: int, shallower: str, otherwise: str) -> tuple[int, int, int]:
+    """Channels, height and width of an event.
+
+    Arguments:
+        name: of the network that wants images. divisor: what its halvings divide the sides by.
+        shallower, otherwise: remedies, a network with fewer halvings (told where it has many) and another one.
+
+    Raises:
+        ConfigError: for data that are no images, or whose sides cannot be divided.
+    """
+    if len(event) != 3 or event[1] % divisor or event[2] % divisor:
+        remedy = f"{shallower} or {otherwise}" if divisor > 4 else otherwise
+        raise ConfigError(
+            f"network={name} needs images (channels, height, width) with sides divisible by {divisor}, but these data have "
+            f"shape {tuple(event)}. Use {remedy}."
+        )
+    return event[0], event[1], event[2]
 
 
 def linear(inputs: int, outputs: int, variance: float = 1.0, gain: float = 1.0, bias: bool = True) -> nn.Linear:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError, unknown_name
-from pyro_hvae.nets import Fold, linear, mlp, unit
+from pyro_hvae.nets import Fold, image_shape, linear, mlp, unit
 
 __all__ = ["NETWORKS", "Networks", "networks"]
 
@@ -141,12 +141,7 @@ def _gated(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.M
 
 def _image(event: Sequence[int], name: str, divisor: int) -> tuple[int, int, int]:
     """The event, whose sides are halved until `divisor` is used up."""
-    if len(event) != 3 or event[1] % divisor or event[2] % divisor:
-        raise ConfigError(
-            f"network={name} needs images (channels, height, width) with sides divisible by {divisor}, but these data have "
-            f"shape {tuple(event)}. Use {'fewer widths (-o hidden=32,64) or ' if divisor > 4 else ''}-o network=mlp."
-        )
-    return event[0], event[1], event[2]
+    return image_shape(event, name, divisor, "fewer widths (-o hidden=32,64)", "-o network=mlp")
 
 
 def _widths(hidden: Sequence[int], name: str) -> tuple[int, int]:

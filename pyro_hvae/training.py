@@ -156,9 +156,8 @@ class _Loop:
             self.run.update(status="running")
         flow = Flow(session.x, config.information_points, seed=config.seed) if config.information_every else None
         if flow:
-            Flow(session.x, 2).row(
-                session.objective.guide
-            )  # a guide without such posteriors is refused before hours go into it
+            # A guide without such posteriors is refused before hours go into it.
+            Flow(session.x, 2).row(session.objective.guide)
         while session.t < session.length:
             session.step()
             step, last = offset + session.t, session.t == session.length

@@ -13,7 +13,7 @@ from pyro_hvae.data.files import File
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import ConfigError, unknown_name
 
-__all__ = ["Dataset", "FactorGrid", "Source", "Split", "check_names", "check_seed", "check_size", "split_sizes"]
+__all__ = ["Dataset", "FactorGrid", "Source", "Split", "check_names", "check_seed", "check_side", "check_size", "split_sizes"]
 
 MOST = 2**34  # bytes of generated data that are held in memory
 
@@ -112,6 +112,12 @@ def check_seed(data_seed: int) -> None:
     """Raises `ConfigError` for a negative seed."""
     if data_seed < 0:
         raise ConfigError(f"data_seed, the seed of what is random in a data set, is at least 0, got {data_seed}.")
+
+
+def check_side(side: int) -> None:
+    """Raises `ConfigError` for another side than 64 pixels or what joining two or four along either axis leaves of them."""
+    if side not in (64, 32, 16):
+        raise ConfigError(f"side is 64, 32 or 16 pixels, got {side}. Example: -o side=32.")
 
 
 @dataclass(frozen=True)

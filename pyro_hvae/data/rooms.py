@@ -17,7 +17,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from pyro_hvae.data.dataset import Dataset, FactorGrid, check_names
+from pyro_hvae.data.dataset import Dataset, FactorGrid, check_names, check_side
 from pyro_hvae.data.rows import Drawn, Rows
 from pyro_hvae.errors import ConfigError
 
@@ -25,7 +25,6 @@ __all__ = ["SHAPES", "cast", "rooms"]
 
 ORIGINAL = (10, 10, 10, 8, 4, 15)  # values of the factors
 SIZE, RAYS = 64, 4  # pixels; rays per pixel along either axis
-SIDES = (64, 32, 16)  # of the images: pixels are joined, two or four along either axis
 SHAPES = {"cube": (0.85, 1.7), "cylinder": (0.9, 1.9), "sphere": (1.05, 2.1), "capsule": (0.75, 2.4)}
 """Radius (or half the width) and height of the objects at scale 1, in the original's order."""
 
@@ -231,8 +230,7 @@ def rooms(
     for (name, size), most in zip(sizes.items(), ORIGINAL, strict=True):
         if not 1 <= size <= most:
             raise ConfigError(f"{name}s is a number of values from 1 to {most}, got {size}.")
-    if side not in SIDES:
-        raise ConfigError(f"side is 64, 32 or 16 pixels, got {side}. Example: -o side=32.")
+    check_side(side)
     count = math.prod(sizes.values())
     store = Drawn(_painter(tuple(sizes.values()), shapes, side), (count, 3, side, side))
     grid = FactorGrid(sizes, Rows(store, ahead=True))

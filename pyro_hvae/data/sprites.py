@@ -18,7 +18,7 @@ from functools import cache
 import numpy as np
 from torch.nn.functional import avg_pool2d
 
-from pyro_hvae.data.dataset import Dataset, FactorGrid, check_names
+from pyro_hvae.data.dataset import Dataset, FactorGrid, check_names, check_side
 from pyro_hvae.data.rows import Drawn, Rows
 from pyro_hvae.errors import ConfigError
 
@@ -29,7 +29,6 @@ FACTORS = {"shape": 3, "scale": 6, "orientation": 40, "posX": 32, "posY": 32}
 """The factors and how many values each has, in the original's order (its colour has one value and is left out)."""
 
 SIZE = 64  # pixels
-SIDES = (64, 32, 16)  # of the images: pixels are joined, two or four along either axis
 SQUARE = 0.3 * SIZE  # side of the square at full scale
 SNAP = 256  # graphics cards round corners to this fraction of a pixel, which changes about one image in 25
 TOGETHER = 256  # images drawn at once, few enough for the processor's cache
@@ -157,8 +156,7 @@ def sprites(
     for name, (number, most) in numbers.items():
         if not 1 <= number <= most:
             raise ConfigError(f"{name} is a number of values from 1 to {most}, got {number}.")
-    if side not in SIDES:
-        raise ConfigError(f"side is 64, 32 or 16 pixels, got {side}. Example: -o side=32.")
+    check_side(side)
     check_names("shape", shapes, SHAPES)
     counts = (scales, orientations, positions, positions)
     chosen = [np.array([SHAPES.index(shape) for shape in shapes])]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import recall_score
@@ -19,7 +20,7 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.codes import posterior_means, selection
 from pyro_hvae.experiments import OpenRun
 from pyro_hvae.inference import ROWS, reconstruct
-from pyro_hvae.layers import layer_noise, layer_shares, noise_mean
+from pyro_hvae.layers import layer_noise, layer_shares, noise_mean, variance_share
 from pyro_hvae.metrics.strokes import STROKES
 
 __all__ = ["layer_factors"]
@@ -159,12 +160,10 @@ def _gap(bottom: Mapping[str, float], top: Mapping[str, float]) -> dict[str, flo
 def _part(part: np.ndarray, whole: np.ndarray) -> tuple[float | None, float | None]:
     """The share of the variance of `whole` that is within the rows of `part`, and its standard error: see `layer_shares`."""
     spread = np.square(whole - whole.mean()).ravel() * (whole.size / (whole.size - 1))
-    total, total_error = float(spread.mean()), float(spread.std(ddof=1)) / math.sqrt(whole.size)
-    if total <= ROUNDING:
+    if spread.mean() <= ROUNDING:
         return None, None
-    within = part.var(1, ddof=1)
-    share, error = float(within.mean()) / total, float(within.std(ddof=1)) / math.sqrt(len(part))
-    return share, math.hypot(error / total, share * total_error / total)
+    found = variance_share(torch.from_numpy(part.var(1, ddof=1)), torch.from_numpy(spread))
+    return found.share, found.stderr
 
 
 def _correlations(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.models import Rung
-from pyro_hvae.nets import Fold, linear
+from pyro_hvae.nets import Fold, image_shape, linear
 
 __all__ = ["Affine", "Blocks", "LadderNetworks", "concatenated", "doubled", "folded", "four_layers", "image", "kept"]
 
@@ -142,12 +142,7 @@ def folded(event: Sequence[int], *layers: nn.Module) -> Fold:
 
 def image(event: Sequence[int], name: str, divisor: int) -> tuple[int, int, int]:
     """Channels, height and width; raises `ConfigError` for data that are no images with sides divisible by `divisor`."""
-    if len(event) != 3 or event[1] % divisor or event[2] % divisor:
-        raise ConfigError(
-            f"network={name} needs images (channels, height, width) with sides divisible by {divisor}, but these data have "
-            f"shape {tuple(event)}. Use {'fewer layers (-o dims=2,2) or ' if divisor > 4 else ''}-o network=dense."
-        )
-    return event[0], event[1], event[2]
+    return image_shape(event, name, divisor, "fewer layers (-o dims=2,2)", "-o network=dense")
 
 
 def concatenated(join: str, name: str) -> None:
