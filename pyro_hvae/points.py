@@ -33,4 +33,5 @@ class Point(nn.Module):
         fn = self.conditional(*parents)
         value, dims = fn.mean, len(fn.event_shape)
         prior = dist.Normal(torch.zeros_like(value), torch.ones_like(value)).to_event(dims)
+        # Pyro annotates log_density as a float and takes a tensor.
         return dist.Delta(value, prior.log_prob(value), event_dim=dims)  # pyright: ignore[reportArgumentType]
