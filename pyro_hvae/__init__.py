@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pyro_hvae.config import TrainConfig as TrainConfig
     from pyro_hvae.data import DATASETS as DATASETS
     from pyro_hvae.errors import HVAEError as HVAEError
-    from pyro_hvae.experiments import load as load
     from pyro_hvae.gibbs_chains import convergence as convergence
     from pyro_hvae.gibbs_chains import gibbs as gibbs
     from pyro_hvae.guides import Autoregressive as Autoregressive
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from pyro_hvae.models import Ladder as Ladder
     from pyro_hvae.models import Rung as Rung
     from pyro_hvae.objectives import ELBO as ELBO
+    from pyro_hvae.opened import load as load
     from pyro_hvae.recipes import RECIPES as RECIPES
     from pyro_hvae.schedules import SCHEDULES as SCHEDULES
     from pyro_hvae.schedules import Constant as Constant
@@ -95,7 +95,7 @@ _PUBLIC = {
     "layer_grid": "layers",
     "layer_samples": "layers",
     "layer_shares": "layers",
-    "load": "experiments",
+    "load": "opened",
     "log_likelihood": "importance",
     "posteriors": "codes",
     "reconstruct": "inference",

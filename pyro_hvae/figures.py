@@ -14,8 +14,8 @@ from torch import Tensor
 
 from pyro_hvae.devices import seeded
 from pyro_hvae.errors import ConfigError, DataError
-from pyro_hvae.experiments import OpenRun
 from pyro_hvae.inference import generate, reconstruct
+from pyro_hvae.opened import OpenRun
 from pyro_hvae.tiles import tiles
 
 __all__ = [

@@ -67,6 +67,35 @@ def _conv_dense_decoder(inputs: int, event: Sequence[int], hidden: Sequence[int]
     return nn.Sequential(dense, _doublings(width, event, channels, activation, "conv-dense"))
 
 
+def _conv_four_encoder(event: Sequence[int], outputs: int, hidden: Sequence[int], activation: str, gain: float) -> nn.Module:
+    """As many of the last convolutions of kernel 4 and stride 2 as leave a side of 4, before them of kernel 3 and stride 1.
+
+    So maps of 64 x 64 and of 8 x 8 have networks of equal depth and width. Then the dense layer of `conv-dense`.
+    """
+    *channels, width = _several(hidden, "conv-4x4")
+    same, halving = _to_four(event, channels)
+    make, variance, _ = unit(activation)
+    net, small = _halvings((channels[same - 1], *event[1:]) if same else event, halving, activation, "conv-4x4")
+    steps = _levels([event[0], *channels[:same]], make)
+    first = [Fold(nn.Sequential(*steps), event)] if same else []
+    return nn.Sequential(*first, net, linear(small, width, variance), make(), linear(width, outputs, gain=gain))
+
+
+def _conv_four_decoder(inputs: int, event: Sequence[int], hidden: Sequence[int], activation: str) -> nn.Module:
+    """The encoder's mirror image."""
+    *channels, width = _several(hidden, "conv-4x4")
+    same, halving = _to_four(event, channels)
+    make, variance, _ = unit(activation)
+    dense = nn.Sequential(linear(inputs, width, variance), make())
+    if not same:
+        return nn.Sequential(dense, _doublings(width, event, channels, activation, "conv-4x4"))
+    inner = (channels[same - 1], *event[1:])
+    steps = _levels([event[0], *channels[:same]][::-1], make)
+    return nn.Sequential(
+        dense, _doublings(width, inner, halving, activation, "conv-4x4"), make(), Fold(nn.Sequential(*steps[:-1]), inner)
+    )
+
+
 def _gated_conv_encoder(event: Sequence[int], outputs: int, hidden: Sequence[int], activation: str, gain: float) -> nn.Module:
     """Five gated convolutions (Tomczak and Welling 2018, convHVAE), then a linear map; `activation` is not used."""
     c, h, w = _image(event, "gated-conv", 4)
@@ -88,6 +117,7 @@ NETWORKS: dict[str, Networks] = {
     "mlp": Networks(_mlp_encoder, _mlp_decoder),
     "conv": Networks(_conv_encoder, _conv_decoder),
     "conv-dense": Networks(_conv_dense_encoder, _conv_dense_decoder),
+    "conv-4x4": Networks(_conv_four_encoder, _conv_four_decoder),
     "gated-conv": Networks(_gated_conv_encoder, _gated_conv_decoder),
 }
 
@@ -133,6 +163,29 @@ def _doublings(inputs: int, event: Sequence[int], widths: Sequence[int], activat
     for a, b in zip(channels, channels[1:], strict=False):
         net += [nn.ConvTranspose2d(a, b, 4, 2, 1), make()]
     return Fold(nn.Sequential(*net[:-1]), [inputs])
+
+
+def _to_four(event: Sequence[int], channels: Sequence[int]) -> tuple[int, Sequence[int]]:
+    """How many convolutions keep the side, and the channels of those that halve it, down to 4."""
+    side = event[-1]
+    if len(event) != 3 or side != event[1] or side < 4 or side & (side - 1):
+        raise ConfigError(
+            f"network=conv-4x4 needs square images with a side of 4, 8, 16, 32, ..., but these data have shape {tuple(event)}. "
+            "Use -o network=mlp, or other data options."
+        )
+    same = len(channels) - (side.bit_length() - 3)
+    if same < 0:
+        least = ",".join(["32"] * (side.bit_length() - 3) + ["256"])
+        raise ConfigError(
+            f"network=conv-4x4 needs {-same} more convolutions to take {side} down to 4. Example: -o hidden={least}."
+        )
+    return same, channels[same:]
+
+
+def _levels(channels: Sequence[int], make: Callable[[], nn.Module]) -> list[nn.Module]:
+    """Convolutions of kernel 3 that keep the side, each with an activation."""
+    pairs = zip(channels, channels[1:], strict=False)
+    return [layer for a, b in pairs for layer in (nn.Conv2d(a, b, 3, 1, 1), make())]
 
 
 def _gated(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:

@@ -8,7 +8,7 @@ from typing import Any
 from pyro_hvae.config import coerce, parameters
 from pyro_hvae.errors import ConfigError, DivergenceError, unknown_name
 from pyro_hvae.evaluation import METRICS
-from pyro_hvae.experiments import OpenRun
+from pyro_hvae.opened import OpenRun
 from pyro_hvae.runs import versions
 
 __all__ = ["evaluation_text", "finish", "measure", "measure_all", "metrics_text", "table"]
@@ -192,10 +192,15 @@ def evaluation_text(values: Mapping[str, Any]) -> str:
         lines.append(f"KL per dim, {site}  {len(alive)} of {len(kl)} above 0.01: {' '.join(f'{v:.2f}' for v in alive)}")
     lines += [
         f"active units    {units}",
-        f"nats per datum; likelihood {values['likelihood']}; {values['split']} split of {values['data']['name']}"
-        + (f" ({protocol})" if protocol else ""),
+        f"nats per datum{_space(values)}; likelihood {values['likelihood']}; "
+        f"{values['split']} split of {values['data']['name']}" + (f" ({protocol})" if protocol else ""),
     ]
     return "\n".join(lines)
+
+
+def _space(values: Mapping[str, Any]) -> str:
+    """What the densities are of, where it is not the data."""
+    return "" if values["space"] == "data" else f" of features, not of pixels ({values['space']})"
 
 
 def _error(values: Mapping[str, Any]) -> str:

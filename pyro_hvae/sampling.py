@@ -10,11 +10,11 @@ from torch import Tensor
 from pyro_hvae.dependencies import parents
 from pyro_hvae.devices import seeded
 from pyro_hvae.errors import ConfigError, unknown_name
-from pyro_hvae.experiments import OpenRun
 from pyro_hvae.gibbs_chains import Chains, convergence, gibbs
 from pyro_hvae.handlers import site_mean
 from pyro_hvae.inference import ancestral, generate, latents
 from pyro_hvae.metrics import energy_distance
+from pyro_hvae.opened import OpenRun
 
 __all__ = ["INITS", "GibbsReport", "of_proposition", "sample_by_gibbs"]
 
@@ -77,10 +77,16 @@ def sample_by_gibbs(
         chains: how many, in parallel. init: a key of `INITS`. samples: the most draws that enter a distance.
 
     Raises:
-        ConfigError: see `gibbs`; also for an unknown init, or fewer than two chains or samples.
+        ConfigError: see `gibbs`; also for an unknown init, fewer than two chains or samples, or a run trained on features.
     """
     if init not in INITS:
         raise unknown_name("init", init, INITS)
+    if run.stage.pixels:
+        raise ConfigError(
+            "a Gibbs chain needs p(x | z) and q(z | x) of one bound. This run's bound is of features "
+            f"({run.stage.pixels.space}); its pixels are patches that were averaged afterwards, and no bound was ever taken of "
+            "them: a chain through them has no law to converge to. Use 'sample' for samples."
+        )
     if chains < 2 or samples < 2:
         raise ConfigError(f"distances need at least two chains and two samples, got {chains} and {samples}.")
     test = run.dataset.test.x

@@ -13,6 +13,7 @@ from torch import Tensor
 from pyro_hvae.config import TrainConfig
 from pyro_hvae.data import Batches, Rows
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.flatness import Flat, Flatness
 from pyro_hvae.gates import gates_of, set_gates
 from pyro_hvae.objectives import Estimate, Objective
 from pyro_hvae.schedules import Schedule
@@ -55,6 +56,7 @@ class Session:
 
     Arguments:
         x: the training data, as the stage sees them and on its device.
+        until: end before `length` when the loss is flat.
 
     Attributes:
         t, length: steps done and planned. estimate, loss: of the last batch. lr: of the last step.
@@ -64,10 +66,19 @@ class Session:
     estimate: Estimate
     loss: Tensor
 
-    def __init__(self, objective: Objective, x: Tensor | Rows, config: TrainConfig, schedule: Schedule, length: int) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        x: Tensor | Rows,
+        config: TrainConfig,
+        schedule: Schedule,
+        length: int,
+        until: Flat | None = None,
+    ) -> None:
         self.objective, self.config, self.schedule, self.length = objective, config, schedule, length
         self.t, self.lr, self.entered_main = 0, config.lr, False
         self.x, self.batches = x, Batches(x, min(config.batch_size, len(x)), config.seed)
+        self.flatness = Flatness(until, len(x) // config.batch_size)
         begin(schedule, objective, length)
         # What REWO's initial phase trains.
         self.reconstruction = objective.reconstruction_parameters(x[:2]) if schedule.initial else None
@@ -82,6 +93,11 @@ class Session:
     def _stock_svi(self) -> SVI:
         elbo = ScheduledELBO(self.objective.elbo, self.schedule, self.reconstruction, self._seen)
         return SVI(*for_svi(self.objective.model, self.objective.guide), SteppedBy(self._apply), elbo)
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps are, or the loss is flat."""
+        return self.t >= self.length or self.flatness.reached
 
     def scope(self) -> AbstractContextManager[Any]:
         """What must surround the steps: a parameter store of its own for SVI, nothing otherwise."""
@@ -122,6 +138,7 @@ class Session:
 
     def _seen(self, estimate: Estimate, loss: Tensor) -> None:
         self.estimate, self.loss = estimate, loss
+        self.flatness.add(loss)
 
     def row(self) -> dict[str, Any]:
         """Metrics of the last batch, nats per datum."""
@@ -148,6 +165,7 @@ class Session:
             "optimizer": self.optimizer.state_dict(),
             "schedule": dict(self.schedule.state_dict()),
             "batches": self.batches.state_dict(),
+            "flatness": self.flatness.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -155,3 +173,4 @@ class Session:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.batches.load_state_dict(state["batches"])
+        self.flatness.load_state_dict(state["flatness"])

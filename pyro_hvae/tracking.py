@@ -13,10 +13,11 @@ __all__ = ["Tracker", "Progress", "TensorBoard", "TRACKERS"]
 
 
 class Tracker(Protocol):
-    """What `fit` tells: the length, every logged row, warnings, and the end."""
+    """What `fit` tells: the length, every logged row, steps that a stage did not need, warnings, and the end."""
 
     def start(self, steps: int, done: int) -> None: ...
     def step(self, row: Mapping[str, Any] | None) -> None: ...
+    def shorten(self, steps: int) -> None: ...
     def warn(self, message: str) -> None: ...
     def close(self) -> None: ...
 
@@ -44,6 +45,10 @@ class Progress:
         self.bar.set_postfix_str(text, refresh=False)
         if not self.tty and self.done % self.every == 0:
             print(f"step {self.done} of {self.bar.total}: {text}", file=sys.stderr, flush=True)
+
+    def shorten(self, steps: int) -> None:
+        self.bar.total -= steps
+        self.bar.refresh()
 
     def warn(self, message: str) -> None:
         self.bar.write(f"Warning: {message}", file=sys.stderr)
@@ -73,6 +78,9 @@ class TensorBoard:
         for key, value in row.items():
             if key != "step":
                 self.writer.add_scalar(key, value, row["step"])
+
+    def shorten(self, steps: int) -> None:
+        """Points have their steps already."""
 
     def warn(self, message: str) -> None:
         self.writer.add_text("warning", message)

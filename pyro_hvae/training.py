@@ -5,6 +5,7 @@ import signal
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from os import PathLike
 from typing import Any
 
@@ -44,7 +45,7 @@ def fit(
     trackers: Sequence[Tracker] = (),
     experiment: Experiment | None = None,
 ) -> list[Row]:
-    """Trains a pair (or the stages of a recipe) on x and returns the metric rows.
+    """Trains a pair (or the stages of a recipe) on x and returns the metric rows, the last of which is of the last step.
 
     Arguments:
         objective: `ELBO(...)(model, guide)`, or stages trained one after the other.
@@ -84,39 +85,43 @@ def fit(
                 f"the run is at step {saved['step']} of {saved['steps']}; it cannot go on with {config.steps} steps. Only a "
                 "run of one stage can be made longer, and none shorter than it is."
             )
+        lengths[: saved["stage"]] = saved["lengths"][: saved["stage"]]
         run.forget_after(saved["step"])
         if experiment:
             run.write("config.toml", to_toml(experiment.to_dict()))  # the length may have changed
     elif run:
         run.create(experiment or Experiment(None, "own data", type(schedules[0]).__name__.lower(), config))
-    loop = _Loop(stages, run, list(trackers), config)
+    loop = _Loop(stages, run, list(trackers), config, lengths)
     with ExitStack() as stack:
         stack.enter_context(seeded(config.seed))
         stack.enter_context(threads(config.threads))
         stack.enter_context(pyro.validation_enabled(False))
         loop.stop = stack.enter_context(collected())
         for tracker in loop.trackers:
-            tracker.start(config.steps, saved["step"] if saved else 0)
+            tracker.start(sum(lengths), saved["step"] if saved else 0)
             stack.callback(tracker.close)
         offset = 0
         for number, (stage, length) in enumerate(zip(stages, lengths, strict=True)):
             stage.objective.to(device).train()
+            settings = replace(config, **stage.settings)
             if saved and number < saved["stage"]:
                 loop.load_programs(number, saved)
             if stage.before and (not saved or number > saved["stage"]):
                 stage.before()
             if not saved or number >= saved["stage"]:
-                session = Session(stage.objective, stage.sees(x, device), config, _placed(schedules[number], device), length)
+                seen, schedule_ = stage.learns_from(x, device), _placed(schedules[number], device)
+                session = Session(stage.objective, seen, settings, schedule_, length, stage.until)
                 stack.enter_context(session.scope())
                 if saved and number == saved["stage"]:
                     loop.load_programs(number, saved)  # after the session's probing passes, which may move buffers
                     session.load_state_dict(saved["session"])
                     set_rng_state(saved["rng"])
                     loop.best = saved["best"]
-                loop.run_stage(number, session, offset, None if validation is None else stage.sees(validation, device))
-            offset += length
+                judged = None if validation is None else stage.judged_on(validation, device)
+                loop.run_stage(number, session, offset, judged)
+            offset += lengths[number]
         if run:
-            run.update(status="finished", step=config.steps)
+            run.update(status="finished", step=offset)
     return loop.rows
 
 
@@ -129,11 +134,12 @@ def trial(stage: Stage, x: Rows, config: TrainConfig, schedule: Schedule, valida
     device = pick_device(config.device)
     stage.objective.to(device)
     with seeded(config.seed), threads(config.threads), pyro.validation_enabled(False):
-        session = Session(stage.objective, stage.sees(x, device), config, _placed(schedule, device), config.steps)
+        settings = replace(config, **stage.settings)
+        session = Session(stage.objective, stage.learns_from(x, device), settings, _placed(schedule, device), config.steps)
         with session.scope():
             for _ in range(max(1, config.steps // 10)):
                 session.step()
-        return _validate(stage.objective, stage.sees(validation, device), config.seed)
+        return _validate(stage.objective, stage.judged_on(validation, device), config.seed)
 
 
 class _Loop:
@@ -141,8 +147,11 @@ class _Loop:
 
     stop: list[int]
 
-    def __init__(self, stages: list[Stage], run: RunDirectory | None, trackers: list[Tracker], config: TrainConfig) -> None:
+    def __init__(
+        self, stages: list[Stage], run: RunDirectory | None, trackers: list[Tracker], config: TrainConfig, lengths: list[int]
+    ) -> None:
         self.stages, self.run, self.trackers, self.config = stages, run, trackers, config
+        self.lengths = lengths  # planned, and of stages that ended before that, taken
         self.rows: list[Row] = run.rows() if run else []
         self.best = -math.inf
         self.first_loss: float | None = None
@@ -150,6 +159,7 @@ class _Loop:
 
     def run_stage(self, number: int, session: Session, offset: int, validation: Rows | None) -> None:
         config, final = self.config, number == len(self.stages) - 1
+        self.first_loss = None  # each stage has a scale of its own
         if self.run and not self.run.checkpoint().is_file():
             self.save(number, session, offset)  # a run that fails early still has something to look at
         if self.run:
@@ -158,9 +168,9 @@ class _Loop:
         if flow:
             # A guide without such posteriors is refused before hours go into it.
             Flow(session.x, 2).row(session.objective.guide)
-        while session.t < session.length:
+        while not session.done:
             session.step()
-            step, last = offset + session.t, session.t == session.length
+            step, last = offset + session.t, session.done
             row = None
             if step % config.log_every == 0 or last or session.entered_main:
                 row = {"step": step, "stage": number, **session.row()}
@@ -186,8 +196,12 @@ class _Loop:
             if step % config.save_every == 0 or last or self.stop:
                 self.check(session, step, weights=True)
                 self.save(number, session, offset)
-            if self.stop and not last:
+            if self.stop and not (last and final):
                 self.interrupted(step)
+        if session.t < self.lengths[number]:
+            for tracker in self.trackers:
+                tracker.shorten(self.lengths[number] - session.t)
+            self.lengths[number] = session.t
 
     def save(self, number: int, session: Session, offset: int, which: str = "last") -> None:
         if self.run is None:
@@ -197,6 +211,7 @@ class _Loop:
             "stage": number,
             "step": offset + session.t,
             "steps": self.config.steps,
+            "lengths": self.lengths,
             "programs": programs,
             "session": session.state_dict(),
             "rng": rng_state(),

@@ -6,8 +6,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pyro_hvae.experiments import OpenRun
 from pyro_hvae.figures import figure_titled, run_name
+from pyro_hvae.opened import OpenRun
 from pyro_hvae.tiles import tiles
 from pyro_hvae.traversals import Traversals
 

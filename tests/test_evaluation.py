@@ -15,8 +15,8 @@ from pyro_hvae.data import Dataset, FactorGrid, Rows, Split
 from pyro_hvae.data.rows import bernoulli
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.evaluation import METRICS, likelihood
-from pyro_hvae.experiments import OpenRun
 from pyro_hvae.importance import _seed_of, importance
+from pyro_hvae.opened import OpenRun
 from pyro_hvae.runs import RunDirectory
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -20,8 +20,8 @@ from pyro_hvae.devices import seeded
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation import METRICS
 from pyro_hvae.evaluation.layer_factors import _consistency, _correlations, _part, _pixels
-from pyro_hvae.experiments import OpenRun
 from pyro_hvae.metrics.strokes import slant
+from pyro_hvae.opened import OpenRun
 from pyro_hvae.reporting import measure, metrics_text
 from pyro_hvae.runs import RunDirectory
 

@@ -315,7 +315,7 @@ def test_weights_that_are_no_numbers_are_never_saved(tmp_path):
 
 
 def test_a_run_on_own_data_cannot_be_opened_by_commands_but_says_how():
-    from pyro_hvae.experiments import open_run
+    from pyro_hvae.opened import open_run
 
     model, guide = vhp().model, vhp().guide
     hv.fit(ELBO()(model, guide), data(), TrainConfig(steps=2, batch_size=20), out="runs/mine")

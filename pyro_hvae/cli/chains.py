@@ -67,7 +67,7 @@ def gibbs_command(
       pyro-hvae gibbs last
       pyro-hvae gibbs last --sites z1 --init noise --steps 1000 --burn-in 500
     """
-    from pyro_hvae.experiments import open_run
+    from pyro_hvae.opened import open_run
     from pyro_hvae.pictures import draw_gibbs
 
     opened = open_run(run, checkpoint, program, device)

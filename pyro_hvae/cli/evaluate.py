@@ -37,7 +37,7 @@ def evaluate_command(
       pyro-hvae evaluate last --particles 5000
       pyro-hvae evaluate runs/vhp-pendulum-rewo-seed0 --limit 500 --json
     """
-    from pyro_hvae.experiments import open_run
+    from pyro_hvae.opened import open_run
     from pyro_hvae.reporting import evaluation_text, measure
 
     opened = open_run(run, checkpoint, program, device)
@@ -65,7 +65,7 @@ def metrics_command(
       pyro-hvae metrics last angle interpolation
       pyro-hvae metrics last mig mig-sup factor -o points=20000 --json
     """
-    from pyro_hvae.experiments import open_run
+    from pyro_hvae.opened import open_run
     from pyro_hvae.reporting import measure_all, metrics_text
 
     values = measure_all(open_run(run, checkpoint, program, device), names, options)

@@ -33,7 +33,7 @@ def interpolate_command(
       pyro-hvae interpolate last
       pyro-hvae interpolate last --nodes 2000 --k 10 --from 3 --to 40
     """
-    from pyro_hvae.experiments import open_run
+    from pyro_hvae.opened import open_run
     from pyro_hvae.pictures import draw_interpolation
 
     report = draw_interpolation(open_run(run, checkpoint, program, device), nodes, k, seed, first, second)
@@ -52,7 +52,7 @@ def sample_command(run: str, checkpoint: str, program: str | None, device: str, 
       pyro-hvae sample last
       pyro-hvae sample last --n 100 --seed 1
     """
-    from pyro_hvae.experiments import open_run
+    from pyro_hvae.opened import open_run
     from pyro_hvae.pictures import draw_samples
 
     report = draw_samples(open_run(run, checkpoint, program, device), count, seed)
@@ -70,7 +70,7 @@ def reconstruct_command(run: str, checkpoint: str, program: str | None, device: 
       pyro-hvae reconstruct last
       pyro-hvae reconstruct last --n 20
     """
-    from pyro_hvae.experiments import open_run
+    from pyro_hvae.opened import open_run
     from pyro_hvae.pictures import draw_reconstructions
 
     report = draw_reconstructions(open_run(run, checkpoint, program, device), count)

@@ -47,7 +47,7 @@ def traverse_command(
       pyro-hvae traverse last
       pyro-hvae traverse runs/a runs/b --image 3 --most 4 --picture traversals.png
     """
-    from pyro_hvae.experiments import open_run
+    from pyro_hvae.opened import open_run
     from pyro_hvae.pictures import draw_traversals
 
     opened = [open_run(run, checkpoint, program, device) for run in runs]

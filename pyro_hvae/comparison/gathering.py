@@ -9,7 +9,7 @@ from pyro_hvae.checkpoints import load_checkpoint
 from pyro_hvae.config import Experiment, read_toml
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, HVAEError, unknown_name
 from pyro_hvae.evaluation import METRICS
-from pyro_hvae.experiments import open_run
+from pyro_hvae.opened import open_run
 from pyro_hvae.reporting import measure
 from pyro_hvae.runs import RunDirectory, finite
 

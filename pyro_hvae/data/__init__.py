@@ -16,6 +16,7 @@ from pyro_hvae.data.rows import Rows as Rows
 from pyro_hvae.data.table import DATASETS as DATASETS
 from pyro_hvae.data.table import find_source as find_source
 from pyro_hvae.data.table import is_path as is_path
+from pyro_hvae.data.textured import cut_crops as cut_crops
 
 __all__ = [
     "DATASETS",
@@ -27,6 +28,7 @@ __all__ = [
     "Source",
     "Split",
     "cmu_mocap",
+    "cut_crops",
     "digits",
     "fashion_mnist",
     "find_source",

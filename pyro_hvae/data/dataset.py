@@ -134,6 +134,7 @@ class Dataset:
         picture: for data that are no images, x (n, *event) -> images (n, channels, height, width) in [0, 1] of them.
         read_angles: for data with an angle, images -> (angles, squared errors to the nearest genuine image).
         ends: name -> two data (2, *event) between which `interpolate` goes unless told otherwise; else the first two test data.
+        crops: for images made of textures, side in pixels -> `Dataset` of squares of those.
         inverse: for scaled data, features (n, *event) -> the quantities measured, such as joint angles in degrees.
     """
 
@@ -150,6 +151,7 @@ class Dataset:
     read_angles: Callable[[Tensor], tuple[np.ndarray, np.ndarray]] | None = None
     ends: Mapping[str, Tensor] = field(default_factory=dict)
     inverse: Callable[[Tensor], Tensor] | None = None
+    crops: Callable[[int], "Dataset"] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -11,6 +11,8 @@ from torch import Tensor
 __all__ = ["Drawn", "Rows", "as_float", "bernoulli"]
 
 RESIDENT = 2**30  # bytes; what is smaller moves to the device as a whole, what is larger is read batch by batch
+HELD = 2**32  # bytes of features that are made once and held
+HELD_ROWS = 256  # of them made at a time
 SOME = 2**26  # values; enough for a mean, too few to fill a laptop's memory
 
 
@@ -136,6 +138,21 @@ class Rows:
         if len(self) <= count:
             return self[:]
         return self[torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[:count]]
+
+    def held(self) -> "Rows":
+        """The same data, read once and held where they are given out; as they are where that takes more than 4 GiB.
+
+        What is drawn anew whenever data are read (see `bernoulli`) is then drawn once.
+        """
+        one = self[:1]
+        if len(self) * one.nbytes > HELD:
+            return self
+        store = torch.empty(len(self), *one.shape[1:], dtype=one.dtype, device=self.device)
+        start = 0
+        for piece in self.split(HELD_ROWS):
+            store[start : start + len(piece)] = piece
+            start += len(piece)
+        return Rows(store, device=self.device)
 
     def to(self, device: torch.device | str) -> "Rows":
         """Given out on a device; a store that fits there easily moves as a whole, a larger one batch by batch."""

@@ -1,16 +1,18 @@
 """Textures, and triangles of them on a ground of their own mean colour, which pixel errors hardly see (Sahoo)."""
 
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pyro_hvae.data.dataset import Dataset, Split, check_seed, check_size
 from pyro_hvae.data.texture_files import SIDE, choose_textures
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["coverage", "draw_triangles", "textures", "triangles"]
+__all__ = ["coverage", "cut_crops", "draw_triangles", "textures", "triangles"]
 
 FRAME = 64  # pixels
 RADIUS = math.sqrt(4 / (3 * math.sqrt(3)))  # of the circle round a regular triangle of area 1: 0.877
@@ -65,6 +67,7 @@ def triangles(
     count: int = 3,
     positions: tuple[float, ...] = (0.2, 0.8),
     scales: tuple[float, ...] = (0.25, 0.6),
+    shifted: bool = True,
 ) -> Dataset:
     """Textured triangles, 64 x 64 in colour: 10,000 for training, fresh ones for validation (1,000) and test (2,000).
 
@@ -72,6 +75,9 @@ def triangles(
     centroid uniform in a square and a size uniform in a range; see `draw_triangles`. Factors, as labelled in the paper: "x"
     and "y" in [0, 64] pixels, y upwards, "scale" in [0, 100] per cent (100 times the square root of the area's share of
     the frame), and "texture", the position among those chosen.
+
+    The paper says that masks are multiplied by a texture. Read to the letter, all triangles of a texture are windows onto the
+    same picture of it, and where they are is all that there is to know: `shifted=false`.
 
     The paper gives neither the ranges nor the numbers of images; these are ours. Its masks came from Spriteworld, whose
     triangles are the same: regular, one vertex up, area scale^2. A triangle whose tip or corner lies beyond the frame is
@@ -83,6 +89,7 @@ def triangles(
         textures: a folder of images or an .npz file; nothing for built-in ones. names: which of them. count: how many
             where no names are given. See `choose_textures`; images need at least 64 x 64 pixels.
         positions: lowest and highest x and y of the centroid, in units of the frame. scales: smallest and largest scale.
+        shifted: every image has a 64 x 64 crop of its texture at random; false gives all images the middle one.
 
     Raises:
         ConfigError: for a size below one, a negative seed, a range that is none, or what `choose_textures` refuses.
@@ -105,7 +112,7 @@ def triangles(
         which = rng.integers(len(views), size=size)
         x, y = rng.uniform(positions[0], positions[1], (2, size))
         scale = rng.uniform(scales[0], scales[1], size)
-        corner = rng.integers(SIDE - FRAME + 1, size=(2, size))
+        corner = rng.integers(SIDE - FRAME + 1, size=(2, size)) if shifted else np.full((2, size), (SIDE - FRAME) // 2)
         images = np.empty((size, 3, FRAME, FRAME), dtype=np.uint8)
         for part in np.array_split(np.arange(size), -(-size // 16)):  # few at a time: twice as fast, with little memory
             images[part] = draw_triangles(views[which[part], *corner[:, part]], x[part], y[part], scale[part])
@@ -114,7 +121,9 @@ def triangles(
 
     train, validation, test = map(split, range(3), (size, *HELD_OUT))
     note = f"Textures: {', '.join(chosen)}. Triangles may reach beyond the frame."
-    return Dataset("triangles", train, validation, test, {"textures": len(chosen)}, note)
+    counts = {"textures": len(chosen)}
+    crops = partial(_crops, chosen, data_seed=data_seed)
+    return Dataset("triangles", train, validation, test, counts, note, crops=crops)
 
 
 def textures(
@@ -147,7 +156,10 @@ def textures(
     check_seed(data_seed)
     if not 1 <= crop <= SIDE:
         raise ConfigError(f"crop is a width from 1 to {SIDE} pixels, as textures are {SIDE} x {SIDE}; got {crop}.")
-    chosen = choose_textures(str(textures or ""), names, count, crop)
+    return _crops(choose_textures(str(textures or ""), names, count, crop), crop, size, data_seed)
+
+
+def _crops(chosen: dict[str, np.ndarray], crop: int, size: int = 20_000, data_seed: int = 0) -> Dataset:
     views = _views(chosen, crop)
 
     def split(number: int, size: int) -> Split:
@@ -158,6 +170,33 @@ def textures(
     train, validation, test = map(split, range(3), (size, *CROPS_HELD_OUT))
     note = f"Textures: {', '.join(chosen)}. All splits are crops of the same textures, so their positions overlap and repeat."
     return Dataset("textures", train, validation, test, {"textures": len(chosen)}, note)
+
+
+def cut_crops(images: Tensor, side: int, size: int = 60_000, held_out: int = 6_000, data_seed: int = 0) -> Dataset:
+    """Random squares of images, where nothing is known of the textures they are made of.
+
+    Arguments:
+        images: (n, channels, height, width). side: of a square, in pixels. size, held_out: numbers of squares for training, and
+            for validation and test each. All splits are of the same images.
+
+    Raises:
+        ConfigError: for images that are smaller.
+
+    >>> cut_crops(torch.rand(4, 1, 9, 9), side=7, size=10, held_out=2).train.x.shape
+    torch.Size([10, 1, 7, 7])
+    """
+    height, width = images.shape[-2:]
+    if min(height, width) < side:
+        raise ConfigError(f"squares of {side} x {side} do not fit into images of {height} x {width}. Use a smaller -o patch.")
+    views = images.unfold(2, side, 1).unfold(3, side, 1)  # (n, channels, rows, columns, side, side), no copy
+
+    def split(number: int, size: int) -> Split:
+        rng = np.random.default_rng([data_seed, number])
+        which, row, column = (torch.from_numpy(rng.integers(n, size=size)) for n in (len(views), *views.shape[2:4]))
+        return Split(views[which, :, row, column])
+
+    train, validation, test = map(split, range(3), (size, held_out, held_out))
+    return Dataset("crops", train, validation, test, note="Squares of the images: all splits are of the same ones.")
 
 
 def _views(chosen: dict[str, np.ndarray], crop: int) -> np.ndarray:

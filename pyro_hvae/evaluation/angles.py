@@ -6,8 +6,8 @@ from typing import Any
 from pyro_hvae.config import Experiment
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.codes import posterior_means
-from pyro_hvae.experiments import OpenRun
 from pyro_hvae.metrics import angle_regression
+from pyro_hvae.opened import OpenRun
 
 __all__ = ["PUBLISHED_ANGLE", "angle", "published_angle"]
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from pyro_hvae.codes import sees_data
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.codes import Coded, coded, digest
-from pyro_hvae.experiments import OpenRun
 from pyro_hvae.metrics import MEANINGFUL, Gaps, factor_score, histogram_gaps, information_gaps, layer_information
+from pyro_hvae.opened import OpenRun
 
 __all__ = ["factor", "mig", "mig_histogram", "mig_sup", "mutual_information"]
 

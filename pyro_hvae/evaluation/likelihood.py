@@ -13,9 +13,9 @@ from pyro_hvae.data import Rows
 from pyro_hvae.devices import seeded
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.kept import Kept
-from pyro_hvae.experiments import OpenRun
 from pyro_hvae.importance import batch_size, importance
 from pyro_hvae.objectives import ELBO
+from pyro_hvae.opened import OpenRun
 
 __all__ = ["evaluate", "log_likelihoods", "published_likelihood"]
 
@@ -46,9 +46,11 @@ def evaluate(run: OpenRun, particles: int = 5000, inner: int = 1, limit: int = 0
         site, `rate_total` and where they exist KLs per dimension; `active_units`; and the protocol. With a limit the
         `log_likelihood` is that of the `subset`, `corrected` to all test data by the control variate E[log w] (the one-sample
         bound), its mean over all minus its mean over the subset, where that lowers the standard error: most of the luck of
-        the subset's images goes.
+        the subset's images goes. `space` is what all these are densities of: the data, or features that a stage was trained on,
+        which cannot be compared with densities of data.
     """
-    test, elbo = run.dataset.test.x.to(run.device), run.objective.elbo
+    test, objective = run.seen(run.dataset.test.x), run.objective
+    model, guide, elbo = objective.model, objective.guide, objective.elbo
     if limit < 0:
         raise ConfigError(f"limit={limit}: the likelihood is taken of at least one datum, or with 0 of all.")
     kept, file = log_likelihoods(run, test, particles, inner, limit, seed)
@@ -59,17 +61,17 @@ def evaluate(run: OpenRun, particles: int = 5000, inner: int = 1, limit: int = 0
     if n < len(test):
         control = ELBO(particles=inner, shared=elbo.shared) if inner > 1 else ELBO(analytic_kl=False)
         with seeded(seed):
-            everywhere = inference.bounds(control, run.model, run.guide, test).cpu().double()
+            everywhere = inference.bounds(control, model, guide, test).cpu().double()
         corrected = _corrected(values, kept["bound"], everywhere)
         # Where all data are alike and the weights are not, the bound is noisier than the luck it knows of.
         better = corrected["stderr"] < result["stderr"]
         result = (corrected if better else result) | {"subset": result, "corrected": better}
     result["bits_per_dim"] = -result["log_likelihood"] / (dims * math.log(2))
     with seeded(seed):
-        parts = inference.bound(elbo, run.model, run.guide, test)
-        parts["iwae_50"] = inference.bound(ELBO(particles=50), run.model, run.guide, test)["elbo"]
-        kl = inference.kl_per_dimension(run.model, run.guide, test)
-        units = inference.active_units(run.guide, test)
+        parts = inference.bound(elbo, model, guide, test)
+        parts["iwae_50"] = inference.bound(ELBO(particles=50), model, guide, test)["elbo"]
+        kl = inference.kl_per_dimension(model, guide, test)
+        units = inference.active_units(guide, test)
     median, low = effective.quantile(torch.tensor([0.5, 0.05], dtype=torch.float64)).tolist()
     return {
         **result,
@@ -81,7 +83,8 @@ def evaluate(run: OpenRun, particles: int = 5000, inner: int = 1, limit: int = 0
         "inner": inner,
         "weights": f"inner, {inner} for all but {', '.join(sorted(elbo.shared))}" if inner > 1 else "joint",
         "bound": {"particles": elbo.particles, "shared": sorted(elbo.shared)},
-        "likelihood": inference.likelihood_name(run.model),
+        "likelihood": inference.likelihood_name(model),
+        "space": run.stage.pixels.space if run.stage.pixels else "data",
         "split": "test",
         "n": n,
         "n_bound": len(test),
@@ -101,13 +104,14 @@ def log_likelihoods(
     order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
     shared = sorted(run.objective.elbo.shared)
     size = batch_size(particles, inner)
-    few = importance(run.model, run.guide, test.take(order[:16]), 4, seed=0)
+    model, guide = run.objective.model, run.objective.guide
+    few = importance(model, guide, test.take(order[:16]), 4, seed=0)
     fingerprint = [round(value, 2) for weights in few for value in weights.bound.tolist()]
     protocol = {"particles": particles, "inner": inner, "shared": shared, "seed": seed, "data": len(test)}
     kept = Kept(run.directory.path / "eval", "log_likelihoods", protocol | {"fingerprint": fingerprint}, NAMES)
     count, start = min(limit or len(test), len(test)), len(kept)
     data = test.take(order[: -(-count // size) * size])  # whole batches: a part of one would have noise of its own
-    batches = importance(run.model, run.guide, data, particles, inner, shared, start=start, seed=seed)
+    batches = importance(model, guide, data, particles, inner, shared, start=start, seed=seed)
     with tqdm(total=count, initial=min(start, count), unit="datum", desc="importance sampling", disable=None) as bar:
         try:
             for weights in batches:

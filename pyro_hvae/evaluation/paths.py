@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.errors import ConfigError, DataError
-from pyro_hvae.experiments import OpenRun
 from pyro_hvae.interpolation import Interpolation, interpolate
 from pyro_hvae.metrics import wrap
+from pyro_hvae.opened import OpenRun
 
 __all__ = ["discontinuities", "interpolation", "largest_jump", "paths_between"]
 

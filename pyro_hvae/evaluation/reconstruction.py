@@ -6,9 +6,9 @@ import torch
 from torch.special import entr
 
 from pyro_hvae.devices import seeded
-from pyro_hvae.experiments import OpenRun
 from pyro_hvae.inference import ROWS, bound, likelihood_name, reconstruct
 from pyro_hvae.objectives import ELBO
+from pyro_hvae.opened import OpenRun
 
 __all__ = ["reconstruction"]
 

@@ -16,6 +16,7 @@ class BottomUp(nn.Module):
 
     Arguments:
         levels: conditionals q(z_1 | x), q(z_2 | z_1), ..., from the bottom up.
+        first: number of the lowest latent (see `Chain`).
 
     >>> import torch
     >>> from pyro_hvae.conditionals import Gaussian
@@ -23,13 +24,14 @@ class BottomUp(nn.Module):
     torch.Size([5, 2])
     """
 
-    def __init__(self, levels: Sequence[nn.Module]) -> None:
+    def __init__(self, levels: Sequence[nn.Module], first: int = 1) -> None:
         super().__init__()
+        self.first = first
         self.levels = nn.ModuleList(levels)
 
     def forward(self, x: Tensor, size: int = 1) -> Tensor:
         h = x
         with pyro.plate("data", len(x), dim=-1):
-            for level, q in enumerate(self.levels, start=1):
+            for level, q in enumerate(self.levels, start=self.first):
                 h = pyro.sample(f"z{level}", q(h))
         return h

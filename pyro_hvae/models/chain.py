@@ -19,6 +19,7 @@ class Chain(nn.Module):
         prior: conditional without parents, for the top latent.
         levels: conditionals of z_{L-1}, ..., z_1, from the top down; empty for one level.
         likelihood: conditional of x.
+        first: number of the latent next to x: 2 where x itself stands for the first layer of a larger hierarchy.
         skip: give every conditional all latents above it, the nearest first, instead of the nearest alone.
 
     Shapes: plate `data` at dim -1 without subsample scaling; returns x of shape (*plates, *event).
@@ -28,15 +29,18 @@ class Chain(nn.Module):
     torch.Size([3, 1, 4, 4])
     """
 
-    def __init__(self, prior: nn.Module, levels: Sequence[nn.Module], likelihood: nn.Module, skip: bool = False) -> None:
+    def __init__(
+        self, prior: nn.Module, levels: Sequence[nn.Module], likelihood: nn.Module, skip: bool = False, first: int = 1
+    ) -> None:
         super().__init__()
+        self.first = first
         self.prior, self.levels, self.likelihood, self.skip = prior, nn.ModuleList(levels), likelihood, skip
 
     def forward(self, x: Tensor | None = None, size: int = 1) -> Tensor:
-        depth = len(self.levels) + 1
+        depth = len(self.levels) + self.first
         with pyro.plate("data", size if x is None else len(x), dim=-1):
             above = [pyro.sample(f"z{depth}", self.prior())]
-            for level, p in zip(range(depth - 1, 0, -1), self.levels, strict=True):
+            for level, p in zip(range(depth - 1, self.first - 1, -1), self.levels, strict=True):
                 z = pyro.sample(f"z{level}", p(*above))
                 above = [z, *above] if self.skip else [z]
             return pyro.sample("x", self.likelihood(*above), obs=x)

@@ -3,11 +3,14 @@
 A new one is a function plus an entry in `RECIPES`; its keyword arguments are its `-o key=value` options.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pyro_hvae.data import Dataset, cut_crops
 from pyro_hvae.errors import unknown_name
 from pyro_hvae.recipes.growing import teacher_student
 from pyro_hvae.recipes.ladders import vlae
@@ -18,10 +21,12 @@ from pyro_hvae.recipes.presets import preset as preset
 from pyro_hvae.recipes.recipe import Recipe as Recipe
 from pyro_hvae.recipes.recipe import Stage as Stage
 from pyro_hvae.recipes.skips import ar_hvae, lvae, vampprior
+from pyro_hvae.recipes.textured import texture
 
 __all__ = ["LIKELIHOODS", "PRESETS", "RECIPES", "Recipe", "Stage", "build", "preset"]
 
 _STAGES = "every stage holds a beta of its own (-o teacher_beta=8 -o beta=1), which this schedule would overwrite."
+_SCALES = "its stages see different data, and one kappa cannot be the aim of both."
 _OVERWRITES = "the beta-VAE holds beta fixed and this schedule would overwrite it. Use 'train vae' with it instead."
 
 RECIPES: dict[str, Recipe] = {
@@ -44,6 +49,13 @@ RECIPES: dict[str, Recipe] = {
     "pro-vlae": Recipe(
         vlae, "Li et al. 2020", "the same ladder, its layers learnt one after the other from the top", "progressive"
     ),
+    "texture": Recipe(
+        texture,
+        "Sahoo 2020",
+        "Texture VAE on patches, then a Global VAE on the map of their codes",
+        refused=dict.fromkeys(("geco", "rewo"), _SCALES),
+        crops=True,
+    ),
     "teacher-student": Recipe(
         teacher_student,
         "Lezama 2019",
@@ -53,9 +65,14 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def build(name: str, x: Tensor, options: dict[str, Any]) -> list[Stage]:
-    """The stages of a recipe for training data x; raises `ConfigError` for an unknown name."""
+def build(name: str, x: Tensor, options: dict[str, Any], crops: Callable[[int], Dataset] | None = None) -> list[Stage]:
+    """The stages of a recipe for training data x; raises `ConfigError` for an unknown name.
+
+    Arguments:
+        crops: side in pixels -> squares of what images x are made of (see `Dataset`); None cuts them out of x.
+    """
     if name not in RECIPES:
         raise unknown_name("recipe", name, RECIPES)
+    more = [crops or partial(cut_crops, x)] if RECIPES[name].crops else []
     with torch.no_grad():
-        return RECIPES[name].build(x, **options)
+        return RECIPES[name].build(x, *more, **options)

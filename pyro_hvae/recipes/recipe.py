@@ -5,12 +5,32 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_hvae.data import Rows
+from pyro_hvae.flatness import Flat
 from pyro_hvae.objectives import Objective
 
-__all__ = ["Recipe", "Stage"]
+__all__ = ["Pixels", "Recipe", "Stage"]
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """What a stage that sees features of x offers over x itself, with the same parameters.
+
+    Attributes:
+        model, guide: a pair that keeps the contract, for pictures and codes. Its density is not what was trained.
+        space: what the trained pair's "x" is, for the protocol of its likelihood.
+        decoded: x -> x as the features alone keep it, the best reconstruction that there can be.
+        variance: x -> variance of the features over all places of all images, and the value that it had when the stage began;
+            None where features are fixed.
+    """
+
+    model: nn.Module
+    guide: nn.Module
+    space: str
+    decoded: Callable[[Tensor], Tensor]
+    variance: Callable[[Tensor], tuple[float, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -24,6 +44,11 @@ class Stage:
             features), without gradient; None is x itself.
         before: called once, when this stage begins after those before it are trained.
         schedule: options of the schedule that are this stage's own.
+        data: training and validation data of the stage's own, in the place of the run's.
+        keep: the view, which costs more than a step, is made once, when the stage begins, and held in memory where it fits.
+        settings: training settings (see `TrainConfig`) that are this stage's own.
+        until: the stage ends before its share of the steps does when its loss is flat.
+        pixels: what is shown of a stage that sees features.
     """
 
     name: str
@@ -32,11 +57,27 @@ class Stage:
     view: Callable[[Tensor], Tensor] | None = None
     before: Callable[[], None] | None = None
     schedule: Mapping[str, Any] = field(default_factory=dict)
+    data: tuple[Rows, Rows] | None = None
+    keep: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    until: Flat | None = None
+    pixels: Pixels | None = None
 
     def sees(self, x: Tensor | Rows, device: torch.device) -> Rows:
         """The stage's view of data, given out on a device."""
         rows = Rows.of(x).to(device)
         return rows.map(self.view) if self.view else rows
+
+    def learns_from(self, x: Tensor | Rows, device: torch.device) -> Rows:
+        """What the stage trains on, of a run whose training data are x."""
+        return self._held(self.sees(self.data[0] if self.data else x, device))
+
+    def judged_on(self, x: Tensor | Rows, device: torch.device) -> Rows:
+        """What the stage is validated on, of a run whose validation data are x."""
+        return self._held(self.sees(self.data[1] if self.data else x, device))
+
+    def _held(self, rows: Rows) -> Rows:
+        return rows.held() if self.keep else rows
 
 
 @dataclass(frozen=True)
@@ -48,6 +89,8 @@ class Recipe:
         paper: where it comes from. summary: one line for `list`.
         schedule: the default.
         refused: schedule name -> why it makes no sense here.
+        crops: its builder takes a second argument, a function from a side in pixels to a `Dataset` of squares of what the
+            images are made of.
     """
 
     build: Callable[..., list[Stage]]
@@ -55,3 +98,4 @@ class Recipe:
     summary: str
     schedule: str = "constant"
     refused: dict[str, str] | None = None
+    crops: bool = False

@@ -1,0 +1,193 @@
+"""Texture VAE and Global VAE: a pair over patches, another over the map of their codes, and what joins them (Sahoo 2020)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from pyro_hvae.conditionals import Gaussian
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.handlers import Site, site_mean
+from pyro_hvae.objectives import ELBO
+from pyro_hvae.patches import Patches
+
+__all__ = ["Decoded", "Encoded", "PatchDecoder", "PatchEncoder", "PixelError", "Seen"]
+
+PIECE = 32  # images at a time: a map of hidden features of one takes megabytes
+
+
+def _in_pieces(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """function(rows), a few at a time where no gradient is asked for."""
+    if torch.is_grad_enabled() or len(rows) <= PIECE:
+        return function(rows)
+    return torch.cat([function(piece) for piece in rows.split(PIECE)])
+
+
+class PatchEncoder(nn.Module):
+    r"""The map of a whole image's codes, the posterior means of all its patches, in one convolution pass.
+
+    A fully connected encoder's first layer on a patch is a convolution with a kernel of the patch's size, all others are
+    1 x 1 convolutions; so this equals the encoder on `patches.cut(x)`, zeros beyond the border included, at less cost.
+
+    Arguments:
+        q: q(z1 | patch), a `Gaussian` with a fully connected network. patches: which are encoded.
+
+    Attributes:
+        spread: buffer; the `variance_over_patches` that the codes had when the layer above began to learn; 0 until then.
+
+    Shapes: (*plates, channels, height, width) -> (*plates, latents, rows, columns).
+
+    Raises:
+        ConfigError: for a network that does not begin with a linear layer, or other patches than `patches`.
+
+    >>> q = Gaussian((3, 7, 7), 16, hidden=(8,))
+    >>> encode, x = PatchEncoder(q, Patches(3, 16, 16)), torch.rand(5, 3, 16, 16)
+    >>> apart = q(encode.patches.cut(x)).mean.movedim(-1, 1)
+    >>> encode(x).shape, torch.allclose(encode(x), apart, atol=1e-5)
+    (torch.Size([5, 16, 16, 16]), True)
+    """
+
+    spread: Tensor
+
+    def __init__(self, q: Gaussian, patches: Patches) -> None:
+        super().__init__()
+        first = q.net[0] if isinstance(q.net, nn.Sequential) else None
+        if not isinstance(first, nn.Linear):
+            raise ConfigError("codes of all patches in one convolution need an encoder that begins with a linear layer (mlp).")
+        if q.parents != [patches.event]:
+            raise ConfigError(f"the encoder reads patches of shape {q.parents[0]}, but those to encode have {patches.event}.")
+        self.q, self.patches = q, patches
+        self.register_buffer("spread", torch.zeros(()))
+
+    @property
+    def event(self) -> tuple[int, int, int]:
+        """The shape of one image's map."""
+        return self.q.features, self.patches.rows, self.patches.columns
+
+    def forward(self, x: Tensor) -> Tensor:
+        plates, size = x.shape[:-3], (self.patches.channels, self.patches.height, self.patches.width)
+        if x.shape[-3:] != size:
+            raise ConfigError(f"the texture encoder was made for images of shape {size}, got {tuple(x.shape[-3:])}.")
+        return _in_pieces(self._encode, x.reshape(-1, *size)).reshape(*plates, *self.event)
+
+    def _encode(self, x: Tensor) -> Tensor:
+        first, *others = self.q.net  # pyright: ignore[reportGeneralTypeIssues]  # a Sequential, as was checked
+        bias = first.bias if self.q.input_mean is None else first.bias - first.weight @ self.q.input_mean
+        weight = first.weight.view(-1, *self.patches.event)
+        h = nn.functional.conv2d(x, weight, bias, self.patches.stride, self.patches.padding)
+        h = h.movedim(1, -1)
+        for layer in others:
+            h = layer(h)
+        return h[..., : self.q.features].movedim(-1, 1)
+
+    @torch.no_grad()
+    def variance_over_patches(self, x: Tensor) -> Tensor:
+        """The variance of codes over all patches of all images x, summed over latents; of a code that is constant, 0."""
+        return self(x).double().transpose(0, 1).flatten(1).var(1, correction=0).sum()
+
+
+class PatchDecoder(nn.Module):
+    """A map of codes back to an image: every code becomes a patch, E[patch | z1], and overlapping patches are joined.
+
+    Arguments:
+        p: p(patch | z1), a conditional of one parent. patches: where the patches lie, and how they are joined.
+
+    Shapes: (*plates, latents, rows, columns) -> (*plates, channels, height, width).
+
+    >>> decode = PatchDecoder(Gaussian(16, (3, 7, 7), hidden=(8,), scale=1.0), Patches(3, 16, 16))
+    >>> decode(torch.zeros(5, 16, 16, 16)).shape
+    torch.Size([5, 3, 16, 16])
+    """
+
+    def __init__(self, p: nn.Module, patches: Patches) -> None:
+        super().__init__()
+        self.p, self.patches = p, patches
+
+    def forward(self, maps: Tensor) -> Tensor:
+        images = _in_pieces(self._decode, maps.reshape(-1, *maps.shape[-3:]))
+        return images.reshape(*maps.shape[:-3], *images.shape[1:])
+
+    def _decode(self, maps: Tensor) -> Tensor:
+        return self.patches.put(self.p(maps.movedim(1, -1)).mean)
+
+
+class Seen(nn.Module):
+    """A Gaussian conditional of features, as one of what the features are made from: q(z2 | x) = q(z2 | encode(x)).
+
+    >>> encode = PatchEncoder(Gaussian((3, 7, 7), 16, hidden=(8,)), Patches(3, 16, 16))
+    >>> Seen(Gaussian((16, 16, 16), 4, hidden=(8,)), encode)(torch.rand(5, 3, 16, 16)).batch_shape
+    torch.Size([5])
+    """
+
+    def __init__(self, q: Gaussian, encode: PatchEncoder) -> None:
+        super().__init__()
+        self.q, self.encode = q, encode
+
+    def forward(self, x: Tensor) -> dist.Independent:
+        # Both at once in pieces: the maps of many images are larger than a laptop's memory.
+        both = _in_pieces(self._moments, x.reshape(-1, *x.shape[-3:]))
+        mean, scale = both.reshape(*x.shape[:-3], *both.shape[1:]).unbind(-1)
+        return dist.Normal(mean, scale).to_event(len(self.q.event))
+
+    def _moments(self, x: Tensor) -> Tensor:
+        fn = self.q(self.encode(x))
+        return torch.stack([fn.mean, fn.stddev], -1)
+
+
+class Decoded(nn.Module):
+    """A conditional of features, as one of pixels: p(x | z2) = N(decode(E[z1 | z2]), scale^2 I).
+
+    >>> p = Gaussian(4, (16, 16, 16), hidden=(8,), scale=1.0)
+    >>> decode = PatchDecoder(Gaussian(16, (3, 7, 7), hidden=(8,), scale=1.0), Patches(3, 16, 16))
+    >>> Decoded(p, decode, 1.0)(torch.zeros(5, 4)).event_shape
+    torch.Size([3, 16, 16])
+    """
+
+    def __init__(self, p: nn.Module, decode: PatchDecoder, scale: float) -> None:
+        super().__init__()
+        self.p, self.decode, self.scale = p, decode, scale
+
+    def forward(self, *parents: Tensor) -> dist.Independent:
+        (z,) = parents
+        images = _in_pieces(lambda rows: self.decode(self.p(rows).mean), z.reshape(-1, z.shape[-1]))
+        mean = images.reshape(*z.shape[:-1], *images.shape[1:])
+        return dist.Normal(mean, torch.full_like(mean, self.scale)).to_event(3)
+
+
+class Encoded(nn.Module):
+    """A program over features, as one that observes those of x, with the gradient into what makes them.
+
+    A density of features that may change is none of x: shrinking them raises it without bound on what it says of x. This is
+    the end-to-end objective that degenerates in the paper.
+
+    Shapes: as the program's, but for x, which is of the encoder's shape.
+    """
+
+    def __init__(self, program: nn.Module, encode: PatchEncoder) -> None:
+        super().__init__()
+        self.program, self.encode = program, encode
+
+    def forward(self, x: Tensor | None = None, size: int = 1) -> Tensor:
+        return self.program(None if x is None else self.encode(x), size)
+
+
+class PixelError(ELBO):
+    r"""The ELBO of a pair over features, plus the squared error of the image that they decode to.
+
+    $\lVert x - D(E[z_1 \mid z_2]) \rVert^2$ is what the end-to-end objective lacks: an error of something that
+    training cannot change. In nats per datum, as under N(., 1/2 I) and without its constant; it counts as reconstruction cost
+    (see `Estimate.penalties`).
+
+    Arguments:
+        decode: features to pixels, in the place of the texture decoder.
+    """
+
+    def __init__(self, decode: PatchDecoder) -> None:
+        super().__init__()
+        self.decode = decode
+
+    def penalties(self, model: Any, guide: Any, x: Tensor, p: dict[str, Site], q: dict[str, Site]) -> dict[str, Tensor]:
+        error = self.decode(site_mean(p["x"])) - x
+        return {"pixels": error.square().flatten(1).sum(1).mean()}
