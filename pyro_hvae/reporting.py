@@ -8,6 +8,7 @@ from typing import Any
 from pyro_hvae.config import coerce, parameters
 from pyro_hvae.errors import ConfigError, DivergenceError, unknown_name
 from pyro_hvae.evaluation import METRICS
+from pyro_hvae.evaluation.degeneracy import feature_variance
 from pyro_hvae.opened import OpenRun
 from pyro_hvae.runs import versions
 
@@ -86,6 +87,8 @@ def finish(run: OpenRun) -> dict[str, Any]:
     report["figures"] = [str(path) for path in draw_all(run)]
     final = run.directory.rows()[-1:]
     report |= {key: row[key] for row in final for key in ("elbo", "validation_elbo", "beta") if key in row}
+    if run.stage.pixels and run.stage.pixels.variance:
+        report["features"] = feature_variance(run)
     if "angle" in run.dataset.train.factors:
         try:
             report["angle"] = measure(run, "angle")

@@ -120,9 +120,10 @@ def test_triangles_depend_on_the_seed_alone():
     assert torch.equal(a.test.x[:], triangles(size=7, data_seed=3).test.x[:])
     parts = [set(split.factors["x"].tolist()) for split in (a.train, a.validation, a.test)]
     assert sum(map(len, parts)) == len(set.union(*parts)) == 3_040
-    # Crops differ from image to image: of one texture, the same triangle never looks the same twice.
-    still = triangles(size=40, names=("blobs",), positions=(0.5, 0.5), scales=(0.4, 0.4)).train
-    assert len({image.tobytes() for image in stored(still.x)}) > 30
+    # Shifted, crops differ from image to image: of one texture, the same triangle never looks the same twice. Else it does.
+    for shifted, least, most in ((True, 31, 40), (False, 1, 1)):
+        still = triangles(size=40, names=("blobs",), positions=(0.5, 0.5), scales=(0.4, 0.4), shifted=shifted).train
+        assert least <= len({image.tobytes() for image in stored(still.x)}) <= most
 
 
 def test_crops_come_from_their_textures():

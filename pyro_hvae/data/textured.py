@@ -67,17 +67,18 @@ def triangles(
     count: int = 3,
     positions: tuple[float, ...] = (0.2, 0.8),
     scales: tuple[float, ...] = (0.25, 0.6),
-    shifted: bool = True,
+    shifted: bool = False,
 ) -> Dataset:
     """Textured triangles, 64 x 64 in colour: 10,000 for training, fresh ones for validation (1,000) and test (2,000).
 
-    Each has a texture drawn uniformly, of which a random 64 x 64 crop fills the frame before the triangle is cut out, a
+    Each has a texture drawn uniformly, of which the middle 64 x 64 pixels fill the frame before the triangle is cut out, a
     centroid uniform in a square and a size uniform in a range; see `draw_triangles`. Factors, as labelled in the paper: "x"
     and "y" in [0, 64] pixels, y upwards, "scale" in [0, 100] per cent (100 times the square root of the area's share of
     the frame), and "texture", the position among those chosen.
 
-    The paper says that masks are multiplied by a texture. Read to the letter, all triangles of a texture are windows onto the
-    same picture of it, and where they are is all that there is to know: `shifted=false`.
+    The paper says that masks are multiplied by a texture: all triangles of a texture are windows onto the same picture of it,
+    and where they are is all there is to know. With `shifted=true` every image has a picture of its own, and what is in the
+    window cannot be foretold.
 
     The paper gives neither the ranges nor the numbers of images; these are ours. Its masks came from Spriteworld, whose
     triangles are the same: regular, one vertex up, area scale^2. A triangle whose tip or corner lies beyond the frame is
@@ -89,7 +90,7 @@ def triangles(
         textures: a folder of images or an .npz file; nothing for built-in ones. names: which of them. count: how many
             where no names are given. See `choose_textures`; images need at least 64 x 64 pixels.
         positions: lowest and highest x and y of the centroid, in units of the frame. scales: smallest and largest scale.
-        shifted: every image has a 64 x 64 crop of its texture at random; false gives all images the middle one.
+        shifted: every image has a 64 x 64 crop of its texture at random instead of the middle one.
 
     Raises:
         ConfigError: for a size below one, a negative seed, a range that is none, or what `choose_textures` refuses.

@@ -1,6 +1,7 @@
 """Metrics by name. A new one is a function of an `OpenRun` and an entry."""
 
 from pyro_hvae.evaluation.angles import angle, published_angle
+from pyro_hvae.evaluation.degeneracy import degeneracy
 from pyro_hvae.evaluation.disentanglement import factor, mig, mig_histogram, mig_sup, mutual_information
 from pyro_hvae.evaluation.layer_factors import layer_factors
 from pyro_hvae.evaluation.likelihood import evaluate, published_likelihood
@@ -24,6 +25,7 @@ METRICS: dict[str, Metric] = {
     "factor": Metric(factor, "score", "higher"),
     "mutual-information": Metric(mutual_information, "total", "", "nats"),
     "regression": Metric(regression, "rmse.position", "lower", "label units"),
+    "degeneracy": Metric(degeneracy, "ratio", "", "of the features' first variance"),
     "classes": Metric(classes, "accuracy", "higher"),
     "layer-factors": Metric(layer_factors, "consistency_gap", "", "same class: bottom layer minus top"),
 }

@@ -34,9 +34,14 @@ def vae(
     hidden: tuple[int, ...] = (128, 128),
     activation: str = "tanh",
     network: str = "mlp",
+    squash: bool = False,
 ) -> list[Stage]:
-    """VAE with prior N(0, I): loss = C + KL. Also the beta-VAE, whose beta belongs to the schedule."""
-    parts = Parts(x, likelihood, sigma, hidden, (), activation, network, posterior)
+    """VAE with prior N(0, I): loss = C + KL. Also the beta-VAE, whose beta belongs to the schedule.
+
+    Arguments:
+        squash: the mean of x is a sigmoid, for a Gaussian or Laplace likelihood of data in [0, 1].
+    """
+    parts = Parts(x, likelihood, sigma, hidden, (), activation, network, posterior, squash=squash)
     model, guide = _chain(parts, [latent])
     return [Stage("vae", ELBO()(model, guide))]
 
