@@ -5,8 +5,8 @@
 
 Equal images, codes of 16, networks, batches, learning rate and steps for both (see the presets of `texture` and `vae` on
 triangles). Errors are root mean squares on 2,000 fresh test images: position in pixels of 64, size in per cent (the square
-root of the triangle's share of the frame), each beside what the image's mean colour and a constant guess reach. Trains by the command line (finished runs are
-kept) and writes benchmarks/results/texture.json.
+root of the triangle's share of the frame), each beside what the image's mean colour and a constant guess reach. Trains by
+the command line (finished runs are kept) and writes benchmarks/results/texture.json.
 """
 
 import json
