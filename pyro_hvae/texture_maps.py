@@ -162,12 +162,15 @@ class Encoded(nn.Module):
     A density of features that may change is none of x: shrinking them raises it without bound on what it says of x. This is
     the end-to-end objective that degenerates in the paper.
 
+    Arguments:
+        decode: a decoder of features that an objective trains along (see `PixelError`); here it is only held.
+
     Shapes: as the program's, but for x, which is of the encoder's shape.
     """
 
-    def __init__(self, program: nn.Module, encode: PatchEncoder) -> None:
+    def __init__(self, program: nn.Module, encode: PatchEncoder, decode: PatchDecoder | None = None) -> None:
         super().__init__()
-        self.program, self.encode = program, encode
+        self.program, self.encode, self.decode = program, encode, decode
 
     def forward(self, x: Tensor | None = None, size: int = 1) -> Tensor:
         return self.program(None if x is None else self.encode(x), size)
@@ -176,12 +179,12 @@ class Encoded(nn.Module):
 class PixelError(ELBO):
     r"""The ELBO of a pair over features, plus the squared error of the image that they decode to.
 
-    $\lVert x - D(E[z_1 \mid z_2]) \rVert^2$ is what the end-to-end objective lacks: an error of something that
-    training cannot change. In nats per datum, as under N(., 1/2 I) and without its constant; it counts as reconstruction cost
-    (see `Estimate.penalties`).
+    $\lVert x - D(E[z_1 \mid z_2]) \rVert^2$ is what the end-to-end objective lacks: an error of something that training
+    cannot change, whatever becomes of the features. In nats per datum, as under N(., 1/2 I) and without its constant; it
+    counts as reconstruction cost (see `Estimate.penalties`).
 
     Arguments:
-        decode: features to pixels, in the place of the texture decoder.
+        decode: features to pixels; for it to be trained, the model has to hold it, too.
     """
 
     def __init__(self, decode: PatchDecoder) -> None:

@@ -14,6 +14,8 @@ SMALL = {"latent": 3, "hidden": (8,)}
 TWO = {**SMALL, "latent2": 2, "upper": (8,), "particles": 4}
 VAMP = {"latent": 3, "latent2": 2, "hidden": (8,), "upper": (8,), "components": 7}
 STACK = {"dims": (4, 3, 2), "hidden": (8,), "upper": (8,), "sigma": 1.0}
+# One latent a patch, so that the map of codes has the shape of the image, and the tests need not know which the pair is of.
+PATCHES = {"latent": 3, "patch": 3, "texture_latent": 1, "texture_hidden": (6,), "hidden": (4, 8)}
 ROWS = {
     "vae": ("vae", SMALL),
     "vae-bernoulli": ("vae", {**SMALL, "likelihood": "bernoulli", "activation": "relu"}),
@@ -38,6 +40,8 @@ ROWS = {
     "vlae-svhn": ("vlae", {"dims": (3, 2, 2), "width": 2, "network": "vlae-svhn", "sigma": 1.0}),
     "pro-vlae": ("pro-vlae", {"dims": (3, 2), "width": 2, "network": "pro-shapes", "likelihood": "bernoulli"}),
     "teacher-student": ("teacher-student", {"dims": (2, 2), "hidden": (8,), "features": 6, "difference_weight": 5.0}),
+    "texture": ("texture", {**PATCHES, "joint": "none"}),
+    "texture-joint": ("texture", {**PATCHES, "joint": "features"}),
     "lvae-norm": ("lvae", {"dims": (4, 3), "widths": (8, 6), "likelihood": "bernoulli"}),
 }
 SHAPE = (1, 4, 4)

@@ -55,7 +55,8 @@ def texture(
     The paper leaves all networks open but the sizes of the codes; that overlapping patches are averaged is our choice, too.
 
     Its ablations: `overlap=false patch=8`, patches side by side; `joint=features`, the encoder of textures trained along
-    with the Global VAE on the loss above, which degenerates; `joint=pixels`, the same with the pixels' squared error added.
+    with the Global VAE on the loss above, which degenerates; `joint=pixels`, encoder and decoder trained along, with the
+    pixels' squared error added.
 
     Arguments:
         crops: side in pixels -> a data set of squares to learn textures from.
@@ -103,8 +104,9 @@ def texture(
     if joint == "none":
         objective: Objective = ELBO()(model, BottomUp([q], first=2))
     else:
-        elbo = PixelError(decode) if joint == "pixels" else ELBO()
-        objective = elbo(Encoded(model, encode), seen)
+        pixel_error = joint == "pixels"
+        elbo = PixelError(decode) if pixel_error else ELBO()
+        objective = elbo(Encoded(model, encode, decode if pixel_error else None), seen)
     pixels = Pixels(
         Chain(prior, [], Decoded(p, decode, SCALE), first=2),
         seen,
