@@ -44,11 +44,10 @@ TRAIN = 4_000  # images that the probe learns from: those of the run
 def measure(variant: str, seed: int, runs: Path) -> dict[str, Any]:
     out = runs / f"{variant.replace(', ', '-').replace(' ', '_')}-seed{seed}"
     seconds = trained(out, *VARIANTS[variant], "--seed", str(seed))
-    found = command("metrics", str(out), "regression", "reconstruction", "-o", f"train={TRAIN}")
-    probe, again = found["regression"], found["reconstruction"]
-    row: dict[str, Any] = {"variant": variant, "seed": seed, "cpu_seconds": seconds, "pixel_rmse": again["rmse"]}
-    row |= {f"{kind}.{name}": probe[kind][name] for kind in ("rmse", "mae") for name in ("position", "size")}
-    for control, errors in probe["controls"].items():
+    found = command("metrics", str(out), "regression", "-o", f"train={TRAIN}")
+    row: dict[str, Any] = {"variant": variant, "seed": seed, "cpu_seconds": seconds}
+    row |= {f"{kind}.{name}": found[kind][name] for kind in ("rmse", "mae") for name in ("position", "size")}
+    for control, errors in found["controls"].items():
         row |= {f"{control}.{name}": errors["rmse"][name] for name in ("position", "size")}
     if variant.startswith("end to end"):
         checked = command("metrics", str(out), "degeneracy")
@@ -64,7 +63,7 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         mine = [row for row in rows if row["variant"] == variant]
         line: dict[str, Any] = {"variant": variant, "seeds": len(mine)}
         shown = {"position": "rmse.position", "size": "rmse.size", "by colour": "mean_colour.position"}
-        shown |= {"by nothing": "constant.position", "pixel RMSE": "pixel_rmse"}
+        shown |= {"by nothing": "constant.position"}
         for name, key in shown.items():
             values = [row[key] for row in mine]
             line[name] = f"{statistics.fmean(values):.3g}" + (f" +- {statistics.stdev(values):.2g}" if len(values) > 1 else "")

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter, SymmetricalLogLocator
 from torch import Tensor
 
 from pyro_hvae.devices import seeded
 from pyro_hvae.errors import ConfigError, DataError
-from pyro_hvae.inference import generate, reconstruct
+from pyro_hvae.inference import generate
 from pyro_hvae.opened import OpenRun
 from pyro_hvae.tiles import tiles
 
@@ -23,12 +22,12 @@ __all__ = [
     "check_picture",
     "figure_titled",
     "in_order",
-    "reconstructions",
     "run_name",
     "samples",
     "save",
     "sheet",
     "training_curves",
+    "training_pictures",
 ]
 
 # Okabe-Ito: distinguishable with every common colour vision.
@@ -119,7 +118,7 @@ def training_curves(rows: Sequence[Mapping[str, Any]], title: str, kappa2: float
     axes[panels[-1]].set_xlabel("step")
     # Show where the bound moves.
     late = [row["elbo"] for row in rows[len(rows) // 10 :]]
-    late += [value for step, value in held_out if step > rows[-1]["step"] // 2]
+    late += [value for step, value in held_out if step > steps[len(steps) // 2]]
     axes["bound"].set_ylim(min(late) - 1, max(late) + 1)
     change = next((row["step"] for row in rows if row.get("main")), None)
     events = changes(rows, [key.removeprefix("rate.") for key in rates])
@@ -135,21 +134,21 @@ def training_curves(rows: Sequence[Mapping[str, Any]], title: str, kappa2: float
     return figure
 
 
-def reconstructions(run: OpenRun, count: int = 12) -> Figure:
-    """Test data above their reconstructions at the posterior means, twelve pairs in a row."""
-    test = run.dataset.test.x  # often sorted, so from all over it
-    x = test[torch.linspace(0, len(test) - 1, min(count, len(test))).round().long()]
-    again = reconstruct(run.model, run.guide, x.to(run.device)).cpu()
-    error = (again - x).square().mean().sqrt().item()
-    columns = min(12, len(x))
-    pictures = run.images(x).split(columns), run.images(again).split(columns)
-    blocks = [part for pair in zip(*pictures, strict=True) for part in pair]
-    blocks = [torch.cat([b, torch.full((columns - len(b), *b.shape[1:]), torch.nan)]) for b in blocks]
-    figure = figure_titled(
-        columns * 0.8 + 1.2, 0.8 * len(blocks) + 0.6, f"Reconstructions of {run_name(run)}\nRMS error per value {error:.4f}"
-    )
-    tiles(figure.subplots(), torch.cat(blocks), columns, beside=["test data", "reconstructions"] * (len(blocks) // 2))
-    return figure
+def training_pictures(run: OpenRun, rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
+    """Name of a picture -> curves: of the whole training, or, of a run that sees features, of each stage.
+
+    Nats per patch and nats per map of features are on scales that have nothing in common.
+    """
+    kappa, title = run.experiment.schedule_options.get("kappa"), f"Training of {run_name(run)}"
+    kappa2 = kappa**2 if kappa else None
+    if not run.stage.pixels:
+        return {"training": training_curves(rows, title, kappa2)}
+    pictures = {}
+    for number, stage in enumerate(run.stages):
+        about = f"{title}\nstage {number + 1} of {len(run.stages)}: {stage.name}"
+        name = "training" if stage is run.stage else f"training_{stage.name}"
+        pictures[name] = training_curves([row for row in rows if row["stage"] == number], about, kappa2)
+    return pictures
 
 
 def samples(run: OpenRun, count: int = 64, seed: int = 0) -> Figure:

@@ -37,13 +37,18 @@ class OpenRun:
     """A trained run with its data, for evaluation.
 
     Attributes:
-        directory: where it lives. stage: the last one, its objective on its device and in evaluation mode.
+        directory: where it lives. stages: all of them, their objectives on their device and in evaluation mode.
     """
 
     directory: RunDirectory
     experiment: Experiment
-    stage: Stage
+    stages: list[Stage]
     step: int
+
+    @property
+    def stage(self) -> Stage:
+        """The last one, which there is to look at."""
+        return self.stages[-1]
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -137,7 +142,7 @@ def _typed(options: dict[str, Any], function: Any) -> dict[str, Any]:
 def as_opened(directory: RunDirectory, experiment: Experiment, stages: list[Stage], step: int) -> OpenRun:
     for stage in stages:
         stage.objective.eval()
-    return OpenRun(directory, experiment, stages[-1], step)
+    return OpenRun(directory, experiment, stages, step)
 
 
 def open_run(

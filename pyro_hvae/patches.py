@@ -90,9 +90,14 @@ class Patches:
         """The inverse of `cut` for patches that agree where they overlap; else joined as `join` says."""
         if self.join == "centre":
             return patches[..., self.side // 2, self.side // 2].permute(0, 3, 1, 2)
-        where = {"padding": self.padding, "stride": self.stride}
         flat = patches.flatten(3).flatten(1, 2).transpose(1, 2)
-        size = (self.height, self.width)
-        # How many patches lie over each pixel: fewer at the border.
-        over = fold(torch.ones_like(flat[:1]), size, self.side, **where)
-        return fold(flat, size, self.side, **where) / over
+        total = fold(flat, (self.height, self.width), self.side, padding=self.padding, stride=self.stride)
+        if self.stride > 1:
+            return total
+        down, across = (self._over(n).to(total) for n in (self.height, self.width))
+        return total / (down[:, None] * across)
+
+    def _over(self, pixels: int) -> Tensor:
+        """How many patches lie over each pixel of a line: fewer at its ends."""
+        place = torch.arange(pixels)
+        return (place + self.padding).clamp(max=pixels - 1) - (place - self.padding).clamp(min=0) + 1

@@ -15,7 +15,9 @@ from pyro_hvae.evaluation import discontinuities, largest_jump, paths_between
 from pyro_hvae.evaluation.codes import selection
 from pyro_hvae.layers import grid_layers, layer_grid, layer_noise, layer_samples, layer_shares
 from pyro_hvae.opened import OpenRun
+from pyro_hvae.reconstruction_panels import ALONE, FULL, reconstruct_test, reconstruction_panels
 from pyro_hvae.sampling import of_proposition, sample_by_gibbs
+from pyro_hvae.side_by_side import called, place
 from pyro_hvae.traversals import traverse
 from pyro_hvae.traverse_panels import traversal_panels
 
@@ -43,10 +45,7 @@ def draw_all(run: OpenRun) -> list[Path]:
     """The standard pictures of a run, into its figures folder; what cannot be drawn for this run is left out."""
     folder = run.directory.path / "figures"
     rows = run.directory.rows()
-    kappa = run.experiment.schedule_options.get("kappa")
-    drawn = {}
-    if rows:
-        drawn["training"] = figures.training_curves(rows, f"Training of {figures.run_name(run)}", kappa**2 if kappa else None)
+    drawn = figures.training_pictures(run, rows) if rows else {}
     if flow_panels.has_information(rows):
         drawn["information_flow"] = flow_panels.information_flow(rows, f"Information flow of {figures.run_name(run)}")
     try:
@@ -56,7 +55,7 @@ def draw_all(run: OpenRun) -> list[Path]:
     drawn["latent_space"] = journeys.latent_space(run, found)
     if found:
         drawn["interpolation"] = journeys.path_strips(run, found)
-    drawn["reconstructions"] = figures.reconstructions(run)
+    drawn["reconstructions"] = reconstruction_panels([run], reconstruct_test([run]))
     drawn["samples"] = figures.samples(run)
     return [figures.save(figure, folder / f"{name}.png") for name, figure in drawn.items()]
 
@@ -103,11 +102,26 @@ def draw_samples(run: OpenRun, count: int, seed: int) -> dict[str, Any]:
     return {"figures": [str(path)], "n": count, "text": f"Picture: {path}"}
 
 
-def draw_reconstructions(run: OpenRun, count: int) -> dict[str, Any]:
-    """Test data above reconstructions."""
-    path = run.directory.path / "figures" / "reconstructions.png"
-    figures.save(figures.reconstructions(run, min(_count(count), len(run.dataset.test))), path)
-    return {"figures": [str(path)], "n": count, "text": f"Picture: {path}"}
+def draw_reconstructions(runs: Sequence[OpenRun], count: int, picture: Path | None = None) -> dict[str, Any]:
+    """Test data above the reconstructions of each run, and what its features alone keep.
+
+    Arguments:
+        picture: the file to draw into; default figures/reconstructions.png of the first run.
+
+    Raises:
+        ConfigError: for runs of different data, no data to show, and a name of another kind of file.
+    """
+    path = place(runs, picture, "reconstructions.png")
+    found = reconstruct_test(runs, _count(count))
+    figures.save(reconstruction_panels(runs, found), path)
+    n = len(found[0].data)
+    values, text = [], [f"Reconstructions at the posterior means of {n} test data"]
+    for run, one in zip(runs, found, strict=True):
+        about = called(run)
+        features = {"features_rmse": one.rmse[ALONE]} if ALONE in one.rmse else {}
+        values.append({**about, "rmse": one.rmse[FULL], **features})
+        text.append(f"{about['name']} ({about['run']}): {one}")
+    return {"figures": [str(path)], "n": n, "runs": values, "text": "\n".join([*text, *_named([path])])}
 
 
 def draw_gibbs(run: OpenRun, steps: int, **options: Any) -> dict[str, Any]:
@@ -226,15 +240,7 @@ def draw_traversals(
         ConfigError: for runs of different data, an image that there is none of, a name of another kind of file, and as
             `traverse`, naming the run.
     """
-    if picture:
-        figures.check_picture(picture)
-    first, *others = runs
-    for other in others:
-        if _data_of(other) != _data_of(first):
-            raise ConfigError(
-                f"runs side by side show the same test datum, but {first.directory.path} has other data ({_data_of(first)}) "
-                f"than {other.directory.path} ({_data_of(other)}). Draw them one by one."
-            )
+    path, first = place(runs, picture, "traversals.png"), runs[0]
     x, data, found = _test_datum(first, image, seed), selection(first.dataset.test, POINTS, seed).x, []
     for run in runs:
         try:
@@ -242,13 +248,12 @@ def draw_traversals(
         except ConfigError as error:
             raise ConfigError(f"{run.directory.path}: {error}") from error
         found.append(one)
-    path = picture or first.directory.path / "figures" / "traversals.png"
     figures.save(traversal_panels(runs, found, f"test datum {image}"), path)
     values, text = [], [f"Latent dimensions by the variance of their posterior means over {len(data)} test data"]
     for run, one in zip(runs, found, strict=True):
-        name, place = figures.run_name(run), str(run.directory.path)
-        values.append({"run": place, "name": name, "rows": [asdict(unit) for unit in one.units], "dead": one.dead})
-        text += [f"{name} ({place}):"]
+        about = called(run)
+        values.append({**about, "rows": [asdict(unit) for unit in one.units], "dead": one.dead})
+        text += [f"{about['name']} ({about['run']}):"]
         text += [f"  {unit.name:8s} {unit.variance:.4f}" for unit in one.units]
         text += [f"  dead and left out: {', '.join(f'{n} of {site}' for site, n in one.dead.items() if n) or 'none'}"]
     given = {"image": image, **options, "seed": seed, "data": len(data)}
@@ -262,12 +267,6 @@ def _test_datum(run: OpenRun, image: int, seed: int) -> Tensor:
         raise ConfigError(f"--image is the index of one of the {len(test)} test data, got {image}.")
     with seeded(seed):
         return test[image : image + 1].to(run.device)
-
-
-def _data_of(run: OpenRun) -> str:
-    """Which data a run has: their name, options and identity."""
-    e = run.experiment
-    return ", ".join([e.dataset, *(f"{k}={v}" for k, v in sorted(e.data_options.items())), *filter(None, [e.data_identity])])
 
 
 def _named(paths: list[Any]) -> list[str]:

@@ -15,14 +15,16 @@ from pyro_hvae.patches import Patches
 
 __all__ = ["Decoded", "Encoded", "PatchDecoder", "PatchEncoder", "PixelError", "Seen"]
 
-PIECE = 32  # images at a time: a map of hidden features of one takes megabytes
+PIECES = {"cpu": 4}  # images at a time: what is made of one takes megabytes, and a processor's cache holds few
+PIECE = 256  # elsewhere
 
 
 def _in_pieces(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
     """function(rows), a few at a time where no gradient is asked for."""
-    if torch.is_grad_enabled() or len(rows) <= PIECE:
+    size = PIECES.get(rows.device.type, PIECE)
+    if torch.is_grad_enabled() or len(rows) <= size:
         return function(rows)
-    return torch.cat([function(piece) for piece in rows.split(PIECE)])
+    return torch.cat([function(piece) for piece in rows.split(size)])
 
 
 class PatchEncoder(nn.Module):
@@ -76,8 +78,9 @@ class PatchEncoder(nn.Module):
         first, *others = self.q.net  # pyright: ignore[reportGeneralTypeIssues]  # a Sequential, as was checked
         bias = first.bias if self.q.input_mean is None else first.bias - first.weight @ self.q.input_mean
         weight = first.weight.view(-1, *self.patches.event)
-        h = nn.functional.conv2d(x, weight, bias, self.patches.stride, self.patches.padding)
-        h = h.movedim(1, -1)
+        # Channels last, so that the linear layers find them side by side: twice as fast.
+        x, weight = (t.contiguous(memory_format=torch.channels_last) for t in (x, weight))
+        h = nn.functional.conv2d(x, weight, bias, self.patches.stride, self.patches.padding).movedim(1, -1)
         for layer in others:
             h = layer(h)
         return h[..., : self.q.features].movedim(-1, 1)

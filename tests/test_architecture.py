@@ -47,7 +47,7 @@ FLOORS = [
     ["experiments"],
     ["evaluation", "sampling"],
     ["figures", "catalogue"],
-    ["panels", "journeys", "flow_panels", "traverse_panels"],
+    ["panels", "journeys", "flow_panels", "traverse_panels", "side_by_side", "reconstruction_panels"],
     ["pictures"],
     ["reporting"],
     ["comparison"],

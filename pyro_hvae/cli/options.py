@@ -3,13 +3,14 @@
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["SEED", "data_dir_option", "data_options", "emit", "json_option", "key_values", "run_arguments"]
+__all__ = ["SEED", "data_dir_option", "data_options", "emit", "json_option", "key_values", "run_arguments", "runs_arguments"]
 
 
 SEED = click.IntRange(0, 2**53 - 1)  # what every generator takes, and TOML and JSON keep
@@ -50,18 +51,30 @@ data_dir_option = click.option(
 )
 
 
-def run_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
-    """RUN and how to open it: --checkpoint, --program, --device, --data-dir, --json."""
+def _opening(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How to open runs: --checkpoint, --program, --device; and --data-dir, --json."""
     for decorate in (
         data_dir_option,
         json_option,
         click.option("--device", default="cpu", show_default=True, metavar="auto|cpu|cuda[:i]|mps", help="Where to compute."),
         click.option("--program", metavar="FILE.py:FUNCTION", help="The pair of a run of your own program (runs your code)."),
         click.option("--checkpoint", default="last", show_default=True, metavar="last|best", help="Which checkpoint."),
-        click.argument("run"),
     ):
         command = decorate(command)
     return command
+
+
+def run_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
+    """RUN and how to open it: --checkpoint, --program, --device, --data-dir, --json."""
+    return click.argument("run")(_opening(command))
+
+
+def runs_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
+    """RUN... that stand side by side in one --picture, and how to open them: as `run_arguments`."""
+    picture = click.option(
+        "--picture", type=click.Path(path_type=Path), metavar="FILE.png", help="Default: in the first run's figures."
+    )
+    return click.argument("runs", nargs=-1, required=True, metavar="RUN...")(picture(_opening(command)))
 
 
 def emit(values: dict[str, Any], as_json: bool, text: str) -> None:

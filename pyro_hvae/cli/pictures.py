@@ -1,8 +1,10 @@
 """pyro-hvae interpolate, sample, reconstruct."""
 
+from pathlib import Path
+
 import click
 
-from pyro_hvae.cli.options import SEED, emit, run_arguments
+from pyro_hvae.cli.options import SEED, emit, run_arguments, runs_arguments
 
 __all__ = ["interpolate_command", "reconstruct_command", "sample_command"]
 
@@ -60,18 +62,23 @@ def sample_command(run: str, checkpoint: str, program: str | None, device: str, 
 
 
 @click.command(name="reconstruct")
-@run_arguments
 @click.option("--n", "count", type=int, default=12, show_default=True, metavar="N", help="How many test data.")
-def reconstruct_command(run: str, checkpoint: str, program: str | None, device: str, as_json: bool, count: int) -> None:
-    """Draw test data above their reconstructions by RUN.
+@runs_arguments
+def reconstruct_command(
+    runs: tuple[str, ...], count: int, picture: Path | None, checkpoint: str, program: str | None, device: str, as_json: bool
+) -> None:
+    """Draw test data above their reconstructions by RUN, runs side by side, and give the errors.
+
+    Of a run that sees features, what these alone keep of the data is a row, too: about the best that its reconstructions can
+    be. Runs side by side have to be of the same data.
 
     \b
     Examples:
-      pyro-hvae reconstruct last
       pyro-hvae reconstruct last --n 20
+      pyro-hvae reconstruct runs/a runs/b --picture reconstructions.png
     """
     from pyro_hvae.opened import open_run
     from pyro_hvae.pictures import draw_reconstructions
 
-    report = draw_reconstructions(open_run(run, checkpoint, program, device), count)
+    report = draw_reconstructions([open_run(run, checkpoint, program, device) for run in runs], count, picture)
     emit(report, as_json, report["text"])

@@ -4,25 +4,19 @@ from pathlib import Path
 
 import click
 
-from pyro_hvae.cli.options import SEED, data_dir_option, emit, json_option
+from pyro_hvae.cli.options import SEED, emit, runs_arguments
 
 __all__ = ["traverse_command"]
 
 
 @click.command(name="traverse")
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option("--image", type=int, default=0, show_default=True, metavar="I", help="Index of the test datum to start from.")
 @click.option("--range", "reach", type=float, default=2.5, show_default=True, metavar="R", help="Noise goes from -R to R.")
 @click.option("--steps", type=int, default=9, show_default=True, metavar="N", help="Images in a row.")
 @click.option("--most", type=int, metavar="N", help="Show at most so many dimensions of a layer; default: all in use.")
 @click.option("--draws", type=int, default=16, show_default=True, metavar="M", help="For layers above the first of a chain.")
 @click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Of these draws.")
-@click.option("--picture", type=click.Path(path_type=Path), metavar="FILE.png", help="Default: in the first run's figures.")
-@click.option("--checkpoint", default="last", show_default=True, metavar="last|best", help="Which checkpoint.")
-@click.option("--program", metavar="FILE.py:FUNCTION", help="The pair of a run of your own program (runs your code).")
-@click.option("--device", default="cpu", show_default=True, metavar="auto|cpu|cuda[:i]|mps", help="Where to compute.")
-@json_option
-@data_dir_option
+@runs_arguments
 def traverse_command(
     runs: tuple[str, ...],
     image: int,
