@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pyro_hvae.models import Rung as Rung
     from pyro_hvae.objectives import ELBO as ELBO
     from pyro_hvae.opened import load as load
+    from pyro_hvae.patches import Patches as Patches
     from pyro_hvae.recipes import RECIPES as RECIPES
     from pyro_hvae.schedules import SCHEDULES as SCHEDULES
     from pyro_hvae.schedules import Constant as Constant
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from pyro_hvae.schedules import WarmUp as WarmUp
     from pyro_hvae.supervision import Supervision as Supervision
     from pyro_hvae.svi import for_svi as for_svi
+    from pyro_hvae.texture_maps import PatchDecoder as PatchDecoder
+    from pyro_hvae.texture_maps import PatchEncoder as PatchEncoder
     from pyro_hvae.training import fit as fit
     from pyro_hvae.traversals import traverse as traverse
     from pyro_hvae.vamp import Vamp as Vamp
@@ -68,6 +71,9 @@ _PUBLIC = {
     "HVAEError": "errors",
     "Heads": "guides",
     "Ladder": "models",
+    "PatchDecoder": "texture_maps",
+    "PatchEncoder": "texture_maps",
+    "Patches": "patches",
     "Progressive": "schedules",
     "Laplace": "conditionals",
     "RECIPES": "recipes",

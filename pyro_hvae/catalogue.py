@@ -65,7 +65,8 @@ def _text(value: Any) -> str:
 def _pair(name: str) -> dict[str, str]:
     """Model, guide and bound of a recipe at its defaults, read off the built objects."""
     x = torch.zeros(64, 1, 8, 8)
-    objective = build(name, x, {})[-1].objective
+    stage = build(name, x, {})[-1]
+    objective, x = stage.objective, stage.sees(x, x.device)
     model, guide = objective.model, objective.guide
     parts = [f"L={len(latents(guide, x[:2]))}"] + (["skip=True"] if getattr(model, "skip", False) else [])
     parts += ["prior=Vamp"] if isinstance(getattr(model, "prior", None), Vamp) else []

@@ -1,0 +1,225 @@
+"""The recipe `texture` as a user meets it: two stages, pixels beside features, ablations, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.testing import assert_close
+
+import pyro_hvae as hv
+from pyro_hvae import recipes
+from pyro_hvae.cli import main
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.evaluation.degeneracy import degeneracy, feature_variance
+from pyro_hvae.evaluation.probes import regression
+from pyro_hvae.metrics import constant_probe
+from pyro_hvae.opened import open_run
+
+TINY = ["--dataset", "triangles", "-o", "size=60", "-o", "hidden=2,2,2,2,8", "-o", "texture_hidden=8,8", "--batch-size", "8"]
+# Side by side there are 64 patches, around every pixel 4,096.
+TINY += ["-o", "patch=8", "-o", "overlap=false"]
+
+
+def trained(folder, *options):
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "texture", *TINY, "--steps", "12", "--out", str(folder), *options])
+    assert not caught.value.code
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("texture") / "run")
+
+
+@pytest.fixture(scope="module")
+def joint(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("texture") / "joint", "-o", "joint=features")
+
+
+def test_a_loaded_run_is_a_pair_over_pixels(run):
+    model, guide, config = hv.load(run)
+    assert config.recipe == "texture"
+    x = open_run(run).dataset.test.x[:5]
+    codes = hv.latents(guide, x, mean=True)
+    assert list(codes) == ["z2"] and codes["z2"].shape == (5, 16)
+    again = hv.generate(model, 5, fixed=codes)["x"]
+    assert again.shape == x.shape and (again >= 0).all() and (again <= 1).all()
+    assert_close(again, hv.reconstruct(model, guide, x))
+
+
+def test_pixels_go_through_both_encoders_and_both_decoders():
+    data = hv.DATASETS["triangles"](size=20)
+    x = data.test.x[:2]
+    first, last = recipes.build("texture", data.train.x[:], {"hidden": (2, 2, 2, 2, 8), "texture_hidden": (8, 8)}, data.crops)
+    last.before()
+    pair, inner, outer = last.pixels, first.objective, last.objective
+    codes = hv.latents(pair.guide, x, mean=True)
+    again = hv.generate(pair.model, 2, fixed=codes)["x"]
+    patches = torch.nn.functional.unfold(x, 7, padding=3).transpose(1, 2).reshape(2, 4096, 3, 7, 7)
+    z1 = inner.guide.levels[0](patches).mean.transpose(1, 2).reshape(2, 16, 64, 64)
+    assert_close(codes["z2"], outer.guide.levels[0](z1).mean, rtol=1e-4, atol=1e-5)
+
+    def decoded(maps):
+        flat = inner.model.likelihood(maps.flatten(2).transpose(1, 2)).mean.flatten(2).transpose(1, 2)
+        over = torch.nn.functional.fold(torch.ones_like(flat), (64, 64), 7, padding=3)
+        return torch.nn.functional.fold(flat, (64, 64), 7, padding=3) / over
+
+    assert_close(again, decoded(outer.model.likelihood(codes["z2"]).mean), rtol=1e-4, atol=1e-5)
+    assert_close(pair.decoded(x), decoded(z1), rtol=1e-4, atol=1e-5)
+
+
+def test_the_likelihood_is_of_features_and_says_so(run, command):
+    code, out, _ = command("evaluate", run, "--particles", 2, "--limit", 2)
+    assert code == 0
+    assert "nats per datum of features, not of pixels (z1, the codes of 8 x 8 patches, 16 each)" in out
+    values = json.loads((run / "eval" / "likelihood.json").read_text())
+    assert list(values["rate"]) == ["z2"]
+    # The distortion is of 16 x 8 x 8 features under N(., 1/2 I).
+    assert values["distortion"] > 1_024 / 2 * np.log(np.pi)
+
+
+def test_gibbs_chains_through_averaged_patches_are_refused(run, command):
+    code, _, err = command("gibbs", run, "--steps", 2)
+    assert code == 2 and "no bound was ever taken of them" in err and "Use 'sample'" in err
+
+
+@pytest.mark.parametrize("name", ["sample", "traverse", "interpolate"])
+def test_pictures_are_of_pixels(run, command, name):
+    code, out, err = command(name, run)
+    # Twelve steps teach nothing: that a traversal has nothing to show is said in so many words.
+    assert code == 0 and "Picture:" in out or name == "traverse" and code == 2 and "has collapsed" in err
+
+
+def test_the_probe_reads_the_code_of_pixels(run):
+    opened = open_run(run)
+    found = regression(opened, train=60, test=50)
+    truth = [np.stack([s.factors[n].numpy() for n in ("x", "y")], 1) for s in (opened.dataset.train, opened.dataset.test)]
+    assert found["controls"]["constant"]["rmse"]["position"] == pytest.approx(
+        constant_probe(truth[0], truth[1], ["x", "y"], {"position": ["x", "y"]}).rmse["position"], rel=0.2
+    )
+    assert found["rmse"]["size"] > 0 and found["n_train"] == 60
+
+
+def test_features_that_are_fixed_cannot_degenerate(run, command):
+    code, _, err = command("metrics", run, "degeneracy")
+    assert code == 2 and "trains no features while it predicts them" in err and "joint=features" in err
+
+
+def test_degeneracy_is_seen(joint):
+    opened = open_run(joint)
+    x = opened.dataset.test.x
+    sound = degeneracy(opened, images=20, train=60, test=50)
+    assert not sound["degenerate"] and 0.001 < sound["ratio"] < 10 and sound["images"] == 20
+    encode = opened.guide.levels[0].encode
+    chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:20]
+    maps = encode(x[chosen]).detach().transpose(0, 1).flatten(1).double()
+    assert sound["variance"] == pytest.approx(maps.var(1, correction=0).sum().item())
+    assert sound["ratio"] == pytest.approx(sound["variance"] / encode.spread.item())
+    with torch.no_grad():
+        encode.q.net[-1].weight.zero_()
+    dead = degeneracy(opened, images=20, train=60, test=50)
+    assert dead["degenerate"] and dead["ratio"] < 1e-9 and dead["rmse_position"] == pytest.approx(dead["constant"], rel=0.1)
+    with pytest.raises(ConfigError, match="images=0"):
+        feature_variance(opened, 0)
+
+
+def test_the_first_variance_is_remembered(joint):
+    """It is that of the encoder which stage one left, and survives saving and opening."""
+    saved = torch.load(joint / "checkpoints" / "last.pt", weights_only=True)["programs"][1]["guide"]
+    assert open_run(joint).guide.levels[0].encode.spread == saved["levels.0.encode.spread"] > 0
+
+
+def test_training_end_to_end_tells_of_its_features(tmp_path, command, monkeypatch):
+    code, out, _ = command("train", "texture", *TINY, "--steps", 12, "-o", "joint=features", "--out", tmp_path / "a")
+    assert code == 0 and "Features: variance over patches" in out and "degenerate" not in out
+    monkeypatch.setattr("pyro_hvae.reporting.feature_variance", lambda run: {"ratio": 1e-5})
+    code, out, _ = command("train", "texture", *TINY, "--steps", 12, "-o", "joint=pixels", "--out", tmp_path / "b")
+    assert code == 0 and "1e-05" in out and "The run is degenerate" in out and "-o joint=none" in out
+
+
+def test_patches_side_by_side_keep_the_depth_of_the_network():
+    x = torch.rand(20, 3, 64, 64)
+    near, apart = (recipes.build("texture", x, o)[-1] for o in ({}, {"overlap": False, "patch": 8}))
+    assert near.sees(x[:2], x.device).shape == (2, 16, 64, 64) and apart.sees(x[:2], x.device).shape == (2, 16, 8, 8)
+
+    def kinds(stage):
+        return [type(m).__name__ for m in stage.objective.guide.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+
+    assert kinds(near) == kinds(apart) == ["Conv2d"] * 4 + ["Linear"] * 2
+
+
+def test_images_that_know_no_textures_are_cut_themselves():
+    x = torch.arange(4.0).reshape(4, 1, 1, 1).expand(4, 1, 8, 8).contiguous() / 4
+    first = recipes.build("texture", x, {"patch": 3, "hidden": (2, 4), "texture_hidden": (4,)})[0]
+    crops = first.data[0]
+    assert crops.shape == (60_000, 1, 3, 3)
+    values, counts = crops[:].amax((1, 2, 3)).unique(return_counts=True)
+    assert values.tolist() == [0, 0.25, 0.5, 0.75] and counts.min() > 14_000
+    assert torch.equal(crops[:].amin((1, 2, 3)), crops[:].amax((1, 2, 3)))
+
+
+def test_triangles_give_their_own_textures():
+    data = hv.DATASETS["triangles"](size=10, names=("stripes", "faint"))
+    crops = data.crops(5)
+    assert crops.train.x.shape == (40_000, 3, 5, 5) and crops.counts == {"textures": 2}
+    same = hv.DATASETS["textures"](crop=5, names=("stripes", "faint"))
+    assert torch.equal(crops.train.x[:100], same.train.x[:100])
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["-o", "joint=both"], "'both'"),
+        (["-o", "overlap=true"], "-o patch=7, or -o overlap=false"),
+        (["-o", "patch=7"], "Use -o patch=8"),
+        (["-o", "patch=99"], "99"),
+        (["-o", "join=center"], "average or centre"),
+        (["-o", "texture_share=1.5"], "texture_share"),
+        (["--schedule", "rewo"], "kappa"),
+        (["-o", "textur_share=0.5"], "Did you mean 'texture_share'"),
+    ],
+)
+def test_bad_options(command, tmp_path, options, message):
+    code, _, err = command("train", "texture", *TINY, "--steps", 4, "--out", tmp_path / "run", *options)
+    assert code == 2 and message in err and "Traceback" not in err and not (tmp_path / "run").exists()
+
+
+def images(folder, width, height, count=30):
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_images_that_are_not_square(command, tmp_path):
+    np.save(tmp_path / "wide.npy", np.random.default_rng(0).random((30, 3, 16, 32), dtype=np.float32))
+    code, _, err = command("train", "texture", "--dataset", tmp_path / "wide.npy", "--steps", 4)
+    assert code == 2 and "square images" in err and "(3, 16, 32)" in err
+    np.save(tmp_path / "odd.npy", np.random.default_rng(0).random((30, 3, 15, 15), dtype=np.float32))
+    code, _, err = command("train", "texture", "--dataset", tmp_path / "odd.npy", "--steps", 4)
+    assert code == 2 and "a side of 4, 8, 16, 32" in err
+    code, _, err = command("train", "texture", "--dataset", "cmu-mocap", "--steps", 4)
+    assert code in (2, 3) and "Traceback" not in err
+
+
+def test_texture_folders(command, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, _, err = command("train", "texture", *TINY, "--steps", 4, "-o", f"textures={tmp_path / 'empty'}")
+    assert code == 3 and "empty" in err
+    small = images(tmp_path / "small", 30, 30, 3)
+    code, _, err = command("train", "texture", *TINY, "--steps", 4, "-o", f"textures={small}")
+    assert code == 3 and "64" in err
+    large = images(tmp_path / "large", 90, 70, 3)
+    code, out, _ = command("train", "texture", *TINY, "--steps", 4, "-o", f"textures={large}", "--dry-run")
+    assert code == 0 and "global" in out
+
+
+def test_own_images(command, tmp_path):
+    folder = images(tmp_path / "photos", 32, 32)
+    options = ["-o", "size=16", "-o", "hidden=2,2,8", "-o", "patch=3", "-o", "texture_hidden=4", "--steps", 6]
+    code, out, _ = command("train", "texture", "--dataset", folder, *options, "--batch-size", 4, "--out", tmp_path / "run")
+    assert code == 0 and "reconstructions.png" in out
