@@ -7,15 +7,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_hvae.errors import ConfigError
+
 __all__ = ["Flat", "Flatness"]
 
 
 @dataclass(frozen=True)
 class Flat:
-    """A loss is flat when its mean over an epoch is within `tolerance` (relative) of that `epochs` epochs before."""
+    """A loss is flat when its mean over an epoch is within `tolerance` (relative) of that `epochs` epochs before.
+
+    Raises:
+        ConfigError: for less than an epoch, or a tolerance that is not positive.
+    """
 
     epochs: int = 5
     tolerance: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or not self.tolerance > 0:
+            raise ConfigError(
+                f"a loss is compared with that of at least one epoch before, by a positive tolerance; got {self.epochs} epochs "
+                f"and {self.tolerance}."
+            )
 
 
 class Flatness:

@@ -159,10 +159,10 @@ def _doublings(inputs: int, event: Sequence[int], widths: Sequence[int], activat
     make = _pointwise(activation, name)
     channels = [c, *widths][::-1]
     small = (channels[0], h >> len(widths), w >> len(widths))
-    net: list[nn.Module] = [linear(inputs, math.prod(small)), make(), _Shape(*small)]
+    net: list[nn.Module] = [linear(inputs, math.prod(small)), _Shape(*small)]
     for a, b in zip(channels, channels[1:], strict=False):
-        net += [nn.ConvTranspose2d(a, b, 4, 2, 1), make()]
-    return Fold(nn.Sequential(*net[:-1]), [inputs])
+        net += [make(), nn.ConvTranspose2d(a, b, 4, 2, 1)]
+    return Fold(nn.Sequential(*net), [inputs])
 
 
 def _to_four(event: Sequence[int], channels: Sequence[int]) -> tuple[int, Sequence[int]]:

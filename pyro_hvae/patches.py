@@ -41,19 +41,21 @@ class Patches:
 
     def __post_init__(self) -> None:
         side, stride = self.side, self.stride
-        if not 1 <= side <= min(self.height, self.width):
-            raise ConfigError(f"a patch of {side} pixels does not fit into images of {self.height} x {self.width}.")
+        least = min(self.height, self.width)
+        if not 1 <= side <= least:
+            raise ConfigError(
+                f"a patch of {side} pixels does not fit into images of {self.height} x {self.width}. Use from 1 to {least}."
+            )
         if stride not in (1, side):
             raise ConfigError(
                 f"patches lie around every pixel (stride 1) or side by side (stride {side}), got stride {stride}."
             )
+        fitting = [n for n in range(1, least + 1) if self.height % n == self.width % n == 0]
         if stride == 1 and side % 2 == 0:
-            raise ConfigError(
-                f"a patch around a pixel has an odd side, got {side}. Use -o patch={side - 1}, or -o overlap=false."
-            )
-        if stride > 1 and (self.height % side or self.width % side):
-            fitting = [n for n in range(2, min(self.height, self.width)) if self.height % n == self.width % n == 0]
-            near = min(fitting, key=lambda n: abs(n - side), default=1)
+            tiled = ", or -o overlap=false" if side in fitting else ""
+            raise ConfigError(f"a patch around a pixel has an odd side, got {side}. Use -o patch={side - 1}{tiled}.")
+        if stride > 1 and side not in fitting:
+            near = min(fitting, key=lambda n: abs(n - side))
             raise ConfigError(
                 f"patches of {side} pixels side by side do not fill images of {self.height} x {self.width}. "
                 f"Use -o patch={near}."

@@ -173,4 +173,5 @@ class Session:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.batches.load_state_dict(state["batches"])
-        self.flatness.load_state_dict(state["flatness"])
+        if "flatness" in state:  # older runs have none
+            self.flatness.load_state_dict(state["flatness"])

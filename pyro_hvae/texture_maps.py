@@ -42,7 +42,7 @@ class PatchEncoder(nn.Module):
     Shapes: (*plates, channels, height, width) -> (*plates, latents, rows, columns).
 
     Raises:
-        ConfigError: for a network that does not begin with a linear layer, or other patches than `patches`.
+        ConfigError: for a network that does not begin with a linear layer, a squashed mean, or other patches than `patches`.
 
     >>> q = Gaussian((3, 7, 7), 16, hidden=(8,))
     >>> encode, x = PatchEncoder(q, Patches(3, 16, 16)), torch.rand(5, 3, 16, 16)
@@ -58,6 +58,8 @@ class PatchEncoder(nn.Module):
         first = q.net[0] if isinstance(q.net, nn.Sequential) else None
         if not isinstance(first, nn.Linear):
             raise ConfigError("codes of all patches in one convolution need an encoder that begins with a linear layer (mlp).")
+        if q.squash:
+            raise ConfigError("codes in one convolution are those of an unbounded Gaussian: build the encoder without squash.")
         if q.parents != [patches.event]:
             raise ConfigError(f"the encoder reads patches of shape {q.parents[0]}, but those to encode have {patches.event}.")
         self.q, self.patches = q, patches

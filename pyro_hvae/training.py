@@ -85,7 +85,7 @@ def fit(
                 f"the run is at step {saved['step']} of {saved['steps']}; it cannot go on with {config.steps} steps. Only a "
                 "run of one stage can be made longer, and none shorter than it is."
             )
-        lengths[: saved["stage"]] = saved["lengths"][: saved["stage"]]
+        lengths[: saved["stage"]] = saved.get("lengths", lengths)[: saved["stage"]]  # older runs have none
         run.forget_after(saved["step"])
         if experiment:
             run.write("config.toml", to_toml(experiment.to_dict()))  # the length may have changed
@@ -101,11 +101,12 @@ def fit(
             tracker.start(sum(lengths), saved["step"] if saved else 0)
             stack.callback(tracker.close)
         offset = 0
+        if saved:
+            for number in range(len(stages)):  # also those that have not begun: their start
+                loop.load_programs(number, saved)
         for number, (stage, length) in enumerate(zip(stages, lengths, strict=True)):
             stage.objective.to(device).train()
             settings = replace(config, **stage.settings)
-            if saved and number < saved["stage"]:
-                loop.load_programs(number, saved)
             if stage.before and (not saved or number > saved["stage"]):
                 stage.before()
             if not saved or number >= saved["stage"]:

@@ -144,14 +144,17 @@ class Rows:
 
         What is drawn anew whenever data are read (see `bernoulli`) is then drawn once.
         """
-        one = self[:1]
-        if len(self) * one.nbytes > HELD:
-            return self
-        store = torch.empty(len(self), *one.shape[1:], dtype=one.dtype, device=self.device)
-        start = 0
-        for piece in self.split(HELD_ROWS):
-            store[start : start + len(piece)] = piece
-            start += len(piece)
+        # Always the same draws, and none missed in the caller's stream of noise: a resumed run holds what it held before.
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(0)
+            one = self[:1]
+            if len(self) * one.nbytes > HELD:
+                return self
+            store = torch.empty(len(self), *one.shape[1:], dtype=one.dtype, device=self.device)
+            start = 0
+            for piece in self.split(HELD_ROWS):
+                store[start : start + len(piece)] = piece
+                start += len(piece)
         return Rows(store, device=self.device)
 
     def to(self, device: torch.device | str) -> "Rows":

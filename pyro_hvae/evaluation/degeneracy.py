@@ -30,7 +30,7 @@ def feature_variance(run: OpenRun, images: int = 200, seed: int = 0) -> dict[str
     test = run.dataset.test.x
     some = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))[:images]
     now, before = run.stage.pixels.variance(test[some])
-    return {"variance": now, "pretrained": before, "ratio": now / before, "images": len(some)}
+    return {"variance": now, "pretrained": before, "ratio": now / before if before else 0.0, "images": len(some)}
 
 
 def degeneracy(run: OpenRun, images: int = 200, train: int = 2_000, test: int = 1_000, seed: int = 0) -> dict[str, Any]:

@@ -119,8 +119,8 @@ def texture(
         objective,
         share=1 - texture_share,
         view=encode if joint == "none" else None,
-        before=partial(_begin, encode, q, x[:SOME]),
-        keep=True,
+        before=partial(_begin, encode, q, x[:SOME].clone()),
+        keep=joint == "none",
         pixels=pixels,
     )
     return [first, second]
@@ -129,7 +129,8 @@ def texture(
 @torch.no_grad()
 def _begin(encode: PatchEncoder, q: Gaussian, x: Tensor) -> None:
     """Where features lie is known once textures are."""
-    device = encode.spread.device
+    device = next(encode.parameters()).device
+    encode.to(device)  # its buffer is no part of an objective that sees features
     features = encode(x.to(device))
     if q.input_mean is not None:
         q.input_mean.copy_(features.mean(0).flatten())
