@@ -41,6 +41,12 @@ def trained(out: Path, *arguments: str) -> float:
     return json.loads(kept.read_text())
 
 
+def measured(out: Path, metric: str, *options: str) -> dict[str, Any]:
+    """What `pyro-hvae metrics OUT METRIC` gives, which is only measured where the run does not keep it."""
+    kept = out / "eval" / f"{metric}.json"
+    return json.loads(kept.read_text()) if kept.exists() else command("metrics", str(out), metric, *options)
+
+
 def arguments(doc: str | None, name: str, seeds: str) -> argparse.ArgumentParser:
     """What every benchmark over seeds takes: --seeds, --jobs, --runs and --save."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -16,7 +16,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import arguments, command, flags, over_seeds, save, trained
+from matplotlib.figure import Figure
+
+from benchmarks.common import arguments, flags, measured, over_seeds, save, trained
+from pyro_hvae.figures import BLUE, ORANGE
 
 GLOBAL, STANDARD = ["texture", "--dataset", "triangles"], ["vae", "--dataset", "triangles"]
 # End to end a step costs ten times as much, and degenerates in few: 250 of them, of 16 images.
@@ -24,6 +27,7 @@ JOINT = ["--batch-size", "16", "--steps", "12250", *flags(["texture_share=0.9795
 VARIANTS = {
     "global": GLOBAL,
     "standard": STANDARD,
+    "global, twice the steps": [*GLOBAL, "--steps", "15000", *flags(["texture_share=0.8"])],
     "standard, twice the steps": [*STANDARD, "--steps", "3000"],
     "patches side by side": [*GLOBAL, *flags(["overlap=false", "patch=8"])],
     "end to end": [*GLOBAL, *JOINT, *flags(["joint=features"])],
@@ -48,13 +52,13 @@ TRAIN = 4_000  # images that the probe learns from: those of the run
 def measure(variant: str, seed: int, runs: Path) -> dict[str, Any]:
     out = runs / f"{variant.replace(', ', '-').replace(' ', '_')}-seed{seed}"
     seconds = trained(out, *(VARIANTS | CHALLENGES)[variant], "--seed", str(seed))
-    found = command("metrics", str(out), "regression", "-o", f"train={TRAIN}")
+    found = measured(out, "regression", "-o", f"train={TRAIN}")
     row: dict[str, Any] = {"variant": variant, "seed": seed, "cpu_seconds": seconds}
     row |= {f"{kind}.{name}": found[kind][name] for kind in ("rmse", "mae") for name in ("position", "size")}
     for control, errors in found["controls"].items():
         row |= {f"{control}.{name}": errors["rmse"][name] for name in ("position", "size")}
     if variant.startswith("end to end"):
-        checked = command("metrics", str(out), "degeneracy")
+        checked = measured(out, "degeneracy")
         row |= {key: checked[key] for key in ("variance", "pretrained", "ratio", "degenerate")}
     print(json.dumps(row), file=sys.stderr, flush=True)
     return row
@@ -79,9 +83,34 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return lines
 
 
+def figure(rows: list[dict[str, Any]]) -> Figure:
+    """Figure 11 of the paper: each run's error, the means, and what the colour and a constant guess reach."""
+    names = [name for name in dict.fromkeys(row["variant"] for row in rows) if name in VARIANTS]
+    drawn = Figure(figsize=(10, 0.45 * len(names) + 1.6), dpi=110, layout="constrained")
+    drawn.suptitle("Position and size of triangles read off the code (Sahoo 2020, figure 11)", fontsize=11)
+    for axis, kind, unit in zip(
+        drawn.subplots(1, 2, sharey=True), ("position", "size"), ("pixels of 64", "per cent"), strict=True
+    ):
+        for place, name in enumerate(names):
+            values = [row[f"rmse.{kind}"] for row in rows if row["variant"] == name]
+            axis.plot(values, [place] * len(values), "o", color=BLUE, alpha=0.6, label=None if place else "a run")
+            axis.plot(
+                [statistics.fmean(values)] * 2, [place - 0.3, place + 0.3], color="black", label=None if place else "mean"
+            )
+        for control, label, style in (("mean_colour", "mean colour alone", "--"), ("constant", "constant guess", ":")):
+            axis.axvline(rows[0][f"{control}.{kind}"], color=ORANGE, linestyle=style, label=label)
+        axis.set(xscale="log", xlabel=f"RMS error ({unit}, log scale), lower is better", title=kind)
+        axis.set_yticks(range(len(names)), names)
+        axis.grid(alpha=0.3)
+    drawn.axes[0].invert_yaxis()
+    drawn.legend(*drawn.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    return drawn
+
+
 def main() -> None:
     parser = arguments(__doc__, "texture", "0-2")
     parser.add_argument("--variants", nargs="+", choices=[*VARIANTS, *CHALLENGES])
+    parser.add_argument("--picture", type=Path, metavar="FILE.png")
     args = parser.parse_args()
 
     from pyro_hvae.reporting import table
@@ -94,6 +123,8 @@ def main() -> None:
     summary = summarise(rows)
     print(table(summary))
     save(args.save, {"summary": summary, "runs": rows})
+    if args.picture:
+        figure(rows).savefig(args.picture)
 
 
 if __name__ == "__main__":

@@ -165,13 +165,8 @@ def open_run(
         # With a program by name there are data; a finished pair needs none.
         pair = program_from_file(program, data.train.x.some()) if isinstance(program, str) and data else program
         stages = build_stages(experiment, data, pair)  # pyright: ignore[reportArgumentType]
-    if saved["stage"] < len(stages) - 1:
-        raise CheckpointError(
-            f"'{directory.path}' is still in stage {saved['stage'] + 1} of {len(stages)}, '{stages[saved['stage']].name}' (at "
-            f"step {saved['step']}); '{stages[-1].name}', which there is to look at, has not begun. Go on with it: "
-            f"pyro-hvae train --resume {directory.path}"
-        )
     try:
+        _require_last(saved["stage"], stages, directory)
         for stage, programs in zip(stages, saved["programs"], strict=True):
             stage.objective.model.load_state_dict(programs["model"])
             stage.objective.guide.load_state_dict(programs["guide"])
@@ -181,6 +176,15 @@ def open_run(
     for stage in stages:
         stage.objective.to(pick_device(device))
     return as_opened(directory, experiment, stages, saved["step"])
+
+
+def _require_last(stage: int, stages: list[Stage], directory: RunDirectory) -> None:
+    """Raises `CheckpointError` for a run in an earlier stage than the last."""
+    if stage < len(stages) - 1:
+        raise CheckpointError(
+            f"'{directory.path}' is still in stage {stage + 1} of {len(stages)}, '{stages[stage].name}'; '{stages[-1].name}', "
+            f"which there is to look at, has not begun. Go on with it: pyro-hvae train --resume {directory.path}"
+        )
 
 
 def load(run: str | PathLike[str], checkpoint: str = "last", program: Program | None = None, device: str = "cpu") -> Loaded:

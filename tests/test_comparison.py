@@ -32,7 +32,7 @@ def a_run(name, recipe="vae", dataset="pendulum", schedule=None, seed=0, steps=1
     directory.create(experiment)
     parts = plan(experiment).stages if options.get("size") == "60" else []
     programs = [{k: getattr(s.objective, k).state_dict() for k in ("model", "guide")} for s in parts]
-    save_checkpoint(directory.checkpoint(), {"step": step or steps, "programs": programs})
+    save_checkpoint(directory.checkpoint(), {"step": step or steps, "stage": max(0, len(parts) - 1), "programs": programs})
     for metric, values in (kept or {}).items():
         directory.write_json(f"eval/{metric}.json", {"metric": metric, "step": step or steps, "options": {}, **values})
     return directory
@@ -150,6 +150,17 @@ def test_unequal_runs_are_never_averaged(score, changed, told):
     methods = compare(["a", "b"], ["score"])["methods"]
     assert [m["seeds"] for m in methods] == [1, 1]
     assert [m["method"].endswith(end) for m, end in zip(methods, told, strict=True)] == [True, True], methods
+
+
+def test_a_stage_that_ended_early_is_no_run_that_stopped(score):
+    for number, step in enumerate((10, 4)):
+        a_run(f"run{number}", seed=number, step=step).update(status="finished", step=step)
+    (method,) = compare(["run0", "run1"], ["score"])["methods"]
+    assert method["seeds"] == 2
+    RunDirectory("run1").update(step=5)  # it was, and went on until it was stopped
+    assert len(compare(["run0", "run1"], ["score"])["methods"]) == 2
+    (Path("run1") / "run.json").write_text("{")
+    assert len(compare(["run0", "run1"], ["score"])["methods"]) == 2
 
 
 def test_what_changes_no_number_makes_no_other_method(score):

@@ -61,7 +61,8 @@ class Entry:
     """A run that takes part, and what is known of it so far.
 
     Attributes:
-        step: None without a usable checkpoint. results: of metrics, as `measure` gives them.
+        step: None without a usable checkpoint. stopped: whether that is before its end, which a stage may have brought forward.
+        results: of metrics, as `measure` gives them.
         reasons: why a metric has no result. failed: whether one is that the run could not be opened, read or written.
     """
 
@@ -71,6 +72,7 @@ class Entry:
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     failed: bool = False
+    stopped: bool = False
 
     def numbers(self, metric: str) -> dict[str, float | None]:
         """Every number of a metric's result by its dotted key; None for one that is not finite."""
@@ -96,10 +98,19 @@ def entry(path: Path, checkpoint: str = "last") -> Entry:
         raise CheckpointError(f"'{path}' is not a run directory: it has no config.toml.")
     made = Entry(path, Experiment.from_dict(read_toml(path / "config.toml")), None)
     try:
-        made.step = load_checkpoint(RunDirectory(path).require_checkpoint(checkpoint))["step"]
+        made.step = step = load_checkpoint(RunDirectory(path).require_checkpoint(checkpoint))["step"]
+        made.stopped = step != made.experiment.train.steps and not _finished(path, step)
     except CheckpointError as error:
         made.reasons, made.failed = dict.fromkeys(METRICS, str(error)), True
     return made
+
+
+def _finished(path: Path, step: int) -> bool:
+    try:
+        written = RunDirectory(path).read_json("run.json")
+    except DataError:
+        return False  # damaged, so nobody knows
+    return written.get("status") == "finished" and written.get("step") == step
 
 
 def gather(entries: Sequence[Entry], asked: Sequence[Column], checkpoint: str, device: str, tell: Callable[[str], Any]) -> None:

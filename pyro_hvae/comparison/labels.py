@@ -26,15 +26,15 @@ def method_labels(experiments: Sequence[Experiment], data: Sequence[str], steps:
     What differs between data sets is not told: there, presets are expected to.
 
     Arguments:
-        data: their labels. steps: how far each run is; one that stopped early is no equal of one that did not. None where
-            that is not known, or meant to differ.
+        data: their labels. steps: how far runs are that stopped early, which makes them no equals of those that did not; None
+            for these, and where it is meant to differ.
     """
     names = [_method(e) for e in experiments]
     settings = []
     for e, step in zip(experiments, steps, strict=True):
         options = _plain(e, "recipe_options") | _plain(e, "schedule_options")
         options |= {key: getattr(e.train, key) for key in DECISIVE}
-        options |= {"program": e.program, "stopped_at": step if step != e.train.steps else None}
+        options |= {"program": e.program, "stopped_at": step}
         settings.append(options)
     return _told_apart(names, settings, list(zip(data, names, strict=True)))
 

@@ -70,7 +70,7 @@ def _rows(entries: Sequence[Entry], asked: Sequence[Column], checkpoint: str) ->
     experiments = [e.experiment for e in entries]
     data = data_labels(experiments)
     # The best checkpoint is of another step in each run.
-    methods = method_labels(experiments, data, [e.step if checkpoint == "last" else None for e in entries])
+    methods = method_labels(experiments, data, [e.step if checkpoint == "last" and e.stopped else None for e in entries])
     names = [e.path.resolve().name for e in entries]
     rows = []
     for e, name, where, method in zip(entries, names, data, methods, strict=True):
