@@ -69,8 +69,10 @@ def prepare(
     if epochs is not None:
         if epochs < 1:
             raise ConfigError(f"--epochs must be at least 1, got {epochs}.")
-        size = plan(experiment).dataset.train.x.shape[0]
-        experiment = with_train(experiment, steps=epochs * max(1, size // experiment.train.batch_size))
+        made = plan(experiment)
+        steps = epochs * max(1, len(made.dataset.train.x) // experiment.train.batch_size)
+        shares = [stage.share for stage in made.stages]
+        experiment = with_train(experiment, steps=max(len(shares), round(steps * sum(shares) / shares[-1])))
     return Prepared(experiment, path, resume is not None)
 
 
@@ -148,7 +150,8 @@ def report_text(report: Mapping[str, Any]) -> str:
     lines += [f"Picture: {path}" for path in report["figures"]]
     if "elbo" in report:
         value, kind = (report["validation_elbo"], "validation") if "validation_elbo" in report else (report["elbo"], "batch")
-        lines.append(f"Bound: {value:.3f} nats per datum ({kind}), beta {report['beta']:.3g}")
+        of = f" of features ({report['space']})" if "space" in report else ""
+        lines.append(f"Bound: {value:.3f} nats per datum{of} ({kind}), beta {report['beta']:.3g}")
     if features := report.get("features"):
         lines.append(f"Features: variance over patches {features['ratio']:.2g} of what it was before they were trained")
         if features["ratio"] < CONSTANT:

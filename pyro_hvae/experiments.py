@@ -40,7 +40,9 @@ class Plan:
         """What a dry run prints: shapes, parameter counts, and the configuration."""
         counts = {s.name: sum(p.numel() for p in s.objective.parameters()) for s in self.stages}
         shape = list(self.dataset.train.x.shape)
-        return {"data_shape": shape, "parameters": counts, **self.experiment.to_dict()}
+        lengths = stage_lengths(self.experiment.train.steps, self.stages)
+        several = {"steps_at_most": dict(zip(counts, lengths, strict=True))} if len(lengths) > 1 else {}
+        return {"data_shape": shape, "parameters": counts, **several, **self.experiment.to_dict()}
 
 
 def plan(experiment: Experiment, start: int = 0) -> Plan:

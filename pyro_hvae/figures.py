@@ -105,7 +105,7 @@ def training_curves(rows: Sequence[Mapping[str, Any]], title: str, kappa2: float
     held_out = [(row["step"], row["validation_elbo"]) for row in rows if "validation_elbo" in row]
     if held_out:
         axes["bound"].plot(*zip(*held_out, strict=True), color=ORANGE, marker="o", markersize=3, label="validation")
-    axes["bound"].set(ylabel="bound (nats)", title="unweighted bound (its start, far below, is cut off)")
+    axes["bound"].set(ylabel="bound (nats)", title="unweighted bound")
     if "rates" in axes:
         for key, colour in zip(rates, cycle(COLOURS), strict=False):
             axes["rates"].plot(
@@ -118,8 +118,10 @@ def training_curves(rows: Sequence[Mapping[str, Any]], title: str, kappa2: float
     axes[panels[-1]].set_xlabel("step")
     # Show where the bound moves.
     late = [row["elbo"] for row in rows[len(rows) // 10 :]]
-    late += [value for step, value in held_out if step > steps[len(steps) // 2]]
+    late += [value for step, value in held_out if step >= steps[len(steps) // 2]]
     axes["bound"].set_ylim(min(late) - 1, max(late) + 1)
+    if min(row["elbo"] for row in rows) < min(late) - 1:
+        axes["bound"].set_title("unweighted bound (its start, far below, is cut off)")
     change = next((row["step"] for row in rows if row.get("main")), None)
     events = changes(rows, [key.removeprefix("rate.") for key in rates])
     above = axes["beta"].secondary_xaxis("top")

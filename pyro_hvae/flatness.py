@@ -34,6 +34,8 @@ class Flat:
 class Flatness:
     """The mean losses of epochs so far, and whether they have become flat.
 
+    A loss under other weights (a warm-up's) is another loss: what was seen before is forgotten.
+
     Arguments:
         rule: what flat means; None is never. batches: in an epoch.
 
@@ -45,13 +47,20 @@ class Flatness:
 
     def __init__(self, rule: Flat | None, batches: int) -> None:
         self.rule, self.batches = rule, max(1, batches)
+        self.weights: dict[str, float] = {}
+        self._forget()
+
+    def _forget(self) -> None:
         self.epochs: list[float] = []
         self.count, self.sum = 0, torch.zeros(())
 
-    def add(self, loss: Tensor) -> None:
-        """The loss of one more batch; read off its device once an epoch."""
+    def add(self, loss: Tensor, weights: Mapping[str, float] | None = None) -> None:
+        """The loss of one more batch, under these weights of sites; read off its device once an epoch."""
         if self.rule is None:
             return
+        if (weights := dict(weights or {})) != self.weights:
+            self._forget()
+            self.weights = weights
         self.count, self.sum = self.count + 1, self.sum + loss.detach()
         if self.count == self.batches:
             self.epochs.append(self.sum.item() / self.count)
@@ -66,7 +75,8 @@ class Flatness:
         return abs(now - before) < self.rule.tolerance * abs(before)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epochs": self.epochs, "count": self.count, "sum": self.sum}
+        return {"epochs": self.epochs, "count": self.count, "sum": self.sum, "weights": self.weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.epochs, self.count, self.sum = list(state["epochs"]), state["count"], state["sum"]
+        self.weights = dict(state["weights"])

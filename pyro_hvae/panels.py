@@ -60,7 +60,7 @@ def layer_panels(
     `shares` are averages over all draws of the other layers' noise, not of the one shown.
     """
     sites = sorted(images)
-    figure = figure_titled(4.4 * len(sites), 5.2, f"Noise of one layer sampled, {about}: {run_name(run)}")
+    figure = figure_titled(4.4 * len(sites), 5.2, f"Noise of one layer sampled, {about}\n{run_name(run)}")
     places = np.atleast_1d(np.asarray(figure.subfigures(1, len(sites))))
     for place, site in zip(places, sites, strict=True):
         share = f"{shares[site].share:.3f} $\\pm$ {shares[site].stderr:.3f}"

@@ -87,6 +87,8 @@ def finish(run: OpenRun) -> dict[str, Any]:
     report["figures"] = [str(path) for path in draw_all(run)]
     final = run.directory.rows()[-1:]
     report |= {key: row[key] for row in final for key in ("elbo", "validation_elbo", "beta") if key in row}
+    if run.stage.pixels:
+        report["space"] = run.stage.pixels.space
     if run.stage.pixels and run.stage.pixels.variance:
         report["features"] = feature_variance(run)
     if "angle" in run.dataset.train.factors:

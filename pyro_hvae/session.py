@@ -138,7 +138,15 @@ class Session:
 
     def _seen(self, estimate: Estimate, loss: Tensor) -> None:
         self.estimate, self.loss = estimate, loss
-        self.flatness.add(loss)
+        if self.flatness.rule:
+            weights = {name: float(weight) for name, weight in self.schedule.weights().items()}
+            self.flatness.add(self._without_constants(estimate), weights)
+
+    @torch.no_grad()
+    def _without_constants(self, estimate: Estimate) -> Tensor:
+        """Minus the bound, less the constants of p(x | z): a Gaussian's would hide what still falls."""
+        constants = estimate.distortion() - estimate.constraint("nats")
+        return -estimate.bound_unweighted().mean() - constants + sum(p.mean() for p in estimate.penalties.values())
 
     def row(self) -> dict[str, Any]:
         """Metrics of the last batch, nats per datum."""

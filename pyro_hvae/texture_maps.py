@@ -164,8 +164,8 @@ class Decoded(nn.Module):
 class Encoded(nn.Module):
     """A program over features, as one that observes those of x, with the gradient into what makes them.
 
-    A density of features that may change is none of x: shrinking them raises it without bound on what it says of x. This is
-    the end-to-end objective that degenerates in the paper.
+    A density of features that may change is none of x: features that no longer differ reach its maximum, whatever x is. This
+    is the end-to-end objective that degenerates in the paper.
 
     Arguments:
         decode: a decoder of features that an objective trains along (see `PixelError`); here it is only held.

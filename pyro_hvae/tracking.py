@@ -13,9 +13,11 @@ __all__ = ["Tracker", "Progress", "TensorBoard", "TRACKERS"]
 
 
 class Tracker(Protocol):
-    """What `fit` tells: the length, every logged row, steps that a stage did not need, warnings, and the end."""
+    """What `fit` tells: the length, that one of several stages begins, every logged row, steps that a stage did not need,
+    warnings, and the end."""
 
     def start(self, steps: int, done: int) -> None: ...
+    def stage(self, name: str, steps: int) -> None: ...
     def step(self, row: Mapping[str, Any] | None) -> None: ...
     def shorten(self, steps: int) -> None: ...
     def warn(self, message: str) -> None: ...
@@ -31,8 +33,12 @@ class Progress:
         self.every, self.tty = every, sys.stderr.isatty()
 
     def start(self, steps: int, done: int) -> None:
-        self.done = done
+        self.done = self.told = done
+        self.every = min(self.every, max(1, steps // 5))  # a short run has something to say, too
         self.bar = tqdm(total=steps, initial=done, disable=not self.tty, file=sys.stderr, unit="step", dynamic_ncols=True)
+
+    def stage(self, name: str, steps: int) -> None:
+        self.bar.write(f"Stage '{name}': {steps:,} steps at most.", file=sys.stderr)
 
     def step(self, row: Mapping[str, Any] | None) -> None:
         self.done += 1
@@ -43,7 +49,8 @@ class Progress:
         shown |= {key: value for key, value in row.items() if key.startswith("rate.")}
         text = " ".join(f"{key} {value:.3g}" for key, value in shown.items())
         self.bar.set_postfix_str(text, refresh=False)
-        if not self.tty and self.done % self.every == 0:
+        if not self.tty and (self.done - self.told >= self.every or self.done == self.bar.total):
+            self.told = self.done
             print(f"step {self.done} of {self.bar.total}: {text}", file=sys.stderr, flush=True)
 
     def shorten(self, steps: int) -> None:
@@ -78,6 +85,9 @@ class TensorBoard:
         for key, value in row.items():
             if key != "step":
                 self.writer.add_scalar(key, value, row["step"])
+
+    def stage(self, name: str, steps: int) -> None:
+        self.writer.add_text("stage", name)
 
     def shorten(self, steps: int) -> None:
         """Points have their steps already."""

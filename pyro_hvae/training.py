@@ -83,7 +83,7 @@ def fit(
         if saved["step"] > config.steps or (len(stages) > 1 and saved["steps"] != config.steps):
             raise ConfigError(
                 f"the run is at step {saved['step']} of {saved['steps']}; it cannot go on with {config.steps} steps. Only a "
-                "run of one stage can be made longer, and none shorter than it is."
+                "run of one stage can be made longer, and none shorter than it is. Leave --steps out to go on as planned."
             )
         lengths[: saved["stage"]] = saved.get("lengths", lengths)[: saved["stage"]]  # older runs have none
         run.forget_after(saved["step"])
@@ -110,6 +110,8 @@ def fit(
             if stage.before and (not saved or number > saved["stage"]):
                 stage.before()
             if not saved or number >= saved["stage"]:
+                for tracker in loop.trackers if len(stages) > 1 else []:
+                    tracker.stage(stage.name, length)
                 seen, schedule_ = stage.learns_from(x, device), _placed(schedules[number], device)
                 session = Session(stage.objective, seen, settings, schedule_, length, stage.until)
                 stack.enter_context(session.scope())

@@ -283,7 +283,7 @@ def test_the_cache_follows_the_files(folder):
 
 
 def test_folders_without_images(folder):
-    with pytest.raises(DataError, match="holds no images, but no files"):
+    with pytest.raises(DataError, match="holds no images: it is empty"):
         own(folder)
     for name in "abcd":
         (folder / f"{name}.csv").write_text("1,2")

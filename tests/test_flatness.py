@@ -102,3 +102,15 @@ def test_a_state_is_not_shared():
     second.load_state_dict(first.state_dict())
     second.add(torch.tensor(1.0))
     assert first.epochs == [8.0] and second.epochs == [8.0, 1.0]
+
+
+def test_a_loss_under_other_weights_is_another_loss():
+    seen = Flatness(Flat(epochs=1, tolerance=0.1), batches=1)
+    for beta in (0.25, 0.5, 0.75, 1.0):
+        seen.add(torch.tensor(3.0), {"z1": beta})
+        assert seen.epochs == [3.0] and not seen.reached
+    copy = Flatness(seen.rule, 1)
+    copy.load_state_dict(seen.state_dict())
+    for each in (seen, copy):
+        each.add(torch.tensor(3.0), {"z1": 1.0})
+        assert each.reached

@@ -65,7 +65,7 @@ class Told:
 
     def __init__(self, at=0, action=None):
         self.at, self.action = at, action
-        self.started, self.done, self.short, self.taken = None, 0, 0, 0
+        self.started, self.done, self.short, self.taken, self.stages = None, 0, 0, 0, []
 
     def start(self, steps, done):
         self.started, self.done = (steps, done), done
@@ -74,6 +74,9 @@ class Told:
         self.done, self.taken = self.done + 1, self.taken + 1
         if self.done == self.at:
             self.action()
+
+    def stage(self, name, steps):
+        self.stages.append((name, steps, self.taken))
 
     def shorten(self, steps):
         self.short += steps
@@ -503,7 +506,7 @@ def test_a_run_still_in_its_first_stage_cannot_be_opened_and_says_how_to_go_on(t
         with pytest.raises(CheckpointError) as caught:
             open_run(out)
         said = str(caught.value)
-        assert f"still in stage 1 of 2, 'texture' (at step {stop}); 'global'" in said and "has not begun" in said
+        assert "still in stage 1 of 2, 'texture'; 'global'" in said and "has not begun" in said
     remedy = said.split("Go on with it: ")[1]
     assert remedy == f"pyro-hvae train --resume {out}" and caught.value.exit_code == 3
     _, again = resumed(remedy.split()[-1], {})
@@ -514,3 +517,35 @@ def test_a_run_still_in_its_first_stage_cannot_be_opened_and_says_how_to_go_on(t
     assert hv.reconstruct(opened.model, opened.guide, x).shape == (3, 3, 64, 64)
     assert opened.seen(Rows.of(x)).shape == (3, 3, 64, 64)  # codes of three latents
     assert opened.stage.pixels.decoded(x).shape == x.shape
+
+
+def test_trackers_are_told_of_stages_as_they_begin(tmp_path):
+    told = Told()
+    fit(trackers=[told])
+    assert told.stages == [("first", 45, 0), ("second", 15, END)]
+    stopped = Told(at=END + 3, action=interrupt)
+    with pytest.raises(Interrupted):
+        fit(tmp_path / "run", trackers=[stopped])
+    again = Told()
+    fit(tmp_path / "run", trackers=[again], resume=True)
+    assert again.stages == [("second", 15, 0)]
+
+
+def test_a_loss_is_flat_without_the_constants_of_a_density():
+    """Half the log of 2 pi sigma^2, whatever sigma: what is compared is minus the bound less D times that."""
+    objective = pair(4, 0)
+    session = Session(objective, Rows.of(X), CONFIG, Constant(), 60, Flat(epochs=1, tolerance=1e-9))
+    session.step()
+    estimate = session.estimate
+    constant = 4 * 0.5 * torch.tensor(2 * torch.pi * 0.5**2).log()
+    expected = -estimate.bound_unweighted().mean() - constant
+    assert_close(session.flatness.sum, expected.detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_stage_does_not_end_in_the_middle_of_a_warm_up():
+    """Weights that move make another loss of it: only what comes after them can be flat."""
+    session = Session(pair(4, 0), Rows.of(X), CONFIG, hv.WarmUp(20), 60, ALWAYS)
+    while not session.done:
+        session.step()
+    # From step 20 on beta is 1; then it takes two epochs of four batches.
+    assert session.schedule.log()["beta"] == 1 and session.t == 19 + 2 * (90 // 20)

@@ -115,6 +115,9 @@ def test_a_stage_begins_from_the_trained_teacher_and_leaves_it_as_it_was():
         def start(self, steps, done):
             pass
 
+        def stage(self, name, steps):
+            pass
+
         def step(self, row):
             if len(seen) in (14, 29):
                 teacher = {n: v.clone() for n, v in stages[0].objective.state_dict().items()}
@@ -149,6 +152,9 @@ def test_interrupted_in_a_students_stage_and_resumed_equals_uninterrupted_bit_fo
             self.done = 0
 
         def start(self, steps, done):
+            pass
+
+        def stage(self, name, steps):
             pass
 
         def step(self, row):

@@ -1,6 +1,7 @@
 """The recipe `texture` as a user meets it: two stages, pixels beside features, ablations, and what is refused."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,12 @@ from torch.testing import assert_close
 import pyro_hvae as hv
 from pyro_hvae import recipes
 from pyro_hvae.cli import main
+from pyro_hvae.config import resolve
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.degeneracy import degeneracy, feature_variance
 from pyro_hvae.evaluation.probes import regression
+from pyro_hvae.experiments import plan
+from pyro_hvae.flatness import Flat
 from pyro_hvae.metrics import constant_probe
 from pyro_hvae.opened import open_run
 
@@ -223,3 +227,50 @@ def test_own_images(command, tmp_path):
     options = ["-o", "size=16", "-o", "hidden=2,2,8", "-o", "patch=3", "-o", "texture_hidden=4", "--steps", 6]
     code, out, _ = command("train", "texture", "--dataset", folder, *options, "--batch-size", 4, "--out", tmp_path / "run")
     assert code == 0 and "reconstructions.png" in out
+
+
+def test_both_densities_make_sums_of_squares():
+    """N(mean, 1/2 I) in both stages and in pixels: -log p is the squared error and D / 2 log pi."""
+    x = torch.rand(20, 1, 8, 8)
+    first, last = recipes.build("texture", x, {"patch": 3, "hidden": (2, 4), "texture_hidden": (4,)})
+    z1 = last.sees(x[:4], x.device)[:]
+    for stage, data in ((first, first.data[0][:4]), (last, z1)):
+        site = stage.objective.estimate(data).x
+        error = (site["fn"].mean - data).square().flatten(1).sum(1)
+        assert_close(-site["fn"].log_prob(data), error + data[0].numel() / 2 * np.log(np.pi))
+    model = last.pixels.model.likelihood(torch.zeros(4, 16))
+    assert_close(-model.log_prob(model.mean), torch.full((4,), 32 * np.log(np.pi), dtype=torch.float32))
+
+
+def test_the_standard_vae_is_of_equal_size():
+    """Of the Global and the Standard VAE: networks, code, likelihood, images, steps, batches and learning rate."""
+    for preset in ("cpu", "paper"):
+        both = [resolve(name, "triangles", options={"preset": preset}) for name in ("texture", "vae")]
+        ours, theirs = (e.recipe_options for e in both)
+        assert all(ours[key] == theirs[key] for key in ("latent", "hidden", "network", "activation"))
+        assert theirs["sigma"] == pytest.approx(0.5**0.5) and theirs["squash"] and theirs["likelihood"] == "gaussian"
+        assert both[0].data_options == both[1].data_options and both[0].schedule == both[1].schedule == "constant"
+        lengths = plan(both[0]).describe()["steps_at_most"]
+        assert lengths == {"texture": 12_000, "global": both[1].train.steps}
+        assert replace(both[0].train, steps=1) == replace(both[1].train, steps=1)
+    first = plan(both[0]).stages[0]
+    assert first.settings == {"lr": 1e-3, "batch_size": 256, "lr_decay": 0.0} and first.until == Flat(5, 1e-3)
+
+
+def test_epochs_are_of_the_last_stage(command):
+    code, out, _ = command("train", "texture", *TINY, "--epochs", 3, "--dry-run", "--json")
+    lengths = json.loads(out)["steps_at_most"]
+    assert code == 0 and lengths["global"] == 3 * (60 // 8)
+
+
+def test_bits_are_of_features(run):
+    found = json.loads((run / "eval" / "likelihood.json").read_text())
+    assert found["bits_per_dim"] == pytest.approx(-found["log_likelihood"] / (16 * 8 * 8 * np.log(2)))
+
+
+def test_densities_of_features_are_not_compared_with_those_of_pixels(run, tmp_path, command):
+    options = ["-o", "size=60", "-o", "hidden=2,2,2,2,8", "--batch-size", "8", "--steps", 4]
+    assert command("train", "vae", "--dataset", "triangles", *options, "--out", tmp_path / "vae")[0] == 0
+    assert command("evaluate", tmp_path / "vae", "--particles", 2, "--limit", 2)[0] == 0
+    code, out, err = command("compare", run, tmp_path / "vae", "--metric", "likelihood")
+    assert code == 0 and "space=z1, the codes of 8 x 8 patches" in (out + err).replace("\n", " ")

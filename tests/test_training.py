@@ -48,6 +48,9 @@ class At:
     def start(self, steps, done):
         self.done = done
 
+    def stage(self, name, steps):
+        pass
+
     def step(self, row):
         self.done += 1
         if self.done == self.at:

@@ -26,7 +26,7 @@ __all__ = ["train_command"]
     help="Option of recipe, schedule, data or training (lr_decay, information_every, ...); repeatable.",
 )
 @click.option("--steps", type=int, metavar="N", help="Gradient steps in total.")
-@click.option("--epochs", type=int, metavar="N", help="Length in passes over the training data instead of steps.")
+@click.option("--epochs", type=int, metavar="N", help="Length in passes over the training data; of several stages, the last's.")
 @click.option("--batch-size", type=int, metavar="N", help="Data per step.")
 @click.option("--lr", type=float, metavar="F", help="Learning rate of Adam.")
 @click.option("--seed", type=SEED, metavar="N", help="Of initial weights, noise and data order.")

@@ -149,8 +149,9 @@ def _warnings(entries: Sequence[Entry], runs: Sequence[Mapping[str, Any]], metri
 
 
 def _protocol(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, and which kind of likelihood it is: densities and probabilities cannot be compared either."""
+    """The options, and which kind of likelihood it is, of what: densities and probabilities cannot be compared either."""
     kind = {"likelihood": result["likelihood"].split(",")[0]} if "likelihood" in result else {}
+    kind |= {"space": result["space"]} if result.get("space", "data") != "data" else {}
     return result.get("options", {}) | kind
 
 

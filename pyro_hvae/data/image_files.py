@@ -45,8 +45,8 @@ def read_images(folder: Path, size: int = 0, channels: int = 0) -> tuple[dict[st
     names, others = listed(folder)
     if not names:
         more = f"{len(others)} other files such as" if len(others) > 1 else "one other file,"
-        seen = f"only {more} {', '.join(others[:3])}" if others else "no files at all"
-        raise DataError(f"{folder} holds no images, but {seen}. Images are {', '.join(sorted(IMAGES))} files.")
+        seen = f", but only {more} {', '.join(others[:3])}" if others else ": it is empty"
+        raise DataError(f"{folder} holds no images{seen}. Images are {', '.join(sorted(IMAGES))} files.")
     tops = {name.partition("/")[0] for name in names}
     in_parts = all("/" in name for name in names) and all(top.lower() in PARTS for top in tops)
     if in_parts and not any(PARTS[top.lower()] == "train" for top in tops):

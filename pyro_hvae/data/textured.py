@@ -124,7 +124,7 @@ def triangles(
     note = f"Textures: {', '.join(chosen)}. Triangles may reach beyond the frame."
     counts = {"textures": len(chosen)}
     crops = partial(_crops, chosen, data_seed=data_seed)
-    return Dataset("triangles", train, validation, test, counts, note, crops=crops)
+    return Dataset("triangles", train, validation, test, counts, note, {"texture": [*chosen]}, crops=crops)
 
 
 def textures(
@@ -170,7 +170,7 @@ def _crops(chosen: dict[str, np.ndarray], crop: int, size: int = 20_000, data_se
 
     train, validation, test = map(split, range(3), (size, *CROPS_HELD_OUT))
     note = f"Textures: {', '.join(chosen)}. All splits are crops of the same textures, so their positions overlap and repeat."
-    return Dataset("textures", train, validation, test, {"textures": len(chosen)}, note)
+    return Dataset("textures", train, validation, test, {"textures": len(chosen)}, note, {"texture": [*chosen]})
 
 
 def cut_crops(images: Tensor, side: int, size: int = 60_000, held_out: int = 6_000, data_seed: int = 0) -> Dataset:

@@ -15,10 +15,12 @@ BLIND = 0.9  # of the error of a constant guess
 
 
 def feature_variance(run: OpenRun, images: int = 200, seed: int = 0) -> dict[str, Any]:
-    """The variance of a run's features over all places of all of some test images, now and when they began to be trained.
+    """The variance of a run's features over all places of all of some test images, beside that when they began to be trained.
+
+    The latter is over the images (training data) that stage two began with.
 
     Raises:
-        ConfigError: for a run without features that its last stage trains.
+        ConfigError: for a run without features that its last stage trains, or whose features were constant from the start.
     """
     if images < 1:
         raise ConfigError(f"images={images}: a variance over patches needs at least one image. Example: -o images=200.")
@@ -30,7 +32,11 @@ def feature_variance(run: OpenRun, images: int = 200, seed: int = 0) -> dict[str
     test = run.dataset.test.x
     some = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))[:images]
     now, before = run.stage.pixels.variance(test[some])
-    return {"variance": now, "pretrained": before, "ratio": now / before if before else 0.0, "images": len(some)}
+    if not before:
+        raise ConfigError(
+            f"the features of '{run.directory.path}' had no variance to begin with: no textures were learned, or all alike."
+        )
+    return {"variance": now, "pretrained": before, "ratio": now / before, "images": len(some)}
 
 
 def degeneracy(run: OpenRun, images: int = 200, train: int = 2_000, test: int = 1_000, seed: int = 0) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def evaluate(run: OpenRun, particles: int = 5000, inner: int = 1, limit: int = 0
         raise ConfigError(f"limit={limit}: the likelihood is taken of at least one datum, or with 0 of all.")
     kept, file = log_likelihoods(run, test, particles, inner, limit, seed)
     values, effective = kept["log_likelihood"], kept["effective"]
-    n, dims = len(values), math.prod(test.shape[1:])
+    n, dims = len(values), inference.ancestral(model)["x"]["fn"].event_shape.numel()
     value = values.mean().item()
     result: dict[str, Any] = {"log_likelihood": value, "stderr": _stderr(values)}
     if n < len(test):

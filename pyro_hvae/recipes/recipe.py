@@ -47,7 +47,7 @@ class Stage:
         data: training and validation data of the stage's own, in the place of the run's.
         keep: the view, which costs more than a step, is made once, when the stage begins, and held in memory where it fits.
         settings: training settings (see `TrainConfig`) that are this stage's own.
-        until: the stage ends before its share of the steps does when its loss is flat.
+        until: the stage ends before its share of the steps does when its loss is flat (without the constants of p(x | z)).
         pixels: what is shown of a stage that sees features.
     """
 
