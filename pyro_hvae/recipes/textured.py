@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_hvae.conditionals import Gaussian, StandardNormal
 from pyro_hvae.data import Dataset
@@ -75,11 +75,7 @@ def texture(
         raise ConfigError(f"texture_share is a fraction of the steps, between 0 and 1, got {texture_share}.")
     patches = Patches(*x.shape[1:], side=patch, stride=1 if overlap else patch, join=join)
     squares = crops(patch)
-    # Patches: fully connected, so that the encoder can become a convolution.
-    local = Parts(squares.train.x.some(), "gaussian", SCALE, texture_hidden, activation=activation, squash=True)
-    up = local.encoder(texture_latent)
-    local = Parts(local.x, "gaussian", SCALE, texture_hidden[::-1], activation=activation, squash=True)
-    down = local.decoder(texture_latent)
+    up, down = _patch_pair(squares.train.x.some(), texture_latent, texture_hidden, activation)
     first = Stage(
         "texture",
         ELBO()(Chain(StandardNormal(texture_latent), [], down), BottomUp([up])),
@@ -124,6 +120,13 @@ def texture(
         pixels=pixels,
     )
     return [first, second]
+
+
+def _patch_pair(x: Tensor, latent: int, hidden: tuple[int, ...], activation: str) -> tuple[Gaussian, nn.Module]:
+    """q(z1 | patch) and p(patch | z1), fully connected, so that the encoder can become a convolution."""
+    up = Parts(x, "gaussian", SCALE, hidden, activation=activation, squash=True)
+    down = Parts(x, "gaussian", SCALE, hidden[::-1], activation=activation, squash=True)
+    return up.encoder(latent), down.decoder(latent)
 
 
 @torch.no_grad()
