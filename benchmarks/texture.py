@@ -59,7 +59,7 @@ def measure(variant: str, seed: int, runs: Path) -> dict[str, Any]:
         row |= {f"{control}.{name}": errors["rmse"][name] for name in ("position", "size")}
     if variant.startswith("end to end"):
         checked = measured(out, "degeneracy")
-        row |= {key: checked[key] for key in ("variance", "pretrained", "ratio", "degenerate")}
+        row |= {key: checked[key] for key in ("variance", "pretrained", "ratio", "rate", "degenerate")}
     print(json.dumps(row), file=sys.stderr, flush=True)
     return row
 

@@ -11,7 +11,6 @@ from typing import Any
 from pyro_hvae.config import Experiment, read_toml, resolve, to_toml, with_train
 from pyro_hvae.devices import pick_device
 from pyro_hvae.errors import ConfigError, DataError
-from pyro_hvae.evaluation.degeneracy import CONSTANT
 from pyro_hvae.experiments import plan, resumed, train
 from pyro_hvae.reporting import finish
 from pyro_hvae.runs import runs_root
@@ -153,8 +152,11 @@ def report_text(report: Mapping[str, Any]) -> str:
         of = f" of features ({report['space']})" if "space" in report else ""
         lines.append(f"Bound: {value:.3f} nats per datum{of} ({kind}), beta {report['beta']:.3g}")
     if features := report.get("features"):
-        lines.append(f"Features: variance over patches {features['ratio']:.2g} of what it was before they were trained")
-        if features["ratio"] < CONSTANT:
+        lines.append(
+            f"Features: variance over patches {features['ratio']:.2g} of what it was before they were trained, rate of their "
+            f"code {features['rate']:.3g} nats per datum"
+        )
+        if features["degenerate"]:
             lines.append(
                 "  The run is degenerate: its features are constant, and so predicted without error by a code that says "
                 "nothing. Train them first and hold them fixed (-o joint=none), or add the pixels' error (-o joint=pixels)."

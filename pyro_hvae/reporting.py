@@ -8,7 +8,7 @@ from typing import Any
 from pyro_hvae.config import coerce, parameters
 from pyro_hvae.errors import ConfigError, DivergenceError, unknown_name
 from pyro_hvae.evaluation import METRICS
-from pyro_hvae.evaluation.degeneracy import feature_variance
+from pyro_hvae.evaluation.degeneracy import feature_state
 from pyro_hvae.opened import OpenRun
 from pyro_hvae.runs import versions
 
@@ -90,7 +90,7 @@ def finish(run: OpenRun) -> dict[str, Any]:
     if run.stage.pixels:
         report["space"] = run.stage.pixels.space
     if run.stage.pixels and run.stage.pixels.variance:
-        report["features"] = feature_variance(run)
+        report["features"] = feature_state(run)
     if "angle" in run.dataset.train.factors:
         try:
             report["angle"] = measure(run, "angle")

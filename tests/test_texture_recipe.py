@@ -14,7 +14,7 @@ from pyro_hvae import recipes
 from pyro_hvae.cli import main
 from pyro_hvae.config import resolve
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.evaluation.degeneracy import degeneracy, feature_variance
+from pyro_hvae.evaluation.degeneracy import degeneracy, feature_state
 from pyro_hvae.evaluation.probes import regression
 from pyro_hvae.experiments import plan
 from pyro_hvae.flatness import Flat
@@ -125,9 +125,19 @@ def test_degeneracy_is_seen(joint):
     with torch.no_grad():
         encode.q.net[-1].weight.zero_()
     dead = degeneracy(opened, images=20, train=60, test=50)
-    assert dead["degenerate"] and dead["ratio"] < 1e-9 and dead["rmse_position"] == pytest.approx(dead["constant"], rel=0.1)
+    assert dead["ratio"] < 1e-9 and dead["rmse_position"] == pytest.approx(dead["constant"], rel=0.1)
+    assert dead["rate"] > 0.1 and not dead["degenerate"]  # constant features, but a code that is not the prior's
+    q = opened.guide.levels[0].q.net[-1]
+    with torch.no_grad():
+        q.weight.zero_()
+        q.bias.zero_()
+    silent = feature_state(opened, images=20)
+    assert silent["degenerate"] and abs(silent["rate"]) < 1e-6
     with pytest.raises(ConfigError, match="images=0"):
-        feature_variance(opened, 0)
+        feature_state(opened, 0)
+    encode.spread.zero_()
+    with pytest.raises(ConfigError, match="no variance to begin with"):
+        feature_state(opened, 20)
 
 
 def test_the_first_variance_is_remembered(joint):
@@ -139,7 +149,7 @@ def test_the_first_variance_is_remembered(joint):
 def test_training_end_to_end_tells_of_its_features(tmp_path, command, monkeypatch):
     code, out, _ = command("train", "texture", *TINY, "--steps", 12, "-o", "joint=features", "--out", tmp_path / "a")
     assert code == 0 and "Features: variance over patches" in out and "degenerate" not in out
-    monkeypatch.setattr("pyro_hvae.reporting.feature_variance", lambda run: {"ratio": 1e-5})
+    monkeypatch.setattr("pyro_hvae.reporting.feature_state", lambda run: {"ratio": 1e-5, "rate": 0.01, "degenerate": True})
     code, out, _ = command("train", "texture", *TINY, "--steps", 12, "-o", "joint=pixels", "--out", tmp_path / "b")
     assert code == 0 and "1e-05" in out and "The run is degenerate" in out and "-o joint=none" in out
 
