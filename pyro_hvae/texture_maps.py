@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pyro_hvae.conditionals import Gaussian
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.handlers import Site, site_mean
+from pyro_hvae.handlers import Site
 from pyro_hvae.objectives import ELBO
 from pyro_hvae.patches import Patches
 
@@ -182,11 +182,11 @@ class Encoded(nn.Module):
 
 
 class PixelError(ELBO):
-    r"""The ELBO of a pair over features, plus the squared error of the image that they decode to.
+    r"""The ELBO of a pair over features, plus the squared error of the image that the features themselves decode to.
 
-    $\lVert x - D(E[z_1 \mid z_2]) \rVert^2$ is what the end-to-end objective lacks: an error of something that training
-    cannot change, whatever becomes of the features. In nats per datum, as under N(., 1/2 I) and without its constant; it
-    counts as reconstruction cost (see `Estimate.penalties`).
+    $\lVert x - D(z_1) \rVert^2$ is what the end-to-end objective lacks: an error of something that training cannot change,
+    whatever becomes of the features. With it the loss is that of the whole hierarchy z2 -> z1 -> x whose guide has a point for
+    z1, under N(., 1/2 I) without its constant, in nats per datum. It counts as reconstruction cost (see `Estimate.penalties`).
 
     Arguments:
         decode: features to pixels; for it to be trained, the model has to hold it, too.
@@ -197,5 +197,5 @@ class PixelError(ELBO):
         self.decode = decode
 
     def penalties(self, model: Any, guide: Any, x: Tensor, p: dict[str, Site], q: dict[str, Site]) -> dict[str, Tensor]:
-        error = self.decode(site_mean(p["x"])) - x
+        error = self.decode(p["x"]["value"]) - x
         return {"pixels": error.square().flatten(1).sum(1).mean()}

@@ -55,8 +55,8 @@ def texture(
     The paper leaves all networks open but the sizes of the codes; that overlapping patches are averaged is our choice, too.
 
     Its ablations: `overlap=false patch=8`, patches side by side; `joint=features`, the encoder of textures trained along
-    with the Global VAE on the loss above, which degenerates; `joint=pixels`, encoder and decoder trained along, with the
-    pixels' squared error added.
+    with the Global VAE on the loss above, which degenerates; `joint=pixels`, encoder and decoder of textures trained along,
+    with the squared error of what z1 decodes to added.
 
     Arguments:
         crops: side in pixels -> a data set of squares to learn textures from.
