@@ -17,6 +17,7 @@ from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.evaluation import METRICS, likelihood
 from pyro_hvae.importance import _seed_of, importance
 from pyro_hvae.opened import OpenRun
+from pyro_hvae.recipes import Stage
 from pyro_hvae.runs import RunDirectory
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -31,7 +32,7 @@ class Run(OpenRun):
         for name, value in {
             "directory": RunDirectory(path),
             "experiment": experiment,
-            "objective": objective,
+            "stages": [Stage("run", objective)],
             "step": 0,
         }.items():
             object.__setattr__(self, name, value)

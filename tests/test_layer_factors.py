@@ -22,6 +22,7 @@ from pyro_hvae.evaluation import METRICS
 from pyro_hvae.evaluation.layer_factors import _consistency, _correlations, _part, _pixels
 from pyro_hvae.metrics.strokes import slant
 from pyro_hvae.opened import OpenRun
+from pyro_hvae.recipes import Stage
 from pyro_hvae.reporting import measure, metrics_text
 from pyro_hvae.runs import RunDirectory
 
@@ -84,7 +85,7 @@ def opened(path, model=None, guide=None, dataset=None):
     known = {
         "directory": RunDirectory(path),
         "experiment": Experiment(None, dataset.name, "constant"),
-        "objective": objective,
+        "stages": [Stage("run", objective)],
         "step": 0,
     }
     for name, value in known.items():
