@@ -61,7 +61,7 @@ def plan(experiment: Experiment, start: int = 0) -> Plan:
         schedules = [SCHEDULES[experiment.schedule](**(experiment.schedule_options | dict(s.schedule))) for s in stages]
         for stage, schedule, steps in zip(stages, schedules, stage_lengths(experiment.train.steps, stages), strict=True):
             begin(schedule, stage.objective, steps)
-        first = stages[0].sees(stages[0].data[0] if stages[0].data else dataset.train.x, torch.device("cpu"))[:2]
+        first = stages[0].trains_on(dataset.train.x, torch.device("cpu"))[:2]
         try:
             estimate = stages[0].objective.estimate(first)
             estimate.loss(schedules[0].weights())

@@ -412,7 +412,10 @@ def test_the_pixel_error_s_gradient(float64):
     """Into both halves of the texture VAE, whatever z2 is; a step against it makes the error less."""
     pair = Pair()
     elbo = PixelError(pair.decode)
-    error = lambda: elbo.estimate(pair.encoded, pair.seen, pair.x).penalties["pixels"]  # noqa: E731
+
+    def error():
+        return elbo.estimate(pair.encoded, pair.seen, pair.x).penalties["pixels"]
+
     before = error()
     before.backward()
     assert all(w.grad is None for m in (pair.p, pair.q) for w in m.parameters())

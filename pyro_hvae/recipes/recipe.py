@@ -68,9 +68,13 @@ class Stage:
         rows = Rows.of(x).to(device)
         return rows.map(self.view) if self.view else rows
 
+    def trains_on(self, x: Tensor | Rows, device: torch.device) -> Rows:
+        """What the stage trains on, of a run whose training data are x; nothing is read yet."""
+        return self.sees(self.data[0] if self.data else x, device)
+
     def learns_from(self, x: Tensor | Rows, device: torch.device) -> Rows:
-        """What the stage trains on, of a run whose training data are x."""
-        return self._held(self.sees(self.data[0] if self.data else x, device))
+        """The same, read and held where the stage keeps it."""
+        return self._held(self.trains_on(x, device))
 
     def judged_on(self, x: Tensor | Rows, device: torch.device) -> Rows:
         """What the stage is validated on, of a run whose validation data are x."""
