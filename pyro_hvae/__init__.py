@@ -90,6 +90,7 @@ _PUBLIC = {
     "Vamp": "vamp",
     "WarmUp": "schedules",
     "active_units": "inference",
+    "capture": "capturing",
     "convergence": "gibbs_chains",
     "energy_distance": "metrics",
     "fit": "training",

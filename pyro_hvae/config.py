@@ -12,6 +12,7 @@ from typing import Any
 
 from pyro_hvae.data import find_source, is_path
 from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.precision import PRECISIONS
 from pyro_hvae.recipes import RECIPES, preset
 from pyro_hvae.schedules import SCHEDULES
 
@@ -33,6 +34,8 @@ class TrainConfig:
         information_points: training data they are about, at random (see `Flow`).
         device: auto, cpu, cuda, cuda:i or mps. threads: of torch on the CPU, 0 leaves torch's default.
         engine: "fit" (torch optimiser, fused Adam) or "svi" (stock `pyro.infer.SVI`; slower, same result in the mean).
+        compile: whether a step's loss and gradients run as one compiled graph (see `capture`); None decides by the length of
+            the run (see `decided`). precision: of the networks, float32 or bf16 (see `networks_in`).
 
     Raises:
         ConfigError: for a setting out of range.
@@ -53,6 +56,8 @@ class TrainConfig:
     device: str = "auto"
     threads: int = 0
     engine: str = "fit"
+    compile: bool | None = None
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "starts", "log_every", "eval_every", "save_every", "information_points"):
@@ -67,6 +72,12 @@ class TrainConfig:
             raise ConfigError(f"lr_decay is a fraction of the run, between 0 and 1, got {self.lr_decay}.")
         if self.engine not in ("fit", "svi"):
             raise unknown_name("engine", self.engine, ("fit", "svi"))
+        if self.precision not in PRECISIONS:
+            raise unknown_name("precision", self.precision, PRECISIONS)
+        if self.engine == "svi" and (self.compile or self.precision != "float32"):
+            raise ConfigError(
+                "engine=svi is stock pyro.infer.SVI, which neither compiles nor changes precision. Use --engine fit."
+            )
 
 
 @dataclass(frozen=True)

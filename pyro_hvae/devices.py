@@ -1,16 +1,17 @@
 """Devices and the random streams on them."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pyro_hvae.errors import ConfigError, DeviceError
 
-__all__ = ["pick_device", "seeded", "rng_state", "set_rng_state", "threads"]
+__all__ = ["pick_device", "seeded", "rng_state", "set_rng_state", "draw_state", "set_draw_state", "threads"]
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -70,6 +71,17 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
     np.random.set_state(tuple(state["numpy"]))
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
+
+
+def draw_state(devices: Collection[torch.device] = ()) -> dict[torch.device | None, Tensor]:
+    """The states of torch's global streams: the CPU's (None) and those of CUDA devices."""
+    return {None: torch.get_rng_state(), **{device: torch.cuda.get_rng_state(device) for device in devices}}
+
+
+def set_draw_state(states: Mapping[torch.device | None, Tensor]) -> None:
+    """The inverse of `draw_state`."""
+    for device, state in states.items():
+        torch.set_rng_state(state) if device is None else torch.cuda.set_rng_state(state, device)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["Estimate", "MEASURES"]
+__all__ = ["Estimate", "MEASURES", "Terms"]
 
 Site = Any  # Pyro's message
 Weights = Mapping[str, "float | Tensor"]
@@ -49,23 +49,17 @@ MEASURES: dict[str, Callable[[Site], Tensor]] = {"nats": _nats, "rmse": _mean_sq
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """One Monte Carlo pass of a pair: everything a loss, a log line or an evaluation needs.
+class Terms:
+    """What a Monte Carlo pass of a pair says of every site: enough for bounds and log lines.
 
     Attributes:
         terms: site -> log p - log q (log p at x), unweighted; shape (B,), or (K, B) where it varies over the particles.
-        scales: site -> weight that `ScaleSites` or `poutine.scale` put on it, where it is not one.
-        latents: site -> the guide's draws, shape (B, *event), or (K, B, *event).
-        x: the message of the observed site (its distribution is `x["fn"]`).
         particles, alpha: of the ELBO.
         penalties: name -> what an objective adds to the reconstruction cost, 0-dim, nats per datum. They are in the loss and in
             nothing else: no bound and no importance weight contains them.
     """
 
     terms: dict[str, Tensor]
-    scales: dict[str, Any]
-    latents: dict[str, Tensor]
-    x: Site
     particles: int
     alpha: float
     penalties: dict[str, Tensor] = field(default_factory=dict)
@@ -78,34 +72,22 @@ class Estimate:
         total = torch.stack(torch.broadcast_tensors(*self.terms.values())).sum(0)
         return total.expand(self.particles, -1) if total.dim() == 1 else total
 
-    def bound(self, weights: Weights | None = None) -> Tensor:
-        r"""The bound on log p(x), nats per datum, shape (B,), with weight w_s on the term of site s.
-
-        $\sum_s w_s t_s + \frac{1}{1-\alpha} \log \frac1K \sum_k \exp\left((1-\alpha) \sum_r t_{rk}\right)$, where s runs over
-        the sites whose terms are constant over the particles and r over those whose terms vary.
-
-        Raises:
-            ConfigError: for a weight on a term inside the log-mean-exp, where it would define another bound.
-        """
-        return self._bound(weights or {}, self.scales)
-
     def bound_unweighted(self) -> Tensor:
         """The true bound on log p(x) whatever weights the programs ran under, nats per datum, shape (B,)."""
-        return self._bound({}, {})
+        return self._bound({})
 
-    def _bound(self, weights: Weights, scales: Weights) -> Tensor:
+    def _bound(self, weights: Weights) -> Tensor:
         constant: list[Tensor] = []
         varying: list[Tensor] = []
         for name, term in self.terms.items():
-            weighted = name in weights or name in scales
-            if term.dim() > 1 and weighted:
+            if term.dim() > 1 and name in weights:
                 raise ConfigError(
                     f"site '{name}' varies over the {self.particles} particles: a weight does not commute with the "
                     "log-mean-exp there. Use one particle (-o particles=1), an unweighted bound (--schedule constant with "
                     "beta=1), or share the site's parents among the particles (as the VHP does with z1)."
                 )
-            if weighted:
-                term = term * weights.get(name, 1.0) * scales.get(name, 1.0)
+            if name in weights:
+                term = term * weights[name]
             (varying if term.dim() > 1 else constant).append(term)
         total = torch.stack(constant).sum(0) if constant else torch.zeros(())
         if varying:
@@ -117,6 +99,45 @@ class Estimate:
                 inner = (torch.logsumexp(power * log_w, 0) - math.log(self.particles)) / power
             total = inner + total
         return total
+
+    def rates(self) -> dict[str, Tensor]:
+        """Site -> E[log q - log p], nats per datum: a KL only in the sum over a chain's sites; one can be negative."""
+        return {name: -term.mean() for name, term in self.terms.items() if name != "x"}
+
+    def distortion(self) -> Tensor:
+        """-E log p(x | z) with all constants, nats per datum."""
+        return -self.terms["x"].mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate(Terms):
+    """One Monte Carlo pass of a pair: everything a loss, a log line or an evaluation needs.
+
+    Attributes:
+        scales: site -> weight that `ScaleSites` or `poutine.scale` put on it, where it is not one.
+        latents: site -> the guide's draws, shape (B, *event), or (K, B, *event).
+        x: the message of the observed site (its distribution is `x["fn"]`).
+    """
+
+    scales: dict[str, Any]
+    latents: dict[str, Tensor]
+    x: Site
+
+    def bound(self, weights: Weights | None = None) -> Tensor:
+        r"""The bound on log p(x), nats per datum, shape (B,), with weight w_s on the term of site s.
+
+        $\sum_s w_s t_s + \frac{1}{1-\alpha} \log \frac1K \sum_k \exp\left((1-\alpha) \sum_r t_{rk}\right)$, where s runs over
+        the sites whose terms are constant over the particles and r over those whose terms vary.
+
+        Raises:
+            ConfigError: for a weight on a term inside the log-mean-exp, where it would define another bound.
+        """
+        return self._bound(self._scaled(weights or {}))
+
+    def _scaled(self, weights: Weights) -> Weights:
+        """Given weights times those that the programs ran under."""
+        names = [*weights, *(name for name in self.scales if name not in weights)]
+        return {name: weights.get(name, 1.0) * self.scales.get(name, 1.0) for name in names}
 
     def loss(self, weights: Weights | None = None) -> Tensor:
         r"""Minus the weighted bound, plus the penalties as x is weighted, divided by max(1, weight of x); nats per datum.
@@ -132,14 +153,6 @@ class Estimate:
         if "x" in weights:
             loss = loss / torch.as_tensor(weights["x"]).clamp(min=1.0).to(loss)
         return loss
-
-    def rates(self) -> dict[str, Tensor]:
-        """Site -> E[log q - log p], nats per datum: a KL only in the sum over a chain's sites; one can be negative."""
-        return {name: -term.mean() for name, term in self.terms.items() if name != "x"}
-
-    def distortion(self) -> Tensor:
-        """-E log p(x | z) with all constants, nats per datum."""
-        return -self.terms["x"].mean()
 
     def constraint(self, measure: str) -> Tensor:
         """Batch mean of C in the given measure (a key of `MEASURES`), detached."""

@@ -17,12 +17,13 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.information_flow import Flow
 from pyro_hvae.opened import OpenRun, as_opened, build_stages, load_data, read_experiment
 from pyro_hvae.programs import program_from_file
-from pyro_hvae.recipes import Stage
+from pyro_hvae.recipes import Stage, stage_lengths
 from pyro_hvae.runs import RunDirectory, find_run
 from pyro_hvae.schedules import SCHEDULES, Schedule
 from pyro_hvae.session import begin
 from pyro_hvae.tracking import Tracker
-from pyro_hvae.training import fit, stage_lengths, trial
+from pyro_hvae.training import fit
+from pyro_hvae.trials import trial
 
 __all__ = ["Plan", "best_start", "plan", "resumed", "train"]
 
@@ -108,7 +109,7 @@ def train(
 
 
 def best_start(experiment: Experiment, tell: Callable[[str], Any] = lambda text: None) -> Plan:
-    """A fresh plan of the start with the best validation bound after the first tenth of the run; see `training.trial`."""
+    """A fresh plan of the start with the best validation bound after the first tenth of the run; see `trials.trial`."""
     bounds = []
     for start in range(experiment.train.starts):
         made = plan(experiment, start)
@@ -132,7 +133,8 @@ def resumed(run: str | PathLike[str], changes: dict[str, Any], program: str | No
     experiment = read_experiment(path)
     if experiment.recipe is None and program is None:
         raise ConfigError(f"this run is of a user's own program, started with --program {experiment.program}. Give it again.")
-    allowed = {"steps", "device", "threads", "log_every", "eval_every", "save_every", "information_every", "information_points"}
+    cadence = {"log_every", "eval_every", "save_every", "information_every", "information_points"}
+    allowed = {"steps", "device", "threads", "compile", *cadence}
     for key, value in changes.items():
         before = getattr(experiment.train, key)
         if key not in allowed and value != before:

@@ -102,7 +102,7 @@ class ELBO(PyroELBO):
                 scales[name] = site["scale"]
         latents = {name: site["value"] for name, site in q.items()}
         penalties = self.penalties(model, guide, x, p, q)
-        return Estimate(terms, scales, latents, p["x"], self.particles, self.alpha, penalties)
+        return Estimate(terms, self.particles, self.alpha, penalties, scales=scales, latents=latents, x=p["x"])
 
     def penalties(self, model: Any, guide: Any, x: Tensor, p: dict[str, Site], q: dict[str, Site]) -> dict[str, Tensor]:
         """What an objective adds to the reconstruction cost beyond the bound (see `Estimate.penalties`); nothing here.

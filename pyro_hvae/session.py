@@ -1,7 +1,7 @@
 """One stage of training in motion: batches, optimiser, schedule and the last estimate."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -10,12 +10,14 @@ import torch
 from pyro.infer import SVI
 from torch import Tensor
 
+from pyro_hvae.capturing import capture
 from pyro_hvae.config import TrainConfig
 from pyro_hvae.data import Batches, Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.flatness import Flat, Flatness
 from pyro_hvae.gates import gates_of, set_gates
 from pyro_hvae.objectives import Estimate, Objective
+from pyro_hvae.passes import Found, TrainingPass
 from pyro_hvae.schedules import Schedule
 from pyro_hvae.svi import ScheduledELBO, SteppedBy, for_svi
 
@@ -57,14 +59,15 @@ class Session:
     Arguments:
         x: the training data, as the stage sees them and on its device.
         until: end before `length` when the loss is flat.
+        tell, warn: called with a line about every graph that is compiled (`config.compile`, where None is taken for False),
+            and about what cannot be.
 
     Attributes:
-        t, length: steps done and planned. estimate, loss: of the last batch. lr: of the last step.
-        entered_main: whether the schedule's initial phase ended in the last step.
+        t, length: steps done and planned. found: in the last batch. lr: of the last step.
+        initial: whether the schedule's initial phase still lasts. entered_main: whether it ended in the last step.
     """
 
-    estimate: Estimate
-    loss: Tensor
+    found: Found
 
     def __init__(
         self,
@@ -74,24 +77,29 @@ class Session:
         schedule: Schedule,
         length: int,
         until: Flat | None = None,
+        tell: Callable[[str], Any] | None = None,
+        warn: Callable[[str], Any] | None = None,
     ) -> None:
         self.objective, self.config, self.schedule, self.length = objective, config, schedule, length
         self.t, self.lr, self.entered_main = 0, config.lr, False
         self.x, self.batches = x, Batches(x, min(config.batch_size, len(x)), config.seed)
         self.flatness = Flatness(until, len(x) // config.batch_size)
         begin(schedule, objective, length)
+        self.initial = schedule.initial
         # What REWO's initial phase trains.
-        self.reconstruction = objective.reconstruction_parameters(x[:2]) if schedule.initial else None
-        if schedule.initial and not self.reconstruction:
+        self.reconstruction = objective.reconstruction_parameters(x[:2]) if self.initial else None
+        if self.initial and not self.reconstruction:
             raise ConfigError(
                 "nothing that reaches log p(x|z) can be trained (all frozen?), so REWO's initial phase cannot end."
             )
         parameters = [p for p in objective.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(parameters, config.lr, fused=x.device.type in ("cpu", "cuda"))
+        self.passing = TrainingPass(objective, schedule, nats=until is not None, precision=config.precision)
+        self.captured = capture(self.passing, tell=tell, warn=warn) if config.compile else None
         self.svi = self._stock_svi() if config.engine == "svi" else None
 
     def _stock_svi(self) -> SVI:
-        elbo = ScheduledELBO(self.objective.elbo, self.schedule, self.reconstruction, self._seen)
+        elbo = ScheduledELBO(self.objective.elbo, self.schedule, self.reconstruction, self._seen_by_svi)
         return SVI(*for_svi(self.objective.model, self.objective.guide), SteppedBy(self._apply), elbo)
 
     @property
@@ -107,7 +115,7 @@ class Session:
         """One batch: pass, schedule, loss, gradient, step (Klushyn et al. 2019, Algorithm 1, in this order)."""
         self.t += 1
         self.lr = learning_rate(self.config.lr, self.config.lr_decay, self.t, self.length)
-        before = self.schedule.initial
+        before = self.initial
         batch = self.batches.next()
         _move_gates(self.schedule, self.objective)
         if self.svi is not None:
@@ -115,18 +123,34 @@ class Session:
             self.svi.step(batch)
         else:
             self._step(batch)
-        self.entered_main = before and not self.schedule.initial
+        self.entered_main = before and not self.initial
 
     def _step(self, batch: Tensor) -> None:
-        estimate = self.objective.estimate(batch)
-        measure = self.schedule.measure
-        self.schedule.update(estimate.constraint(measure) if measure else None)
-        loss = estimate.loss(self.schedule.weights())
+        weights = self.passing.arguments(self.schedule)
         # Parameters without a gradient are skipped by the optimiser, and their Adam state stays unborn.
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward(inputs=self.reconstruction if self.schedule.initial else None)
+        if self.captured is not None:
+            values = self.captured(batch, *weights)
+            self._look_at_phase()
+            if self.initial:
+                self._hold_back()
+        else:
+            values = self.passing(batch, *weights)
+            self._look_at_phase()
+            values["loss"].backward(inputs=self.reconstruction if self.initial else None)
         self._apply()
-        self._seen(estimate, loss.detach())
+        self._seen(self.passing.found(values))
+
+    def _look_at_phase(self) -> None:
+        """It ends once and for all, so that a device is not asked at every step."""
+        self.initial = self.initial and self.schedule.initial
+
+    def _hold_back(self) -> None:
+        """A graph has the gradients of all parameters; in the initial phase only some are stepped."""
+        trained = {id(p) for p in self.reconstruction or ()}
+        for parameter in self.objective.parameters():
+            if id(parameter) not in trained:
+                parameter.grad = None
 
     def _apply(self) -> None:
         """Clips the gradients there are and steps, at the learning rate of this step."""
@@ -136,36 +160,30 @@ class Session:
             group["lr"] = self.lr
         self.optimizer.step()
 
-    def _seen(self, estimate: Estimate, loss: Tensor) -> None:
-        self.estimate, self.loss = estimate, loss
-        if self.flatness.rule:
+    def _seen(self, found: Found) -> None:
+        self.found = found
+        if self.flatness.rule and found.nats is not None:
             weights = {name: float(weight) for name, weight in self.schedule.weights().items()}
-            self.flatness.add(self._without_constants(estimate), weights)
+            # Minus the bound, less the constants of p(x | z): a Gaussian's would hide what still falls.
+            constants = found.terms.distortion() - found.nats
+            penalties = sum(p.mean() for p in found.terms.penalties.values())
+            self.flatness.add(-found.terms.bound_unweighted().mean() - constants + penalties, weights)
 
-    @torch.no_grad()
-    def _without_constants(self, estimate: Estimate) -> Tensor:
-        """Minus the bound, less the constants of p(x | z): a Gaussian's would hide what still falls."""
-        constants = estimate.distortion() - estimate.constraint("nats")
-        return -estimate.bound_unweighted().mean() - constants + sum(p.mean() for p in estimate.penalties.values())
+    def _seen_by_svi(self, estimate: Estimate, loss: Tensor) -> None:
+        self._look_at_phase()
+        self._seen(Found(loss, estimate, estimate.constraint("nats") if self.flatness.rule else None))
 
     def row(self) -> dict[str, Any]:
         """Metrics of the last batch, nats per datum."""
         with torch.no_grad():
-            estimate = self.estimate
-            elbo, distortion = estimate.bound_unweighted().mean(), estimate.distortion()
-            values: dict[str, Tensor] = {"loss": self.loss, "elbo": elbo, "distortion": distortion}
-            values |= {f"rate.{name}": rate for name, rate in estimate.rates().items()}
+            terms = self.found.terms
+            elbo, distortion = terms.bound_unweighted().mean(), terms.distortion()
+            values: dict[str, Tensor] = {"loss": self.found.loss, "elbo": elbo, "distortion": distortion}
+            values |= {f"rate.{name}": rate for name, rate in terms.rates().items()}
             values |= {"rate_total": -elbo - distortion, **self.schedule.log()}
-            values |= {f"penalty.{name}": value for name, value in estimate.penalties.items()}
+            values |= {f"penalty.{name}": value for name, value in terms.penalties.items()}
             row: dict[str, Any] = {k: bool(v) if v.dtype == torch.bool else v.item() for k, v in values.items()}
         return {**row, "lr": self.lr}
-
-    def worst_site(self) -> str:
-        """The site whose term is not finite, or the largest, with its value."""
-        means = {name: term.detach().double().abs().mean().item() for name, term in self.estimate.terms.items()}
-        bad = [name for name, value in means.items() if not math.isfinite(value)]
-        name = bad[0] if bad else max(means, key=lambda n: means[n])
-        return f"'{name}' (mean |log-ratio| {means[name]:.3g})"
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -180,6 +198,7 @@ class Session:
         self.t = state["t"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        self.initial = self.schedule.initial
         self.batches.load_state_dict(state["batches"])
         if "flatness" in state:  # older runs have none
             self.flatness.load_state_dict(state["flatness"])

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tqdm import tqdm
 
@@ -12,19 +12,20 @@ from pyro_hvae.errors import DeviceError, unknown_name
 __all__ = ["Tracker", "Progress", "TensorBoard", "TRACKERS"]
 
 
-class Tracker(Protocol):
-    """What `fit` tells: the length, that one of several stages begins, every logged row, steps that a stage did not need,
-    warnings, and the end."""
+class Tracker:
+    """What `fit` tells: the length, that one of several stages begins, every step with the row if one is logged, steps that a
+    stage did not need, remarks, warnings, and the end. Here nobody listens; a tracker overrides what it wants to hear."""
 
     def start(self, steps: int, done: int) -> None: ...
     def stage(self, name: str, steps: int) -> None: ...
     def step(self, row: Mapping[str, Any] | None) -> None: ...
     def shorten(self, steps: int) -> None: ...
+    def tell(self, message: str) -> None: ...
     def warn(self, message: str) -> None: ...
     def close(self) -> None: ...
 
 
-class Progress:
+class Progress(Tracker):
     """A bar on stderr with loss, beta, constraint, rates and the time left; plain lines when it is no terminal."""
 
     SHOWN = {"loss": "loss", "beta": "beta", "constraint": "C"}
@@ -57,6 +58,9 @@ class Progress:
         self.bar.total -= steps
         self.bar.refresh()
 
+    def tell(self, message: str) -> None:
+        self.bar.write(message, file=sys.stderr)
+
     def warn(self, message: str) -> None:
         self.bar.write(f"Warning: {message}", file=sys.stderr)
 
@@ -64,7 +68,7 @@ class Progress:
         self.bar.close()
 
 
-class TensorBoard:
+class TensorBoard(Tracker):
     """Every number of every row as a scalar, in the run's `tensorboard` folder (extra `tensorboard`)."""
 
     def __init__(self, run: Path) -> None:
@@ -89,8 +93,8 @@ class TensorBoard:
     def stage(self, name: str, steps: int) -> None:
         self.writer.add_text("stage", name)
 
-    def shorten(self, steps: int) -> None:
-        """Points have their steps already."""
+    def tell(self, message: str) -> None:
+        self.writer.add_text("remark", message)
 
     def warn(self, message: str) -> None:
         self.writer.add_text("warning", message)

@@ -10,25 +10,26 @@ from os import PathLike
 from typing import Any
 
 import pyro
-import torch
 from torch import Tensor
 
 from pyro_hvae.checkpoints import load_checkpoint, save_checkpoint
+from pyro_hvae.choosing import decided
 from pyro_hvae.config import Experiment, TrainConfig, to_toml
 from pyro_hvae.data import Rows
 from pyro_hvae.devices import pick_device, rng_state, seeded, set_rng_state, threads
 from pyro_hvae.errors import ConfigError, DivergenceError, Interrupted
-from pyro_hvae.inference import bound
 from pyro_hvae.information_flow import Flow
 from pyro_hvae.interrupts import collected
 from pyro_hvae.objectives import Objective
-from pyro_hvae.recipes import Stage
+from pyro_hvae.recipes import Stage, stage_lengths
 from pyro_hvae.runs import RunDirectory
 from pyro_hvae.schedules import Constant, Schedule
 from pyro_hvae.session import Session
 from pyro_hvae.tracking import Tracker
+from pyro_hvae.trials import placed, validated
+from pyro_hvae.watching import BLOCK, Watch
 
-__all__ = ["fit", "stage_lengths", "trial"]
+__all__ = ["fit"]
 
 Row = dict[str, Any]
 
@@ -80,6 +81,8 @@ def fit(
     saved = None
     if run and resume:
         saved = load_checkpoint(run.require_checkpoint())
+        if config.compile is None:
+            config = replace(config, compile=saved.get("compile", False))  # older runs were trained eagerly
         if saved["step"] > config.steps or (len(stages) > 1 and saved["steps"] != config.steps):
             raise ConfigError(
                 f"the run is at step {saved['step']} of {saved['steps']}; it cannot go on with {config.steps} steps. Only a "
@@ -89,9 +92,11 @@ def fit(
         run.forget_after(saved["step"])
         if experiment:
             run.write("config.toml", to_toml(experiment.to_dict()))  # the length may have changed
-    elif run:
-        run.create(experiment or Experiment(None, "own data", type(schedules[0]).__name__.lower(), config))
-    loop = _Loop(stages, run, list(trackers), config, lengths)
+    config, why = decided(config, min(lengths), device)
+    if run and not resume:
+        given = replace(experiment, train=config) if experiment else None
+        run.create(given or Experiment(None, "own data", type(schedules[0]).__name__.lower(), config))
+    loop = _Loop(stages, run, trackers, config, lengths)
     with ExitStack() as stack:
         stack.enter_context(seeded(config.seed))
         stack.enter_context(threads(config.threads))
@@ -100,6 +105,7 @@ def fit(
         for tracker in loop.trackers:
             tracker.start(sum(lengths), saved["step"] if saved else 0)
             stack.callback(tracker.close)
+        loop.tell(why)
         offset = 0
         if saved:
             for number in range(len(stages)):  # also those that have not begun: their start
@@ -112,8 +118,8 @@ def fit(
             if not saved or number >= saved["stage"]:
                 for tracker in loop.trackers if len(stages) > 1 else []:
                     tracker.stage(stage.name, length)
-                seen, schedule_ = stage.learns_from(x, device), _placed(schedules[number], device)
-                session = Session(stage.objective, seen, settings, schedule_, length, stage.until)
+                seen, schedule_ = stage.learns_from(x, device), placed(schedules[number], device)
+                session = Session(stage.objective, seen, settings, schedule_, length, stage.until, loop.tell, loop.warn)
                 stack.enter_context(session.scope())
                 if saved and number == saved["stage"]:
                     loop.load_programs(number, saved)  # after the session's probing passes, which may move buffers
@@ -128,41 +134,29 @@ def fit(
     return loop.rows
 
 
-def trial(stage: Stage, x: Rows, config: TrainConfig, schedule: Schedule, validation: Rows) -> float:
-    """The validation bound (nats per datum) after the first tenth of a run of one stage, of which nothing is kept.
-
-    No label and no test datum is used: a start whose bound lags has lost something it will not find again, such as a
-    direction of the second layer. Not a finite number when the trial diverges.
-    """
-    device = pick_device(config.device)
-    stage.objective.to(device)
-    with seeded(config.seed), threads(config.threads), pyro.validation_enabled(False):
-        settings = replace(config, **stage.settings)
-        session = Session(stage.objective, stage.learns_from(x, device), settings, _placed(schedule, device), config.steps)
-        with session.scope():
-            for _ in range(max(1, config.steps // 10)):
-                session.step()
-        return _validate(stage.objective, stage.judged_on(validation, device), config.seed)
-
-
 class _Loop:
     """The parts of `fit` that stay the same from stage to stage."""
 
     stop: list[int]
 
     def __init__(
-        self, stages: list[Stage], run: RunDirectory | None, trackers: list[Tracker], config: TrainConfig, lengths: list[int]
+        self,
+        stages: list[Stage],
+        run: RunDirectory | None,
+        trackers: Sequence[Tracker],
+        config: TrainConfig,
+        lengths: list[int],
     ) -> None:
-        self.stages, self.run, self.trackers, self.config = stages, run, trackers, config
+        self.stages, self.run, self.trackers, self.config = stages, run, list(trackers), config
         self.lengths = lengths  # planned, and of stages that ended before that, taken
         self.rows: list[Row] = run.rows() if run else []
         self.best = -math.inf
-        self.first_loss: float | None = None
+        self.watch = Watch()
         self.warned = False
 
     def run_stage(self, number: int, session: Session, offset: int, validation: Rows | None) -> None:
         config, final = self.config, number == len(self.stages) - 1
-        self.first_loss = None  # each stage has a scale of its own
+        self.watch = Watch()  # each stage has a scale of its own
         if self.run and not self.run.checkpoint().is_file():
             self.save(number, session, offset)  # a run that fails early still has something to look at
         if self.run:
@@ -174,16 +168,17 @@ class _Loop:
         while not session.done:
             session.step()
             step, last = offset + session.t, session.done
+            self.watch.see(step, session.found)
             row = None
             if step % config.log_every == 0 or last or session.entered_main:
                 row = {"step": step, "stage": number, **session.row()}
-            if row or not session.loss.is_cuda:  # never synchronise a GPU just to check
-                self.check(session, step)
+            if row or len(self.watch) >= BLOCK:  # never wait for a device at every step
+                self.check(session)
             if validation is not None and (step % config.eval_every == 0 or last):
                 row = row or {"step": step, "stage": number, **session.row()}
-                row["validation_elbo"] = value = _validate(session.objective, validation, config.seed)
+                row["validation_elbo"] = value = validated(session.objective, validation, config.seed)
                 if final and session.schedule.final and value > self.best:
-                    self.check(session, step, weights=True)
+                    self.check(session, step)
                     self.best = value
                     self.save(number, session, offset, "best")
             if flow and (step % config.information_every == 0 or last):
@@ -197,7 +192,7 @@ class _Loop:
                 tracker.step(row)
             self.warn_if_stuck(session, last)
             if step % config.save_every == 0 or last or self.stop:
-                self.check(session, step, weights=True)
+                self.check(session, step)
                 self.save(number, session, offset)
             if self.stop and not (last and final):
                 self.interrupted(step)
@@ -219,6 +214,7 @@ class _Loop:
             "session": session.state_dict(),
             "rng": rng_state(),
             "best": self.best,
+            "compile": self.config.compile,
         }
         save_checkpoint(self.run.checkpoint(which), content)
 
@@ -227,26 +223,37 @@ class _Loop:
         objective.model.load_state_dict(programs["model"])
         objective.guide.load_state_dict(programs["guide"])
 
-    def check(self, session: Session, step: int, weights: bool = False) -> None:
-        """Stops a run whose loss (or, before it is saved, whose weights) are no longer usable, naming the worst site."""
-        loss = session.loss.item()
-        if self.first_loss is None:
-            self.first_loss = loss
-        sound = not weights or all(bool(p.isfinite().all()) for p in session.objective.parameters())
-        if sound and math.isfinite(loss) and abs(loss) <= 1e6 * max(1.0, abs(self.first_loss)):
+    def check(self, session: Session, saving: int | None = None) -> None:
+        """Stops a run whose losses (or, before they are saved at a step, whose weights) are no longer usable."""
+        if trouble := self.watch.trouble():
+            step, what = trouble.step, f"the loss became {trouble.loss:.3g} at step {trouble.step}; worst site {trouble.site}"
+        elif saving is not None and not all(bool(p.isfinite().all()) for p in session.objective.parameters()):
+            step, what = saving, f"weights became infinite or NaN at step {saving}"
+        else:
             return
         where = ""
         if self.run:
             self.run.update(status="diverged", step=step)
             kept = self.run.checkpoint()
             where = f" The last good checkpoint is kept: {kept}." if kept.is_file() else ""
-        what = f"the loss became {loss:.3g}" if sound else "weights became infinite or NaN"
         what_next = f" Try a smaller learning rate (--lr {session.lr / 10:.1g}) or clip gradients (-o grad_clip=10)."
-        raise DivergenceError(f"{what} at step {step}; worst site {session.worst_site()}.{where}{what_next}")
+        raise DivergenceError(f"{what}.{where}{what_next}")
+
+    def tell(self, message: str) -> None:
+        for tracker in self.trackers if message else ():
+            tracker.tell(message)
+
+    def warn(self, message: str) -> None:
+        if self.run:
+            self.run.update(warning=message)
+        for tracker in self.trackers:
+            tracker.warn(message)
+        if not self.trackers:
+            warnings.warn(message, stacklevel=5)
 
     def warn_if_stuck(self, session: Session, last: bool) -> None:
         """REWO's initial phase ends silently never when kappa cannot be reached."""
-        if not session.schedule.initial or self.warned or not (last or session.t >= session.length // 4):
+        if not session.initial or self.warned or not (last or session.t >= session.length // 4):
             return
         self.warned = True
         state = session.schedule.log()
@@ -256,12 +263,7 @@ class _Loop:
             f"is still above kappa^2 = {kappa2:.4g}, so beta stays at {float(state['beta']):.3g} and the prior is not "
             f"trained. Raise kappa (-o kappa={1.1 * math.sqrt(float(state['constraint'])):.3g}), or train longer."
         )
-        if self.run:
-            self.run.update(warning=message)
-        for tracker in self.trackers:
-            tracker.warn(message)
-        if not self.trackers:
-            warnings.warn(message, stacklevel=4)
+        self.warn(message)
 
     def interrupted(self, step: int) -> None:
         how = ""
@@ -270,31 +272,3 @@ class _Loop:
             how = f" Saved {self.run.checkpoint()}; go on with: pyro-hvae train --resume {self.run.path}"
         name = signal.Signals(self.stop[0]).name
         raise Interrupted(f"stopped by {name} at step {step} of {self.config.steps}.{how}", self.stop[0])
-
-
-def _placed(schedule: Schedule, device: torch.device) -> Schedule:
-    """The schedule on the device; MPS has no float64."""
-    return (schedule.float() if device.type == "mps" else schedule).to(device)
-
-
-def _validate(objective: Objective, x: Rows, seed: int) -> float:
-    objective.eval()
-    with seeded(seed):
-        value = bound(objective.elbo, objective.model, objective.guide, x)["elbo"]
-    objective.train()
-    return value
-
-
-def stage_lengths(steps: int, stages: Sequence[Stage]) -> list[int]:
-    """Steps per stage in the proportions of their shares, at least one each, `steps` in total.
-
-    Raises:
-        ConfigError: for fewer steps than stages.
-    """
-    if steps < len(stages):
-        raise ConfigError(f"{steps} steps are fewer than the {len(stages)} stages of this recipe. Use at least one for each.")
-    total = sum(stage.share for stage in stages)
-    ends = [round(steps * sum(s.share for s in stages[: i + 1]) / total) for i in range(len(stages))]
-    lengths = [max(1, end - start) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-    lengths[-1] = max(1, steps - sum(lengths[:-1]))
-    return lengths

@@ -25,6 +25,7 @@ from pyro_hvae.metrics import Posteriors, layer_information
 from pyro_hvae.models import Chain
 from pyro_hvae.opened import open_run
 from pyro_hvae.pictures import draw_all
+from pyro_hvae.tracking import Tracker
 
 
 def heads(**layers):
@@ -138,7 +139,7 @@ def test_modes_statistics_and_random_streams_stay_as_they_were():
 def test_training_does_not_notice():
     x = Rows(torch.randint(0, 256, (200, 6), dtype=torch.uint8), bernoulli)
 
-    class Watching:
+    class Watching(Tracker):
         def __init__(self, flow, guide):
             self.flow, self.guide, self.rows = flow, guide, []
 

@@ -16,6 +16,7 @@ from pyro_hvae.errors import ConfigError, Interrupted
 from pyro_hvae.inference import ancestral, latents
 from pyro_hvae.recipes.growing import teacher_student
 from pyro_hvae.supervision import Supervision
+from pyro_hvae.tracking import Tracker
 
 SMALL = {"hidden": (16,), "features": 8}
 
@@ -111,7 +112,7 @@ def test_a_stage_begins_from_the_trained_teacher_and_leaves_it_as_it_was():
     stages = build(x, dims=(2, 2), code="point")
     seen = []
 
-    class Watch:
+    class Watch(Tracker):
         def start(self, steps, done):
             pass
 
@@ -147,7 +148,7 @@ def test_interrupted_in_a_students_stage_and_resumed_equals_uninterrupted_bit_fo
         stages = build(x, seed, dims=(2, 2), code=code)
         hv.fit(stages, x, config, schedules(stages), tmp_path / out, validation=x[:50], **more)
 
-    class Stop:
+    class Stop(Tracker):
         def __init__(self):
             self.done = 0
 

@@ -31,6 +31,12 @@ __all__ = ["train_command"]
 @click.option("--lr", type=float, metavar="F", help="Learning rate of Adam.")
 @click.option("--seed", type=SEED, metavar="N", help="Of initial weights, noise and data order.")
 @click.option("--device", metavar="auto|cpu|cuda[:i]|mps", help="Where to train.")
+@click.option(
+    "--compile/--no-compile",
+    default=None,
+    help="Run each step as one compiled graph; default: where the run is long enough to pay for it.",
+)
+@click.option("--precision", metavar="float32|bf16", help="Of the networks' products; densities are always float32.")
 @click.option("--engine", metavar="fit|svi", help="The library's loop, or stock pyro.infer.SVI.")
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="Run directory; default: below runs/ or PYRO_HVAE_RUNS."

@@ -33,7 +33,7 @@ class Autoregressive(nn.Module):
     def forward(self, x: Tensor, size: int = 1) -> Tensor:
         features = x if self.trunk is None else self.trunk(x)
         drawn: list[Tensor] = []
-        with pyro.plate("data", len(x), dim=-1):
+        with pyro.plate("data", x.shape[0], dim=-1):
             for name, q in self.levels.items():
                 drawn = [pyro.sample(name, q(features, *drawn)), *drawn]
         return drawn[0]

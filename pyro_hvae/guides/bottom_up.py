@@ -31,7 +31,7 @@ class BottomUp(nn.Module):
 
     def forward(self, x: Tensor, size: int = 1) -> Tensor:
         h = x
-        with pyro.plate("data", len(x), dim=-1):
+        with pyro.plate("data", x.shape[0], dim=-1):
             for level, q in enumerate(self.levels, start=self.first):
                 h = pyro.sample(f"z{level}", q(h))
         return h

@@ -43,6 +43,6 @@ class Heads(nn.Module):
             if site in self.steps:
                 h = self.steps[site](h)
             q[site] = head(self.gates[site](h))
-        with pyro.plate("data", len(x), dim=-1):
+        with pyro.plate("data", x.shape[0], dim=-1):
             drawn = [pyro.sample(site, q[site]) for site in reversed(q)]
         return drawn[-1]

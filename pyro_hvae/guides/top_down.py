@@ -57,7 +57,7 @@ class TopDown(nn.Module):
         for step, message in zip(self.steps, self.messages, strict=True):
             d = step(d)
             messages.append(message(d))
-        with pyro.plate("data", len(x), dim=-1):
+        with pyro.plate("data", x.shape[0], dim=-1):
             z = pyro.sample(f"z{len(messages)}", messages.pop())
             for p in self.levels:
                 z = pyro.sample(f"z{len(messages)}", fuse(messages.pop(), p(z)))

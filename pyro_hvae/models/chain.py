@@ -38,7 +38,7 @@ class Chain(nn.Module):
 
     def forward(self, x: Tensor | None = None, size: int = 1) -> Tensor:
         depth = len(self.levels) + self.first
-        with pyro.plate("data", size if x is None else len(x), dim=-1):
+        with pyro.plate("data", size if x is None else x.shape[0], dim=-1):
             above = [pyro.sample(f"z{depth}", self.prior())]
             for level, p in zip(range(depth - 1, self.first - 1, -1), self.levels, strict=True):
                 z = pyro.sample(f"z{level}", p(*above))

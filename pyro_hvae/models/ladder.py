@@ -84,7 +84,7 @@ class Ladder(nn.Module):
 
     def forward(self, x: Tensor | None = None, size: int = 1) -> Tensor:
         g = None
-        with pyro.plate("data", size if x is None else len(x), dim=-1):
+        with pyro.plate("data", size if x is None else x.shape[0], dim=-1):
             for site, prior in self.priors.items():
                 g = self.rungs[site](pyro.sample(site, prior()), g)
             return pyro.sample("x", self.likelihood(g), obs=x)

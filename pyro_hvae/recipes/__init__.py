@@ -20,10 +20,11 @@ from pyro_hvae.recipes.presets import PRESETS as PRESETS
 from pyro_hvae.recipes.presets import preset as preset
 from pyro_hvae.recipes.recipe import Recipe as Recipe
 from pyro_hvae.recipes.recipe import Stage as Stage
+from pyro_hvae.recipes.recipe import stage_lengths as stage_lengths
 from pyro_hvae.recipes.skips import ar_hvae, lvae, vampprior
 from pyro_hvae.recipes.textured import texture
 
-__all__ = ["LIKELIHOODS", "PRESETS", "RECIPES", "Recipe", "Stage", "build", "preset"]
+__all__ = ["LIKELIHOODS", "PRESETS", "RECIPES", "Recipe", "Stage", "build", "preset", "stage_lengths"]
 
 _STAGES = "every stage holds a beta of its own (-o teacher_beta=8 -o beta=1), which this schedule would overwrite."
 _SCALES = "its stages see different data, and one kappa cannot be the aim of both."

@@ -1,6 +1,6 @@
 """What a recipe is: a function from training data to stages, and where it comes from."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae.data import Rows
+from pyro_hvae.errors import ConfigError
 from pyro_hvae.flatness import Flat
 from pyro_hvae.objectives import Objective
 
-__all__ = ["Pixels", "Recipe", "Stage"]
+__all__ = ["Pixels", "Recipe", "Stage", "stage_lengths"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,3 +104,18 @@ class Recipe:
     schedule: str = "constant"
     refused: dict[str, str] | None = None
     crops: bool = False
+
+
+def stage_lengths(steps: int, stages: Sequence[Stage]) -> list[int]:
+    """Steps per stage in the proportions of their shares, at least one each, `steps` in total.
+
+    Raises:
+        ConfigError: for fewer steps than stages.
+    """
+    if steps < len(stages):
+        raise ConfigError(f"{steps} steps are fewer than the {len(stages)} stages of this recipe. Use at least one for each.")
+    total = sum(stage.share for stage in stages)
+    ends = [round(steps * sum(s.share for s in stages[: i + 1]) / total) for i in range(len(stages))]
+    lengths = [max(1, end - start) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    lengths[-1] = max(1, steps - sum(lengths[:-1]))
+    return lengths

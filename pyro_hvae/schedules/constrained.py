@@ -1,7 +1,6 @@
 """Schedules that watch the reconstruction constraint: GECO and REWO."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -101,7 +100,6 @@ class Rewo(_Constrained):
             raise ConfigError(f"REWO's beta0 must lie in (0, 1], got {beta0!r}.")
         self.tau = tau
         self.register_buffer("main", torch.tensor(False))
-        self._latched = False  # spares a device synchronisation once the main phase has begun
 
     def update(self, constraint: Tensor | None = None) -> None:
         super().update(constraint)
@@ -110,14 +108,9 @@ class Rewo(_Constrained):
         f = torch.where(delta > 0, -torch.ones_like(delta), torch.tanh(self.tau * (self.beta - 1)))
         self._multiply(torch.where(self.main, self.nu * f * delta, torch.zeros_like(delta)))
 
-    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        self._latched = False
-        return super().load_state_dict(*args, **kwargs)
-
     @property
     def initial(self) -> bool:
-        self._latched = self._latched or bool(self.main)
-        return not self._latched
+        return not bool(self.main)
 
     def log(self) -> dict[str, Tensor]:
         return {**super().log(), "main": self.main}

@@ -1,0 +1,92 @@
+"""A recorded graph made fast by Inductor, where that works."""
+
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+
+from pyro_hvae.data.files import cache_root
+
+__all__ = ["Runner", "compiler"]
+
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
+
+
+def compiler() -> str | None:
+    """The C++ compiler that Inductor would use on the CPU, as far as one can tell without running it; None without any.
+
+    Whether it works is only known once it has compiled something.
+    """
+    names = [os.environ.get("CXX"), *(("cl",) if sys.platform == "win32" else ("g++", "clang++", "c++"))]
+    return next((found for name in names if name and (found := shutil.which(name))), None)
+
+
+class Runner:
+    """A graph as a function: the same tensors in, the same out, without a gradient.
+
+    Random numbers are torch's own on every device, so that they are those of the eager pass; Inductor's are 18 times as slow on
+    a processor, and others. On CUDA the kernels are launched as one CUDA graph, which draws fresh numbers in every replay.
+    What it returns there lives until the next call.
+
+    Compiled code is kept in `compiled` of the cache folder (PYRO_HVAE_CACHE), where another process finds it; a
+    TORCHINDUCTOR_CACHE_DIR of one's own is respected.
+
+    Attributes:
+        graph: as recorded. compiled: whether it runs compiled, and not as it was recorded.
+    """
+
+    def __init__(self, graph: GraphModule, device: torch.device, compile: bool = True, dynamic: bool = False) -> None:
+        self.graph, self.cuda, self.compiled = graph, device.type == "cuda", compile
+        options: dict[str, Any] = {"fallback_random": True, "triton.cudagraphs": self.cuda}
+        self._run: Callable[..., Any] = graph
+        if compile:
+            self._run = torch.compile(graph, fullgraph=True, dynamic=dynamic, options=options)
+
+    @torch.no_grad()
+    def __call__(self, *tensors: Tensor) -> Sequence[Tensor]:
+        if self.cuda and self.compiled:
+            torch.compiler.cudagraph_mark_step_begin()
+        return self._run(*tensors)
+
+    def first(self, *tensors: Tensor) -> tuple[Sequence[Tensor] | None, Exception | None]:
+        """The first call at some shapes, which compiles. Where that fails the error is returned; later calls run the graph."""
+        try:
+            with _cached(), _quiet():
+                return self(*tensors), None
+        except Exception as error:  # of many kinds: no compiler, no space left, a bug of Inductor
+            if not self.compiled:
+                raise
+            self._run, self.compiled = self.graph, False
+            return None, error
+
+
+@contextmanager
+def _cached() -> Iterator[None]:
+    """Inductor's cache outlives a reboot; its own default is the folder of temporary files."""
+    if CACHE in os.environ:
+        yield
+        return
+    os.environ[CACHE] = str(cache_root() / "compiled")
+    try:
+        yield
+    finally:
+        del os.environ[CACHE]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's remark, on standard error, that a machine with CUDA's tools has no GPU."""
+    logger = logging.getLogger("torch.utils.cpp_extension")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,63 @@
+"""Networks in half the bits, densities in all of them."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from pyro_hvae.errors import unknown_name
+
+__all__ = ["PRECISIONS", "networks_in"]
+
+# name -> dtype of the products of networks; None leaves them as they are.
+PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bf16": torch.bfloat16}
+PRODUCTS = {getattr(nn.functional, name) for name in ("linear", "conv1d", "conv2d", "conv3d")} | {
+    getattr(nn.functional, f"conv_transpose{n}d") for n in (1, 2, 3)
+}
+
+
+@contextmanager
+def networks_in(precision: str) -> Iterator[None]:
+    r"""Takes the matrix products and convolutions of networks in another precision; whatever follows them is float32 again.
+
+    What makes a network slow is done in 16 bits, what makes a bound wrong there is not: activations, draws and log-densities.
+    (A whole pass under autocast hands rounded means to a density that divides them by a small sigma.) Weights stay float32,
+    and so do their gradients.
+
+    Arguments:
+        precision: "float32" (nothing changes) or "bf16".
+
+    Raises:
+        ConfigError: for another name.
+
+    >>> layer = nn.Linear(3, 2)
+    >>> with networks_in("bf16"):
+    ...     layer(torch.ones(3)).dtype
+    torch.float32
+    """
+    if precision not in PRECISIONS:
+        raise unknown_name("precision", precision, PRECISIONS)
+    dtype = PRECISIONS[precision]
+    if dtype is None:
+        yield
+        return
+    with _Products(dtype):
+        yield
+
+
+class _Products(TorchFunctionMode):
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func not in PRODUCTS or args[0].dtype != torch.float32:
+            return func(*args, **kwargs)
+        low = [a.to(self.dtype) if isinstance(a, Tensor) else a for a in args]
+        return func(*low, **{k: v.to(self.dtype) if isinstance(v, Tensor) else v for k, v in kwargs.items()}).float()
