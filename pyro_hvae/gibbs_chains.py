@@ -7,15 +7,18 @@ from typing import Any
 import pyro
 import torch
 from pyro.ops.stats import effective_sample_size, split_gelman_rubin
-from torch import Tensor
+from torch import Tensor, nn
 
+from pyro_hvae.capturing import capture
 from pyro_hvae.dependencies import kept_sites
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.handlers import site_mean
 from pyro_hvae.inference import ancestral, latents
 from pyro_hvae.objectives import ELBO
 
-__all__ = ["Chains", "Convergence", "convergence", "gibbs"]
+__all__ = ["Chains", "Convergence", "GibbsStep", "convergence", "gibbs"]
+
+Program = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,38 @@ class Chains:
     trail_steps: tuple[int, ...]
 
 
+class GibbsStep(nn.Module):
+    """One step of every chain, as a module of tensors: what `gibbs` captures.
+
+    Arguments:
+        names: of the kept sites. particles: K, of which one is kept.
+    """
+
+    def __init__(self, model: Program, guide: Program, names: Collection[str], particles: int = 1) -> None:
+        super().__init__()
+        self.model, self.guide, self.names = model, guide, tuple(names)
+        self.elbo = ELBO(particles=particles, analytic_kl=False)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """From x of shape (C, *event): the next "x", its "mean" E[x | z], and "z.SITE" for every kept site."""
+        drawn = latents(self.guide, x) if self.elbo.particles == 1 else self._resampled(x)
+        z = {name: drawn[name] for name in self.names}
+        site = ancestral(self.model, x.shape[0], z)["x"]
+        return {"x": site["value"], "mean": site_mean(site), **{f"z.{name}": value for name, value in z.items()}}
+
+    def _resampled(self, x: Tensor) -> dict[str, Tensor]:
+        """Sampling importance resampling: site -> one of the guide's K draws per datum, by weight; (B, *event)."""
+        with pyro.validation_enabled(False):
+            estimate = self.elbo.estimate(self.model, self.guide, x)
+        picked = torch.distributions.Categorical(logits=estimate.log_weights().T).sample()
+        rows = torch.arange(x.shape[0], device=x.device)
+        return {name: value[picked, rows] for name, value in estimate.latents.items()}
+
+
 @torch.no_grad()
 def gibbs(
-    model: Callable[..., Any],
-    guide: Callable[..., Any],
+    model: Program,
+    guide: Program,
     x: Tensor,
     steps: int = 100,
     sites: Collection[str] | str = ("z1",),
@@ -49,6 +80,8 @@ def gibbs(
     burn_in: int = 0,
     thin: int = 1,
     progress: Callable[[int], Any] | None = None,
+    compile: bool = False,
+    warn: Callable[[str], Any] | None = None,
 ) -> Chains:
     r"""Runs chains $z_S^{(t)} \sim q(z_S \mid x^{(t)})$, $x^{(t+1)} \sim p(x \mid z_S^{(t)})$, one per row of x.
 
@@ -66,6 +99,8 @@ def gibbs(
             p(x, z) / q(z | x): q(z | x) as it should be, in the limit of large K, instead of as it was learned. An addition to
             the paper, which shows how much of a chain's drift is the guide's gap to the true posterior.
         progress: called with 1 after every step.
+        compile: run a step as one compiled graph (see `capture`), which takes seconds to make and pays for thousands of steps.
+            Its random numbers are those of the eager step. warn: called instead of warning with a `CaptureWarning`.
 
     Raises:
         ConfigError: for lengths that make no sense, or sites that no valid chain can keep (naming those to add).
@@ -84,34 +119,28 @@ def gibbs(
     names = kept_sites(model, x, sites)
     marks = tuple(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if s < steps)
     xs, means, zs, trail = [], [], {name: [] for name in names}, [x[:8]]
+    onwards = GibbsStep(model, guide, names, particles)
+    if particles > 1:
+        onwards.elbo.check(model, guide, x)
+    run = capture(onwards, gradient=False, warn=warn) if compile else onwards
     for step in range(1, steps + 1):
-        drawn = latents(guide, x) if particles == 1 else _resampled(model, guide, x, particles)
-        z = {name: drawn[name] for name in names}
-        site = ancestral(model, len(x), z)["x"]
-        mean = site_mean(site)
+        found = run(x)
+        if compile and x.is_cuda:  # a graph writes its next results where its last ones are
+            found = {name: value.clone() for name, value in found.items()}
         if step > burn_in and (step - burn_in) % thin == 0:
-            xs.append(site["value"])
-            means.append(mean)
+            xs.append(found["x"])
+            means.append(found["mean"])
             for name in names:
-                zs[name].append(z[name])
+                zs[name].append(found[f"z.{name}"])
         if step in (*marks, steps):
-            trail.append(mean[:8])
-        x = site["value"] if noise else mean
+            trail.append(found["mean"][:8])
+        x = found["x"] if noise else found["mean"]
         if progress is not None:
             progress(1)
     if not xs:
         raise ConfigError(f"thin={thin} keeps nothing of the {steps - burn_in} steps after burn-in. Use a smaller one.")
     stacked = {name: torch.stack(values) for name, values in zs.items()}
     return Chains(names, torch.stack(xs), torch.stack(means), stacked, torch.stack(trail), (0, *marks, steps))
-
-
-def _resampled(model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, particles: int) -> dict[str, Tensor]:
-    """Sampling importance resampling: site -> one of the guide's K draws per datum, by weight; (B, *event)."""
-    with pyro.validation_enabled(False):
-        estimate = ELBO(particles=particles, analytic_kl=False).estimate(model, guide, x)
-    picked = torch.distributions.Categorical(logits=estimate.log_weights().T).sample()
-    rows = torch.arange(len(x), device=x.device)
-    return {name: value[picked, rows] for name, value in estimate.latents.items()}
 
 
 @dataclass(frozen=True)

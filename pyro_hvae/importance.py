@@ -7,15 +7,16 @@ from typing import Any, NamedTuple
 
 import pyro
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from pyro_hvae.capturing import capture
 from pyro_hvae.data import Rows
 from pyro_hvae.devices import seeded
 from pyro_hvae.errors import ConfigError, DivergenceError
 from pyro_hvae.handlers import Record, Share, Site, is_point
 from pyro_hvae.objectives import ELBO
 
-__all__ = ["Weights", "batch_size", "importance", "log_likelihood"]
+__all__ = ["ImportanceTerms", "Weights", "batch_size", "importance", "log_likelihood"]
 
 Program = Callable[..., Any]
 ROWS = 2048  # (datum, sample) pairs through the model at once: enough to keep a core busy, small enough for its caches
@@ -45,6 +46,7 @@ def log_likelihood(
     shared: Collection[str] = (),
     rows: int = ROWS,
     progress: Callable[[int], Any] | None = None,
+    compile: bool = False,
 ) -> Tensor:
     r"""Importance-sampled $\log \hat p(x) = \log \frac1S \sum_s p(x, z_s) / q(z_s \mid x)$, nats, shape (N,), float64.
 
@@ -59,7 +61,7 @@ def log_likelihood(
     torch.Size([3])
     """
     results = []
-    for weights in importance(model, guide, x, particles, inner, shared, rows):
+    for weights in importance(model, guide, x, particles, inner, shared, rows, compile=compile):
         results.append(weights.log_likelihood)
         if progress is not None:
             progress(len(weights.log_likelihood))
@@ -77,6 +79,8 @@ def importance(
     rows: int = ROWS,
     start: int = 0,
     seed: int | None = None,
+    compile: bool = False,
+    warn: Callable[[str], Any] | None = None,
 ) -> Iterator[Weights]:
     r"""Importance weights of one batch of data after another, in order.
 
@@ -97,6 +101,9 @@ def importance(
             memory, not the estimator or its noise.
         start: the first datum, a multiple of `batch_size(particles, inner)` where the noise shall be that of a run from 0.
         seed: of the noise, different in every batch; None draws from torch's global stream.
+        compile: run the model's whole chunks as one compiled graph (see `capture`), which takes seconds to make. Chunks and
+            batches of another size, the last ones, run eagerly, so that one graph is all. The samples are the same, the weights
+            up to rounding. warn: called instead of warning with a `CaptureWarning`.
 
     Raises:
         ConfigError: for fewer than one particle, inner particles without shared sites, or a guide without densities.
@@ -108,13 +115,16 @@ def importance(
     if inner > 1 and not shared:
         raise ConfigError(f"inner={inner} particles need a site that they share, as a VHP's share z1; this bound has none.")
     elbo = ELBO(particles=max(2, inner), shared=shared if inner > 1 else ())
+    terms = ImportanceTerms(model, inner, shared)
+    captured = capture(terms, gradient=False, warn=warn) if compile else terms
     for first in range(start, len(x), size):
         batch = x[first : first + size]
         with nullcontext() if seed is None else seeded(_seed_of(seed, first)):
             if first == start:
                 with pyro.validation_enabled(False):
                     elbo.check(model, guide, batch)
-            weights = _of_batch(model, guide, batch, particles, inner, frozenset(shared), rows)
+            whole = captured if len(batch) == min(size, len(x) - start) else terms
+            weights = _of_batch(terms, whole, guide, batch, particles, rows)
         yield weights  # outside, where the random stream is the caller's
 
 
@@ -137,30 +147,68 @@ def _seed_of(seed: int, first: int) -> int:
     return (seed + first * 0x9E3779B1) % 2**32
 
 
-def _of_batch(
-    model: Program, guide: Program, x: Tensor, particles: int, inner: int, shared: frozenset[str], rows: int
-) -> Weights:
+class ImportanceTerms(nn.Module):
+    """What the model's sites contribute to the log weights of samples, as a module of tensors: what `importance` captures.
+
+    Attributes:
+        names: of the guide's sites.
+    """
+
+    def __init__(self, model: Program, inner: int, shared: Collection[str]) -> None:
+        super().__init__()
+        self.model, self.inner, self.shared = model, inner, frozenset(shared)
+        self.names: tuple[str, ...] = ()
+
+    def forward(self, x: Tensor, *drawn: Tensor) -> dict[str, Tensor]:
+        """Site -> log p - log q, at x log p; shape (S, B), or (K', S, B) where it varies over the inner particles.
+
+        Arguments:
+            drawn: values of the named sites, then their log q.
+        """
+        count = len(self.names)
+        replay, log_q = dict(zip(self.names, drawn, strict=False)), dict(zip(self.names, drawn[count:], strict=True))
+        with pyro.validation_enabled(False), Record(replay) as p, _plates(drawn[-1].shape[-2], self.inner, self.shared):
+            self.model(x)
+        log_p = {name: site["fn"].log_prob(site["value"]) for name, site in p.sites.items()}
+        return {name: value if p.sites[name]["is_observed"] else value - log_q[name] for name, value in log_p.items()}
+
+
+Run = Callable[..., dict[str, Tensor]]
+
+
+def _of_batch(terms: ImportanceTerms, whole: Run, guide: Program, x: Tensor, particles: int, rows: int) -> Weights:
+    """The weights of one batch.
+
+    Arguments:
+        whole: does what `terms` does for chunks of the usual length, and for these alone.
+    """
+    inner = terms.inner
     most, chunk = (max(1, count // (len(x) * inner)) for count in (DRAWN, rows))
+    usual = min(chunk, most, particles)
     where = "cpu" if x.device.type == "mps" else x.device  # MPS has no double precision
     total = torch.full((len(x),), -torch.inf, dtype=torch.float64, device=where)
     squares, logs = total.clone(), torch.zeros_like(total)
     for drawn in range(0, particles, most):
         count = min(most, particles - drawn)
-        with pyro.validation_enabled(False), Record() as record, _plates(count, inner, shared):
+        with pyro.validation_enabled(False), Record() as record, _plates(count, inner, terms.shared):
             guide(x)
         q = record.sites
         _check_densities(q)
+        terms.names = tuple(q)
         log_q = {name: site["fn"].log_prob(site["value"]) for name, site in q.items()}
         for begin in range(0, count, chunk):
             length = min(chunk, count - begin)
-            replay = {name: _part(site["value"], begin, length, site) for name, site in q.items()}
-            with pyro.validation_enabled(False), Record(replay) as p, _plates(length, inner, shared):
-                model(x)
-            terms = [_term(name, site, log_q, begin, length).to(where).double() for name, site in p.sites.items()]
+            values = [_part(site["value"], begin, length, site) for site in q.values()]
+            values += [log_q[name].narrow(-2, begin, length) for name in q]
+            if length == usual and whole is not terms:
+                found = whole(x, *(value.contiguous() for value in values))  # compiled code is for one layout
+            else:
+                found = terms(x, *values)
+            parts = [term.to(where).double() for term in found.values()]
             log_w = torch.zeros(length, len(x), dtype=torch.float64, device=where)
-            for term in terms:
+            for term in parts:
                 log_w = log_w + term if term.dim() == 2 else log_w
-            if varying := [term for term in terms if term.dim() == 3]:
+            if varying := [term for term in parts if term.dim() == 3]:
                 log_w += torch.logsumexp(torch.stack(torch.broadcast_tensors(*varying)).sum(0), 0) - math.log(inner)
             total = torch.logaddexp(total, torch.logsumexp(log_w, 0))
             squares = torch.logaddexp(squares, torch.logsumexp(2 * log_w, 0))
@@ -193,8 +241,3 @@ def _plates(particles: int, inner: int, shared: frozenset[str]) -> ExitStack:
 
 def _part(value: Tensor, begin: int, length: int, site: Site) -> Tensor:
     return value.narrow(value.dim() - len(site["fn"].event_shape) - 2, begin, length)
-
-
-def _term(name: str, site: Site, log_q: dict[str, Tensor], begin: int, length: int) -> Tensor:
-    log_p = site["fn"].log_prob(site["value"])
-    return log_p if site["is_observed"] else log_p - log_q[name].narrow(-2, begin, length)

@@ -1,8 +1,8 @@
 """One stage of training in motion: batches, optimiser, schedule and the last estimate."""
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import pyro
@@ -10,9 +10,10 @@ import torch
 from pyro.infer import SVI
 from torch import Tensor
 
-from pyro_hvae.capturing import capture
+from pyro_hvae.capturing import Captured, capture
 from pyro_hvae.config import TrainConfig
 from pyro_hvae.data import Batches, Rows
+from pyro_hvae.devices import draw_state, set_draw_state
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.flatness import Flat, Flatness
 from pyro_hvae.gates import gates_of, set_gates
@@ -93,6 +94,8 @@ class Session:
                 "nothing that reaches log p(x|z) can be trained (all frozen?), so REWO's initial phase cannot end."
             )
         parameters = [p for p in objective.parameters() if p.requires_grad]
+        stepped = {id(p) for p in self.reconstruction or ()}
+        self.held = [p for p in parameters if id(p) not in stepped] if self.initial else []
         self.optimizer = torch.optim.Adam(parameters, config.lr, fused=x.device.type in ("cpu", "cuda"))
         self.passing = TrainingPass(objective, schedule, nats=until is not None, precision=config.precision)
         self.captured = capture(self.passing, tell=tell, warn=warn) if config.compile else None
@@ -130,10 +133,7 @@ class Session:
         # Parameters without a gradient are skipped by the optimiser, and their Adam state stays unborn.
         self.optimizer.zero_grad(set_to_none=True)
         if self.captured is not None:
-            values = self.captured(batch, *weights)
-            self._look_at_phase()
-            if self.initial:
-                self._hold_back()
+            values = self._run(self.captured, batch, *weights)
         else:
             values = self.passing(batch, *weights)
             self._look_at_phase()
@@ -145,12 +145,25 @@ class Session:
         """It ends once and for all, so that a device is not asked at every step."""
         self.initial = self.initial and self.schedule.initial
 
-    def _hold_back(self) -> None:
-        """A graph has the gradients of all parameters; in the initial phase only some are stepped."""
-        trained = {id(p) for p in self.reconstruction or ()}
-        for parameter in self.objective.parameters():
-            if id(parameter) not in trained:
-                parameter.grad = None
+    def _run(self, captured: Captured, *arguments: Tensor) -> Any:
+        """A captured pass; in the initial phase without the gradients of what is not stepped.
+
+        Whether the phase ends with this batch is only known afterwards. The step that ends it is of all parameters, so that one
+        pass is done again, from the same state and with the same noise.
+        """
+        if not self.initial:
+            return captured(*arguments)
+        buffers = [(buffer, buffer.clone()) for buffer in self.passing.buffers()]
+        drawn = draw_state({self.x.device} if self.x.device.type == "cuda" else ())
+        with _fixed(self.held):
+            values = captured(*arguments)
+        self._look_at_phase()
+        if self.initial:
+            return values
+        set_draw_state(drawn)
+        for buffer, before in buffers:
+            buffer.copy_(before)
+        return captured(*arguments)
 
     def _apply(self) -> None:
         """Clips the gradients there are and steps, at the learning rate of this step."""
@@ -202,3 +215,15 @@ class Session:
         self.batches.load_state_dict(state["batches"])
         if "flatness" in state:  # older runs have none
             self.flatness.load_state_dict(state["flatness"])
+
+
+@contextmanager
+def _fixed(parameters: Sequence[Tensor]) -> Iterator[None]:
+    """These parameters without gradients."""
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_()
