@@ -1,11 +1,11 @@
-"""Whether two ways to compute the same tensors agree up to rounding."""
+"""What is checked of computed tensors: that they agree with others up to rounding, and lie in memory of their own."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["apart"]
+__all__ = ["apart", "shared"]
 
 # Of the norm. Kernels that sum in another order differ by much less, what was captured wrongly by much more.
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 0.02}
@@ -39,3 +39,14 @@ def apart(names: Sequence[str], expected: Sequence[Tensor], found: Sequence[Tens
 
 def _norm(tensor: Tensor) -> float:
     return tensor.detach().double().nan_to_num(0.0, 0.0, 0.0).norm().item()
+
+
+def shared(values: Sequence[Tensor], given: Sequence[Tensor]) -> tuple[int, ...]:
+    """Which of the values a graph returned lie in the memory of another, or of what it was given, or overlap themselves."""
+    taken, found = {t.untyped_storage().data_ptr() for t in given}, []
+    for i, value in enumerate(values):
+        place = value.untyped_storage().data_ptr()
+        if place in taken or 0 in [stride for stride, n in zip(value.stride(), value.shape, strict=True) if n > 1]:
+            found.append(i)
+        taken.add(place)
+    return tuple(found)

@@ -6,15 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyro
 import torch
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 
-from pyro_hvae.agreement import apart
+from pyro_hvae.agreement import apart, shared
 from pyro_hvae.compiling import Runner
 from pyro_hvae.devices import draw_state, set_draw_state
-from pyro_hvae.graph_keys import GraphKey, Keys
-from pyro_hvae.tracing import Pure, Uncapturable, record
+from pyro_hvae.errors import HVAEError
+from pyro_hvae.graph_keys import GraphKey, Keys, other_streams
+from pyro_hvae.recording import reason, record
+from pyro_hvae.tracing import Pure, Uncapturable
 
 __all__ = ["Captured", "CaptureWarning", "capture"]
 
@@ -51,8 +54,8 @@ def capture(
     every call and the same as the eager pass draws.
 
     Graphs are kept by what they depend on: shapes, dtypes, devices, which parameters require a gradient, and the training
-    flag and every plain number, flag or text among the attributes of every sub-module. What changes at every step has to be
-    a tensor, an argument or a buffer, or it would be another graph each time.
+    flag and every number, flag, text (or list of such) among the attributes of every sub-module. What changes at every step has
+    to be an argument or a buffer, or it would be another graph each time.
 
     The first call of a graph also runs the eager pass, under the same random numbers, and compares loss, gradients and buffers.
     Where they differ, or the module cannot be captured at all (it branches on data, enumerates, has its parameters in Pyro's
@@ -75,6 +78,7 @@ def capture(
 class _Graph:
     pure: Pure
     run: Runner
+    shared: tuple[int, ...]  # values that lie in the memory of others
     calls: int = 1
 
 
@@ -100,6 +104,7 @@ class Captured:
         self.eager: str | None = None
         self._graphs: dict[GraphKey, _Graph] = {}
         self.keys = Keys(module)
+        self._unsettled_passes = 0
 
     @property
     def graphs(self) -> int:
@@ -117,10 +122,14 @@ class Captured:
         if graph is None:
             return self._first(key, arguments)
         graph.calls += 1
-        return self._give(graph.pure, graph.run(*self.keys.places.parameters, *self.keys.places.buffers, *arguments))
+        values = graph.run(*self.keys.places.parameters, *self.keys.places.buffers, *arguments)
+        return self._give(graph.pure, values, graph.shared)
 
-    def _give(self, pure: Pure, values: Sequence[Tensor]) -> Any:
+    def _give(self, pure: Pure, values: Sequence[Tensor], shared: Sequence[int] = ()) -> Any:
         """Puts what a pure pass returned where the eager pass would have put it."""
+        if shared:
+            # Two gradients in one place would be clipped twice.
+            values = [value.clone() if i in shared else value for i, value in enumerate(values)]
         outputs, grads, buffers = pure.parts(values)
         if self.gradient:
             parameters = self.keys.places.parameters
@@ -139,7 +148,8 @@ class Captured:
             outputs = self.module(*arguments)
         if self.gradient:
             loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
-            for parameter in self.keys.places.parameters:
+            stored = dict(pyro.get_param_store().named_parameters()).values()
+            for parameter in (*self.module.parameters(), *stored):
                 parameter.grad = None
             if loss.requires_grad:
                 loss.backward()
@@ -164,51 +174,84 @@ class Captured:
             return self._eagerly(arguments)
         tensors = [*self.keys.places.parameters, *self.keys.places.buffers, *arguments]
         devices = {t.device for t in tensors if t.is_cuda}
-        before, start = draw_state(devices), time.perf_counter()
-        for _ in range(2):  # what a module sets up in its first pass is settled in the second
-            pure, before_pass = Pure(self.module, self.keys.places, self.gradient), key
-            set_draw_state(before)
-            try:
-                expected = pure(*tensors)
-            except Exception as error:
-                set_draw_state(before)
-                values = self._eagerly(arguments)  # where it is the module's own error it is raised again
-                self._give_up(_reason(error))
-                return values
-            if (key := self.keys.of(arguments)) == before_pass:
-                break
-        after = draw_state(devices)
+        before, others, start = draw_state(devices), other_streams(), time.perf_counter()
+        pure = Pure(self.module, self.keys.places, self.gradient)
         try:
-            if key != before_pass:
-                what = self.keys.difference(before_pass, key)
-                raise Uncapturable(f"{what} changes in every pass, and would stay in the graph as it was")
+            expected = pure(*tensors)
+        except HVAEError:
+            raise
+        except Exception as error:
+            set_draw_state(before)
+            values = self._eagerly(arguments)  # where it is the module's own error it is raised again
+            self._give_up(reason(error))
+            return values
+        after, now = draw_state(devices), self.keys.of(arguments)
+        # Whatever is wrong from here on, this pass was an eager one.
+        try:
+            if now != key:
+                self._unsettled(key, now)
+                return self._give(pure, expected)
+            if not self._sound(pure, others):
+                set_draw_state(before)
+                return self._eagerly(arguments)
             run = self._recorded(key, pure, tensors)
             set_draw_state(before)
             values, failed = run.first(*tensors)
             if failed or values is None:
                 set_draw_state(before)  # it may have drawn before it failed
                 values, self.compile = run(*tensors), False
-                self._warn(f"the captured graph runs uncompiled: {_reason(failed)}")
-            if off := apart(pure.labels(self.keys.names()), expected, values[: len(expected)]):
-                raise Uncapturable(f"the graph does not do what the eager pass does, {off}")
+                self._warn(f"the captured graph runs uncompiled: {reason(failed)}")
+            self._compare(pure, expected, values[: len(expected)])
             if any(not torch.equal(one, after[where]) for where, one in draw_state(devices).items()):
                 raise Uncapturable("the graph draws other random numbers than the eager pass")
         except Exception as error:
-            if self.dynamic and key.size > 1:
+            if self.dynamic and key.size > 1 and not pure.fault:
                 set_draw_state(before)
                 self.dynamic = False
-                why = f"{_reason(error)}. Programs must take the batch size from x.shape[0], not len(x)"
+                why = f"{reason(error)}. Programs must take the batch size from x.shape[0], not len(x)"
                 self._warn(f"no graph serves all batch sizes, so each gets its own: {why}")
                 return self._first(key, arguments)
             set_draw_state(after)
-            self._give_up(_reason(error))
+            self._give_up(reason(error))
             return self._give(pure, expected)
         if all(run is not other.run for other in self._graphs.values()):
             operations = sum(node.op == "call_function" for node in run.graph.graph.nodes)
             how = "Compiled" if run.compiled else "Captured"
             self.tell(f"{how} {operations} operations in {time.perf_counter() - start:.1f} s.")
-        self._graphs[key] = _Graph(pure, run)
-        return self._give(pure, values)
+        self._unsettled_passes = 0
+        self._graphs[key] = graph = _Graph(pure, run, shared(values, tensors))
+        return self._give(pure, values, graph.shared)
+
+    def _unsettled(self, before: GraphKey, after: GraphKey) -> None:
+        """A pass that changed what a graph depends on: a module may set itself up in its first, but not go on like that."""
+        self._unsettled_passes += 1
+        if self._unsettled_passes > 2:
+            what = self.keys.difference(before, after)
+            raise Uncapturable(f"{what} changes in every pass, and would stay in the graph as it was")
+
+    def _sound(self, pure: Pure, others: tuple[Any, ...]) -> bool:
+        """Whether a graph could do what the eager pass did; False where that pass did not do all of it itself, either."""
+        if other_streams() != others:
+            raise Uncapturable("it draws from Python's or NumPy's random numbers; use torch's")
+        hooks = "a parameter has hooks on its gradient, which a graph would not call" if self.keys.hooked() else None
+        if pure.moved:
+            raise Uncapturable(str(pure.fault))
+        if why := pure.fault or hooks:
+            self._give_up(why)
+        return not why
+
+    def _compare(self, pure: Pure, expected: Sequence[Tensor], found: Sequence[Tensor]) -> None:
+        """Outputs, gradients and buffers, each among themselves: a loss is larger than any gradient."""
+        assert pure.trained is not None and pure.changed is not None
+        parameters, buffers = self.keys.names()
+        outputs = list(pure.names or ("output",))
+        names = [outputs, [f"gradient of {parameters[i]}" for i in pure.trained], [buffers[i] for i in pure.changed]]
+        start = 0
+        for group in names:
+            part = slice(start, start + len(group))
+            if off := apart(group, expected[part], found[part]):
+                raise Uncapturable(f"the graph does not do what the eager pass does, {off}")
+            start += len(group)
 
     def _recorded(self, key: GraphKey, pure: Pure, tensors: list[Tensor]) -> Runner:
         """The graph of a key: in dynamic mode that of another batch size, if there is one."""
@@ -233,9 +276,3 @@ class Captured:
             f"it has needed a new graph {len(graphs)} times, the last time because {what} changed. What changes must be a "
             "tensor, an argument or a buffer; batches of many sizes need dynamic=True"
         )
-
-
-def _reason(error: Exception | None) -> str:
-    """The first line of what went wrong, short enough for one line of a terminal."""
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {text[:200]}".rstrip(".:") if not isinstance(error, Uncapturable) else text

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from pyro_hvae.data.files import cache_root
+from pyro_hvae.layouts import channels_last
 
 __all__ = ["Runner", "compiler"]
 
@@ -47,6 +48,9 @@ class Runner:
         options: dict[str, Any] = {"fallback_random": True, "triton.cudagraphs": self.cuda}
         self._run: Callable[..., Any] = graph
         if compile:
+            if not self.cuda:
+                channels_last(graph)
+            _keep_cache()
             self._run = torch.compile(graph, fullgraph=True, dynamic=dynamic, options=options)
 
     @torch.no_grad()
@@ -58,7 +62,7 @@ class Runner:
     def first(self, *tensors: Tensor) -> tuple[Sequence[Tensor] | None, Exception | None]:
         """The first call at some shapes, which compiles. Where that fails the error is returned; later calls run the graph."""
         try:
-            with _cached(), _quiet():
+            with _quiet():
                 return self(*tensors), None
         except Exception as error:  # of many kinds: no compiler, no space left, a bug of Inductor
             if not self.compiled:
@@ -67,17 +71,9 @@ class Runner:
             return None, error
 
 
-@contextmanager
-def _cached() -> Iterator[None]:
-    """Inductor's cache outlives a reboot; its own default is the folder of temporary files."""
-    if CACHE in os.environ:
-        yield
-        return
-    os.environ[CACHE] = str(cache_root() / "compiled")
-    try:
-        yield
-    finally:
-        del os.environ[CACHE]
+def _keep_cache() -> None:
+    """Compiled code outlives a reboot; Inductor's own default is the folder of temporary files. It reads the variable once."""
+    os.environ.setdefault(CACHE, str(cache_root() / "compiled"))
 
 
 @contextmanager

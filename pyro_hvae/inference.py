@@ -3,21 +3,23 @@
 Three passes that other code bases write by hand (posterior, prior, forced latents) are one program under three handlers.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any
 
 import pyro
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Laplace, Normal
 
+from pyro_hvae.capturing import capture
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.handlers import Means, Record, site_mean
 from pyro_hvae.objectives import ELBO, kl_is_valid
 
 __all__ = [
+    "AncestralDraws",
     "latents",
     "ancestral",
     "generate",
@@ -57,9 +59,7 @@ def ancestral(model: Program, size: int = 1, fixed: Mapping[str, Tensor] | None 
     Arguments and errors as for `generate`.
     """
     fixed = dict(fixed or {})
-    for name, value in fixed.items():
-        if len(value) != size:
-            raise ConfigError(f"fixed['{name}'] holds {len(value)} values, but size is {size}.")
+    _check_sizes(fixed, size)
     with pyro.validation_enabled(False), Record(fixed) as record:
         model(size=size)
     if unknown := set(fixed) - (set(record.sites) - {"x"}):
@@ -67,18 +67,34 @@ def ancestral(model: Program, size: int = 1, fixed: Mapping[str, Tensor] | None 
     return record.sites
 
 
+def _check_sizes(fixed: Mapping[str, Tensor], size: int) -> None:
+    for name, value in fixed.items():
+        if len(value) != size:
+            raise ConfigError(f"fixed['{name}'] holds {len(value)} values, but size is {size}.")
+
+
 @torch.no_grad()
-def generate(model: Program, size: int = 1, fixed: Mapping[str, Tensor] | None = None, mean: bool = True) -> dict[str, Tensor]:
+def generate(
+    model: Program,
+    size: int = 1,
+    fixed: Mapping[str, Tensor] | None = None,
+    mean: bool = True,
+    compile: bool = False,
+) -> dict[str, Tensor]:
     """Ancestral samples: site -> values of shape (size, *event), x included.
 
     Arguments:
         fixed: latent sites held at given values of shape (size, *event); the sites below are drawn given them. Sites above
             a fixed one keep their prior (no inference is done).
         mean: give E[x | z] instead of a draw for x.
+        compile: go in pieces of 4096 through one compiled graph (see `capture`), which takes seconds to make. The draws of a
+            piece are those of `generate(model, 4096)`: other ones than a single pass of that size draws.
 
     Raises:
         ConfigError: when a fixed site does not exist or has another size.
     """
+    if compile:
+        return _in_pieces(model, size, fixed or {}, mean, compile=True)
     sites = ancestral(model, size, fixed)
     values = {name: site["value"] for name, site in sites.items()}
     if mean:
@@ -86,13 +102,47 @@ def generate(model: Program, size: int = 1, fixed: Mapping[str, Tensor] | None =
     return values
 
 
-def prior_latents(model: Program, size: int) -> dict[str, Tensor]:
-    """Ancestral samples of the latents alone, in pieces: site -> values of shape (size, *event), size at least 1."""
+class AncestralDraws(nn.Module):
+    """`generate` of a given size as a module of tensors, the values of the fixed sites: what it captures."""
+
+    def __init__(self, model: Program, size: int, fixed: Collection[str], mean: bool) -> None:
+        super().__init__()
+        self.model, self.size, self.fixed, self.mean = model, size, tuple(fixed), mean
+
+    def forward(self, *values: Tensor) -> dict[str, Tensor]:
+        return generate(self.model, self.size, dict(zip(self.fixed, values, strict=True)), self.mean)
+
+
+@torch.no_grad()
+def _in_pieces(
+    model: Program, size: int, fixed: Mapping[str, Tensor], mean: bool, compile: bool, without: str = ""
+) -> dict[str, Tensor]:
+    """`generate` of 4096 rows at a time, one of the sites left out; a graph is made where it serves several pieces."""
+    _check_sizes(fixed, size)
+    draws = AncestralDraws(model, ROWS, fixed, mean)
+    captured = capture(draws, gradient=False) if compile and size >= 2 * ROWS else None
+    parts = []
+    for start in range(0, size, ROWS):
+        piece = {name: value[start : start + ROWS] for name, value in fixed.items()}
+        if captured is not None and start + ROWS <= size:
+            found = captured(*piece.values())
+            # On CUDA a graph writes its next results where its last ones are.
+            found = {name: value.clone() if value.is_cuda else value for name, value in found.items()}
+        else:
+            found = generate(model, min(ROWS, size - start), piece, mean)
+        parts.append({name: value for name, value in found.items() if name != without})
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def prior_latents(model: Program, size: int, compile: bool = False) -> dict[str, Tensor]:
+    """Ancestral samples of the latents alone, in pieces: site -> values of shape (size, *event), size at least 1.
+
+    Arguments:
+        compile: as in `generate`; the draws are the same.
+    """
     if not 1 <= size <= MOST:
         raise ConfigError(f"{size} samples of the prior were asked for; it is at least one and at most {MOST}.")
-    sizes = [min(ROWS, size - start) for start in range(0, size, ROWS)]
-    parts = [generate(model, count) for count in sizes]
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0] if name != "x"}
+    return _in_pieces(model, size, {}, False, compile, without="x")
 
 
 def reconstruct(model: Program, guide: Program, x: Tensor | Rows) -> Tensor:

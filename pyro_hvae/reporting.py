@@ -15,8 +15,11 @@ from pyro_hvae.runs import versions
 __all__ = ["evaluation_text", "finish", "measure", "measure_all", "metrics_text", "table"]
 
 
-def measure(run: OpenRun, name: str, **options: Any) -> dict[str, Any]:
+def measure(run: OpenRun, name: str, how: Mapping[str, Any] | None = None, **options: Any) -> dict[str, Any]:
     """A metric of a run with its protocol, also written to the run's eval/NAME.json.
+
+    Arguments:
+        how: more keywords for the metric's function, which change how long it takes and not what it finds: no protocol.
 
     Returns:
         what the metric's function does, with `metric`, the `options` it ran with, `run_seed`, `step`, `data` with its options
@@ -36,7 +39,7 @@ def measure(run: OpenRun, name: str, **options: Any) -> dict[str, Any]:
     defaults = {key: parameter.default for key, parameter in parameters(function).items()}
     values = {
         "metric": name,
-        **function(run, **options),
+        **function(run, **options, **(how or {})),
         "options": defaults | options,
         "step": run.step,
         "run_seed": experiment.train.seed,

@@ -15,6 +15,7 @@ from pyro_hvae.handlers import site_mean
 from pyro_hvae.inference import ancestral, generate, latents
 from pyro_hvae.metrics import energy_distance
 from pyro_hvae.opened import OpenRun
+from pyro_hvae.worthwhile import CHAIN, compiles, remark
 
 __all__ = ["INITS", "GibbsReport", "of_proposition", "sample_by_gibbs"]
 
@@ -64,6 +65,7 @@ def sample_by_gibbs(
     seed: int = 0,
     samples: int = 1000,
     progress: Callable[[int], Any] | None = None,
+    compile: bool | None = None,
 ) -> GibbsReport:
     """Runs Gibbs chains (see `gibbs`) and measures their energy distance to test data beside that of ancestral samples.
 
@@ -75,6 +77,7 @@ def sample_by_gibbs(
     Arguments:
         sites: of `gibbs`; None keeps the latents that x depends on, z1 of a Markov hierarchy, all of a skip model.
         chains: how many, in parallel. init: a key of `INITS`. samples: the most draws that enter a distance.
+        compile: see `gibbs`; None goes by the number of steps and of chains.
 
     Raises:
         ConfigError: see `gibbs`; also for an unknown init, fewer than two chains or samples, or a run trained on features.
@@ -91,11 +94,15 @@ def sample_by_gibbs(
         raise ConfigError(f"distances need at least two chains and two samples, got {chains} and {samples}.")
     test = run.dataset.test.x
     samples = min(samples, len(test) // 2)
+    of_one = f"{chains:,} chains" + (f" x {particles:,} draws" if particles > 1 else "")
+    work = steps * (chains * particles + CHAIN)
+    compile = compiles(compile, "the chains' step", f"{steps:,} steps of {of_one}", work, run.device)
     with seeded(seed):
         sites = parents(run.model, test[:2].to(run.device)) if sites is None else sites
         start = INITS[init](run, chains).to(run.device, test[:1].dtype)
         options: dict[str, Any] = {"noise": noise, "particles": particles, "burn_in": burn_in, "thin": thin}
-        found = gibbs(run.model, run.guide, start, steps, sites, **options, progress=progress)
+        how: dict[str, Any] = {"compile": compile, "warn": lambda text: remark(f"Warning: {text}")}
+        found = gibbs(run.model, run.guide, start, steps, sites, **options, **how, progress=progress)
         x = ancestral(run.model, samples)["x"]
         means, draws = site_mean(x).cpu(), x["value"].cpu()
         order = torch.randperm(len(test))

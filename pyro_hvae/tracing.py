@@ -1,6 +1,6 @@
-"""A module's pass as a function of tensors alone, and that function recorded as one graph, gradients included."""
+"""A module's pass as a function of tensors alone, which changes nothing."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -10,10 +10,12 @@ import torch
 from pyro.infer import trace_elbo, trace_mean_field_elbo
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
-from torch.fx import GraphModule, Node
-from torch.fx.experimental.proxy_tensor import make_fx
 
-__all__ = ["Places", "Pure", "Uncapturable", "record"]
+from pyro_hvae.errors import ConfigError
+
+__all__ = ["Places", "Pure", "Uncapturable"]
+
+Kept = list[tuple[dict[str, Any], str, Any]]
 
 
 class Uncapturable(Exception):
@@ -24,7 +26,7 @@ class Places:
     """Where a module and its sub-modules keep parameters and buffers; a tensor that is kept in several places counts once.
 
     Attributes:
-        parameters, buffers: the tensors, in the order of `modules()`.
+        modules: as `modules()` gives them. parameters, buffers: the tensors, in their order.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -32,10 +34,14 @@ class Places:
         self._parameters = _kept(m._parameters for m in self.modules)
         self._buffers = _kept(m._buffers for m in self.modules)
         self.parameters, self.buffers = (_unique(kept) for kept in (self._parameters, self._buffers))
+        held = [kept for m in self.modules for kept in (m._parameters, m._buffers, m._modules)]
+        self._now = [(kept, list(kept.items())) for kept in held if kept]
+        self._empty = [kept for kept in held if not kept]
 
     def current(self) -> bool:
-        """Whether every tensor is still where it was; one that was replaced is no longer what a graph reads."""
-        return all(kept.get(name) is tensor for kept, name, tensor in (*self._parameters, *self._buffers))
+        """Whether every module and tensor is still where it was; one that was replaced is not what a graph reads."""
+        # Lists compare by identity first, so that no tensor is compared with another by its values.
+        return not any(self._empty) and all([_same(kept, before) for kept, before in self._now])
 
     @contextmanager
     def holding(self, parameters: Sequence[Tensor], buffers: Sequence[Tensor]) -> Iterator[Callable[[], list[Tensor]]]:
@@ -55,10 +61,7 @@ class Places:
                 kept[name] = tensor
 
 
-Kept = list[tuple[dict[str, Any], str, Tensor]]
-
-
-def _kept(dictionaries: Iterator[dict[str, Any]]) -> Kept:
+def _kept(dictionaries: Iterable[dict[str, Any]]) -> Kept:
     return [(kept, name, tensor) for kept in dictionaries for name, tensor in kept.items() if tensor is not None]
 
 
@@ -66,11 +69,16 @@ def _unique(kept: Kept) -> list[Tensor]:
     return list({id(tensor): tensor for _, _, tensor in kept}.values())
 
 
+def _same(kept: dict[str, Any], before: list[tuple[str, Any]]) -> bool:
+    return len(kept) == len(before) and all([kept.get(name) is value for name, value in before])
+
+
 class Pure:
-    """A module's forward pass (and the gradients of its loss) as a function of tensors that changes nothing.
+    """A module's forward pass (and the gradients of its loss) as a function of tensors.
 
     It takes parameters, buffers and arguments, and returns outputs, then gradients, then the new values of those buffers that
-    the pass changes, all in one list. Which these are, and what the outputs are called, is learned in the first call.
+    the pass changes, all in one list. Which these are, and what the outputs are called, is learned in the first call, which
+    is also where `faults` are found.
 
     Arguments:
         module: returns a tensor, or a mapping from names to tensors. gradient: of the tensor, or of that called "loss",
@@ -78,7 +86,8 @@ class Pure:
 
     Attributes:
         names: of the outputs; None where the module returns a tensor. trained: indices of the parameters with a gradient.
-        changed: indices of the buffers that a pass changes.
+        changed: indices of the buffers that a pass changes. fault: why no graph can do what the first call did, or None.
+        moved: whether that call has changed what it was given.
     """
 
     names: tuple[str, ...] | None
@@ -88,22 +97,8 @@ class Pure:
         self.wanted = [i for i, p in enumerate(places.parameters) if gradient and p.requires_grad]
         self.trained: list[int] | None = None
         self.changed: list[int] | None = None
-
-    def parts(self, values: Sequence[Tensor]) -> tuple[Any, dict[int, Tensor], dict[int, Tensor]]:
-        """What a call returned: outputs as the module returns them, gradients by parameter, new values by buffer."""
-        assert self.trained is not None and self.changed is not None
-        start = 1 if self.names is None else len(self.names)
-        stop = start + len(self.trained)
-        outputs = values[0] if self.names is None else dict(zip(self.names, values[:start], strict=True))
-        grads = dict(zip(self.trained, values[start:stop], strict=True))
-        return outputs, grads, dict(zip(self.changed, values[stop : stop + len(self.changed)], strict=True))
-
-    def labels(self, names: tuple[list[str], list[str]]) -> list[str]:
-        """What the parts are, in order, given the names of parameters and buffers."""
-        assert self.trained is not None and self.changed is not None
-        parameters, buffers = names
-        grads = [f"gradient of {parameters[i]}" for i in self.trained]
-        return [*(self.names or ("output",)), *grads, *(f"buffer {buffers[i]}" for i in self.changed)]
+        self.fault: str | None = None
+        self.moved = False
 
     @property
     def count(self) -> tuple[int, int]:
@@ -115,107 +110,118 @@ class Pure:
         leaves = [tensor.detach() for tensor in tensors[:p]]
         for i in self.wanted:
             leaves[i].requires_grad_()
-        buffers = list(tensors[p : p + b])
+        buffers, arguments = list(tensors[p : p + b]), tensors[p + b :]
         for i in range(b) if self.changed is None else self.changed:
             buffers[i] = buffers[i].clone()
-        versions = [buffer._version for buffer in buffers]
-        with torch.set_grad_enabled(self.gradient), pyro.validation_enabled(False), _tensors_stay():
-            with self.places.holding(leaves, buffers) as now, _Statements(leaves):
-                outputs = self._named(self.module(*tensors[p + b :]))
+        given = [*leaves, *arguments, *buffers]
+        versions = [tensor._version for tensor in given]
+        own = {id(parameter) for parameter in self.places.parameters}
+        stored = {name for name, tensor in pyro.get_param_store().named_parameters() if id(tensor) not in own}
+        statements = _Statements(leaves, stored)
+        with torch.set_grad_enabled(self.gradient), pyro.validation_enabled(False), _tensors_stay(), statements:
+            with self.places.holding(leaves, buffers) as now:
+                outputs = self._named(self.module(*arguments))
                 after = now()
+            moved = [tensor._version != version for tensor, version in zip(given, versions, strict=True)]
+            if self.changed is None:
+                self.moved = any(moved[: len(moved) - b])
+                self.fault = self._fault(outputs, leaves, list(zip(after, buffers, strict=True)))
+                pairs = zip(after, buffers, moved[len(moved) - b :], strict=True)
+                self.changed = [i for i, (new, old, in_place) in enumerate(pairs) if new is not old or in_place]
             grads = self._gradients(outputs, leaves)
-        if self.changed is None:
-            pairs = zip(after, buffers, versions, strict=True)
-            self.changed = [i for i, (new, old, v) in enumerate(pairs) if new is not old or new._version != v]
         return [*(t.detach() for t in outputs.values()), *grads, *(after[i].detach() for i in self.changed)]
 
     def _named(self, outputs: Any) -> dict[str, Tensor]:
         self.names = tuple(outputs) if isinstance(outputs, Mapping) else None
         named = dict(outputs) if isinstance(outputs, Mapping) else {"loss": outputs}
-        if wrong := [name for name, value in named.items() if not isinstance(value, Tensor)]:
-            raise Uncapturable(f"it returns {type(named[wrong[0]]).__name__}, not a tensor or a mapping from names to tensors")
+        what = type(self.module).__name__
+        if wrong := [type(value).__name__ for value in named.values() if not isinstance(value, Tensor)]:
+            raise ConfigError(
+                f"{what} returned {wrong[0]}; a captured module returns a tensor, or a mapping from names to tensors."
+            )
         if self.gradient and ("loss" not in named or named["loss"].numel() != 1):
-            raise Uncapturable("it returns no loss: one number, by itself or under the name 'loss'")
+            raise ConfigError(
+                f"{what} returned no loss: one number, by itself or under the name 'loss'. Use gradient=False for a module "
+                "that is only evaluated."
+            )
         return named
 
+    def _fault(self, outputs: Mapping[str, Tensor], leaves: list[Tensor], buffers: list[tuple[Tensor, Tensor]]) -> str | None:
+        if self.moved:
+            return "it changes parameters or arguments in place"
+        for new, old in buffers:
+            if (new.shape, new.dtype, new.device) != (old.shape, old.dtype, old.device):
+                return "it changes the shape, dtype or device of a buffer"
+        if self.gradient and _trains_others(outputs["loss"], leaves):
+            return "its loss reaches tensors that require a gradient and are no parameters of the module"
+        return None
+
     def _gradients(self, outputs: Mapping[str, Tensor], leaves: list[Tensor]) -> list[Tensor]:
-        loss = outputs["loss"] if self.gradient else None
         wanted = [leaves[i] for i in self.wanted]
-        if loss is None or not wanted or not loss.requires_grad:
+        if not wanted or not outputs["loss"].requires_grad:
             self.trained = []
             return []
-        grads = torch.autograd.grad(loss, wanted, allow_unused=True)
+        grads = torch.autograd.grad(outputs["loss"], wanted, allow_unused=True)
         # A parameter that the loss does not reach has no gradient, which is something else than a gradient of zero.
         self.trained = [i for i, grad in zip(self.wanted, grads, strict=True) if grad is not None]
         return [grad for grad in grads if grad is not None]
 
+    def parts(self, values: Sequence[Tensor]) -> tuple[Any, dict[int, Tensor], dict[int, Tensor]]:
+        """What a call returned: outputs as the module returns them, gradients by parameter, new values by buffer."""
+        assert self.trained is not None and self.changed is not None
+        start = 1 if self.names is None else len(self.names)
+        stop = start + len(self.trained)
+        outputs = values[0] if self.names is None else dict(zip(self.names, values[:start], strict=True))
+        grads = dict(zip(self.trained, values[start:stop], strict=True))
+        return outputs, grads, dict(zip(self.changed, values[stop : stop + len(self.changed)], strict=True))
+
+
+def _trains_others(loss: Tensor, leaves: list[Tensor]) -> bool:
+    """Whether autograd would give a gradient to anything but these leaves."""
+    own, seen, todo = {id(leaf) for leaf in leaves}, set(), [loss.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable") and id(node.variable) not in own:  # pyright: ignore[reportAttributeAccessIssue]
+            return True
+        todo += [following for following, _ in node.next_functions]
+    return False
+
 
 @contextmanager
 def _tensors_stay() -> Iterator[None]:
-    """Stock bounds of Pyro read numbers off tensors, for warnings and as constants: here they detach them instead."""
+    """Stock bounds of Pyro read numbers off tensors, for warnings and as constants: here they detach them instead.
+
+    And the store in which a PyroModule leaves its parameters is one for this pass.
+    """
     instead = {"torch_item": lambda x: x.detach() if isinstance(x, Tensor) else x, "warn_if_nan": lambda *args: None}
     modules: list[ModuleType] = [trace_elbo, trace_mean_field_elbo]
     before = [(module, name, getattr(module, name)) for module in modules for name in instead if hasattr(module, name)]
     try:
         for module, name, _ in before:
             setattr(module, name, instead[name])
-        yield
+        with pyro.get_param_store().scope():
+            yield
     finally:
         for module, name, function in before:
             setattr(module, name, function)
 
 
 class _Statements(Messenger):
-    """Refuses parameters in Pyro's store: a graph would read them once and never train them."""
-
-    def __init__(self, own: Sequence[Tensor]) -> None:
-        super().__init__()
-        self.own = {id(tensor) for tensor in own}
-
-    def _pyro_post_param(self, msg: Any) -> None:
-        value = msg["value"]
-        if id(getattr(value, "unconstrained", lambda: value)()) not in self.own:
-            raise Uncapturable(f"pyro.param('{msg['name']}') is in the parameter store; make it an nn.Parameter of a module")
-
-
-def record(pure: Pure, tensors: Sequence[Tensor], dynamic: bool = False) -> GraphModule:
-    """The graph of a pure pass that has run once, with static shapes or for every batch size.
-
-    It is recorded at other numbers than those it is compared at later, so that a value which leaves torch's sight (say by
-    `.numpy()`) and stays in the graph as a constant shows: parameters are 1.6 % off, data in the reverse order. Batches are
-    of a size that is no other dimension's, or the two would be taken for one.
+    """Refuses parameters of Pyro's store: a graph would read them once and never train them.
 
     Arguments:
-        tensors: parameters, buffers and arguments. Nothing of them is changed, nor are the random streams.
-
-    Raises:
-        Whatever torch does, for a pass that cannot be recorded, such as one that branches on data.
+        leaves: what stands for the module's parameters, which PyroModules may well announce. stored: names of what is in the
+            store and not a parameter of the module.
     """
-    p, b = pure.count
-    arguments = [tensor.detach() for tensor in tensors[p + b :]]
-    if dynamic and arguments and arguments[0].dim():
-        size, taken = len(arguments[0]), {n for tensor in tensors for n in tensor.shape}
-        other = next(n for n in range(size + 2, size + 10_000) if n not in taken)
-        index = torch.arange(other, device=arguments[0].device) % size
-        arguments = [t.index_select(0, index) if t.dim() and len(t) == size else t for t in arguments]
-    arguments = [t.flip(0) if t.dim() else t.clone() for t in arguments]
-    parameters = [t.detach() * (1 + 1 / 64) for t in tensors[:p]]
-    buffers = [t.detach().clone() for t in tensors[p : p + b]]
-    cuda = {t.device for t in tensors if t.is_cuda}
-    with torch.random.fork_rng(devices=list(cuda)), torch.no_grad():
-        traced = make_fx(pure, tracing_mode="symbolic" if dynamic else "real")(*parameters, *buffers, *arguments)
-    _keep_draws(traced)
-    traced.graph.eliminate_dead_code()
-    traced.recompile()
-    return traced
 
+    def __init__(self, leaves: Sequence[Tensor], stored: Collection[str]) -> None:
+        super().__init__()
+        self.leaves, self.stored = {id(leaf) for leaf in leaves}, stored
 
-def _keep_draws(traced: GraphModule) -> None:
-    """Makes unused random numbers outputs: left out, every later draw would be another than that of the eager pass."""
-    output = next(iter(reversed(traced.graph.nodes)))
-    unused = [node for node in traced.graph.nodes if _draws(node) and not node.users]
-    output.args = ([*output.args[0], *unused],)
-
-
-def _draws(node: Node) -> bool:
-    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+    def _pyro_param(self, msg: Any) -> None:
+        new = len(msg["args"]) > 1 and id(msg["args"][1]) not in self.leaves
+        if new or msg["name"] in self.stored:
+            raise Uncapturable(f"pyro.param('{msg['name']}') is in the parameter store; make it an nn.Parameter of a module")

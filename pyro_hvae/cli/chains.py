@@ -38,6 +38,11 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 )
 @click.option("--samples", type=int, default=1000, show_default=True, metavar="N", help="Most draws that enter a distance.")
 @click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Of starts and chains.")
+@click.option(
+    "--compile/--no-compile",
+    default=None,
+    help="Run a step of all chains as one compiled graph; default: where there are steps enough to pay for it.",
+)
 def gibbs_command(
     run: str,
     checkpoint: str,
@@ -54,6 +59,7 @@ def gibbs_command(
     particles: int,
     samples: int,
     seed: int,
+    compile: bool | None,
 ) -> None:
     """Run Gibbs chains z ~ q(z|x), x ~ p(x|z) of RUN and draw their samples beside ancestral ones.
 
@@ -83,5 +89,6 @@ def gibbs_command(
         particles=particles,
         samples=samples,
         seed=seed,
+        compile=compile,
     )
     emit(report, as_json, report["text"])

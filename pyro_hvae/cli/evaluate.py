@@ -17,6 +17,11 @@ __all__ = ["evaluate_command", "metrics_command"]
 )
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Take the likelihood of a seeded random subset.")
 @click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Of the samples and the subset.")
+@click.option(
+    "--compile/--no-compile",
+    default=None,
+    help="Run the model as one compiled graph; default: where there are samples enough to pay for it.",
+)
 def evaluate_command(
     run: str,
     checkpoint: str,
@@ -27,6 +32,7 @@ def evaluate_command(
     inner: int,
     limit: int | None,
     seed: int,
+    compile: bool | None,
 ) -> None:
     """Test log-likelihood by importance sampling, bounds, rates and active units of RUN, in nats per datum.
 
@@ -41,7 +47,8 @@ def evaluate_command(
     from pyro_hvae.reporting import evaluation_text, measure
 
     opened = open_run(run, checkpoint, program, device)
-    values = measure(opened, "likelihood", particles=particles, inner=inner, limit=limit or 0, seed=seed)
+    how = {"compile": compile}
+    values = measure(opened, "likelihood", how, particles=particles, inner=inner, limit=limit or 0, seed=seed)
     emit(values, as_json, evaluation_text(values))
 
 

@@ -16,6 +16,7 @@ from pyro_hvae.evaluation.kept import Kept
 from pyro_hvae.importance import batch_size, importance
 from pyro_hvae.objectives import ELBO
 from pyro_hvae.opened import OpenRun
+from pyro_hvae.worthwhile import compiles, remark
 
 __all__ = ["evaluate", "log_likelihoods", "published_likelihood"]
 
@@ -30,7 +31,9 @@ PUBLISHED_LIKELIHOOD = {
 COLUMNS = (("vhp", "rewo", 1), ("vhp", "geco", 1), ("vampprior", "", 1), ("iwae", "", 1), ("iwae", "", 2))
 
 
-def evaluate(run: OpenRun, particles: int = 5000, inner: int = 1, limit: int = 0, seed: int = 0) -> dict[str, Any]:
+def evaluate(
+    run: OpenRun, particles: int = 5000, inner: int = 1, limit: int = 0, seed: int = 0, **how: bool | None
+) -> dict[str, Any]:
     """Test log-likelihood by importance sampling, bounds, distortion, rate per site, active units; nats per datum.
 
     Arguments:
@@ -39,6 +42,7 @@ def evaluate(run: OpenRun, particles: int = 5000, inner: int = 1, limit: int = 0
             unbiased for p(x).
         limit: take the likelihood of so many test data, a seeded random subset (test files are often sorted); 0 of all. They
             are the first in the order in which all are taken, so that a larger limit goes on where a smaller one ended.
+        how: `compile` of `log_likelihoods`, which is no option: what is found does not depend on it.
 
     Returns:
         `log_likelihood` with its standard error (of the population, not of these images), `bits_per_dim`, the weights'
@@ -53,7 +57,7 @@ def evaluate(run: OpenRun, particles: int = 5000, inner: int = 1, limit: int = 0
     model, guide, elbo = objective.model, objective.guide, objective.elbo
     if limit < 0:
         raise ConfigError(f"limit={limit}: the likelihood is taken of at least one datum, or with 0 of all.")
-    kept, file = log_likelihoods(run, test, particles, inner, limit, seed)
+    kept, file = log_likelihoods(run, test, particles, inner, limit, seed, **how)
     values, effective = kept["log_likelihood"], kept["effective"]
     n, dims = len(values), inference.ancestral(model)["x"]["fn"].event_shape.numel()
     value = values.mean().item()
@@ -95,11 +99,14 @@ def evaluate(run: OpenRun, particles: int = 5000, inner: int = 1, limit: int = 0
 
 
 def log_likelihoods(
-    run: OpenRun, test: Rows, particles: int, inner: int, limit: int, seed: int
+    run: OpenRun, test: Rows, particles: int, inner: int, limit: int, seed: int, compile: bool | None = None
 ) -> tuple[dict[str, Tensor], str]:
     """The columns of `Weights` for the first `limit` data in a seeded random order, and where the run keeps them.
 
     What was interrupted goes on, if nothing has changed: the log weights of a few data stand for weights, code and data.
+
+    Arguments:
+        compile: see `importance`; None goes by the number of samples that are still to be taken.
     """
     order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
     shared = sorted(run.objective.elbo.shared)
@@ -111,7 +118,11 @@ def log_likelihoods(
     kept = Kept(run.directory.path / "eval", "log_likelihoods", protocol | {"fingerprint": fingerprint}, NAMES)
     count, start = min(limit or len(test), len(test)), len(kept)
     data = test.take(order[: -(-count // size) * size])  # whole batches: a part of one would have noise of its own
-    batches = importance(model, guide, data, particles, inner, shared, start=start, seed=seed)
+    left = max(0, len(data) - start)
+    counts = f"{left:,} data x {particles:,} samples" + (f" x {inner}" if inner > 1 else "")
+    compile = compiles(compile, "the model", counts, left * particles * inner, run.device)
+    options: dict[str, Any] = {"compile": compile, "warn": lambda text: remark(f"Warning: {text}")}
+    batches = importance(model, guide, data, particles, inner, shared, start=start, seed=seed, **options)
     with tqdm(total=count, initial=min(start, count), unit="datum", desc="importance sampling", disable=None) as bar:
         try:
             for weights in batches:
