@@ -1,5 +1,6 @@
 """Whether a run is long enough to be compiled."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -7,28 +8,28 @@ import torch
 from pyro_hvae.compiling import compiler
 from pyro_hvae.config import TrainConfig
 
-__all__ = ["WORTHWHILE", "decided"]
+__all__ = ["decided"]
 
-# Steps of a stage from which on compiling pays: it costs 10 to 20 seconds of a slow core the first time, and spares the
-# smallest networks 1 ms a step (see docs/performance.md).
-WORTHWHILE = 5_000
+# Steps from which on compiling pays. The first graph costs 10 to 20 seconds of a slow core the first time and every other some
+# three more; the smallest networks are spared 1 ms a step (see docs/performance.md).
+FIRST, EACH = 5_000, 2_000
 
 
-def decided(config: TrainConfig, steps: int, device: torch.device) -> tuple[TrainConfig, str]:
+def decided(config: TrainConfig, lengths: Sequence[int], kinds: int, device: torch.device) -> tuple[TrainConfig, str]:
     """The settings with `compile` decided where it was left open, and a line that says so; an empty one where it was not.
 
-    It goes by the number of steps alone, so that the same command does the same everywhere there is a compiler.
+    It goes by numbers of steps alone, so that the same command does the same everywhere there is a compiler.
 
     Arguments:
-        steps: of the shortest stage.
+        lengths: steps of the stages. kinds: how many graphs they need, all together.
     """
     if config.compile is not None or config.engine == "svi":
         return replace(config, compile=bool(config.compile)), ""
-    no = "Training eagerly"
+    no, steps, enough = "Training eagerly", sum(lengths), FIRST + EACH * (kinds - 1)
     if device.type not in ("cpu", "cuda"):
         return replace(config, compile=False), f"{no}: nothing is compiled on {device.type} unless --compile asks for it."
     if device.type == "cpu" and compiler() is None:
         return replace(config, compile=False), f"{no}: no C++ compiler was found (g++, clang++ or CXX), which --compile needs."
-    if steps < WORTHWHILE:
+    if steps < enough or min(lengths) < EACH:
         return replace(config, compile=False), f"{no}: {steps:,} steps are too few for compiling to pay (--compile does it)."
-    return replace(config, compile=True), f"Compiling the training step, which pays from {WORTHWHILE:,} steps (--no-compile)."
+    return replace(config, compile=True), f"Compiling the training step, which pays from {enough:,} steps on (--no-compile)."

@@ -129,11 +129,12 @@ class Session:
         self.entered_main = before and not self.initial
 
     def _step(self, batch: Tensor) -> None:
+        captured = None if self.schedule.passing else self.captured
         weights = self.passing.arguments(self.schedule)
         # Parameters without a gradient are skipped by the optimiser, and their Adam state stays unborn.
         self.optimizer.zero_grad(set_to_none=True)
-        if self.captured is not None:
-            values = self._run(self.captured, batch, *weights)
+        if captured is not None:
+            values = self._run(captured, batch, *weights)
         else:
             values = self.passing(batch, *weights)
             self._look_at_phase()

@@ -92,7 +92,7 @@ def fit(
         run.forget_after(saved["step"])
         if experiment:
             run.write("config.toml", to_toml(experiment.to_dict()))  # the length may have changed
-    config, why = decided(config, min(lengths), device)
+    config, why = decided(config, lengths, sum(schedule.kinds for schedule in schedules), device)
     if run and not resume:
         given = replace(experiment, train=config) if experiment else None
         run.create(given or Experiment(None, "own data", type(schedules[0]).__name__.lower(), config))

@@ -109,6 +109,10 @@ class Rewo(_Constrained):
         self._multiply(torch.where(self.main, self.nu * f * delta, torch.zeros_like(delta)))
 
     @property
+    def kinds(self) -> int:
+        return 2
+
+    @property
     def initial(self) -> bool:
         return not bool(self.main)
 

@@ -104,6 +104,16 @@ class Progressive(Schedule):
         first = -(-s * length // count)  # the first iteration of step s
         return s, min(1.0, (iteration - first) / fading) if s and fading else 1.0
 
+    @property
+    def kinds(self) -> int:
+        """The first step, and of every other its fading in and what follows."""
+        return max(1, 2 * len(self.layers) - 1)
+
+    @property
+    def passing(self) -> bool:
+        """A layer that enters is closed in its first iteration, in model and guide, and never again."""
+        return self._at(self._iteration)[1] == 0.0
+
     def weights(self) -> dict[str, Tensor]:
         """Of the pass that was seen last: site -> beta or gamma."""
         s, _ = self._at(max(0, self._iteration - 1))

@@ -60,6 +60,16 @@ class Schedule(nn.Module):
         """Whether what is trained now is what is wanted in the end, so that a validation bound may choose the best."""
         return not self.initial
 
+    @property
+    def kinds(self) -> int:
+        """How many kinds of passes a run has, each of which would be a graph of its own: here, one."""
+        return 1
+
+    @property
+    def passing(self) -> bool:
+        """Whether the next pass is the only one of its kind, so that a graph of it would serve but once."""
+        return False
+
     def alphas(self) -> Alphas | None:
         """Where the gates are during the next pass; None for a schedule that leaves them alone."""
         return None
