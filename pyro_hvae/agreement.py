@@ -1,18 +1,27 @@
 """What is checked of computed tensors: that they agree with others up to rounding, and lie in memory of their own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["apart", "shared"]
+__all__ = ["apart", "shared", "tolerance"]
 
-# Of the norm. Kernels that sum in another order differ by much less, what was captured wrongly by much more.
+# Of the norm, by the coarsest numbers on the way. Kernels that sum in another order differ by much less, what was captured
+# wrongly by much more.
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 0.02}
+COARSE = 0.15  # of bfloat16 and the like
 FAINT = 1e-3  # of the largest norm; below it rounding in what cancels is all there is
 
 
-def apart(names: Sequence[str], expected: Sequence[Tensor], found: Sequence[Tensor]) -> str | None:
+def tolerance(dtypes: Iterable[torch.dtype]) -> float:
+    """How far apart the norms of what is computed in these may be, relative to them."""
+    return max([TOLERANCE.get(dtype, COARSE) for dtype in dtypes if dtype.is_floating_point], default=0.0)
+
+
+def apart(
+    names: Sequence[str], expected: Sequence[Tensor], found: Sequence[Tensor], within: float = TOLERANCE[torch.float32]
+) -> str | None:
     """The name and the distance of the worst of several tensors that are not the same up to rounding; None if all are.
 
     Numbers that are not finite agree with others that are not. A tensor much smaller than the largest of them is held to that.
@@ -32,7 +41,7 @@ def apart(names: Sequence[str], expected: Sequence[Tensor], found: Sequence[Tens
             return f"'{name}' is not finite where it should be, or the other way round"
         scale = max(norm, FAINT * largest) if one.is_floating_point() else norm
         off = _norm(one.double() - two.double()) / scale if scale else _norm(two)
-        if off > TOLERANCE.get(one.dtype, 0.1) and off > (worst or (0.0,))[0]:
+        if off > (within if one.is_floating_point() else 0.0) and off > (worst or (0.0,))[0]:
             worst = off, name
     return f"'{worst[1]}' is {100 * worst[0]:.2g} % off" if worst else None
 

@@ -11,12 +11,12 @@ import torch
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 
-from pyro_hvae.agreement import apart, shared
+from pyro_hvae.agreement import apart, shared, tolerance
 from pyro_hvae.compiling import Runner
 from pyro_hvae.devices import draw_state, set_draw_state
 from pyro_hvae.errors import HVAEError
-from pyro_hvae.graph_keys import GraphKey, Keys, other_streams
-from pyro_hvae.recording import reason, record
+from pyro_hvae.graph_keys import GraphKey, Keys, function_modes, other_streams
+from pyro_hvae.recording import dtypes, reason, record
 from pyro_hvae.tracing import Pure, Uncapturable
 
 __all__ = ["Captured", "CaptureWarning", "capture"]
@@ -113,9 +113,9 @@ class Captured:
     def __call__(self, *arguments: Tensor) -> Any:
         if self.eager is not None:
             return self._eagerly(arguments)
-        if _PYRO_STACK:
-            names = ", ".join(type(handler).__name__ for handler in _PYRO_STACK)
-            self._give_up(f"effect handlers around it ({names}) would stay in the graph as they are; put them inside")
+        if _PYRO_STACK or function_modes():
+            around = ", ".join(type(handler).__name__ for handler in (*_PYRO_STACK, *function_modes()))
+            self._give_up(f"what is around it ({around}) would stay in the graph as it is; put it inside")
             return self._eagerly(arguments)
         key = self.keys.of(arguments)
         graph = self._graphs.get(key)
@@ -201,7 +201,8 @@ class Captured:
                 set_draw_state(before)  # it may have drawn before it failed
                 values, self.compile = run(*tensors), False
                 self._warn(f"the captured graph runs uncompiled: {reason(failed)}")
-            self._compare(pure, expected, values[: len(expected)])
+            within = tolerance({*(t.dtype for t in tensors), *dtypes(run.graph)})
+            self._compare(pure, expected, values[: len(expected)], within)
             if any(not torch.equal(one, after[where]) for where, one in draw_state(devices).items()):
                 raise Uncapturable("the graph draws other random numbers than the eager pass")
         except Exception as error:
@@ -240,7 +241,7 @@ class Captured:
             self._give_up(why)
         return not why
 
-    def _compare(self, pure: Pure, expected: Sequence[Tensor], found: Sequence[Tensor]) -> None:
+    def _compare(self, pure: Pure, expected: Sequence[Tensor], found: Sequence[Tensor], within: float) -> None:
         """Outputs, gradients and buffers, each among themselves: a loss is larger than any gradient."""
         assert pure.trained is not None and pure.changed is not None
         parameters, buffers = self.keys.names()
@@ -249,7 +250,7 @@ class Captured:
         start = 0
         for group in names:
             part = slice(start, start + len(group))
-            if off := apart(group, expected[part], found[part]):
+            if off := apart(group, expected[part], found[part], within):
                 raise Uncapturable(f"the graph does not do what the eager pass does, {off}")
             start += len(group)
 

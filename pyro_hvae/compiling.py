@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -62,7 +63,8 @@ class Runner:
     def first(self, *tensors: Tensor) -> tuple[Sequence[Tensor] | None, Exception | None]:
         """The first call at some shapes, which compiles. Where that fails the error is returned; later calls run the graph."""
         try:
-            with _quiet():
+            with _quiet(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Inductor's own, of its parts
                 return self(*tensors), None
         except Exception as error:  # of many kinds: no compiler, no space left, a bug of Inductor
             if not self.compiled:

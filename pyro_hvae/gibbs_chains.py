@@ -120,8 +120,6 @@ def gibbs(
     marks = tuple(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if s < steps)
     xs, means, zs, trail = [], [], {name: [] for name in names}, [x[:8]]
     onwards = GibbsStep(model, guide, names, particles)
-    if particles > 1:
-        onwards.elbo.check(model, guide, x)
     run = capture(onwards, gradient=False, warn=warn) if compile else onwards
     for step in range(1, steps + 1):
         found = run(x)

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from pyro_hvae.tracing import Pure, Uncapturable
 
-__all__ = ["reason", "record"]
+__all__ = ["dtypes", "reason", "record"]
 
 aten = torch.ops.aten
 ESCAPES = {torch.Tensor.numpy, torch.Tensor.tolist, torch.Tensor.__array__}
@@ -65,6 +65,12 @@ class _NoEscape(TorchFunctionMode):
         if func in ESCAPES:
             raise Uncapturable(f"it reads numbers off a tensor (.{func.__name__}), which would stay in the graph as they are")
         return func(*args, **(kwargs or {}))
+
+
+def dtypes(traced: GraphModule) -> set[torch.dtype]:
+    """Of everything that a graph computes."""
+    values = (node.meta.get("val") for node in traced.graph.nodes)
+    return {value.dtype for value in values if isinstance(value, Tensor)}
 
 
 def _depends_on_data(node: Node) -> bool:

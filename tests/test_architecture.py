@@ -45,7 +45,7 @@ FLOORS = [
     ["recipes", "interpolation", "gibbs_chains", "layers"],
     ["traversals"],
     ["config"],
-    ["runs", "session", "watching", "choosing"],
+    ["runs", "session", "watching", "choosing", "worthwhile"],
     ["opened", "trials"],
     ["training"],
     ["experiments"],
