@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from pyro_hvae.data.files import cache_root
-from pyro_hvae.layouts import channels_last
+from pyro_hvae.processors import channels_last, separate_biases
 
 __all__ = ["Runner", "compiler"]
 
@@ -51,6 +51,7 @@ class Runner:
         if compile:
             if not self.cuda:
                 channels_last(graph)
+                separate_biases(graph)
             _keep_cache()
             self._run = torch.compile(graph, fullgraph=True, dynamic=dynamic, options=options)
 

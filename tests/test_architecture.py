@@ -33,7 +33,7 @@ FLOORS = [
         "patches",
         "tracing",
         "agreement",
-        "layouts",
+        "processors",
         "precision",
     ],
     ["parents", "compiling", "graph_keys", "recording"],
