@@ -45,7 +45,7 @@ __all__ = ["train_command"]
 @click.option(
     "--resume",
     metavar="RUN",
-    help="Go on with a run (directory, name or 'last'); only its length, device and cadence may change.",
+    help="Go on with a run (directory, name or 'last'); only its length, device, --compile and cadence may change.",
 )
 @click.option(
     "--config", type=click.Path(path_type=Path), metavar="FILE.toml", help="Settings from a file, such as a run's config.toml."
