@@ -19,6 +19,7 @@ import pyro
 import torch
 
 from benchmarks.common import RESULTS, save
+from benchmarks.measures import Measure
 from pyro_hvae.config import resolve
 from pyro_hvae.data import DATASETS
 from pyro_hvae.errors import DataError
@@ -63,6 +64,15 @@ def drawn(dataset: str, rounds: int) -> dict[str, Any]:
 
 def loaded(dataset: str) -> dict[str, Any]:
     return {"name": f"seconds to load {dataset}", "value": seconds(lambda: DATASETS[dataset](), 1)}
+
+
+def measures(quick: bool) -> list[Measure]:
+    """The shares of sets that need no files."""
+    found = []
+    for dataset in ("digits",) if quick else ("digits", "sprites", "rooms"):
+        row = share(dataset, {}, 5 if quick else 15)
+        found.append(Measure(row.pop("name"), row.pop("value"), "time of reading a batch / of an eager step", detail=row))
+    return found
 
 
 def main() -> None:

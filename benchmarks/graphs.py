@@ -20,6 +20,7 @@ import scipy
 import sklearn
 
 from benchmarks.common import RESULTS, peak_mib, save, timed
+from benchmarks.measures import Measure, against, interleaved
 from pyro_hvae.errors import DataError
 from pyro_hvae.graph import neighbour_graph, shortest_path, shortest_paths, sparse_graph
 from pyro_hvae.reporting import table
@@ -63,6 +64,22 @@ def single(name: str, count: int, pairs: int) -> dict[str, Any]:
 
         row["astar_s"] = timed(search)[0] / 20
     return row
+
+
+def measures(quick: bool) -> list[Measure]:
+    """All pairs in one graph against networkx, which builds a graph and searches pair by pair."""
+    count, pairs = (4_000, 20) if quick else (16_000, 50)
+    nodes, chosen = drawn("2 dimensions", count, pairs)
+
+    def search() -> list[float]:
+        graph, far = neighbour_graph(nodes, 10), lambda a, b: float(np.linalg.norm(nodes[a] - nodes[b]))
+        return [nx.astar_path_length(graph, source, target, far) for source, target in chosen.tolist()]
+
+    if not np.allclose([path.length for path in shortest_paths(nodes, chosen) if path], search()):
+        raise SystemExit("networkx finds other paths")
+    taken = interleaved({"ours": lambda: shortest_paths(nodes, chosen), "networkx": search}, 2 if quick else 9, 0.0, warm=0)
+    ratio, detail = against(taken, "networkx", "ours")
+    return [Measure(f"{pairs} shortest paths, {count:,} nodes", ratio, "time of networkx / ours", detail=detail)]
 
 
 def drawn(name: str, count: int, pairs: int) -> tuple[np.ndarray, np.ndarray]:

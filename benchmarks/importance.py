@@ -22,7 +22,8 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
-from benchmarks.common import RESULTS, peak_mib, save, timed
+from benchmarks.common import RESULTS, peak_mib, save
+from benchmarks.measures import Measure, against, interleaved, report
 from pyro_hvae import log_likelihood, recipes
 from pyro_hvae.importance import ROWS
 from pyro_hvae.objectives import Objective
@@ -80,15 +81,8 @@ def grown(images: int) -> float:
     return peak_mib() - before
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--save", type=Path, default=RESULTS / "importance.json")
-    args = parser.parse_args()
-
-    from pyro_hvae.reporting import table
-
-    torch.set_num_threads(1)
+def compared(rounds: int) -> tuple[list[Measure], dict[str, float]]:
+    """The measures, and the seconds of every side."""
     objective, x = pair()
     x = x[:IMAGES]
     sides: dict[str, Callable[[], Any]] = {
@@ -96,20 +90,32 @@ def main() -> None:
         "products": lambda: products(objective, IMAGES * PARTICLES),
         "loop": lambda: loop(objective, x),
     }
-    rounds = [{name: timed(side)[0] for name, side in sides.items()} for _ in range(args.rounds + 1)][1:]
-    rows = [
-        {
-            "name": "matrix products / likelihood",
-            "ratio": statistics.median(r["products"] / r["ours"] for r in rounds),
-            "bar": 0.6,
-        },
-        {"name": "loop / likelihood", "ratio": statistics.median(r["loop"] / r["ours"] for r in rounds), "bar": 3.0},
-    ]
+    taken = interleaved(sides, rounds, turn=0.0, warm=1)
+    units = {"products": ("matrix products", 0.6), "loop": ("loop", 3.0)}
+    found = []
+    for side, (name, bar) in units.items():
+        ratio, detail = against(taken, side, "ours")
+        found.append(Measure(f"{name} / likelihood", ratio, "CPU time / likelihood of 5,000 samples", bar, False, detail))
+    return found, {name: statistics.median(seconds) for name, seconds in taken.items()}
+
+
+def measures(quick: bool) -> list[Measure]:
+    return compared(2 if quick else 9)[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--save", type=Path, default=RESULTS / "importance.json")
+    args = parser.parse_args()
+
+    torch.set_num_threads(1)
+    found, times = compared(args.rounds)
     memory = {images: peak(images) for images in (6, 200)}
-    print(table(rows))
-    times = {name: statistics.median(r[name] for r in rounds) for name in sides}
+    print(report(found))
     print(f"\n{IMAGES} images x {PARTICLES} samples: " + ", ".join(f"{name} {s:.2f} s" for name, s in times.items()))
     print("memory above the model's: " + ", ".join(f"{mib:.0f} MiB for {images} images" for images, mib in memory.items()))
+    rows = [measure.to_dict() for measure in found]
     save(args.save, {"torch": torch.__version__, "measures": rows, "seconds": times, "peak_mib": memory})
 
 
