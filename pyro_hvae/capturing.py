@@ -132,11 +132,8 @@ class Captured:
             values = [value.clone() if i in shared else value for i, value in enumerate(values)]
         outputs, grads, buffers = pure.parts(values)
         if self.gradient:
-            parameters = self.keys.places.parameters
-            for parameter in parameters:
-                parameter.grad = None
-            for i, grad in grads.items():
-                parameters[i].grad = grad
+            for i, parameter in enumerate(self.keys.places.parameters):
+                parameter.grad = grads.get(i)
         if buffers:
             with torch.no_grad():
                 for i, value in buffers.items():

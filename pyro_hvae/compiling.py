@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -75,8 +76,10 @@ class Runner:
 
 
 def _keep_cache() -> None:
-    """Compiled code outlives a reboot; Inductor's own default is the folder of temporary files. It reads the variable once."""
-    os.environ.setdefault(CACHE, str(cache_root() / "compiled"))
+    """Compiled code outlives a reboot: Inductor's own default, which any optimiser sets, is the folder of temporary files."""
+    given = os.environ.get(CACHE, "")
+    if not given or given.startswith(os.path.join(tempfile.gettempdir(), "torchinductor_")):
+        os.environ[CACHE] = str(cache_root() / "compiled")
 
 
 @contextmanager

@@ -132,12 +132,12 @@ class Session:
         captured = None if self.schedule.passing else self.captured
         weights = self.passing.arguments(self.schedule)
         # Parameters without a gradient are skipped by the optimiser, and their Adam state stays unborn.
-        self.optimizer.zero_grad(set_to_none=True)
         if captured is not None:
             values = self._run(captured, batch, *weights)
         else:
             values = self.passing(batch, *weights)
             self._look_at_phase()
+            self.optimizer.zero_grad(set_to_none=True)
             values["loss"].backward(inputs=self.reconstruction if self.initial else None)
         self._apply()
         self._seen(self.passing.found(values))

@@ -1,7 +1,9 @@
 """A module's pass as a function of tensors alone, which changes nothing."""
 
+import operator
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from types import ModuleType
 from typing import Any
 
@@ -34,14 +36,13 @@ class Places:
         self._parameters = _kept(m._parameters for m in self.modules)
         self._buffers = _kept(m._buffers for m in self.modules)
         self.parameters, self.buffers = (_unique(kept) for kept in (self._parameters, self._buffers))
-        held = [kept for m in self.modules for kept in (m._parameters, m._buffers, m._modules)]
-        self._now = [(kept, list(kept.items())) for kept in held if kept]
-        self._empty = [kept for kept in held if not kept]
+        self._held = [kept for m in self.modules for kept in (m._parameters, m._buffers, m._modules)]
+        self._now = [value for kept in self._held for value in kept.values()]
 
     def current(self) -> bool:
         """Whether every module and tensor is still where it was; one that was replaced is not what a graph reads."""
-        # Lists compare by identity first, so that no tensor is compared with another by its values.
-        return not any(self._empty) and all([_same(kept, before) for kept, before in self._now])
+        values = chain.from_iterable(map(dict.values, self._held))
+        return sum(map(len, self._held)) == len(self._now) and all(map(operator.is_, values, self._now))
 
     @contextmanager
     def holding(self, parameters: Sequence[Tensor], buffers: Sequence[Tensor]) -> Iterator[Callable[[], list[Tensor]]]:
@@ -67,10 +68,6 @@ def _kept(dictionaries: Iterable[dict[str, Any]]) -> Kept:
 
 def _unique(kept: Kept) -> list[Tensor]:
     return list({id(tensor): tensor for _, _, tensor in kept}.values())
-
-
-def _same(kept: dict[str, Any], before: list[tuple[str, Any]]) -> bool:
-    return len(kept) == len(before) and all([kept.get(name) is value for name, value in before])
 
 
 class Pure:

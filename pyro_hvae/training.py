@@ -24,7 +24,7 @@ from pyro_hvae.objectives import Objective
 from pyro_hvae.recipes import Stage, stage_lengths
 from pyro_hvae.runs import RunDirectory
 from pyro_hvae.schedules import Constant, Schedule
-from pyro_hvae.session import Session
+from pyro_hvae.session import Session, begin
 from pyro_hvae.tracking import Tracker
 from pyro_hvae.trials import placed, validated
 from pyro_hvae.watching import BLOCK, Watch
@@ -92,6 +92,8 @@ def fit(
         run.forget_after(saved["step"])
         if experiment:
             run.write("config.toml", to_toml(experiment.to_dict()))  # the length may have changed
+    for stage, row, length in zip(stages, schedules, lengths, strict=True):
+        begin(row, stage.objective, length)  # how many kinds of passes there are is then known
     config, why = decided(config, lengths, sum(schedule.kinds for schedule in schedules), device)
     if run and not resume:
         given = replace(experiment, train=config) if experiment else None

@@ -62,6 +62,8 @@ REFUSED = {
     "float": lambda self, x: total(self, x) * float(self.w.detach()),
     "numpy of a parameter": lambda self, x: total(self, x) * float(self.w.detach().numpy()),
     "numpy of data": lambda self, x: total(self, x) * float(x.numpy().mean()),
+    "memory of a parameter": lambda self, x: total(self, x) * float(np.from_dlpack(self.w.detach())),
+    "memory of data": lambda self, x: total(self, x) * float(np.from_dlpack(x)[0].sum()),
     "list of data": lambda self, x: total(self, x) * sum(x[:, 0].tolist()),
     "number of some data": lambda self, x: total(self, x) / x[x > 0].numel(),
     "length of some data": lambda self, x: total(self, x) / len((x > 0).nonzero()),

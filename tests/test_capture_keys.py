@@ -141,12 +141,12 @@ def more_buffers(m, i):
 
 def other_activation(m, i):
     if i == 2:
-        m.act = nn.ReLU()
+        m.act = nn.Sigmoid()
 
 
 def other_buffer(m, i):
     if i == 2:
-        m.shift = torch.ones(1, dtype=torch.float32)
+        m.shift = m.shift.float()
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,8 @@ def other_buffer(m, i):
 )
 def test_a_changed_module(change, graphs):
     def body(self, x):
-        y = self.act(self.net(x.to(self.net[0].weight.dtype))) + self.shift + getattr(self, "more", 0)
+        y = self.act(self.net(x.to(self.net[0].weight.dtype))) + getattr(self, "more", 0)
+        y = y + self.shift + torch.full((), 1.1, dtype=self.shift.dtype)
         if hasattr(self, "count"):
             self.count += 1
         return y.square().sum() * getattr(self, "count", 1)
@@ -176,6 +177,7 @@ def test_a_changed_module(change, graphs):
 
 def test_arguments_of_other_strides_and_dtypes():
     def body(self, x):
+        x = x * torch.full((1,), 1.1, dtype=x.dtype)
         return (x.reshape(-1, 4).to(self.w.dtype) * self.w).flatten().view(2, -1).square().sum()
 
     module, shape = Body(body, w=nn.Parameter(torch.randn(4))), (6, 3, 4)
@@ -185,7 +187,7 @@ def test_arguments_of_other_strides_and_dtypes():
         torch.randn(6, 4, 3).transpose(1, 2),
         torch.randn(shape),
     ]
-    calls += [torch.randn(shape).float(), torch.zeros(shape, dtype=torch.int64)]
+    calls += [torch.randn(shape).float(), torch.full(shape, 3)]
     assert_same(module, [(x,) for x in calls])
     strided = hv.capture(module, compile=False)
     for x in calls:
@@ -220,9 +222,22 @@ def test_our_pairs_have_one_graph_for_all_sizes():
     assert assert_same(loss, calls, dynamic=True).graphs == 1
 
 
-@pytest.mark.parametrize("size", [4, 6])  # as the data and the hidden layer are wide
+@pytest.mark.parametrize("size", [2, 4, 6])  # two less than, or as many as the data and the hidden layer are wide
 def test_a_batch_as_large_as_a_layer_is_wide(size):
     assert ragged(Body(by_shape, net=wide()), (size, 5, 9, size), dynamic=True).graphs == 1
+
+
+def test_batches_of_all_sizes_and_layouts():
+    module = Body(lambda self, x: (x.reshape(x.shape[0] * 3, 4) * self.w).square().sum(), w=nn.Parameter(torch.randn(4)))
+    calls = [
+        torch.randn(6, 3, 4),
+        torch.randn(3, 7, 4).transpose(0, 1),
+        torch.randn(4, 3, 6).permute(2, 1, 0),
+        torch.randn(9, 3, 4),
+    ]
+    captured = hv.capture(module, compile=False, dynamic=True, warn=pytest.fail)
+    for x in calls:
+        assert captured(x).item() == module(x).item()
 
 
 def test_a_program_that_asks_for_len_has_a_graph_for_each_size():
@@ -250,8 +265,8 @@ def test_a_weight_that_is_an_argument_needs_no_new_graph():
 
 
 def test_default_dtype_and_autocast():
-    module = Body(lambda self, x: (x @ self.w + torch.ones(4)).sum(), w=nn.Parameter(torch.randn(4, 4)))
-    captured, (x,) = hv.capture(module, compile=False), data()[0]
+    module = Body(lambda self, x: (x @ self.w + torch.full((4,), 1.1)).sum(), w=nn.Parameter(torch.randn(4, 4).float()))
+    captured, x = hv.capture(module, compile=False), torch.randn(6, 4).float()
     for dtype in (torch.float64, torch.float32, torch.float64):
         torch.set_default_dtype(dtype)
         for low in (False, True):
