@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from pyro_hvae.checkpoints import load_checkpoint
+from pyro_hvae.choosing import decided
 from pyro_hvae.config import Experiment, coerce, parameters
 from pyro_hvae.data import Dataset
 from pyro_hvae.devices import pick_device, seeded
@@ -38,12 +39,14 @@ class Plan:
     schedules: list[Schedule]
 
     def describe(self) -> dict[str, Any]:
-        """What a dry run prints: shapes, parameter counts, and the configuration."""
+        """What a dry run prints: shapes, parameter counts, and the configuration, whether to compile decided."""
         counts = {s.name: sum(p.numel() for p in s.objective.parameters()) for s in self.stages}
         shape = list(self.dataset.train.x.shape)
         lengths = stage_lengths(self.experiment.train.steps, self.stages)
         several = {"steps_at_most": dict(zip(counts, lengths, strict=True))} if len(lengths) > 1 else {}
-        return {"data_shape": shape, "parameters": counts, **several, **self.experiment.to_dict()}
+        kinds, device = sum(schedule.kinds for schedule in self.schedules), pick_device(self.experiment.train.device)
+        settings, _ = decided(self.experiment.train, lengths, kinds, device)
+        return {"data_shape": shape, "parameters": counts, **several, **replace(self.experiment, train=settings).to_dict()}
 
 
 def plan(experiment: Experiment, start: int = 0) -> Plan:

@@ -102,6 +102,7 @@ def _strides_may_differ(traced: GraphModule) -> None:
 
 def reason(error: Exception | None) -> str:
     """What went wrong, short enough for one line of a terminal."""
+    error = getattr(error, "inner_exception", error)  # of what torch says of a backend that failed
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     if isinstance(error, Uncapturable):
         return text

@@ -272,6 +272,7 @@ def test_default_dtype_and_autocast():
         for low in (False, True):
             with torch.autocast("cpu", torch.bfloat16, enabled=low):
                 assert captured(x).item() == module(x).item() and captured.eager is None
+    assert captured.graphs == 4
 
 
 def test_what_is_no_state_of_the_module_is_no_reason_for_a_graph():
