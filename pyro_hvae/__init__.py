@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from pyro_hvae.capturing import CaptureWarning as CaptureWarning
+    from pyro_hvae.capturing import capture as capture
     from pyro_hvae.codes import posteriors as posteriors
     from pyro_hvae.conditionals import Bernoulli as Bernoulli
     from pyro_hvae.conditionals import Gaussian as Gaussian
@@ -62,6 +64,7 @@ _PUBLIC = {
     "Autoregressive": "guides",
     "Bernoulli": "conditionals",
     "BottomUp": "guides",
+    "CaptureWarning": "capturing",
     "Chain": "models",
     "Constant": "schedules",
     "DATASETS": "data",

@@ -55,7 +55,8 @@ def capture(
 
     Graphs are kept by what they depend on: shapes, dtypes, devices, which parameters require a gradient, and the training
     flag and every number, flag, text (or list of such) among the attributes of every sub-module. What changes at every step has
-    to be an argument or a buffer, or it would be another graph each time.
+    to be an argument or a buffer, or it would be another graph each time. Attributes of classes, globals and what functions
+    close over are not looked at.
 
     The first call of a graph also runs the eager pass, under the same random numbers, and compares loss, gradients and buffers.
     Where they differ, or the module cannot be captured at all (it branches on data, enumerates, has its parameters in Pyro's
