@@ -53,13 +53,14 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def rng_state() -> dict[str, Any]:
-    """The state of every random stream a program may use, in tensors and primitives."""
+    """The state of every random stream a program may use, in tensors and primitives; tensors are written in no time."""
     kind, keys, *rest = np.random.get_state()  # typed as tuple or dict; without arguments it is the tuple
+    version, internal, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [kind, keys.tolist(), *rest],  # type: ignore[union-attr]
-        "python": random.getstate(),
+        "numpy": [kind, torch.tensor(keys.tolist()), *rest],  # type: ignore[union-attr]
+        "python": [version, torch.tensor(internal), gauss],
     }
 
 
@@ -68,9 +69,11 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
-    np.random.set_state(tuple(state["numpy"]))
+    # Older checkpoints hold lists of numbers.
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, np.asarray(keys, dtype=np.uint32), *rest))
     version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
+    random.setstate((version, tuple(torch.as_tensor(internal).tolist()), gauss))
 
 
 def draw_state(devices: Collection[torch.device] = ()) -> dict[torch.device | None, Tensor]:
