@@ -1,7 +1,7 @@
 """What the library's speed is, measured here, against other ways to do the same.
 
     python -m benchmarks                           # all of them, twenty minutes
-    python -m benchmarks --quick                   # fewer rounds, some two minutes
+    python -m benchmarks --quick                   # fewer rounds, a minute and a half
     python -m benchmarks --only steps --only chains
     python -m benchmarks --list                    # and the studies of hours, which are started by their names
 
