@@ -119,11 +119,11 @@ class Captured:
             self._give_up(f"what is around it ({around}) would stay in the graph as it is; put it inside")
             return self._eagerly(arguments)
         key = self.keys.of(arguments)
+        self._forget_gradients()
         graph = self._graphs.get(key)
         if graph is None:
             return self._first(key, arguments)
         graph.calls += 1
-        self._forget_gradients()
         values = graph.run(*self.keys.places.parameters, *self.keys.places.buffers, *arguments)
         return self._give(graph.pure, values, graph.shared)
 
@@ -134,7 +134,6 @@ class Captured:
             values = [value.clone() if i in shared else value for i, value in enumerate(values)]
         outputs, grads, buffers = pure.parts(values)
         if self.gradient:
-            self._forget_gradients()
             for i, grad in grads.items():
                 self.keys.places.parameters[i].grad = grad
         if buffers:

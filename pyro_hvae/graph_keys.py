@@ -123,7 +123,7 @@ class Keys:
                 torch.get_default_dtype(),
                 torch.is_autocast_enabled("cpu"),
                 torch.is_autocast_enabled("cuda"),
-                torch.get_default_device(),
+                _default_device(),
             ),
         )
         hash(key)

@@ -75,7 +75,7 @@ class Pure:
 
     It takes parameters, buffers and arguments, and returns outputs, then gradients, then the new values of those buffers that
     the pass changes, all in one list. Which these are, and what the outputs are called, is learned in the first call, which
-    is also where `faults` are found.
+    is also where a `fault` is found.
 
     Arguments:
         module: returns a tensor, or a mapping from names to tensors. gradient: of the tensor, or of that called "loss",

@@ -92,8 +92,8 @@ def fit(
         run.forget_after(saved["step"])
         if experiment:
             run.write("config.toml", to_toml(experiment.to_dict()))  # the length may have changed
-    for stage, row, length in zip(stages, schedules, lengths, strict=True):
-        begin(row, stage.objective, length)  # how many kinds of passes there are is then known
+    for stage, each, length in zip(stages, schedules, lengths, strict=True):
+        begin(each, stage.objective, length)  # how many kinds of passes there are is then known
     config, why = decided(config, lengths, sum(schedule.kinds for schedule in schedules), device)
     if run and not resume:
         given = replace(experiment, train=config) if experiment else None
