@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from pyro_hvae.compiling import compiler
+from pyro_hvae.compiling import uncompilable
 from pyro_hvae.config import TrainConfig
 
 __all__ = ["decided"]
@@ -26,10 +26,8 @@ def decided(config: TrainConfig, lengths: Sequence[int], kinds: int, device: tor
     if config.compile is not None or config.engine == "svi":
         return replace(config, compile=bool(config.compile)), ""
     no, steps, enough = "Training eagerly", sum(lengths), FIRST + EACH * (kinds - 1)
-    if device.type not in ("cpu", "cuda"):
-        return replace(config, compile=False), f"{no}: nothing is compiled on {device.type} unless --compile asks for it."
-    if device.type == "cpu" and compiler() is None:
-        return replace(config, compile=False), f"{no}: no C++ compiler was found (g++, clang++ or CXX), which --compile needs."
+    if why := uncompilable(device):
+        return replace(config, compile=False), f"{no}: {why}"
     if steps < enough or min(lengths) < EACH:
         return replace(config, compile=False), f"{no}: {steps:,} steps are too few for compiling to pay (--compile does it)."
     return replace(config, compile=True), f"Compiling the training step, which pays from {enough:,} steps on (--no-compile)."

@@ -17,7 +17,7 @@ from torch.fx import GraphModule
 from pyro_hvae.data.files import cache_root
 from pyro_hvae.processors import channels_last, separate_biases
 
-__all__ = ["Runner", "compiler"]
+__all__ = ["Runner", "compiler", "uncompilable"]
 
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
@@ -29,6 +29,15 @@ def compiler() -> str | None:
     """
     names = [os.environ.get("CXX"), *(("cl",) if sys.platform == "win32" else ("g++", "clang++", "c++"))]
     return next((found for name in names if name and (found := shutil.which(name))), None)
+
+
+def uncompilable(device: torch.device) -> str | None:
+    """Why nothing is compiled for a device unless somebody asks for it, as a sentence; None where it is."""
+    if device.type not in ("cpu", "cuda"):
+        return f"nothing is compiled on {device.type} unless --compile asks for it."
+    if device.type == "cpu" and compiler() is None:
+        return "no C++ compiler was found (g++, clang++ or CXX), which --compile needs."
+    return None
 
 
 class Runner:

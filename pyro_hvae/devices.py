@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_hvae.errors import ConfigError, DeviceError
 
-__all__ = ["pick_device", "seeded", "rng_state", "set_rng_state", "draw_state", "set_draw_state", "threads"]
+__all__ = ["pick_device", "seeded", "rng_state", "set_rng_state", "draw_state", "set_draw_state", "other_streams", "threads"]
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -54,14 +54,21 @@ def seeded(seed: int) -> Iterator[None]:
 
 def rng_state() -> dict[str, Any]:
     """The state of every random stream a program may use, in tensors and primitives; tensors are written in no time."""
-    kind, keys, *rest = np.random.get_state()  # typed as tuple or dict; without arguments it is the tuple
-    version, internal, gauss = random.getstate()
+    numpy, (version, internal, gauss) = other_streams()
+    kind, keys, *rest = numpy
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [kind, torch.tensor(keys.tolist()), *rest],  # type: ignore[union-attr]
+        "numpy": [kind, torch.tensor(keys), *rest],
         "python": [version, torch.tensor(internal), gauss],
     }
+
+
+def other_streams() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """The states of NumPy's and Python's global streams, in numbers that can be compared."""
+    # It is typed as tuple or dict; without arguments it is the tuple.
+    kind, keys, *rest = np.random.get_state()
+    return (kind, tuple(keys.tolist()), *rest), random.getstate()  # type: ignore[union-attr]
 
 
 def set_rng_state(state: Mapping[str, Any]) -> None:

@@ -1,11 +1,9 @@
 """What a captured graph depends on besides the numbers in its tensors."""
 
 import operator
-import random
 from types import FunctionType, ModuleType, NoneType
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._device import DeviceContext
@@ -13,7 +11,7 @@ from torch.utils._device import DeviceContext
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.tracing import Places
 
-__all__ = ["GraphKey", "Keys", "function_modes", "other_streams"]
+__all__ = ["GraphKey", "Keys", "function_modes"]
 
 # Attributes that are taken by value (a tensor for the object that it is); of these containers the contents are taken.
 PLAIN = (bool, int, float, str, NoneType, torch.dtype, torch.device, Tensor)
@@ -182,12 +180,6 @@ def _contents(value: Any, depth: int = 4) -> Any:
 
 def _is_settings(value: Any) -> bool:
     return hasattr(value, "__dict__") and not isinstance(value, (nn.Module, Tensor, type, FunctionType, ModuleType))
-
-
-def other_streams() -> tuple[Any, ...]:
-    """The states of Python's and NumPy's random numbers, which a graph does not draw from."""
-    kind, keys, *rest = np.random.get_state()
-    return random.getstate(), kind, keys.tobytes(), *rest  # type: ignore[union-attr]
 
 
 def function_modes() -> list[Any]:

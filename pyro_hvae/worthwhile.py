@@ -5,7 +5,7 @@ import sys
 import torch
 from tqdm import tqdm
 
-from pyro_hvae.compiling import compiler
+from pyro_hvae.compiling import uncompilable
 
 __all__ = ["CHAIN", "WORK", "compiles", "remark"]
 
@@ -28,7 +28,7 @@ def compiles(asked: bool | None, what: str, counts: str, work: int, device: torc
     """
     if asked is not None:
         return asked
-    if work < WORK or device.type not in ("cpu", "cuda") or device.type == "cpu" and compiler() is None:
+    if work < WORK or uncompilable(device):
         return False
     remark(f"Compiling {what}, for which {counts} pay (--no-compile).")
     return True

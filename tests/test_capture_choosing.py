@@ -74,7 +74,7 @@ def choose(*lengths, kinds=1, device=CPU, **settings):
 
 
 def test_whether_to_compile_is_decided_by_the_length_of_the_run(monkeypatch):
-    monkeypatch.setattr(choosing, "compiler", lambda: "/usr/bin/g++")
+    monkeypatch.setattr(compiling, "compiler", lambda: "/usr/bin/g++")
     assert choose(FIRST) == (True, "Compiling the training step, which pays from 5,000 steps on (--no-compile).")
     assert choose(FIRST - 1)[0] is False and "4,999 steps are too few" in choose(FIRST - 1)[1]
     assert choose(FIRST + EACH - 1, kinds=2)[0] is False and choose(FIRST + EACH, kinds=2)[0] is True
@@ -85,7 +85,7 @@ def test_whether_to_compile_is_decided_by_the_length_of_the_run(monkeypatch):
     for name, compiled in (("mps", False), ("cuda", True)):
         assert choose(10**6, device=torch.device(name))[0] is compiled
     assert "nothing is compiled on mps" in choose(10**6, device=torch.device("mps"))[1]
-    monkeypatch.setattr(choosing, "compiler", lambda: None)
+    monkeypatch.setattr(compiling, "compiler", lambda: None)
     assert choose(10**6)[0] is False and "no C++ compiler" in choose(10**6)[1]
     assert choose(10**6, device=torch.device("cuda"))[0] is True and choose(1, compile=True)[0] is True
 

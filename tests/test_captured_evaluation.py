@@ -17,6 +17,7 @@ from pyro_hvae import (
     Chain,
     Gaussian,
     StandardNormal,
+    compiling,
     generate,
     gibbs,
     gibbs_chains,
@@ -264,13 +265,13 @@ def test_compiled_code_gives_the_same(float64):
 
 
 def test_the_rule_goes_by_the_work_unless_it_was_asked(capsys, monkeypatch):
-    monkeypatch.setattr(worthwhile, "compiler", lambda: "g++")
+    monkeypatch.setattr(compiling, "compiler", lambda: "g++")
     assert compiles(None, "the model", "9 data", WORK, CPU)
     assert capsys.readouterr().err == "Compiling the model, for which 9 data pay (--no-compile).\n"
     assert not compiles(None, "the model", "9 data", WORK - 1, CPU)
     assert not compiles(None, "the model", "9 data", WORK, torch.device("mps"))
     assert compiles(True, "the model", "9 data", 1, CPU) and not compiles(False, "the model", "9 data", WORK, CPU)
-    monkeypatch.setattr(worthwhile, "compiler", lambda: None)
+    monkeypatch.setattr(compiling, "compiler", lambda: None)
     assert not compiles(None, "the model", "9 data", WORK, CPU)
     assert compiles(None, "the model", "9 data", WORK, torch.device("cuda"))
     out, err = capsys.readouterr()
@@ -303,7 +304,7 @@ def test_evaluate_compiles_where_asked_or_where_it_pays(run, command, graphs, mo
     assert graphs.pop().shapes and "Compiling" not in err
     # 32768 // 200 = 163 data are a batch, 170 take two, and there are 300.
     monkeypatch.setattr(worthwhile, "WORK", 300 * 200)
-    monkeypatch.setattr(worthwhile, "compiler", lambda: "g++")
+    monkeypatch.setattr(compiling, "compiler", lambda: "g++")
     decided, err = evaluate()
     assert graphs.pop().shapes and err.count("Compiling") == 1
     assert "Compiling the model, for which 300 data x 200 samples pay (--no-compile).\n" in err
@@ -325,7 +326,7 @@ def test_gibbs_compiles_where_asked_or_where_it_pays(run, command, graphs, monke
     asked, _ = chains("--compile")
     assert graphs.pop().shapes
     monkeypatch.setattr(worthwhile, "WORK", 12 * (6 * 2 + CHAIN))
-    monkeypatch.setattr(worthwhile, "compiler", lambda: "g++")
+    monkeypatch.setattr(compiling, "compiler", lambda: "g++")
     chains()
     assert not graphs
     _, err = chains("--particles", 2)
