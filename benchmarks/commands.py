@@ -87,7 +87,7 @@ def _whole(name: str, recipe: str, dataset: str, options: dict[str, str], blocks
 
     bare, captured = _bare(recipe, dataset, options)
     halves = _Halves(bare)
-    TRACKERS["halves"] = lambda run: halves  # type: ignore[assignment]
+    TRACKERS["halves"] = lambda run: halves  # type: ignore[assignment]  # the table holds classes
     flags = [part for key, value in options.items() for part in ("-o", f"{key}={value}")]
     steps = str((blocks + 1) * BLOCK + 1)
     try:

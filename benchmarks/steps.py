@@ -76,7 +76,7 @@ def session(pair: Objective, x: Tensor, schedule: Schedule) -> Session:
     """Training of a pair on one batch, compiled."""
     config = TrainConfig(batch_size=len(x), compile=True)
     made = Session(pair, x, config, schedule.to(x.device), 1_000_000)
-    made.batches = _AtHand(x)  # type: ignore[assignment]
+    made.batches = _AtHand(x)  # type: ignore[assignment]  # all that a session asks of them
     return made
 
 

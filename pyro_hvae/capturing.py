@@ -51,7 +51,7 @@ def capture(
 
     A call returns what the module returns, detached, and puts fresh gradients into `.grad` of the module's parameters (None for
     those that the loss does not reach), ready for any torch optimiser. Buffers change as in the eager pass, noise is fresh in
-    every call and the same as the eager pass draws.
+    every call and the same as the eager pass draws. On CUDA what a call with gradients returns, and they, live until the next.
 
     Graphs are kept by what they depend on: shapes, dtypes, devices, which parameters require a gradient, and the training
     flag and every number, flag, text (or list of such) among the attributes of every sub-module. What changes at every step has
@@ -79,7 +79,7 @@ def capture(
 class _Graph:
     pure: Pure
     run: Runner
-    shared: tuple[int, ...]  # values that lie in the memory of others
+    shared: tuple[int, ...]  # values that lie in the memory of others, and have to be copied
     calls: int = 1
 
 
@@ -225,7 +225,9 @@ class Captured:
             how = "Compiled" if run.compiled else "Captured"
             self.tell(f"{how} {operations} operations in {time.perf_counter() - start:.1f} s.")
         self._unsettled_passes = 0
-        self._graphs[key] = graph = _Graph(pure, run, shared(values, tensors))
+        # Results of an evaluation are collected; those of a step have been used when the next one begins.
+        lent = tuple(range(len(values))) if run.lends and not self.gradient else shared(values, tensors)
+        self._graphs[key] = graph = _Graph(pure, run, lent)
         return self._give(pure, values, graph.shared)
 
     def _unsettled(self, before: GraphKey, after: GraphKey) -> None:

@@ -65,9 +65,14 @@ class Runner:
             _keep_cache()
             self._run = torch.compile(graph, fullgraph=True, dynamic=dynamic, options=options)
 
+    @property
+    def lends(self) -> bool:
+        """Whether what it returns is written over by the next call."""
+        return self.cuda and self.compiled
+
     @torch.no_grad()
     def __call__(self, *tensors: Tensor) -> Sequence[Tensor]:
-        if self.cuda and self.compiled:
+        if self.lends:
             torch.compiler.cudagraph_mark_step_begin()
         return self._run(*tensors)
 

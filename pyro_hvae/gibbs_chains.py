@@ -123,8 +123,6 @@ def gibbs(
     run = capture(onwards, gradient=False, warn=warn) if compile else onwards
     for step in range(1, steps + 1):
         found = run(x)
-        if compile and x.is_cuda:  # a graph writes its next results where its last ones are
-            found = {name: value.clone() for name, value in found.items()}
         if step > burn_in and (step - burn_in) % thin == 0:
             xs.append(found["x"])
             means.append(found["mean"])

@@ -126,8 +126,6 @@ def _in_pieces(
         piece = {name: value[start : start + ROWS] for name, value in fixed.items()}
         if captured is not None and start + ROWS <= size:
             found = captured(*piece.values())
-            # On CUDA a graph writes its next results where its last ones are.
-            found = {name: value.clone() if value.is_cuda else value for name, value in found.items()}
         else:
             found = generate(model, min(ROWS, size - start), piece, mean)
         parts.append({name: value for name, value in found.items() if name != without})

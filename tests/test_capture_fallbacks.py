@@ -185,7 +185,10 @@ def test_handlers_around_a_call():
 
 def test_a_number_that_changes_at_every_step():
     module = Body(lambda self, x: total(self, x) * self.beta, w=weight(), beta=0.0)
-    change = lambda m, i: setattr(m, "beta", 0.1 * i)  # noqa: E731
+
+    def change(m, i):
+        m.beta = 0.1 * i
+
     match = f"new graph {capturing.ONCE} times.*'beta' of Body.*must be a tensor"
     captured = assert_same(module, data(capturing.ONCE + 5), change, falls=match)
     assert captured.graphs <= capturing.ONCE

@@ -99,7 +99,9 @@ def test_settings_of_our_bound(setting, values):
 
 
 def test_particles_of_a_bound_of_pyro():
-    change = lambda module, i: setattr(module.elbo, "num_particles", 1 + i // 2)  # noqa: E731
+    def change(module, i):
+        module.elbo.num_particles = 1 + i // 2
+
     assert assert_same(Trace_ELBO()(*pair(normal_model, normal_guide)), data(), change).graphs == 2
 
 
