@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from pyro_hvae.agreement import apart, shared, tolerance
 from pyro_hvae.compiling import Runner
-from pyro_hvae.devices import draw_state, other_streams, set_draw_state
 from pyro_hvae.errors import HVAEError
 from pyro_hvae.graph_keys import GraphKey, Keys, function_modes
 from pyro_hvae.recording import dtypes, reason, record
+from pyro_hvae.runtime.devices import draw_state, other_streams, set_draw_state
 from pyro_hvae.tracing import Pure, Uncapturable
 
 __all__ = ["Captured", "CaptureWarning", "capture"]

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_hvae.atomic import replacing
 from pyro_hvae.errors import CheckpointError
+from pyro_hvae.runtime.atomic_files import replacing
 
 __all__ = ["FORMAT_VERSION", "save_checkpoint", "load_checkpoint"]
 

@@ -12,7 +12,7 @@ from pyro_hvae.codes import posteriors
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.metrics import layer_information
-from pyro_hvae.modes import evaluated
+from pyro_hvae.runtime.evaluation_mode import evaluated
 
 __all__ = ["Flow"]
 

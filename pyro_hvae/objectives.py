@@ -13,7 +13,7 @@ from pyro_hvae.contract import check_contract
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.estimates import Estimate
 from pyro_hvae.handlers import Record, Share, Site, is_point
-from pyro_hvae.modes import evaluated
+from pyro_hvae.runtime.evaluation_mode import evaluated
 
 __all__ = ["ELBO", "Estimate", "Objective", "kl_is_valid"]
 

@@ -16,13 +16,13 @@ from pyro_hvae.checkpoints import load_checkpoint, save_checkpoint
 from pyro_hvae.choosing import decided
 from pyro_hvae.config import Experiment, TrainConfig, to_toml
 from pyro_hvae.data import Rows
-from pyro_hvae.devices import pick_device, rng_state, seeded, set_rng_state, threads
 from pyro_hvae.errors import ConfigError, DivergenceError, Interrupted
 from pyro_hvae.information_flow import Flow
-from pyro_hvae.interrupts import collected
 from pyro_hvae.objectives import Objective
 from pyro_hvae.recipes import Stage, stage_lengths
 from pyro_hvae.runs import RunDirectory
+from pyro_hvae.runtime.devices import pick_device, rng_state, seeded, set_rng_state, threads
+from pyro_hvae.runtime.signals import collected
 from pyro_hvae.schedules import Constant, Schedule
 from pyro_hvae.session import Session, begin
 from pyro_hvae.tracking import Tracker

@@ -15,7 +15,6 @@ import pyro_hvae as hv
 from pyro_hvae.conditionals import Bernoulli, Gaussian, StandardNormal
 from pyro_hvae.data import Rows
 from pyro_hvae.data.rows import Drawn, bernoulli
-from pyro_hvae.devices import rng_state
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.figures import save
 from pyro_hvae.flow_panels import has_information, information_flow
@@ -25,6 +24,7 @@ from pyro_hvae.metrics import Posteriors, layer_information
 from pyro_hvae.models import Chain
 from pyro_hvae.opened import open_run
 from pyro_hvae.pictures import draw_all
+from pyro_hvae.runtime.devices import rng_state
 from pyro_hvae.tracking import Tracker
 
 

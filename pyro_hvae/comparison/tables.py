@@ -8,12 +8,12 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pyro_hvae.atomic import replacing
 from pyro_hvae.comparison.gathering import Column, Entry, columns, entry, gather
 from pyro_hvae.comparison.labels import data_labels, method_labels
-from pyro_hvae.devices import pick_device
 from pyro_hvae.reporting import table
 from pyro_hvae.runs import find_run
+from pyro_hvae.runtime.atomic_files import replacing
+from pyro_hvae.runtime.devices import pick_device
 
 __all__ = ["compare", "compare_text", "write_csv"]
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.atomic import replacing
 from pyro_hvae.data.files import CACHE, cache_root
 from pyro_hvae.errors import DataError
+from pyro_hvae.runtime.atomic_files import replacing
 
 __all__ = ["derived"]
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from pyro_hvae import inference
 from pyro_hvae.codes import posteriors
 from pyro_hvae.data import Rows, Split
-from pyro_hvae.devices import seeded
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.metrics import Posteriors
 from pyro_hvae.opened import OpenRun
+from pyro_hvae.runtime.devices import seeded
 
 __all__ = ["Coded", "coded", "digest", "posterior_means", "selection"]
 

@@ -4,12 +4,12 @@ from typing import Any
 
 import torch
 
-from pyro_hvae.devices import seeded
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.probes import TARGETS, regression
 from pyro_hvae.inference import bound
 from pyro_hvae.objectives import ELBO
 from pyro_hvae.opened import OpenRun
+from pyro_hvae.runtime.devices import seeded
 
 __all__ = ["degeneracy", "feature_state"]
 

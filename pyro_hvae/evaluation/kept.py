@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from pyro_hvae.atomic import replacing
+from pyro_hvae.runtime.atomic_files import replacing
 
 __all__ = ["Kept"]
 

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch.special import entr
 
-from pyro_hvae.devices import seeded
 from pyro_hvae.inference import ROWS, bound, likelihood_name, reconstruct
 from pyro_hvae.objectives import ELBO
 from pyro_hvae.opened import OpenRun
+from pyro_hvae.runtime.devices import seeded
 
 __all__ = ["reconstruction"]
 
