@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from pyro_hvae.models import Chain as Chain
     from pyro_hvae.models import Ladder as Ladder
     from pyro_hvae.models import Rung as Rung
+    from pyro_hvae.networks.patches import Patches as Patches
     from pyro_hvae.objectives import ELBO as ELBO
     from pyro_hvae.opened import load as load
-    from pyro_hvae.patches import Patches as Patches
     from pyro_hvae.recipes import RECIPES as RECIPES
     from pyro_hvae.schedules import SCHEDULES as SCHEDULES
     from pyro_hvae.schedules import Constant as Constant
@@ -76,7 +76,7 @@ _PUBLIC = {
     "Ladder": "models",
     "PatchDecoder": "texture_maps",
     "PatchEncoder": "texture_maps",
-    "Patches": "patches",
+    "Patches": "networks.patches",
     "Progressive": "schedules",
     "Laplace": "conditionals",
     "RECIPES": "recipes",

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.likelihoods import Bernoulli as Bernoulli
 from pyro_hvae.likelihoods import Laplace as Laplace
-from pyro_hvae.parents import Net, ParentNetwork, Parents, Shape, event_shape
-from pyro_hvae.parents import join as join
+from pyro_hvae.networks.parent_network import Net, ParentNetwork, Parents, Shape, event_shape
+from pyro_hvae.networks.parent_network import join as join
 
 __all__ = ["StandardNormal", "Gaussian", "Bernoulli", "Laplace", "STDS", "join"]
 

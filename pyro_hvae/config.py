@@ -12,7 +12,7 @@ from typing import Any
 
 from pyro_hvae.data import find_source, is_path
 from pyro_hvae.errors import ConfigError, unknown_name
-from pyro_hvae.precision import PRECISIONS
+from pyro_hvae.networks.mixed_precision import PRECISIONS
 from pyro_hvae.recipes import RECIPES, preset
 from pyro_hvae.schedules import SCHEDULES
 

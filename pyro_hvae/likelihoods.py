@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.parents import Net, ParentNetwork, Parents, Shape
+from pyro_hvae.networks.parent_network import Net, ParentNetwork, Parents, Shape
 
 __all__ = ["Bernoulli", "Laplace"]
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae.estimates import Terms
+from pyro_hvae.networks.mixed_precision import networks_in
 from pyro_hvae.objectives import Objective
-from pyro_hvae.precision import networks_in
 from pyro_hvae.schedules import Schedule
 
 __all__ = ["Found", "TrainingPass"]

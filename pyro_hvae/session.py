@@ -15,7 +15,7 @@ from pyro_hvae.config import TrainConfig
 from pyro_hvae.data import Batches, Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.flatness import Flat, Flatness
-from pyro_hvae.gates import gates_of, set_gates
+from pyro_hvae.networks.layer_gates import gates_of, set_gates
 from pyro_hvae.objectives import Estimate, Objective
 from pyro_hvae.passes import Found, TrainingPass
 from pyro_hvae.runtime.devices import draw_state, set_draw_state

@@ -8,7 +8,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.networks import networks
+from pyro_hvae.networks.network_registry import networks
 
 HIDDEN = (5, 6, 7, 9, 11)
 

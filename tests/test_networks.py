@@ -9,8 +9,8 @@ from torch.testing import assert_close
 
 from pyro_hvae import Gaussian
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.nets import Fold, mlp
-from pyro_hvae.networks import NETWORKS, networks
+from pyro_hvae.networks.mlp import Fold, mlp
+from pyro_hvae.networks.network_registry import NETWORKS, networks
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.patches import JOINS, Patches
+from pyro_hvae.networks.patches import JOINS, Patches
 
 LAYOUTS = [
     Patches(2, 6, 9, side=5),

@@ -15,8 +15,8 @@ from pyro_hvae import Progressive, recipes
 from pyro_hvae.config import TrainConfig
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError, Interrupted
-from pyro_hvae.gates import Gate, gates_of, set_gates
 from pyro_hvae.guides import Heads
+from pyro_hvae.networks.layer_gates import Gate, gates_of, set_gates
 from pyro_hvae.schedules import Constant
 from pyro_hvae.session import Session, begin
 

@@ -11,7 +11,7 @@ from pyro_hvae.data import DATASETS, Source
 from pyro_hvae.data.own import own
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference import likelihood_name
-from pyro_hvae.networks import NETWORKS
+from pyro_hvae.networks.network_registry import NETWORKS
 from pyro_hvae.recipes.presets import PAPER, PRESETS, preset
 from pyro_hvae.schedules import SCHEDULES
 

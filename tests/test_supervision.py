@@ -15,7 +15,7 @@ from pyro_hvae.config import TrainConfig
 from pyro_hvae.errors import ConfigError, ContractError
 from pyro_hvae.handlers import ScaleSites, Share
 from pyro_hvae.importance import importance
-from pyro_hvae.nets import Fold
+from pyro_hvae.networks.mlp import Fold
 from pyro_hvae.points import Point
 from pyro_hvae.supervision import Supervision
 from pyro_hvae.svi import ScheduledELBO

@@ -13,8 +13,8 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.inference import bound
 from pyro_hvae.models import Chain
+from pyro_hvae.networks.patches import Patches
 from pyro_hvae.objectives import ELBO
-from pyro_hvae.patches import Patches
 from pyro_hvae.texture_maps import Decoded, Encoded, PatchDecoder, PatchEncoder, PixelError, Seen
 
 SCALE = math.sqrt(0.5)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pyro
 from torch import Tensor, nn
 
-from pyro_hvae.gates import Gate
+from pyro_hvae.networks.layer_gates import Gate
 
 __all__ = ["Heads"]
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pyro_hvae.conditionals import join
 from pyro_hvae.errors import unknown_name
-from pyro_hvae.gates import Gate
+from pyro_hvae.networks.layer_gates import Gate
 
 __all__ = ["Ladder", "Rung"]
 

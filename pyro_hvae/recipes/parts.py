@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pyro_hvae.conditionals import Bernoulli, Gaussian, Laplace
 from pyro_hvae.errors import ConfigError, unknown_name
-from pyro_hvae.networks import networks
+from pyro_hvae.networks.network_registry import networks
 
 __all__ = ["LIKELIHOODS", "Parts", "positive_dims"]
 

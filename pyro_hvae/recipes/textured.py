@@ -13,9 +13,9 @@ from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.flatness import Flat
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.models import Chain
-from pyro_hvae.networks import networks
+from pyro_hvae.networks.network_registry import networks
+from pyro_hvae.networks.patches import Patches
 from pyro_hvae.objectives import ELBO, Objective
-from pyro_hvae.patches import Patches
 from pyro_hvae.recipes.parts import Parts
 from pyro_hvae.recipes.recipe import Pixels, Stage
 from pyro_hvae.texture_maps import Decoded, Encoded, PatchDecoder, PatchEncoder, PixelError, Seen
