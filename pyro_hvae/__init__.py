@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from pyro_hvae.capturing import CaptureWarning as CaptureWarning
     from pyro_hvae.capturing import capture as capture
     from pyro_hvae.codes import posteriors as posteriors
-    from pyro_hvae.conditionals import Bernoulli as Bernoulli
-    from pyro_hvae.conditionals import Gaussian as Gaussian
-    from pyro_hvae.conditionals import Laplace as Laplace
-    from pyro_hvae.conditionals import StandardNormal as StandardNormal
+    from pyro_hvae.conditionals.gaussian import Bernoulli as Bernoulli
+    from pyro_hvae.conditionals.gaussian import Gaussian as Gaussian
+    from pyro_hvae.conditionals.gaussian import Laplace as Laplace
+    from pyro_hvae.conditionals.gaussian import StandardNormal as StandardNormal
+    from pyro_hvae.conditionals.vamp import Vamp as Vamp
     from pyro_hvae.config import TrainConfig as TrainConfig
     from pyro_hvae.data import DATASETS as DATASETS
     from pyro_hvae.errors import HVAEError as HVAEError
@@ -57,19 +58,18 @@ if TYPE_CHECKING:
     from pyro_hvae.texture_maps import PatchEncoder as PatchEncoder
     from pyro_hvae.training import fit as fit
     from pyro_hvae.traversals import traverse as traverse
-    from pyro_hvae.vamp import Vamp as Vamp
 
 # name -> module that defines it
 _PUBLIC = {
     "Autoregressive": "guides",
-    "Bernoulli": "conditionals",
+    "Bernoulli": "conditionals.gaussian",
     "BottomUp": "guides",
     "CaptureWarning": "capturing",
     "Chain": "models",
     "Constant": "schedules",
     "DATASETS": "data",
     "ELBO": "objectives",
-    "Gaussian": "conditionals",
+    "Gaussian": "conditionals.gaussian",
     "Geco": "schedules",
     "HVAEError": "errors",
     "Heads": "guides",
@@ -78,7 +78,7 @@ _PUBLIC = {
     "PatchEncoder": "texture_maps",
     "Patches": "networks.patches",
     "Progressive": "schedules",
-    "Laplace": "conditionals",
+    "Laplace": "conditionals.gaussian",
     "RECIPES": "recipes",
     "Ramp": "schedules",
     "Rewo": "schedules",
@@ -86,11 +86,11 @@ _PUBLIC = {
     "SCHEDULES": "schedules",
     "ScaleSites": "handlers",
     "Share": "handlers",
-    "StandardNormal": "conditionals",
+    "StandardNormal": "conditionals.gaussian",
     "Supervision": "supervision",
     "TopDown": "guides",
     "TrainConfig": "config",
-    "Vamp": "vamp",
+    "Vamp": "conditionals.vamp",
     "WarmUp": "schedules",
     "active_units": "inference",
     "capture": "capturing",

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from pyro_hvae.conditionals.vamp import Vamp
 from pyro_hvae.config import parameters
 from pyro_hvae.data import DATASETS
 from pyro_hvae.errors import unknown_name
@@ -14,7 +15,6 @@ from pyro_hvae.inference import latents
 from pyro_hvae.objectives import ELBO
 from pyro_hvae.recipes import RECIPES, build
 from pyro_hvae.schedules import SCHEDULES
-from pyro_hvae.vamp import Vamp
 
 __all__ = ["catalogue", "catalogue_text", "data_table", "metric_table", "recipe_table"]
 

@@ -105,7 +105,7 @@ def gibbs(
     Raises:
         ConfigError: for lengths that make no sense, or sites that no valid chain can keep (naming those to add).
 
-    >>> from pyro_hvae.conditionals import Gaussian, StandardNormal
+    >>> from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
     >>> from pyro_hvae.guides import BottomUp
     >>> from pyro_hvae.models import Chain
     >>> model, guide = Chain(StandardNormal(2), [], Gaussian(2, 4)), BottomUp([Gaussian(4, 2)])

@@ -53,7 +53,7 @@ def log_likelihood(
     Arguments and errors as for `importance`, and
         progress: called with the number of data finished.
 
-    >>> from pyro_hvae.conditionals import Gaussian, StandardNormal
+    >>> from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
     >>> from pyro_hvae.guides import BottomUp
     >>> from pyro_hvae.models import Chain
     >>> model, guide = Chain(StandardNormal(2), [], Gaussian(2, 4)), BottomUp([Gaussian(4, 2)])

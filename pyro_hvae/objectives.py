@@ -70,7 +70,7 @@ class ELBO(PyroELBO):
         ConfigError: for fewer than one particle, or sites shared among one particle.
         ContractError: at first use, when the pair breaks the program contract.
 
-    >>> from pyro_hvae.conditionals import Gaussian, StandardNormal
+    >>> from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
     >>> from pyro_hvae.guides import BottomUp
     >>> from pyro_hvae.models import Chain
     >>> model = Chain(StandardNormal(2), [], Gaussian(2, 4))

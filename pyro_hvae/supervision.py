@@ -48,7 +48,7 @@ class Supervision(ELBO):
         ConfigError: for a weight that is negative or no number, or several particles; at first use, when the teacher does not
             match the student: sites that are not some of the student's, or sites or x of another shape.
 
-    >>> from pyro_hvae.conditionals import Gaussian, StandardNormal
+    >>> from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
     >>> from pyro_hvae.guides import Autoregressive, BottomUp
     >>> from pyro_hvae.models import Chain
     >>> teacher = Chain(StandardNormal(2), [], Gaussian(2, 4)), BottomUp([Gaussian(4, 2)])

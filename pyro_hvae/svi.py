@@ -24,7 +24,7 @@ def for_svi(model: nn.Module, guide: nn.Module) -> tuple[Callable[..., Any], Cal
     SVI steps only what is in the parameter store; a plain `nn.Module` never gets there, so SVI would run and train
     *nothing*, without a warning. Each call uses names of its own, so that several pairs can live in one process.
 
-    >>> from pyro_hvae.conditionals import Gaussian, StandardNormal
+    >>> from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
     >>> from pyro_hvae.guides import BottomUp
     >>> from pyro_hvae.models import Chain
     >>> model, guide = for_svi(Chain(StandardNormal(2), [], Gaussian(2, 4)), BottomUp([Gaussian(4, 2)]))

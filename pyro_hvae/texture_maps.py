@@ -7,7 +7,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae.conditionals import Gaussian
+from pyro_hvae.conditionals.gaussian import Gaussian
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.handlers import Site
 from pyro_hvae.networks.patches import Patches

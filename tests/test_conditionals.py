@@ -18,7 +18,7 @@ from pyro_hvae import (
     log_likelihood,
     reconstruct,
 )
-from pyro_hvae.conditionals import join
+from pyro_hvae.conditionals.gaussian import join
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.handlers import Noise, Record, standard_noise
 from pyro_hvae.inference import likelihood_name

@@ -10,8 +10,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from pyro_hvae import ELBO, Autoregressive, BottomUp, Chain, Gaussian, TopDown, Vamp, log_likelihood
+from pyro_hvae.conditionals.vamp import GaussianMixture
 from pyro_hvae.guides import fuse
-from pyro_hvae.vamp import GaussianMixture
 
 
 def normal(mean, std):

@@ -9,7 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from pyro_hvae import ELBO, Heads, Ladder, Rung, latents, log_likelihood, recipes
-from pyro_hvae.conditionals import StandardNormal
+from pyro_hvae.conditionals.gaussian import StandardNormal
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.ladders import LADDERS, ladder_networks
 from pyro_hvae.ladders.blocks import Affine

@@ -11,12 +11,12 @@ from torch.testing import assert_close
 
 import pyro_hvae as hv
 from pyro_hvae import ELBO, BottomUp, Chain, Gaussian, StandardNormal
+from pyro_hvae.conditionals.point import Point
 from pyro_hvae.config import TrainConfig
 from pyro_hvae.errors import ConfigError, ContractError
 from pyro_hvae.handlers import ScaleSites, Share
 from pyro_hvae.importance import importance
 from pyro_hvae.networks.mlp import Fold
-from pyro_hvae.points import Point
 from pyro_hvae.supervision import Supervision
 from pyro_hvae.svi import ScheduledELBO
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from pyro_hvae import latents, reconstruct, texture_maps
-from pyro_hvae.conditionals import Gaussian, StandardNormal
+from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.inference import bound

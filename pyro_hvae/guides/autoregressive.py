@@ -20,7 +20,7 @@ class Autoregressive(nn.Module):
         trunk: network from x to the features that all conditionals share; without it they get x itself.
 
     >>> import torch
-    >>> from pyro_hvae.conditionals import Gaussian
+    >>> from pyro_hvae.conditionals.gaussian import Gaussian
     >>> guide = Autoregressive({"z2": Gaussian(16, 2), "z1": Gaussian([(16,), (2,)], 3)})
     >>> guide(torch.zeros(5, 16)).shape
     torch.Size([5, 3])

@@ -19,7 +19,7 @@ class BottomUp(nn.Module):
         first: number of the lowest latent (see `Chain`).
 
     >>> import torch
-    >>> from pyro_hvae.conditionals import Gaussian
+    >>> from pyro_hvae.conditionals.gaussian import Gaussian
     >>> BottomUp([Gaussian((1, 4, 4), 3), Gaussian(3, 2)])(torch.zeros(5, 1, 4, 4)).shape
     torch.Size([5, 2])
     """

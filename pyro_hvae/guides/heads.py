@@ -24,7 +24,7 @@ class Heads(nn.Module):
     Shapes: x (B, *event); h_l (B, features).
 
     >>> import torch
-    >>> from pyro_hvae.conditionals import Gaussian
+    >>> from pyro_hvae.conditionals.gaussian import Gaussian
     >>> guide = Heads({"z1": Gaussian(16, 2), "z2": Gaussian(8, 3)}, {"z2": nn.Linear(16, 8)})
     >>> guide(torch.zeros(5, 1, 4, 4)).shape
     torch.Size([5, 2])

@@ -41,7 +41,7 @@ class TopDown(nn.Module):
         levels: the model's conditionals p(z_{L-1} | z_L), ..., p(z_1 | z_2), from the top down.
 
     >>> import torch
-    >>> from pyro_hvae.conditionals import Gaussian
+    >>> from pyro_hvae.conditionals.gaussian import Gaussian
     >>> steps = [nn.Linear(16, 8), nn.Linear(8, 4)]
     >>> TopDown(steps, [Gaussian(8, 3), Gaussian(4, 2)], [Gaussian(2, 3)])(torch.zeros(5, 1, 4, 4)).shape
     torch.Size([5, 3])

@@ -24,7 +24,7 @@ class Chain(nn.Module):
 
     Shapes: plate `data` at dim -1 without subsample scaling; returns x of shape (*plates, *event).
 
-    >>> from pyro_hvae.conditionals import Gaussian, StandardNormal
+    >>> from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
     >>> Chain(StandardNormal(2), [], Gaussian(2, (1, 4, 4)))(size=3).shape
     torch.Size([3, 1, 4, 4])
     """

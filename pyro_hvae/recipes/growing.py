@@ -4,13 +4,13 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from pyro_hvae.conditionals import Gaussian, StandardNormal
+from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
+from pyro_hvae.conditionals.point import Point
 from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.guides import Heads
 from pyro_hvae.models import Ladder, Rung
 from pyro_hvae.networks.mlp import Fold, linear, mlp
 from pyro_hvae.objectives import ELBO, Objective
-from pyro_hvae.points import Point
 from pyro_hvae.recipes.parts import Parts, positive_dims
 from pyro_hvae.recipes.recipe import Stage
 from pyro_hvae.supervision import Supervision

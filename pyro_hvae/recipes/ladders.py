@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from pyro_hvae.conditionals import Gaussian, StandardNormal
+from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import Heads
 from pyro_hvae.ladders import ladder_networks

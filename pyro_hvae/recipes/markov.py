@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from pyro_hvae.conditionals import StandardNormal
+from pyro_hvae.conditionals.gaussian import StandardNormal
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.models import Chain

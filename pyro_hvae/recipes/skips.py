@@ -4,7 +4,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae.conditionals import Gaussian, StandardNormal
+from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
+from pyro_hvae.conditionals.vamp import Vamp
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import Autoregressive, BottomUp, TopDown
 from pyro_hvae.models import Chain
@@ -12,7 +13,6 @@ from pyro_hvae.networks.mlp import mlp
 from pyro_hvae.objectives import ELBO
 from pyro_hvae.recipes.parts import Parts, positive_dims
 from pyro_hvae.recipes.recipe import Stage
-from pyro_hvae.vamp import Vamp
 
 __all__ = ["ar_hvae", "lvae", "vampprior"]
 

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae.conditionals import Gaussian, StandardNormal
+from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
 from pyro_hvae.data import Dataset
 from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.flatness import Flat

@@ -19,7 +19,7 @@ class Point(nn.Module):
 
     Shapes: parents and values as the conditional's.
 
-    >>> from pyro_hvae.conditionals import Gaussian
+    >>> from pyro_hvae.conditionals.gaussian import Gaussian
     >>> q = Point(Gaussian((1, 4, 4), 2, scale=1.0))(torch.zeros(7, 5, 1, 4, 4))
     >>> q.batch_shape, q.event_shape, bool((q.sample() == q.mean).all())
     (torch.Size([7, 5]), torch.Size([2]), True)

@@ -12,9 +12,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_hvae.conditionals.pixel_likelihoods import Bernoulli as Bernoulli
+from pyro_hvae.conditionals.pixel_likelihoods import Laplace as Laplace
 from pyro_hvae.errors import ConfigError, unknown_name
-from pyro_hvae.likelihoods import Bernoulli as Bernoulli
-from pyro_hvae.likelihoods import Laplace as Laplace
 from pyro_hvae.networks.parent_network import Net, ParentNetwork, Parents, Shape, event_shape
 from pyro_hvae.networks.parent_network import join as join
 

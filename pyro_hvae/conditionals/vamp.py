@@ -80,7 +80,7 @@ class Vamp(nn.Module):
     Raises:
         ConfigError: for no data.
 
-    >>> from pyro_hvae.conditionals import Gaussian
+    >>> from pyro_hvae.conditionals.gaussian import Gaussian
     >>> Vamp(Gaussian((1, 4, 4), 3), torch.rand(10, 1, 4, 4))().sample((7,)).shape
     torch.Size([7, 3])
     """

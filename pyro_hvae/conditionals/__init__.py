@@ -1,0 +1,1 @@
+"""Networks that return a distribution, one family a file."""
