@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pyro_hvae.cli import main
-from pyro_hvae.data import files
+from pyro_hvae.data.files import checked_files as files
 
 
 @pytest.fixture(autouse=True)

@@ -20,10 +20,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from pyro_hvae import __version__
-from pyro_hvae.data import archives, fetch
-from pyro_hvae.data.archives import members
-from pyro_hvae.data.fetch import download, verify
-from pyro_hvae.data.files import File
+from pyro_hvae.data.files import archives
+from pyro_hvae.data.files import download as fetch
+from pyro_hvae.data.files.archives import members
+from pyro_hvae.data.files.checked_files import File
+from pyro_hvae.data.files.download import download, verify
 from pyro_hvae.errors import DataError
 
 BODY = bytes(range(256)) * 4000  # several reads
@@ -262,7 +263,7 @@ def test_an_interrupted_download_leaves_nothing(server, root):
 
 def test_a_killed_download_leaves_nothing_under_the_name(server, root):
     code = (
-        "from pyro_hvae.data.fetch import download; from pyro_hvae.data.files import File\n"
+        "from pyro_hvae.data.files.download import download; from pyro_hvae.data.files.checked_files import File\n"
         f"file = File({NAME!r}, sha256={SHA256!r}, urls=({server.url('/stalled')!r},))\n"
         "download(file, lambda *_: print('some', flush=True))"
     )

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_hvae.data import DATASETS, digits, fashion_mnist, files, mnist, mnist_static
-from pyro_hvae.data.files import File
-from pyro_hvae.data.published import FILES
+from pyro_hvae.data import DATASETS, digits, fashion_mnist, mnist, mnist_static
+from pyro_hvae.data.files import checked_files as files
+from pyro_hvae.data.files.checked_files import File
+from pyro_hvae.data.files.published_files import FILES
 from pyro_hvae.errors import ConfigError, DataError
 
 # The package shows functions of the same names in the modules' places.
-grey_module, static_module = sys.modules["pyro_hvae.data.mnist"], sys.modules["pyro_hvae.data.mnist_static"]
+grey_module, static_module = sys.modules["pyro_hvae.data.sets.mnist"], sys.modules["pyro_hvae.data.sets.mnist_static"]
 REAL = Path(os.environ.get(files.VARIABLE) or "absent")
 SIZES = {"train": 30, "t10k": 7}
 PARTS = [("train", "images-idx3"), ("train", "labels-idx1"), ("t10k", "images-idx3"), ("t10k", "labels-idx1")]

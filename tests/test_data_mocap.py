@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_hvae.data import files
-from pyro_hvae.data.amc import read_motion
-from pyro_hvae.data.archives import contents
-from pyro_hvae.data.mocap import FEATURES, FIVE, MOTIONS, cmu_mocap
-from pyro_hvae.data.skeleton import read_skeleton
+from pyro_hvae.data.files import checked_files as files
+from pyro_hvae.data.files.amc_motion import read_motion
+from pyro_hvae.data.files.archives import contents
+from pyro_hvae.data.files.asf_skeleton import read_skeleton
+from pyro_hvae.data.sets.cmu_mocap import FEATURES, FIVE, MOTIONS, cmu_mocap
 from pyro_hvae.errors import ConfigError, DataError
 
 REAL = Path(os.environ.get(files.VARIABLE) or "absent") / "CMU_mocap/subjects.tar.xz"
 LENGTH = 40  # frames of every clip
-mocap = sys.modules["pyro_hvae.data.mocap"]
+mocap = sys.modules["pyro_hvae.data.sets.cmu_mocap"]
 
 
 def bones():

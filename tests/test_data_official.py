@@ -12,10 +12,13 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from pyro_hvae.data import faces, factor_sets, files, house_numbers
-from pyro_hvae.data.faces import celeba
-from pyro_hvae.data.factor_sets import dsprites, shapes3d, unpack
-from pyro_hvae.data.house_numbers import svhn
+from pyro_hvae.data.files import checked_files as files
+from pyro_hvae.data.sets import celeba as faces
+from pyro_hvae.data.sets import dsprites_and_shapes3d as factor_sets
+from pyro_hvae.data.sets import svhn as house_numbers
+from pyro_hvae.data.sets.celeba import celeba
+from pyro_hvae.data.sets.dsprites_and_shapes3d import dsprites, shapes3d, unpack
+from pyro_hvae.data.sets.svhn import svhn
 from pyro_hvae.errors import ConfigError, DataError, DeviceError
 
 

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from scipy.io import loadmat, savemat
 
-from pyro_hvae.data import files
-from pyro_hvae.data.omniglot import ALPHABETS, omniglot
+from pyro_hvae.data.files import checked_files as files
+from pyro_hvae.data.sets.omniglot import ALPHABETS, omniglot
 from pyro_hvae.errors import ConfigError, DataError
 
-module = sys.modules["pyro_hvae.data.omniglot"]  # the package may show the function of that name in its place
+module = sys.modules["pyro_hvae.data.sets.omniglot"]  # the package may show the function of that name in its place
 REAL = Path(os.environ.get(files.VARIABLE) or "absent")
 SMALL = {"images_background": {"Greek": 3, "Latin": 2}, "images_evaluation": {"ULOG": 2}}
 LETTERS = [("background", name, k) for name, count in (("Greek", 3), ("Latin", 2)) for k in range(1, count + 1)]

@@ -11,11 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from pyro_hvae.data import array_files, array_members, image_files, parts
 from pyro_hvae.data.dataset import Split
-from pyro_hvae.data.image_files import read_image
-from pyro_hvae.data.own import own
-from pyro_hvae.data.parts import deal
+from pyro_hvae.data.files import array_containers as array_members
+from pyro_hvae.data.sets import own_arrays as array_files
+from pyro_hvae.data.sets import own_images as image_files
+from pyro_hvae.data.sets import own_splits as parts
+from pyro_hvae.data.sets.own_data import own
+from pyro_hvae.data.sets.own_images import read_image
+from pyro_hvae.data.sets.own_splits import deal
 from pyro_hvae.errors import ConfigError, DataError, DeviceError
 
 SPLITS = ("train", "validation", "test")

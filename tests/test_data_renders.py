@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from pyro_hvae.data import files
-from pyro_hvae.data.renders import chairs3d, faces3d, read_grey, shrink
+from pyro_hvae.data.files import checked_files as files
+from pyro_hvae.data.sets.chairs3d_and_faces3d import chairs3d, faces3d, read_grey, shrink
 from pyro_hvae.errors import ConfigError, DataError
 
-module = sys.modules["pyro_hvae.data.renders"]
+module = sys.modules["pyro_hvae.data.sets.chairs3d_and_faces3d"]
 ANGLES = [("p020", "t011"), ("p020", "t102"), ("p030", "t011")]
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from pyro_hvae.data.batches import Batches
-from pyro_hvae.data.rooms import SHAPES, SIZE, cast, rooms
+from pyro_hvae.data.generated.rooms import SHAPES, SIZE, cast, rooms
 from pyro_hvae.errors import ConfigError
 
 # The package may show the function of the same name in the module's place.
-scene = sys.modules["pyro_hvae.data.rooms"]
+scene = sys.modules["pyro_hvae.data.generated.rooms"]
 FLOOR, WALLS, OBJECT, LIGHT, BLUE = range(5)
 RAYS, WALL, HEIGHT = scene.RAYS, scene.WALL, scene.HEIGHT
 SPAN = math.tan(scene.VIEW / 2)

@@ -8,12 +8,12 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from pyro_hvae.data import files
-from pyro_hvae.data.amc import read_motion
-from pyro_hvae.data.archives import contents
-from pyro_hvae.data.mocap import FEATURES, MOTIONS, cmu_mocap
-from pyro_hvae.data.skeleton import read_skeleton, rotation
-from pyro_hvae.data.stick_figures import HEAD, LEFT, LINE, RIGHT, TRUNK, draw_figures, framing
+from pyro_hvae.data.files import checked_files as files
+from pyro_hvae.data.files.amc_motion import read_motion
+from pyro_hvae.data.files.archives import contents
+from pyro_hvae.data.files.asf_skeleton import read_skeleton, rotation
+from pyro_hvae.data.sets.cmu_mocap import FEATURES, MOTIONS, cmu_mocap
+from pyro_hvae.data.sets.stick_figures import HEAD, LEFT, LINE, RIGHT, TRUNK, draw_figures, framing
 from pyro_hvae.errors import DataError
 
 REAL = Path(os.environ.get(files.VARIABLE) or "absent") / "CMU_mocap/subjects.tar.xz"

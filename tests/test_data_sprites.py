@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_hvae.data import files
-from pyro_hvae.data.sprites import FACTORS, SHAPES, render, sprites
+from pyro_hvae.data.files import checked_files as files
+from pyro_hvae.data.generated.sprites import FACTORS, SHAPES, render, sprites
 from pyro_hvae.errors import ConfigError
 
 REAL = Path(os.environ.get(files.VARIABLE) or "absent") / "dSprites_reference/dsprites_gif_320x64x64.npz"

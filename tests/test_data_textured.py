@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from pyro_hvae.data import files
+from pyro_hvae.data.files import checked_files as files
+from pyro_hvae.data.generated.texture_sources import BUILT_IN, choose_textures, contrast
+from pyro_hvae.data.generated.textures import coverage, draw_triangles, textures, triangles
 from pyro_hvae.data.rows import Rows
-from pyro_hvae.data.texture_files import BUILT_IN, choose_textures, contrast
-from pyro_hvae.data.textured import coverage, draw_triangles, textures, triangles
 from pyro_hvae.errors import ConfigError, DataError
 
 REAL = Path(os.environ.get(files.VARIABLE) or "absent") / "textures"

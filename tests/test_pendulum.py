@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from pyro_hvae.data import pendulum
-from pyro_hvae.data.pendulum import read_angles, render
+from pyro_hvae.data.generated.pendulum import read_angles, render
 
 
 def test_sizes_ranges_and_factor():

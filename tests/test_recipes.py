@@ -8,7 +8,7 @@ import torch
 from pyro_hvae import RECIPES, Laplace, recipes
 from pyro_hvae.config import TrainConfig, parameters, resolve
 from pyro_hvae.data import DATASETS, Source
-from pyro_hvae.data.own import own
+from pyro_hvae.data.sets.own_data import own
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference import likelihood_name
 from pyro_hvae.networks.network_registry import NETWORKS

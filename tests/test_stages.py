@@ -13,7 +13,8 @@ import pyro_hvae as hv
 from pyro_hvae import recipes
 from pyro_hvae.checkpoints import load_checkpoint
 from pyro_hvae.config import TrainConfig, resolve
-from pyro_hvae.data import Rows, rows, textured
+from pyro_hvae.data import Rows, rows
+from pyro_hvae.data.generated import textures as textured
 from pyro_hvae.data.rows import bernoulli
 from pyro_hvae.errors import CheckpointError, Interrupted
 from pyro_hvae.experiments import resumed, train

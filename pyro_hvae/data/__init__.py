@@ -5,18 +5,18 @@ from pyro_hvae.data.dataset import Dataset as Dataset
 from pyro_hvae.data.dataset import FactorGrid as FactorGrid
 from pyro_hvae.data.dataset import Source as Source
 from pyro_hvae.data.dataset import Split as Split
-from pyro_hvae.data.digits import digits as digits
-from pyro_hvae.data.mnist import fashion_mnist as fashion_mnist
-from pyro_hvae.data.mnist import mnist as mnist
-from pyro_hvae.data.mnist_static import mnist_static as mnist_static
-from pyro_hvae.data.mocap import cmu_mocap as cmu_mocap
-from pyro_hvae.data.pendulum import pendulum as pendulum
+from pyro_hvae.data.dataset_registry import DATASETS as DATASETS
+from pyro_hvae.data.dataset_registry import find_source as find_source
+from pyro_hvae.data.dataset_registry import is_path as is_path
+from pyro_hvae.data.generated.pendulum import pendulum as pendulum
+from pyro_hvae.data.generated.textures import cut_crops as cut_crops
 from pyro_hvae.data.rows import Drawn as Drawn
 from pyro_hvae.data.rows import Rows as Rows
-from pyro_hvae.data.table import DATASETS as DATASETS
-from pyro_hvae.data.table import find_source as find_source
-from pyro_hvae.data.table import is_path as is_path
-from pyro_hvae.data.textured import cut_crops as cut_crops
+from pyro_hvae.data.sets.cmu_mocap import cmu_mocap as cmu_mocap
+from pyro_hvae.data.sets.digits import digits as digits
+from pyro_hvae.data.sets.mnist import fashion_mnist as fashion_mnist
+from pyro_hvae.data.sets.mnist import mnist as mnist
+from pyro_hvae.data.sets.mnist_static import mnist_static as mnist_static
 
 __all__ = [
     "DATASETS",

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.files import File
+from pyro_hvae.data.files.checked_files import File
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import ConfigError, unknown_name
 

@@ -4,10 +4,10 @@ import os
 import zlib
 from pathlib import Path
 
-from pyro_hvae.data.array_files import ARRAYS, read_arrays
 from pyro_hvae.data.dataset import Dataset
-from pyro_hvae.data.image_files import IMAGES, listed, read_images
-from pyro_hvae.data.parts import check_deal, deal
+from pyro_hvae.data.sets.own_arrays import ARRAYS, read_arrays
+from pyro_hvae.data.sets.own_images import IMAGES, listed, read_images
+from pyro_hvae.data.sets.own_splits import check_deal, deal
 from pyro_hvae.errors import ConfigError, DataError
 
 __all__ = ["own"]

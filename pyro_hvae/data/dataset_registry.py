@@ -5,21 +5,21 @@ from functools import partial
 from pathlib import Path
 
 from pyro_hvae.data.dataset import Source
-from pyro_hvae.data.digits import digits
-from pyro_hvae.data.faces import celeba
-from pyro_hvae.data.factor_sets import dsprites, shapes3d
-from pyro_hvae.data.house_numbers import svhn
-from pyro_hvae.data.mnist import fashion_mnist, mnist
-from pyro_hvae.data.mnist_static import mnist_static
-from pyro_hvae.data.mocap import ARCHIVE, cmu_mocap
-from pyro_hvae.data.omniglot import omniglot
-from pyro_hvae.data.own import own
-from pyro_hvae.data.pendulum import pendulum
-from pyro_hvae.data.published import published
-from pyro_hvae.data.renders import CHAIRS, FACES, chairs3d, faces3d
-from pyro_hvae.data.rooms import rooms
-from pyro_hvae.data.sprites import sprites
-from pyro_hvae.data.textured import textures, triangles
+from pyro_hvae.data.files.published_files import published
+from pyro_hvae.data.generated.pendulum import pendulum
+from pyro_hvae.data.generated.rooms import rooms
+from pyro_hvae.data.generated.sprites import sprites
+from pyro_hvae.data.generated.textures import textures, triangles
+from pyro_hvae.data.sets.celeba import celeba
+from pyro_hvae.data.sets.chairs3d_and_faces3d import CHAIRS, FACES, chairs3d, faces3d
+from pyro_hvae.data.sets.cmu_mocap import ARCHIVE, cmu_mocap
+from pyro_hvae.data.sets.digits import digits
+from pyro_hvae.data.sets.dsprites_and_shapes3d import dsprites, shapes3d
+from pyro_hvae.data.sets.mnist import fashion_mnist, mnist
+from pyro_hvae.data.sets.mnist_static import mnist_static
+from pyro_hvae.data.sets.omniglot import omniglot
+from pyro_hvae.data.sets.own_data import own
+from pyro_hvae.data.sets.svhn import svhn
 from pyro_hvae.errors import DataError, unknown_name
 
 __all__ = ["DATASETS", "find_source", "is_path"]

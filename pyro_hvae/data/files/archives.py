@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PureWindowsPath
 from typing import IO, Any
 
-from pyro_hvae.data.files import read_checked
+from pyro_hvae.data.files.checked_files import read_checked
 from pyro_hvae.errors import DataError
 
 __all__ = ["contents", "members"]

@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pyro_hvae.data.archives import contents
 from pyro_hvae.data.dataset import Dataset, Split
-from pyro_hvae.data.derived import derived
-from pyro_hvae.data.files import File, existing, find, read_checked
-from pyro_hvae.data.published import FILES
+from pyro_hvae.data.files.archives import contents
+from pyro_hvae.data.files.array_cache import derived
+from pyro_hvae.data.files.checked_files import File, existing, find, read_checked
+from pyro_hvae.data.files.published_files import FILES
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import DataError, unknown_name
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from pyro_hvae.data.derived import derived
+from pyro_hvae.data.files.array_cache import derived
 from pyro_hvae.errors import DataError, DeviceError, HVAEError
 
 __all__ = ["READERS", "Member"]

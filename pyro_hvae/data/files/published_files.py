@@ -6,7 +6,7 @@ MD5s are the publishers'. What is weaker says so.
 
 from collections.abc import Mapping
 
-from pyro_hvae.data.files import File
+from pyro_hvae.data.files.checked_files import File
 
 __all__ = ["FILES", "published"]
 

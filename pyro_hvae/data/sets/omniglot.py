@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.archives import contents
 from pyro_hvae.data.binarisation import binarised, check_binarize
 from pyro_hvae.data.dataset import Dataset, Split
-from pyro_hvae.data.derived import derived
-from pyro_hvae.data.files import existing, find, read_checked
-from pyro_hvae.data.published import FILES
-from pyro_hvae.data.renders import read_grey, shrink
+from pyro_hvae.data.files.archives import contents
+from pyro_hvae.data.files.array_cache import derived
+from pyro_hvae.data.files.checked_files import existing, find, read_checked
+from pyro_hvae.data.files.published_files import FILES
+from pyro_hvae.data.sets.chairs3d_and_faces3d import read_grey, shrink
 from pyro_hvae.errors import ConfigError, DataError, unknown_name
 
 __all__ = ["ALPHABETS", "omniglot"]

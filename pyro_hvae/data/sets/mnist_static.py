@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.data.dataset import Dataset, Split
-from pyro_hvae.data.files import data_root, find, read_checked
-from pyro_hvae.data.published import FILES
+from pyro_hvae.data.files.checked_files import data_root, find, read_checked
+from pyro_hvae.data.files.published_files import FILES
 from pyro_hvae.errors import DataError
 
 __all__ = ["mnist_static"]

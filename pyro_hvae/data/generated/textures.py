@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.data.dataset import Dataset, Split, check_seed, check_size
-from pyro_hvae.data.texture_files import SIDE, choose_textures
+from pyro_hvae.data.generated.texture_sources import SIDE, choose_textures
 from pyro_hvae.errors import ConfigError
 
 __all__ = ["coverage", "cut_crops", "draw_triangles", "textures", "triangles"]

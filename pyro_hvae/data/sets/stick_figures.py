@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.skeleton import Skeleton
+from pyro_hvae.data.files.asf_skeleton import Skeleton
 
 __all__ = ["draw_figures", "framing"]
 

@@ -13,8 +13,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from pyro_hvae.data.dataset import Dataset, FactorGrid, Split, check_seed, split_sizes
-from pyro_hvae.data.derived import derived
-from pyro_hvae.data.files import File, find, read_checked
+from pyro_hvae.data.files.array_cache import derived
+from pyro_hvae.data.files.checked_files import File, find, read_checked
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import ConfigError, DataError
 

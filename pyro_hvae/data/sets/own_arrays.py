@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.array_members import READERS, Member
 from pyro_hvae.data.dataset import Split
-from pyro_hvae.data.parts import PARTS
+from pyro_hvae.data.files.array_containers import READERS, Member
 from pyro_hvae.data.rows import Rows, as_float
+from pyro_hvae.data.sets.own_splits import PARTS
 from pyro_hvae.errors import DataError, unknown_name
 
 __all__ = ["ARRAYS", "read_arrays"]

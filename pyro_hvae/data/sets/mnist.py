@@ -12,8 +12,8 @@ from torch import Tensor
 
 from pyro_hvae.data.binarisation import binarised, check_binarize
 from pyro_hvae.data.dataset import Dataset, Split
-from pyro_hvae.data.files import find, read_checked
-from pyro_hvae.data.published import FILES
+from pyro_hvae.data.files.checked_files import find, read_checked
+from pyro_hvae.data.files.published_files import FILES
 from pyro_hvae.errors import DataError
 
 __all__ = ["mnist", "fashion_mnist", "read_idx"]

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.amc import read_motion
-from pyro_hvae.data.archives import contents
 from pyro_hvae.data.dataset import Dataset, Split, check_names
-from pyro_hvae.data.files import File, find
-from pyro_hvae.data.skeleton import Skeleton, read_skeleton
-from pyro_hvae.data.stick_figures import draw_figures, framing
+from pyro_hvae.data.files.amc_motion import read_motion
+from pyro_hvae.data.files.archives import contents
+from pyro_hvae.data.files.asf_skeleton import Skeleton, read_skeleton
+from pyro_hvae.data.files.checked_files import File, find
+from pyro_hvae.data.sets.stick_figures import draw_figures, framing
 from pyro_hvae.errors import ConfigError, DataError
 
 __all__ = ["ARCHIVE", "FEATURES", "FIVE", "MOTIONS", "cmu_mocap"]

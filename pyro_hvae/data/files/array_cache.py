@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.files import CACHE, cache_root
+from pyro_hvae.data.files.checked_files import CACHE, cache_root
 from pyro_hvae.errors import DataError
 from pyro_hvae.runtime.atomic_files import replacing
 

@@ -13,9 +13,9 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from pyro_hvae.data.dataset import Split
-from pyro_hvae.data.derived import derived
-from pyro_hvae.data.parts import PARTS
+from pyro_hvae.data.files.array_cache import derived
 from pyro_hvae.data.rows import Rows
+from pyro_hvae.data.sets.own_splits import PARTS
 from pyro_hvae.errors import DataError
 
 __all__ = ["IMAGES", "listed", "read_image", "read_images"]

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.data.dataset import Dataset, Split
-from pyro_hvae.data.derived import derived
-from pyro_hvae.data.files import find
-from pyro_hvae.data.published import FILES
+from pyro_hvae.data.files.array_cache import derived
+from pyro_hvae.data.files.checked_files import find
+from pyro_hvae.data.files.published_files import FILES
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import DataError, unknown_name
 

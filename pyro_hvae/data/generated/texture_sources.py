@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from pyro_hvae.data.array_members import READERS
-from pyro_hvae.data.image_files import IMAGES, read_image
+from pyro_hvae.data.files.array_containers import READERS
+from pyro_hvae.data.sets.own_images import IMAGES, read_image
 from pyro_hvae.errors import ConfigError, DataError, unknown_name
 
 __all__ = ["BUILT_IN", "SIDE", "choose_textures", "contrast"]

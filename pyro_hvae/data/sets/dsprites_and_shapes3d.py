@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.data.dataset import Dataset, FactorGrid, check_seed
-from pyro_hvae.data.derived import derived
-from pyro_hvae.data.files import File, find, read_checked
-from pyro_hvae.data.published import published
+from pyro_hvae.data.files.array_cache import derived
+from pyro_hvae.data.files.checked_files import File, find, read_checked
+from pyro_hvae.data.files.published_files import published
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import DataError, DeviceError
 

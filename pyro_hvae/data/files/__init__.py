@@ -1,0 +1,1 @@
+"""Published and own files: found, downloaded, checked, unpacked, read."""
