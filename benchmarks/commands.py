@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from benchmarks.measures import Measure, Side, against, eagerly, skipped
-from pyro_hvae.capturing import Captured, capture
+from pyro_hvae.compilation.captured_loss import Captured, capture
 from pyro_hvae.config import resolve
 from pyro_hvae.experiments import plan
 from pyro_hvae.passes import TrainingPass

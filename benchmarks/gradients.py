@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measures import Measure
-from pyro_hvae.capturing import CaptureWarning, capture
+from pyro_hvae.compilation.captured_loss import CaptureWarning, capture
 from pyro_hvae.config import resolve
 from pyro_hvae.experiments import plan
 from pyro_hvae.passes import TrainingPass

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from pyro_hvae.capturing import Captured
+from pyro_hvae.compilation.captured_loss import Captured
 from pyro_hvae.reporting import table
 
 __all__ = ["Measure", "Side", "against", "device", "eagerly", "header", "interleaved", "report", "skipped"]

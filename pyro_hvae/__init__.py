@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from pyro_hvae.capturing import CaptureWarning as CaptureWarning
-    from pyro_hvae.capturing import capture as capture
     from pyro_hvae.codes import posteriors as posteriors
+    from pyro_hvae.compilation.captured_loss import CaptureWarning as CaptureWarning
+    from pyro_hvae.compilation.captured_loss import capture as capture
     from pyro_hvae.conditionals.gaussian import Bernoulli as Bernoulli
     from pyro_hvae.conditionals.gaussian import Gaussian as Gaussian
     from pyro_hvae.conditionals.gaussian import Laplace as Laplace
@@ -64,7 +64,7 @@ _PUBLIC = {
     "Autoregressive": "guides",
     "Bernoulli": "conditionals.gaussian",
     "BottomUp": "guides",
-    "CaptureWarning": "capturing",
+    "CaptureWarning": "compilation.captured_loss",
     "Chain": "models",
     "Constant": "schedules",
     "DATASETS": "data",
@@ -93,7 +93,7 @@ _PUBLIC = {
     "Vamp": "conditionals.vamp",
     "WarmUp": "schedules",
     "active_units": "inference",
-    "capture": "capturing",
+    "capture": "compilation.captured_loss",
     "convergence": "gibbs_chains",
     "energy_distance": "metrics",
     "fit": "training",

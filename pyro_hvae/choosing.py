@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from pyro_hvae.compiling import uncompilable
+from pyro_hvae.compilation.inductor import uncompilable
 from pyro_hvae.config import TrainConfig
 
 __all__ = ["decided"]

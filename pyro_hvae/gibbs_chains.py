@@ -9,7 +9,7 @@ import torch
 from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor, nn
 
-from pyro_hvae.capturing import capture
+from pyro_hvae.compilation.captured_loss import capture
 from pyro_hvae.dependencies import kept_sites
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.handlers import site_mean

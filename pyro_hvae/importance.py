@@ -9,7 +9,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae.capturing import capture
+from pyro_hvae.compilation.captured_loss import capture
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError, DivergenceError
 from pyro_hvae.handlers import Record, Share, Site, is_point

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Laplace, Normal
 
-from pyro_hvae.capturing import capture
+from pyro_hvae.compilation.captured_loss import capture
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.handlers import Means, Record, site_mean

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_hvae.compilation.policy import CHAIN, compiles, remark
 from pyro_hvae.dependencies import parents
 from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.gibbs_chains import Chains, convergence, gibbs
@@ -15,7 +16,6 @@ from pyro_hvae.inference import ancestral, generate, latents
 from pyro_hvae.metrics import energy_distance
 from pyro_hvae.opened import OpenRun
 from pyro_hvae.runtime.devices import seeded
-from pyro_hvae.worthwhile import CHAIN, compiles, remark
 
 __all__ = ["INITS", "GibbsReport", "of_proposition", "sample_by_gibbs"]
 

@@ -10,7 +10,7 @@ import torch
 from pyro.infer import SVI
 from torch import Tensor
 
-from pyro_hvae.capturing import Captured, capture
+from pyro_hvae.compilation.captured_loss import Captured, capture
 from pyro_hvae.config import TrainConfig
 from pyro_hvae.data import Batches, Rows
 from pyro_hvae.errors import ConfigError

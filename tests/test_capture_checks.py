@@ -8,7 +8,8 @@ import pytest
 import torch
 from both_ways import Body, assert_same, buffers, data, weight, wide
 
-from pyro_hvae import capturing, compiling
+from pyro_hvae.compilation import captured_loss as capturing
+from pyro_hvae.compilation import inductor as compiling
 
 pytestmark = pytest.mark.usefixtures("float64")
 

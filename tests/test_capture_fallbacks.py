@@ -15,8 +15,8 @@ from test_capture_pyro import Constrained, bits_guide, mvn_model
 from torch import nn
 
 import pyro_hvae as hv
-from pyro_hvae import capturing
-from pyro_hvae.capturing import CaptureWarning
+from pyro_hvae.compilation import captured_loss as capturing
+from pyro_hvae.compilation.captured_loss import CaptureWarning
 from pyro_hvae.errors import ConfigError, HVAEError
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -8,6 +8,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pyro_hvae import inference
+from pyro_hvae.compilation.policy import compiles, remark
 from pyro_hvae.config import Experiment
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
@@ -16,7 +17,6 @@ from pyro_hvae.importance import batch_size, importance
 from pyro_hvae.objectives import ELBO
 from pyro_hvae.opened import OpenRun
 from pyro_hvae.runtime.devices import seeded
-from pyro_hvae.worthwhile import compiles, remark
 
 __all__ = ["evaluate", "log_likelihoods", "published_likelihood"]
 

@@ -5,7 +5,7 @@ import sys
 import torch
 from tqdm import tqdm
 
-from pyro_hvae.compiling import uncompilable
+from pyro_hvae.compilation.inductor import uncompilable
 
 __all__ = ["CHAIN", "WORK", "compiles", "remark"]
 

@@ -9,7 +9,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 
-from pyro_hvae.tracing import Pure, Uncapturable
+from pyro_hvae.compilation.pure_function import Pure, Uncapturable
 
 __all__ = ["dtypes", "reason", "record"]
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._device import DeviceContext
 
+from pyro_hvae.compilation.pure_function import Places
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.tracing import Places
 
 __all__ = ["GraphKey", "Keys", "function_modes"]
 

@@ -11,13 +11,13 @@ import torch
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 
-from pyro_hvae.agreement import apart, shared, tolerance
-from pyro_hvae.compiling import Runner
+from pyro_hvae.compilation.eager_comparison import apart, shared, tolerance
+from pyro_hvae.compilation.graph_key import GraphKey, Keys, function_modes
+from pyro_hvae.compilation.graph_recording import dtypes, reason, record
+from pyro_hvae.compilation.inductor import Runner
+from pyro_hvae.compilation.pure_function import Pure, Uncapturable
 from pyro_hvae.errors import HVAEError
-from pyro_hvae.graph_keys import GraphKey, Keys, function_modes
-from pyro_hvae.recording import dtypes, reason, record
 from pyro_hvae.runtime.devices import draw_state, other_streams, set_draw_state
-from pyro_hvae.tracing import Pure, Uncapturable
 
 __all__ = ["Captured", "CaptureWarning", "capture"]
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
+from pyro_hvae.compilation.cpu_graph_passes import channels_last, separate_biases
 from pyro_hvae.data.files.checked_files import cache_root
-from pyro_hvae.processors import channels_last, separate_biases
 
 __all__ = ["Runner", "compiler", "uncompilable"]
 

@@ -1,0 +1,1 @@
+"""A loss and its gradients recorded as one graph and compiled."""
