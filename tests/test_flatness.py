@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pyro_hvae.checkpoints import load_checkpoint, save_checkpoint
-from pyro_hvae.flatness import Flat, Flatness
+from pyro_hvae.schedules.plateau import Flat, Flatness
 
 
 def after(losses, rule=None, batches=1):

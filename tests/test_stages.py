@@ -18,12 +18,12 @@ from pyro_hvae.data.generated import textures as textured
 from pyro_hvae.data.rows import bernoulli
 from pyro_hvae.errors import CheckpointError, Interrupted
 from pyro_hvae.experiments import resumed, train
-from pyro_hvae.flatness import Flat
 from pyro_hvae.objectives import ELBO
 from pyro_hvae.opened import open_run
 from pyro_hvae.recipes import Stage, stage_lengths
 from pyro_hvae.runtime.devices import seeded
 from pyro_hvae.schedules import Constant
+from pyro_hvae.schedules.plateau import Flat
 from pyro_hvae.session import Session, learning_rate
 from pyro_hvae.tracking import Progress, Tracker
 

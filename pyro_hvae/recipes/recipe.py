@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.flatness import Flat
 from pyro_hvae.objectives import Objective
+from pyro_hvae.schedules.plateau import Flat
 
 __all__ = ["Pixels", "Recipe", "Stage", "stage_lengths"]
 

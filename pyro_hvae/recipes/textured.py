@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
 from pyro_hvae.data import Dataset
 from pyro_hvae.errors import ConfigError, unknown_name
-from pyro_hvae.flatness import Flat
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.models import Chain
 from pyro_hvae.networks.network_registry import networks
@@ -18,6 +17,7 @@ from pyro_hvae.networks.patches import Patches
 from pyro_hvae.objectives import ELBO, Objective
 from pyro_hvae.recipes.parts import Parts
 from pyro_hvae.recipes.recipe import Pixels, Stage
+from pyro_hvae.schedules.plateau import Flat
 from pyro_hvae.texture_maps import Decoded, Encoded, PatchDecoder, PatchEncoder, PixelError, Seen
 
 __all__ = ["texture"]
