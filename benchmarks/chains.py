@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.measures import Measure, device, interleaved
 from pyro_hvae import gibbs, recipes
-from pyro_hvae.objectives import Objective
+from pyro_hvae.objectives.elbo import Objective
 from pyro_hvae.runtime.devices import seeded
 
 __all__ = ["measures"]

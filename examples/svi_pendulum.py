@@ -11,8 +11,8 @@ import pyro
 import torch
 
 import pyro_hvae as hv
+from pyro_hvae.objectives.pyro_svi import ScheduledELBO
 from pyro_hvae.recipes import RECIPES
-from pyro_hvae.svi import ScheduledELBO
 
 
 def main() -> None:

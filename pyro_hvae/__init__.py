@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from pyro_hvae.guides import BottomUp as BottomUp
     from pyro_hvae.guides import Heads as Heads
     from pyro_hvae.guides import TopDown as TopDown
-    from pyro_hvae.handlers import ScaleSites as ScaleSites
-    from pyro_hvae.handlers import Share as Share
     from pyro_hvae.importance import log_likelihood as log_likelihood
     from pyro_hvae.inference import active_units as active_units
     from pyro_hvae.inference import generate as generate
@@ -42,7 +40,11 @@ if TYPE_CHECKING:
     from pyro_hvae.models import Ladder as Ladder
     from pyro_hvae.models import Rung as Rung
     from pyro_hvae.networks.patches import Patches as Patches
-    from pyro_hvae.objectives import ELBO as ELBO
+    from pyro_hvae.objectives.elbo import ELBO as ELBO
+    from pyro_hvae.objectives.handlers import ScaleSites as ScaleSites
+    from pyro_hvae.objectives.handlers import Share as Share
+    from pyro_hvae.objectives.pyro_svi import for_svi as for_svi
+    from pyro_hvae.objectives.supervision import Supervision as Supervision
     from pyro_hvae.opened import load as load
     from pyro_hvae.recipes import RECIPES as RECIPES
     from pyro_hvae.schedules import SCHEDULES as SCHEDULES
@@ -52,8 +54,6 @@ if TYPE_CHECKING:
     from pyro_hvae.schedules import Ramp as Ramp
     from pyro_hvae.schedules import Rewo as Rewo
     from pyro_hvae.schedules import WarmUp as WarmUp
-    from pyro_hvae.supervision import Supervision as Supervision
-    from pyro_hvae.svi import for_svi as for_svi
     from pyro_hvae.texture_maps import PatchDecoder as PatchDecoder
     from pyro_hvae.texture_maps import PatchEncoder as PatchEncoder
     from pyro_hvae.training import fit as fit
@@ -68,7 +68,7 @@ _PUBLIC = {
     "Chain": "models",
     "Constant": "schedules",
     "DATASETS": "data",
-    "ELBO": "objectives",
+    "ELBO": "objectives.elbo",
     "Gaussian": "conditionals.gaussian",
     "Geco": "schedules",
     "HVAEError": "errors",
@@ -84,10 +84,10 @@ _PUBLIC = {
     "Rewo": "schedules",
     "Rung": "models",
     "SCHEDULES": "schedules",
-    "ScaleSites": "handlers",
-    "Share": "handlers",
+    "ScaleSites": "objectives.handlers",
+    "Share": "objectives.handlers",
     "StandardNormal": "conditionals.gaussian",
-    "Supervision": "supervision",
+    "Supervision": "objectives.supervision",
     "TopDown": "guides",
     "TrainConfig": "config",
     "Vamp": "conditionals.vamp",
@@ -97,7 +97,7 @@ _PUBLIC = {
     "convergence": "gibbs_chains",
     "energy_distance": "metrics",
     "fit": "training",
-    "for_svi": "svi",
+    "for_svi": "objectives.pyro_svi",
     "generate": "inference",
     "gibbs": "gibbs_chains",
     "interpolate": "interpolation",

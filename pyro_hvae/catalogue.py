@@ -12,7 +12,7 @@ from pyro_hvae.data import DATASETS
 from pyro_hvae.errors import unknown_name
 from pyro_hvae.evaluation import METRICS
 from pyro_hvae.inference import latents
-from pyro_hvae.objectives import ELBO
+from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.recipes import RECIPES, build
 from pyro_hvae.schedules import SCHEDULES
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.handlers import Record, Share
 from pyro_hvae.metrics import Posteriors
+from pyro_hvae.objectives.handlers import Record, Share
 from pyro_hvae.runtime.devices import seeded
 
 __all__ = ["posteriors", "sees_data"]

@@ -10,11 +10,11 @@ from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor, nn
 
 from pyro_hvae.compilation.captured_loss import capture
-from pyro_hvae.dependencies import kept_sites
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.handlers import site_mean
 from pyro_hvae.inference import ancestral, latents
-from pyro_hvae.objectives import ELBO
+from pyro_hvae.objectives.elbo import ELBO
+from pyro_hvae.objectives.handlers import site_mean
+from pyro_hvae.objectives.site_dependencies import kept_sites
 
 __all__ = ["Chains", "Convergence", "GibbsStep", "convergence", "gibbs"]
 

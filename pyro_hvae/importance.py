@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from pyro_hvae.compilation.captured_loss import capture
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError, DivergenceError
-from pyro_hvae.handlers import Record, Share, Site, is_point
-from pyro_hvae.objectives import ELBO
+from pyro_hvae.objectives.elbo import ELBO
+from pyro_hvae.objectives.handlers import Record, Share, Site, is_point
 from pyro_hvae.runtime.devices import seeded
 
 __all__ = ["ImportanceTerms", "Weights", "batch_size", "importance", "log_likelihood"]

@@ -15,8 +15,8 @@ from torch.distributions import Laplace, Normal
 from pyro_hvae.compilation.captured_loss import capture
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.handlers import Means, Record, site_mean
-from pyro_hvae.objectives import ELBO, kl_is_valid
+from pyro_hvae.objectives.elbo import ELBO, kl_is_valid
+from pyro_hvae.objectives.handlers import Means, Record, site_mean
 
 __all__ = [
     "AncestralDraws",

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.dependencies import parents
 from pyro_hvae.graph import LatentPath, resample, shortest_path
 from pyro_hvae.inference import ROWS, generate, latents, prior_latents
+from pyro_hvae.objectives.site_dependencies import parents
 from pyro_hvae.runtime.devices import seeded
 
 __all__ = ["Interpolation", "coordinates", "decode", "interpolate"]

@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from sklearn.decomposition import PCA
 
-from pyro_hvae.dependencies import parents
 from pyro_hvae.evaluation import discontinuities, largest_jump
 from pyro_hvae.figures import BLUE, GREY, figure_titled, run_name
 from pyro_hvae.inference import generate, latents
 from pyro_hvae.interpolation import Interpolation, coordinates
+from pyro_hvae.objectives.site_dependencies import parents
 from pyro_hvae.opened import OpenRun
 from pyro_hvae.runtime.devices import seeded
 from pyro_hvae.tiles import tiles

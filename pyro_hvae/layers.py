@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_hvae.dependencies import site_graph
 from pyro_hvae.errors import ConfigError, unknown_name
-from pyro_hvae.handlers import Noise, site_mean, standard_noise
 from pyro_hvae.inference import ancestral, latents
+from pyro_hvae.objectives.handlers import Noise, site_mean, standard_noise
+from pyro_hvae.objectives.site_dependencies import site_graph
 
 __all__ = [
     "LayerShare",

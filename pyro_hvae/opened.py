@@ -14,7 +14,7 @@ from pyro_hvae.checkpoints import load_checkpoint
 from pyro_hvae.config import Experiment, coerce, parameters, read_toml
 from pyro_hvae.data import DATASETS, Dataset, Rows, find_source, is_path
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, unknown_name
-from pyro_hvae.objectives import ELBO, Objective
+from pyro_hvae.objectives.elbo import ELBO, Objective
 from pyro_hvae.programs import Program, program_from_file
 from pyro_hvae.recipes import RECIPES, Stage
 from pyro_hvae.runs import RunDirectory, find_run

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae.estimates import Terms
 from pyro_hvae.networks.mixed_precision import networks_in
-from pyro_hvae.objectives import Objective
+from pyro_hvae.objectives.elbo import Objective
+from pyro_hvae.objectives.estimate import Terms
 from pyro_hvae.schedules import Schedule
 
 __all__ = ["Found", "TrainingPass"]

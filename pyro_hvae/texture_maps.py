@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from pyro_hvae.conditionals.gaussian import Gaussian
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.handlers import Site
 from pyro_hvae.networks.patches import Patches
-from pyro_hvae.objectives import ELBO
+from pyro_hvae.objectives.elbo import ELBO
+from pyro_hvae.objectives.handlers import Site
 
 __all__ = ["Decoded", "Encoded", "PatchDecoder", "PatchEncoder", "PixelError", "Seen"]
 

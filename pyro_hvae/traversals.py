@@ -11,10 +11,10 @@ from torch import Tensor
 from pyro_hvae.codes import posteriors
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.handlers import Record, is_point
 from pyro_hvae.inference import latents
 from pyro_hvae.layers import code_noise, noise_mean, require_noise
 from pyro_hvae.metrics import MEANINGFUL
+from pyro_hvae.objectives.handlers import Record, is_point
 from pyro_hvae.runtime.devices import seeded
 
 __all__ = ["Traversals", "Unit", "traverse", "vary_unit"]

@@ -27,7 +27,7 @@ class Watch:
     """Collects what steps found, as tensors, and says when asked whether all of it is sound: finite, and not a million times
     the first loss.
 
-    >>> from pyro_hvae.estimates import Terms
+    >>> from pyro_hvae.objectives.estimate import Terms
     >>> watch = Watch()
     >>> for step, loss in enumerate((2.0, math.nan, math.nan), 1):
     ...     watch.see(step, Found(torch.tensor(loss), Terms({"x": torch.tensor([-loss])}, 1, 0.0), None))

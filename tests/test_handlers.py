@@ -6,7 +6,7 @@ import pytest
 import torch
 from pyro import poutine
 
-from pyro_hvae.handlers import Means, Record, ScaleSites, Share
+from pyro_hvae.objectives.handlers import Means, Record, ScaleSites, Share
 
 
 def program(x=None):

@@ -13,7 +13,7 @@ from pyro_hvae.conditionals.gaussian import StandardNormal
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.ladders import LADDERS, ladder_networks
 from pyro_hvae.ladders.blocks import Affine
-from pyro_hvae.objectives import kl_is_valid
+from pyro_hvae.objectives.elbo import kl_is_valid
 
 MNIST, SVHN, SHAPES, SPRITES = (1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 64, 64)
 

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from pyro_hvae import ELBO, Bernoulli, BottomUp, Chain, Gaussian, StandardNormal
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.handlers import ScaleSites
+from pyro_hvae.objectives.handlers import ScaleSites
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -18,7 +18,7 @@ from pyro_hvae.data.generated import textures as textured
 from pyro_hvae.data.rows import bernoulli
 from pyro_hvae.errors import CheckpointError, Interrupted
 from pyro_hvae.experiments import resumed, train
-from pyro_hvae.objectives import ELBO
+from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.opened import open_run
 from pyro_hvae.recipes import Stage, stage_lengths
 from pyro_hvae.runtime.devices import seeded

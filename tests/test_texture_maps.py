@@ -14,7 +14,7 @@ from pyro_hvae.guides import BottomUp
 from pyro_hvae.inference import bound
 from pyro_hvae.models import Chain
 from pyro_hvae.networks.patches import Patches
-from pyro_hvae.objectives import ELBO
+from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.texture_maps import Decoded, Encoded, PatchDecoder, PatchEncoder, PixelError, Seen
 
 SCALE = math.sqrt(0.5)

@@ -14,7 +14,7 @@ from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.kept import Kept
 from pyro_hvae.importance import batch_size, importance
-from pyro_hvae.objectives import ELBO
+from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.opened import OpenRun
 from pyro_hvae.runtime.devices import seeded
 

@@ -6,7 +6,7 @@ import torch
 from torch.special import entr
 
 from pyro_hvae.inference import ROWS, bound, likelihood_name, reconstruct
-from pyro_hvae.objectives import ELBO
+from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.opened import OpenRun
 from pyro_hvae.runtime.devices import seeded
 

@@ -10,10 +10,10 @@ from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.guides import Heads
 from pyro_hvae.models import Ladder, Rung
 from pyro_hvae.networks.mlp import Fold, linear, mlp
-from pyro_hvae.objectives import ELBO, Objective
+from pyro_hvae.objectives.elbo import ELBO, Objective
+from pyro_hvae.objectives.supervision import Supervision
 from pyro_hvae.recipes.parts import Parts, positive_dims
 from pyro_hvae.recipes.recipe import Stage
-from pyro_hvae.supervision import Supervision
 
 __all__ = ["teacher_student"]
 

@@ -7,7 +7,7 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import Heads
 from pyro_hvae.ladders import ladder_networks
 from pyro_hvae.models import Ladder
-from pyro_hvae.objectives import ELBO
+from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.recipes.parts import Parts, positive_dims
 from pyro_hvae.recipes.recipe import Stage
 

@@ -8,7 +8,7 @@ from pyro_hvae.conditionals.gaussian import StandardNormal
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.models import Chain
-from pyro_hvae.objectives import ELBO
+from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.recipes.parts import Parts, positive_dims
 from pyro_hvae.recipes.recipe import Stage
 

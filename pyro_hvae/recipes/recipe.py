@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.objectives import Objective
+from pyro_hvae.objectives.elbo import Objective
 from pyro_hvae.schedules.plateau import Flat
 
 __all__ = ["Pixels", "Recipe", "Stage", "stage_lengths"]

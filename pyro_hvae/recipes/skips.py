@@ -10,7 +10,7 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import Autoregressive, BottomUp, TopDown
 from pyro_hvae.models import Chain
 from pyro_hvae.networks.mlp import mlp
-from pyro_hvae.objectives import ELBO
+from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.recipes.parts import Parts, positive_dims
 from pyro_hvae.recipes.recipe import Stage
 

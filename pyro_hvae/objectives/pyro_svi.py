@@ -10,7 +10,7 @@ import torch
 from pyro.optim.optim import PyroOptim
 from torch import Tensor, nn
 
-from pyro_hvae.objectives import ELBO, Estimate
+from pyro_hvae.objectives.elbo import ELBO, Estimate
 from pyro_hvae.schedules import Constant, Schedule
 
 __all__ = ["for_svi", "ScheduledELBO", "SteppedBy"]

@@ -9,10 +9,10 @@ from pyro.infer.elbo import ELBO as PyroELBO
 from pyro.infer.elbo import ELBOModule
 from torch import Tensor, nn
 
-from pyro_hvae.contract import check_contract
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.estimates import Estimate
-from pyro_hvae.handlers import Record, Share, Site, is_point
+from pyro_hvae.objectives.estimate import Estimate
+from pyro_hvae.objectives.handlers import Record, Share, Site, is_point
+from pyro_hvae.objectives.program_contract import check_contract
 from pyro_hvae.runtime.evaluation_mode import evaluated
 
 __all__ = ["ELBO", "Estimate", "Objective", "kl_is_valid"]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.handlers import Means, Record, Site, site_mean
-from pyro_hvae.objectives import ELBO
+from pyro_hvae.objectives.elbo import ELBO
+from pyro_hvae.objectives.handlers import Means, Record, Site, site_mean
 
 __all__ = ["Supervision"]
 
