@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from pyro_hvae.models import Chain as Chain
     from pyro_hvae.models import Ladder as Ladder
     from pyro_hvae.models import Rung as Rung
+    from pyro_hvae.models.texture_map import PatchDecoder as PatchDecoder
+    from pyro_hvae.models.texture_map import PatchEncoder as PatchEncoder
     from pyro_hvae.networks.patches import Patches as Patches
     from pyro_hvae.objectives.elbo import ELBO as ELBO
     from pyro_hvae.objectives.handlers import ScaleSites as ScaleSites
@@ -54,8 +56,6 @@ if TYPE_CHECKING:
     from pyro_hvae.schedules import Ramp as Ramp
     from pyro_hvae.schedules import Rewo as Rewo
     from pyro_hvae.schedules import WarmUp as WarmUp
-    from pyro_hvae.texture_maps import PatchDecoder as PatchDecoder
-    from pyro_hvae.texture_maps import PatchEncoder as PatchEncoder
     from pyro_hvae.training import fit as fit
     from pyro_hvae.traversals import traverse as traverse
 
@@ -74,8 +74,8 @@ _PUBLIC = {
     "HVAEError": "errors",
     "Heads": "guides",
     "Ladder": "models",
-    "PatchDecoder": "texture_maps",
-    "PatchEncoder": "texture_maps",
+    "PatchDecoder": "models.texture_map",
+    "PatchEncoder": "models.texture_map",
     "Patches": "networks.patches",
     "Progressive": "schedules",
     "Laplace": "conditionals.gaussian",

@@ -11,8 +11,8 @@ from torch.testing import assert_close
 from pyro_hvae import ELBO, Heads, Ladder, Rung, latents, log_likelihood, recipes
 from pyro_hvae.conditionals.gaussian import StandardNormal
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.ladders import LADDERS, ladder_networks
-from pyro_hvae.ladders.blocks import Affine
+from pyro_hvae.models.ladder_blocks import Affine
+from pyro_hvae.models.ladder_registry import LADDERS, ladder_networks
 from pyro_hvae.objectives.elbo import kl_is_valid
 
 MNIST, SVHN, SHAPES, SPRITES = (1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 64, 64)

@@ -7,15 +7,16 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from pyro_hvae import latents, reconstruct, texture_maps
+from pyro_hvae import latents, reconstruct
 from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.inference import bound
 from pyro_hvae.models import Chain
+from pyro_hvae.models import texture_map as texture_maps
+from pyro_hvae.models.texture_map import Decoded, Encoded, PatchDecoder, PatchEncoder, PixelError, Seen
 from pyro_hvae.networks.patches import Patches
 from pyro_hvae.objectives.elbo import ELBO
-from pyro_hvae.texture_maps import Decoded, Encoded, PatchDecoder, PatchEncoder, PixelError, Seen
 
 SCALE = math.sqrt(0.5)
 OVERLAPPING = Patches(3, 9, 11, side=7)

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import Heads
-from pyro_hvae.ladders import ladder_networks
 from pyro_hvae.models import Ladder
+from pyro_hvae.models.ladder_registry import ladder_networks
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.recipes.parts import Parts, positive_dims
 from pyro_hvae.recipes.recipe import Stage

@@ -12,13 +12,13 @@ from pyro_hvae.data import Dataset
 from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.models import Chain
+from pyro_hvae.models.texture_map import Decoded, Encoded, PatchDecoder, PatchEncoder, PixelError, Seen
 from pyro_hvae.networks.network_registry import networks
 from pyro_hvae.networks.patches import Patches
 from pyro_hvae.objectives.elbo import ELBO, Objective
 from pyro_hvae.recipes.parts import Parts
 from pyro_hvae.recipes.recipe import Pixels, Stage
 from pyro_hvae.schedules.plateau import Flat
-from pyro_hvae.texture_maps import Decoded, Encoded, PatchDecoder, PatchEncoder, PixelError, Seen
 
 __all__ = ["texture"]
 

@@ -6,10 +6,10 @@ A new one is a function (event, dims, width, join, norm) -> `LadderNetworks` and
 from collections.abc import Callable
 
 from pyro_hvae.errors import unknown_name
-from pyro_hvae.ladders.blocks import LadderNetworks as LadderNetworks
-from pyro_hvae.ladders.dense import dense
-from pyro_hvae.ladders.progressive import pro_celeba, pro_shapes
-from pyro_hvae.ladders.vlae import vlae_celeba, vlae_mnist, vlae_svhn
+from pyro_hvae.models.dense_ladder import dense
+from pyro_hvae.models.ladder_blocks import LadderNetworks as LadderNetworks
+from pyro_hvae.models.pro_vlae_ladder import pro_celeba, pro_shapes
+from pyro_hvae.models.vlae_ladder import vlae_celeba, vlae_mnist, vlae_svhn
 
 __all__ = ["LADDERS", "LadderNetworks", "ladder_networks"]
 

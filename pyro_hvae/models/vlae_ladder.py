@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from pyro_hvae.ladders.blocks import Blocks, LadderNetworks, concatenated, doubled, folded, four_layers, image, kept
 from pyro_hvae.models import Rung
+from pyro_hvae.models.ladder_blocks import Blocks, LadderNetworks, concatenated, doubled, folded, four_layers, image, kept
 from pyro_hvae.networks.mlp import linear
 
 __all__ = ["vlae_celeba", "vlae_mnist", "vlae_svhn"]

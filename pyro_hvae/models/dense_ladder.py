@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from pyro_hvae.ladders.blocks import Blocks, LadderNetworks
 from pyro_hvae.models import Rung
+from pyro_hvae.models.ladder_blocks import Blocks, LadderNetworks
 from pyro_hvae.networks.mlp import linear
 
 __all__ = ["dense"]

@@ -7,8 +7,8 @@ from dataclasses import replace
 from torch import nn
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.ladders.blocks import Blocks, LadderNetworks, concatenated, doubled, folded, four_layers, image
 from pyro_hvae.models import Rung
+from pyro_hvae.models.ladder_blocks import Blocks, LadderNetworks, concatenated, doubled, folded, four_layers, image
 
 __all__ = ["pro_celeba", "pro_shapes"]
 
