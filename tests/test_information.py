@@ -7,7 +7,7 @@ import torch
 
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.metrics import Posteriors, layer_information, log_ratios, mutual_information
-from pyro_hvae.metrics.posteriors import aggregate_draws
+from pyro_hvae.metrics.aggregate_posterior import aggregate_draws
 
 
 def channel(sigma, data=10_000, dims=1, seed=0):

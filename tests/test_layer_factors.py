@@ -19,7 +19,7 @@ from pyro_hvae.data.rows import bernoulli
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation import METRICS
 from pyro_hvae.evaluation.layer_factors import _consistency, _correlations, _part, _pixels
-from pyro_hvae.metrics.strokes import slant
+from pyro_hvae.metrics.stroke_measures import slant
 from pyro_hvae.opened import OpenRun
 from pyro_hvae.recipes import Stage
 from pyro_hvae.reporting import measure, metrics_text

@@ -167,7 +167,7 @@ def test_draws_are_of_different_data_and_of_the_seed_alone():
 
 def test_fewer_draws_before_fewer_components(monkeypatch):
     """1e10 terms: a large data set keeps all its components as long as 1,000 draws can be had."""
-    monkeypatch.setattr("pyro_hvae.metrics.posteriors.TERMS", 40_000_000)
+    monkeypatch.setattr("pyro_hvae.metrics.aggregate_posterior.TERMS", 40_000_000)
 
     def protocol(data, size, dims=1):
         draws = aggregate_draws(Posteriors(torch.zeros(data, size, dims), torch.ones(data, size, dims)))

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.metrics.strokes import STROKES, ink, slant, thickness, width
+from pyro_hvae.metrics.stroke_measures import STROKES, ink, slant, thickness, width
 
 
 def line(shear, rows=20, size=40, tone=1.0):

@@ -19,7 +19,7 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.codes import posterior_means, selection
 from pyro_hvae.inference import ROWS, reconstruct
 from pyro_hvae.layers import layer_noise, layer_shares, noise_mean, variance_share
-from pyro_hvae.metrics.strokes import STROKES
+from pyro_hvae.metrics.stroke_measures import STROKES
 from pyro_hvae.opened import OpenRun
 from pyro_hvae.runtime.devices import seeded
 
@@ -35,7 +35,7 @@ def layer_factors(
 ) -> dict[str, Any]:
     r"""What each layer knows of strokes and class, and what its noise alone changes in generated images.
 
-    The strokes are `ink`, `slant`, `width` and `thickness` (see `pyro_hvae.metrics.strokes`) of images of one channel.
+    The strokes are `ink`, `slant`, `width` and `thickness` (see `pyro_hvae.metrics.stroke_measures`) of images of one channel.
 
     - `correlation`: R, the multiple correlation of a layer's posterior means with a measure, $\sqrt{\max(0, R^2)}$ of a linear
       regression fitted on training data and judged on test data; `correlation_nonlinear` the same of the mean of the 10 nearest

@@ -1,29 +1,29 @@
 """Metrics: free functions of tensors and arrays; they know no model."""
 
-from pyro_hvae.metrics.angle import AngleFit as AngleFit
-from pyro_hvae.metrics.angle import angle_regression as angle_regression
-from pyro_hvae.metrics.angle import wrap as wrap
+from pyro_hvae.metrics.aggregate_posterior import Draws as Draws
+from pyro_hvae.metrics.aggregate_posterior import Posteriors as Posteriors
+from pyro_hvae.metrics.aggregate_posterior import aggregate_draws as aggregate_draws
+from pyro_hvae.metrics.aggregate_posterior import log_ratios as log_ratios
+from pyro_hvae.metrics.angle_regression import AngleFit as AngleFit
+from pyro_hvae.metrics.angle_regression import angle_regression as angle_regression
+from pyro_hvae.metrics.angle_regression import wrap as wrap
 from pyro_hvae.metrics.energy import EnergyDistance as EnergyDistance
 from pyro_hvae.metrics.energy import energy_distance as energy_distance
-from pyro_hvae.metrics.factor_vote import FactorScore as FactorScore
-from pyro_hvae.metrics.factor_vote import factor_score as factor_score
-from pyro_hvae.metrics.gaps import MEANINGFUL as MEANINGFUL
-from pyro_hvae.metrics.gaps import Gaps as Gaps
-from pyro_hvae.metrics.gaps import histogram_gaps as histogram_gaps
-from pyro_hvae.metrics.gaps import information_gaps as information_gaps
-from pyro_hvae.metrics.information import Information as Information
-from pyro_hvae.metrics.information import LayerInformation as LayerInformation
-from pyro_hvae.metrics.information import layer_information as layer_information
-from pyro_hvae.metrics.information import mutual_information as mutual_information
-from pyro_hvae.metrics.posteriors import Draws as Draws
-from pyro_hvae.metrics.posteriors import Posteriors as Posteriors
-from pyro_hvae.metrics.posteriors import aggregate_draws as aggregate_draws
-from pyro_hvae.metrics.posteriors import log_ratios as log_ratios
-from pyro_hvae.metrics.probes import LinearProbe as LinearProbe
-from pyro_hvae.metrics.probes import RegressionProbe as RegressionProbe
-from pyro_hvae.metrics.probes import constant_probe as constant_probe
-from pyro_hvae.metrics.probes import linear_probe as linear_probe
-from pyro_hvae.metrics.probes import regression_probe as regression_probe
+from pyro_hvae.metrics.factor_vae_score import FactorScore as FactorScore
+from pyro_hvae.metrics.factor_vae_score import factor_score as factor_score
+from pyro_hvae.metrics.mig import MEANINGFUL as MEANINGFUL
+from pyro_hvae.metrics.mig import Gaps as Gaps
+from pyro_hvae.metrics.mig import histogram_gaps as histogram_gaps
+from pyro_hvae.metrics.mig import information_gaps as information_gaps
+from pyro_hvae.metrics.mutual_information import Information as Information
+from pyro_hvae.metrics.mutual_information import LayerInformation as LayerInformation
+from pyro_hvae.metrics.mutual_information import layer_information as layer_information
+from pyro_hvae.metrics.mutual_information import mutual_information as mutual_information
+from pyro_hvae.metrics.regression_and_classifier_probes import LinearProbe as LinearProbe
+from pyro_hvae.metrics.regression_and_classifier_probes import RegressionProbe as RegressionProbe
+from pyro_hvae.metrics.regression_and_classifier_probes import constant_probe as constant_probe
+from pyro_hvae.metrics.regression_and_classifier_probes import linear_probe as linear_probe
+from pyro_hvae.metrics.regression_and_classifier_probes import regression_probe as regression_probe
 from pyro_hvae.metrics.smoothness import smoothness_factor as smoothness_factor
 
 __all__ = [

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from pyro_hvae.metrics.posteriors import Draws, Posteriors, aggregate_draws, log_ratios
+from pyro_hvae.metrics.aggregate_posterior import Draws, Posteriors, aggregate_draws, log_ratios
 
 __all__ = ["Information", "LayerInformation", "layer_information", "mutual_information"]
 

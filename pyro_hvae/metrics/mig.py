@@ -9,7 +9,7 @@ from scipy.special import entr
 from torch import Tensor
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.metrics.posteriors import Posteriors, aggregate_draws, log_ratios, same_data
+from pyro_hvae.metrics.aggregate_posterior import Posteriors, aggregate_draws, log_ratios, same_data
 
 __all__ = ["MEANINGFUL", "Gaps", "histogram_gaps", "information_gaps"]
 
