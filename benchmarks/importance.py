@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from benchmarks.common import RESULTS, peak_mib, save
 from benchmarks.measures import Measure, against, interleaved, report
 from pyro_hvae import log_likelihood, recipes
-from pyro_hvae.importance import ROWS
+from pyro_hvae.inference.importance_sampling import ROWS
 from pyro_hvae.objectives.elbo import Objective
 
 PARTICLES, IMAGES, CHUNK = 5000, 12, 100

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from pyro_hvae.codes import posteriors as posteriors
     from pyro_hvae.compilation.captured_loss import CaptureWarning as CaptureWarning
     from pyro_hvae.compilation.captured_loss import capture as capture
     from pyro_hvae.conditionals.gaussian import Bernoulli as Bernoulli
@@ -20,21 +19,23 @@ if TYPE_CHECKING:
     from pyro_hvae.config import TrainConfig as TrainConfig
     from pyro_hvae.data import DATASETS as DATASETS
     from pyro_hvae.errors import HVAEError as HVAEError
-    from pyro_hvae.gibbs_chains import convergence as convergence
-    from pyro_hvae.gibbs_chains import gibbs as gibbs
     from pyro_hvae.guides import Autoregressive as Autoregressive
     from pyro_hvae.guides import BottomUp as BottomUp
     from pyro_hvae.guides import Heads as Heads
     from pyro_hvae.guides import TopDown as TopDown
-    from pyro_hvae.importance import log_likelihood as log_likelihood
-    from pyro_hvae.inference import active_units as active_units
-    from pyro_hvae.inference import generate as generate
-    from pyro_hvae.inference import latents as latents
-    from pyro_hvae.inference import reconstruct as reconstruct
-    from pyro_hvae.interpolation import interpolate as interpolate
-    from pyro_hvae.layers import layer_grid as layer_grid
-    from pyro_hvae.layers import layer_samples as layer_samples
-    from pyro_hvae.layers import layer_shares as layer_shares
+    from pyro_hvae.inference.gibbs import convergence as convergence
+    from pyro_hvae.inference.gibbs import gibbs as gibbs
+    from pyro_hvae.inference.graph_interpolation import interpolate as interpolate
+    from pyro_hvae.inference.importance_sampling import log_likelihood as log_likelihood
+    from pyro_hvae.inference.layer_effects import layer_grid as layer_grid
+    from pyro_hvae.inference.layer_effects import layer_samples as layer_samples
+    from pyro_hvae.inference.layer_effects import layer_shares as layer_shares
+    from pyro_hvae.inference.layer_posteriors import posteriors as posteriors
+    from pyro_hvae.inference.sampling import active_units as active_units
+    from pyro_hvae.inference.sampling import generate as generate
+    from pyro_hvae.inference.sampling import latents as latents
+    from pyro_hvae.inference.sampling import reconstruct as reconstruct
+    from pyro_hvae.inference.traversal import traverse as traverse
     from pyro_hvae.metrics import energy_distance as energy_distance
     from pyro_hvae.models import Chain as Chain
     from pyro_hvae.models import Ladder as Ladder
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
     from pyro_hvae.schedules import Rewo as Rewo
     from pyro_hvae.schedules import WarmUp as WarmUp
     from pyro_hvae.training import fit as fit
-    from pyro_hvae.traversals import traverse as traverse
 
 # name -> module that defines it
 _PUBLIC = {
@@ -92,24 +92,24 @@ _PUBLIC = {
     "TrainConfig": "config",
     "Vamp": "conditionals.vamp",
     "WarmUp": "schedules",
-    "active_units": "inference",
+    "active_units": "inference.sampling",
     "capture": "compilation.captured_loss",
-    "convergence": "gibbs_chains",
+    "convergence": "inference.gibbs",
     "energy_distance": "metrics",
     "fit": "training",
     "for_svi": "objectives.pyro_svi",
-    "generate": "inference",
-    "gibbs": "gibbs_chains",
-    "interpolate": "interpolation",
-    "latents": "inference",
-    "layer_grid": "layers",
-    "layer_samples": "layers",
-    "layer_shares": "layers",
+    "generate": "inference.sampling",
+    "gibbs": "inference.gibbs",
+    "interpolate": "inference.graph_interpolation",
+    "latents": "inference.sampling",
+    "layer_grid": "inference.layer_effects",
+    "layer_samples": "inference.layer_effects",
+    "layer_shares": "inference.layer_effects",
     "load": "opened",
-    "log_likelihood": "importance",
-    "posteriors": "codes",
-    "reconstruct": "inference",
-    "traverse": "traversals",
+    "log_likelihood": "inference.importance_sampling",
+    "posteriors": "inference.layer_posteriors",
+    "reconstruct": "inference.sampling",
+    "traverse": "inference.traversal",
 }
 
 __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]

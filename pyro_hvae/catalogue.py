@@ -11,7 +11,7 @@ from pyro_hvae.config import parameters
 from pyro_hvae.data import DATASETS
 from pyro_hvae.errors import unknown_name
 from pyro_hvae.evaluation import METRICS
-from pyro_hvae.inference import latents
+from pyro_hvae.inference.sampling import latents
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.recipes import RECIPES, build
 from pyro_hvae.schedules import SCHEDULES

@@ -14,7 +14,7 @@ from pyro_hvae.choosing import decided
 from pyro_hvae.config import Experiment, coerce, parameters
 from pyro_hvae.data import Dataset
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.information_flow import Flow
+from pyro_hvae.inference.information_flow import Flow
 from pyro_hvae.opened import OpenRun, as_opened, build_stages, load_data, read_experiment
 from pyro_hvae.programs import program_from_file
 from pyro_hvae.recipes import Stage, stage_lengths

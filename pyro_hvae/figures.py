@@ -12,7 +12,7 @@ from matplotlib.ticker import ScalarFormatter, SymmetricalLogLocator
 from torch import Tensor
 
 from pyro_hvae.errors import ConfigError, DataError
-from pyro_hvae.inference import generate
+from pyro_hvae.inference.sampling import generate
 from pyro_hvae.opened import OpenRun
 from pyro_hvae.runtime.devices import seeded
 from pyro_hvae.tiles import tiles

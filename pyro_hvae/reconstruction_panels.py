@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pyro_hvae.figures import figure_titled, run_name
-from pyro_hvae.inference import reconstruct
+from pyro_hvae.inference.sampling import reconstruct
 from pyro_hvae.opened import OpenRun
 from pyro_hvae.runtime.devices import seeded
 from pyro_hvae.tiles import tiles

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from pyro_hvae.compilation.policy import CHAIN, compiles, remark
 from pyro_hvae.errors import ConfigError, unknown_name
-from pyro_hvae.gibbs_chains import Chains, convergence, gibbs
-from pyro_hvae.inference import ancestral, generate, latents
+from pyro_hvae.inference.gibbs import Chains, convergence, gibbs
+from pyro_hvae.inference.sampling import ancestral, generate, latents
 from pyro_hvae.metrics import energy_distance
 from pyro_hvae.objectives.handlers import site_mean
 from pyro_hvae.objectives.site_dependencies import parents

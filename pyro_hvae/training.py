@@ -17,7 +17,7 @@ from pyro_hvae.choosing import decided
 from pyro_hvae.config import Experiment, TrainConfig, to_toml
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError, DivergenceError, Interrupted
-from pyro_hvae.information_flow import Flow
+from pyro_hvae.inference.information_flow import Flow
 from pyro_hvae.objectives.elbo import Objective
 from pyro_hvae.recipes import Stage, stage_lengths
 from pyro_hvae.runs import RunDirectory

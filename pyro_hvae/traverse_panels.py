@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pyro_hvae.figures import figure_titled, run_name
+from pyro_hvae.inference.traversal import Traversals
 from pyro_hvae.opened import OpenRun
 from pyro_hvae.tiles import tiles
-from pyro_hvae.traversals import Traversals
 
 __all__ = ["traversal_panels"]
 

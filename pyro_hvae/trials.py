@@ -7,7 +7,7 @@ import torch
 
 from pyro_hvae.config import TrainConfig
 from pyro_hvae.data import Rows
-from pyro_hvae.inference import bound
+from pyro_hvae.inference.sampling import bound
 from pyro_hvae.objectives.elbo import Objective
 from pyro_hvae.recipes import Stage
 from pyro_hvae.runtime.devices import pick_device, seeded, threads

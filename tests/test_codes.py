@@ -8,8 +8,8 @@ from linear_gaussian import Fixed, LinearGaussianChain
 from torch.testing import assert_close
 
 from pyro_hvae import BottomUp, Gaussian, TopDown
-from pyro_hvae.codes import posteriors, sees_data
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.inference.layer_posteriors import posteriors, sees_data
 
 pytestmark = pytest.mark.usefixtures("float64")
 

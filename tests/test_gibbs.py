@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from pyro_hvae import ELBO, convergence, generate, gibbs, latents, recipes
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.inference import ancestral
+from pyro_hvae.inference.sampling import ancestral
 from pyro_hvae.objectives.site_dependencies import check_kept, kept_sites, parents, site_graph
 
 

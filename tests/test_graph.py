@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csgraph
 
-from pyro_hvae import graph as graphs
 from pyro_hvae.errors import ConfigError, DataError
-from pyro_hvae.graph import neighbour_graph, resample, shortest_path, shortest_paths, sparse_graph
+from pyro_hvae.inference import neighbour_graph as graphs
+from pyro_hvae.inference.neighbour_graph import neighbour_graph, resample, shortest_path, shortest_paths, sparse_graph
 
 
 def ring(n, radius=1.0, seed=0):

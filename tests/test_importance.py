@@ -8,9 +8,10 @@ from linear_gaussian import LinearGaussianChain
 from torch import nn
 from torch.testing import assert_close
 
-from pyro_hvae import BottomUp, Chain, Gaussian, StandardNormal, Vamp, importance, log_likelihood
+from pyro_hvae import BottomUp, Chain, Gaussian, StandardNormal, Vamp, log_likelihood
 from pyro_hvae.errors import ConfigError, DivergenceError
-from pyro_hvae.importance import batch_size
+from pyro_hvae.inference import importance_sampling as importance
+from pyro_hvae.inference.importance_sampling import batch_size
 
 pytestmark = pytest.mark.usefixtures("float64")
 

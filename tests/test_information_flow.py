@@ -19,7 +19,7 @@ from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.figures import save
 from pyro_hvae.flow_panels import has_information, information_flow
 from pyro_hvae.guides import BottomUp, Heads
-from pyro_hvae.information_flow import Flow
+from pyro_hvae.inference.information_flow import Flow
 from pyro_hvae.metrics import Posteriors, layer_information
 from pyro_hvae.models import Chain
 from pyro_hvae.opened import open_run

@@ -13,7 +13,7 @@ from pyro_hvae.checkpoints import load_checkpoint
 from pyro_hvae.config import TrainConfig
 from pyro_hvae.data import digits
 from pyro_hvae.errors import ConfigError, Interrupted
-from pyro_hvae.inference import ancestral, latents
+from pyro_hvae.inference.sampling import ancestral, latents
 from pyro_hvae.objectives.supervision import Supervision
 from pyro_hvae.recipes.growing import teacher_student
 from pyro_hvae.tracking import Tracker

@@ -11,7 +11,7 @@ from pyro_hvae import latents, reconstruct
 from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import BottomUp
-from pyro_hvae.inference import bound
+from pyro_hvae.inference.sampling import bound
 from pyro_hvae.models import Chain
 from pyro_hvae.models import texture_map as texture_maps
 from pyro_hvae.models.texture_map import Decoded, Encoded, PatchDecoder, PatchEncoder, PixelError, Seen

@@ -17,7 +17,7 @@ from pyro_hvae.checkpoints import load_checkpoint
 from pyro_hvae.config import TrainConfig
 from pyro_hvae.data import Batches, pendulum
 from pyro_hvae.errors import ConfigError, DivergenceError, Interrupted
-from pyro_hvae.inference import ancestral
+from pyro_hvae.inference.sampling import ancestral
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.session import Session
 from pyro_hvae.tracking import Tracker

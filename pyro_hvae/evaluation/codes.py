@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae import inference
-from pyro_hvae.codes import posteriors
 from pyro_hvae.data import Rows, Split
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.inference import sampling as inference
+from pyro_hvae.inference.layer_posteriors import posteriors
 from pyro_hvae.metrics import Posteriors
 from pyro_hvae.opened import OpenRun
 from pyro_hvae.runtime.devices import seeded

@@ -6,7 +6,7 @@ import torch
 
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.probes import TARGETS, regression
-from pyro_hvae.inference import bound
+from pyro_hvae.inference.sampling import bound
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.opened import OpenRun
 from pyro_hvae.runtime.devices import seeded

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.codes import sees_data
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.codes import Coded, coded, digest
+from pyro_hvae.inference.layer_posteriors import sees_data
 from pyro_hvae.metrics import MEANINGFUL, Gaps, factor_score, histogram_gaps, information_gaps, layer_information
 from pyro_hvae.opened import OpenRun
 

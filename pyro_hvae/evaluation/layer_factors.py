@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from pyro_hvae.data import Dataset
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.codes import posterior_means, selection
-from pyro_hvae.inference import ROWS, reconstruct
-from pyro_hvae.layers import layer_noise, layer_shares, noise_mean, variance_share
+from pyro_hvae.inference.layer_effects import layer_noise, layer_shares, noise_mean, variance_share
+from pyro_hvae.inference.sampling import ROWS, reconstruct
 from pyro_hvae.metrics.stroke_measures import STROKES
 from pyro_hvae.opened import OpenRun
 from pyro_hvae.runtime.devices import seeded

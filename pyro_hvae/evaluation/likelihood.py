@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pyro_hvae import inference
 from pyro_hvae.compilation.policy import compiles, remark
 from pyro_hvae.config import Experiment
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.kept import Kept
-from pyro_hvae.importance import batch_size, importance
+from pyro_hvae.inference import sampling as inference
+from pyro_hvae.inference.importance_sampling import batch_size, importance
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.opened import OpenRun
 from pyro_hvae.runtime.devices import seeded

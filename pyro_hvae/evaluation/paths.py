@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.errors import ConfigError, DataError
-from pyro_hvae.interpolation import Interpolation, interpolate
+from pyro_hvae.inference.graph_interpolation import Interpolation, interpolate
 from pyro_hvae.metrics import wrap
 from pyro_hvae.opened import OpenRun
 

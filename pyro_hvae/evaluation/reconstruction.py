@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.special import entr
 
-from pyro_hvae.inference import ROWS, bound, likelihood_name, reconstruct
+from pyro_hvae.inference.sampling import ROWS, bound, likelihood_name, reconstruct
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.opened import OpenRun
 from pyro_hvae.runtime.devices import seeded

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from pyro_hvae.errors import ConfigError, DataError
-from pyro_hvae.graph import resample, shortest_paths
-from pyro_hvae.inference import latents, prior_latents
-from pyro_hvae.interpolation import coordinates, decode
+from pyro_hvae.inference.graph_interpolation import coordinates, decode
+from pyro_hvae.inference.neighbour_graph import resample, shortest_paths
+from pyro_hvae.inference.sampling import latents, prior_latents
 from pyro_hvae.metrics import smoothness_factor
 from pyro_hvae.objectives.site_dependencies import parents
 from pyro_hvae.opened import OpenRun

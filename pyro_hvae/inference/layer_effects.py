@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.errors import ConfigError, unknown_name
-from pyro_hvae.inference import ancestral, latents
+from pyro_hvae.inference.sampling import ancestral, latents
 from pyro_hvae.objectives.handlers import Noise, site_mean, standard_noise
 from pyro_hvae.objectives.site_dependencies import site_graph
 

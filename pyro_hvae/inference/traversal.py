@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_hvae.codes import posteriors
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.inference import latents
-from pyro_hvae.layers import code_noise, noise_mean, require_noise
+from pyro_hvae.inference.layer_effects import code_noise, noise_mean, require_noise
+from pyro_hvae.inference.layer_posteriors import posteriors
+from pyro_hvae.inference.sampling import latents
 from pyro_hvae.metrics import MEANINGFUL
 from pyro_hvae.objectives.handlers import Record, is_point
 from pyro_hvae.runtime.devices import seeded

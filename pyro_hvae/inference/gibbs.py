@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pyro_hvae.compilation.captured_loss import capture
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.inference import ancestral, latents
+from pyro_hvae.inference.sampling import ancestral, latents
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.objectives.handlers import site_mean
 from pyro_hvae.objectives.site_dependencies import kept_sites

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.graph import LatentPath, resample, shortest_path
-from pyro_hvae.inference import ROWS, generate, latents, prior_latents
+from pyro_hvae.inference.neighbour_graph import LatentPath, resample, shortest_path
+from pyro_hvae.inference.sampling import ROWS, generate, latents, prior_latents
 from pyro_hvae.objectives.site_dependencies import parents
 from pyro_hvae.runtime.devices import seeded
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_hvae.codes import posteriors
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.inference.layer_posteriors import posteriors
 from pyro_hvae.metrics import layer_information
 from pyro_hvae.runtime.evaluation_mode import evaluated
 

@@ -1,0 +1,1 @@
+"""Questions to any model/guide pair: latents, likelihood, Gibbs chains, layers, traversals, interpolation."""
