@@ -15,7 +15,7 @@ from pyro_hvae.data import digits
 from pyro_hvae.errors import ConfigError, Interrupted
 from pyro_hvae.inference.sampling import ancestral, latents
 from pyro_hvae.objectives.supervision import Supervision
-from pyro_hvae.recipes.growing import teacher_student
+from pyro_hvae.recipes.teacher_student import teacher_student
 from pyro_hvae.tracking import Tracker
 
 SMALL = {"hidden": (16,), "features": 8}

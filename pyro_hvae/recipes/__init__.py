@@ -12,17 +12,17 @@ from torch import Tensor
 
 from pyro_hvae.data import Dataset, cut_crops
 from pyro_hvae.errors import unknown_name
-from pyro_hvae.recipes.growing import teacher_student
-from pyro_hvae.recipes.ladders import vlae
-from pyro_hvae.recipes.markov import hvae, iwae, vae, vhp
-from pyro_hvae.recipes.parts import LIKELIHOODS as LIKELIHOODS
+from pyro_hvae.recipes.building_blocks import LIKELIHOODS as LIKELIHOODS
+from pyro_hvae.recipes.markov_chains import hvae, iwae, vae, vhp
 from pyro_hvae.recipes.presets import PRESETS as PRESETS
 from pyro_hvae.recipes.presets import preset as preset
 from pyro_hvae.recipes.recipe import Recipe as Recipe
 from pyro_hvae.recipes.recipe import Stage as Stage
 from pyro_hvae.recipes.recipe import stage_lengths as stage_lengths
-from pyro_hvae.recipes.skips import ar_hvae, lvae, vampprior
-from pyro_hvae.recipes.textured import texture
+from pyro_hvae.recipes.skip_connections import ar_hvae, lvae, vampprior
+from pyro_hvae.recipes.teacher_student import teacher_student
+from pyro_hvae.recipes.texture import texture
+from pyro_hvae.recipes.vlae import vlae
 
 __all__ = ["LIKELIHOODS", "PRESETS", "RECIPES", "Recipe", "Stage", "build", "preset", "stage_lengths"]
 

@@ -9,7 +9,7 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.models import Chain
 from pyro_hvae.objectives.elbo import ELBO
-from pyro_hvae.recipes.parts import Parts, positive_dims
+from pyro_hvae.recipes.building_blocks import Parts, positive_dims
 from pyro_hvae.recipes.recipe import Stage
 
 __all__ = ["hvae", "iwae", "vae", "vhp"]

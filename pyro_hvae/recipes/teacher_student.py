@@ -12,7 +12,7 @@ from pyro_hvae.models import Ladder, Rung
 from pyro_hvae.networks.mlp import Fold, linear, mlp
 from pyro_hvae.objectives.elbo import ELBO, Objective
 from pyro_hvae.objectives.supervision import Supervision
-from pyro_hvae.recipes.parts import Parts, positive_dims
+from pyro_hvae.recipes.building_blocks import Parts, positive_dims
 from pyro_hvae.recipes.recipe import Stage
 
 __all__ = ["teacher_student"]

@@ -8,7 +8,7 @@ from pyro_hvae.guides import Heads
 from pyro_hvae.models import Ladder
 from pyro_hvae.models.ladder_registry import ladder_networks
 from pyro_hvae.objectives.elbo import ELBO
-from pyro_hvae.recipes.parts import Parts, positive_dims
+from pyro_hvae.recipes.building_blocks import Parts, positive_dims
 from pyro_hvae.recipes.recipe import Stage
 
 __all__ = ["vlae"]

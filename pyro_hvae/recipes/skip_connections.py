@@ -11,7 +11,7 @@ from pyro_hvae.guides import Autoregressive, BottomUp, TopDown
 from pyro_hvae.models import Chain
 from pyro_hvae.networks.mlp import mlp
 from pyro_hvae.objectives.elbo import ELBO
-from pyro_hvae.recipes.parts import Parts, positive_dims
+from pyro_hvae.recipes.building_blocks import Parts, positive_dims
 from pyro_hvae.recipes.recipe import Stage
 
 __all__ = ["ar_hvae", "lvae", "vampprior"]

@@ -16,7 +16,7 @@ from pyro_hvae.models.texture_map import Decoded, Encoded, PatchDecoder, PatchEn
 from pyro_hvae.networks.network_registry import networks
 from pyro_hvae.networks.patches import Patches
 from pyro_hvae.objectives.elbo import ELBO, Objective
-from pyro_hvae.recipes.parts import Parts
+from pyro_hvae.recipes.building_blocks import Parts
 from pyro_hvae.recipes.recipe import Pixels, Stage
 from pyro_hvae.schedules.plateau import Flat
 
