@@ -20,10 +20,10 @@ import torch
 
 from benchmarks.common import RESULTS, save
 from benchmarks.measures import Measure
-from pyro_hvae.config import resolve
 from pyro_hvae.data import DATASETS
 from pyro_hvae.errors import DataError
 from pyro_hvae.experiments import plan
+from pyro_hvae.runs.config import resolve
 from pyro_hvae.session import Session
 
 BATCH = 128

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from benchmarks import peers
 from benchmarks.measures import Measure, Side, against, device, eagerly, interleaved, skipped
 from pyro_hvae import recipes
-from pyro_hvae.config import TrainConfig
 from pyro_hvae.objectives.elbo import Objective
 from pyro_hvae.objectives.pyro_svi import for_svi
+from pyro_hvae.runs.config import TrainConfig
 from pyro_hvae.runtime.devices import seeded
 from pyro_hvae.schedules import Constant, Rewo, Schedule
 from pyro_hvae.session import Session

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pyro_hvae.conditionals.gaussian import Laplace as Laplace
     from pyro_hvae.conditionals.gaussian import StandardNormal as StandardNormal
     from pyro_hvae.conditionals.vamp import Vamp as Vamp
-    from pyro_hvae.config import TrainConfig as TrainConfig
     from pyro_hvae.data import DATASETS as DATASETS
     from pyro_hvae.errors import HVAEError as HVAEError
     from pyro_hvae.guides import Autoregressive as Autoregressive
@@ -48,8 +47,9 @@ if TYPE_CHECKING:
     from pyro_hvae.objectives.handlers import Share as Share
     from pyro_hvae.objectives.pyro_svi import for_svi as for_svi
     from pyro_hvae.objectives.supervision import Supervision as Supervision
-    from pyro_hvae.opened import load as load
     from pyro_hvae.recipes import RECIPES as RECIPES
+    from pyro_hvae.runs.config import TrainConfig as TrainConfig
+    from pyro_hvae.runs.load import load as load
     from pyro_hvae.schedules import SCHEDULES as SCHEDULES
     from pyro_hvae.schedules import Constant as Constant
     from pyro_hvae.schedules import Geco as Geco
@@ -89,7 +89,7 @@ _PUBLIC = {
     "StandardNormal": "conditionals.gaussian",
     "Supervision": "objectives.supervision",
     "TopDown": "guides",
-    "TrainConfig": "config",
+    "TrainConfig": "runs.config",
     "Vamp": "conditionals.vamp",
     "WarmUp": "schedules",
     "active_units": "inference.sampling",
@@ -105,7 +105,7 @@ _PUBLIC = {
     "layer_grid": "inference.layer_effects",
     "layer_samples": "inference.layer_effects",
     "layer_shares": "inference.layer_effects",
-    "load": "opened",
+    "load": "runs.load",
     "log_likelihood": "inference.importance_sampling",
     "posteriors": "inference.layer_posteriors",
     "reconstruct": "inference.sampling",

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from pyro_hvae.compilation.inductor import uncompilable
-from pyro_hvae.config import TrainConfig
+from pyro_hvae.runs.config import TrainConfig
 
 __all__ = ["decided"]
 

@@ -9,20 +9,20 @@ from typing import Any
 
 import torch
 
-from pyro_hvae.checkpoints import load_checkpoint
 from pyro_hvae.choosing import decided
-from pyro_hvae.config import Experiment, coerce, parameters
 from pyro_hvae.data import Dataset
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.information_flow import Flow
-from pyro_hvae.opened import OpenRun, as_opened, build_stages, load_data, read_experiment
-from pyro_hvae.programs import program_from_file
 from pyro_hvae.recipes import Stage, stage_lengths
-from pyro_hvae.runs import RunDirectory, find_run
+from pyro_hvae.runs.checkpoints import load_checkpoint
+from pyro_hvae.runs.config import Experiment, coerce, parameters
+from pyro_hvae.runs.load import OpenRun, as_opened, build_stages, load_data, read_experiment
+from pyro_hvae.runs.run_directory import RunDirectory, find_run
+from pyro_hvae.runs.trackers import Tracker
+from pyro_hvae.runs.user_program import program_from_file
 from pyro_hvae.runtime.devices import pick_device, seeded
 from pyro_hvae.schedules import SCHEDULES, Schedule
 from pyro_hvae.session import begin
-from pyro_hvae.tracking import Tracker
 from pyro_hvae.training import fit
 from pyro_hvae.trials import trial
 

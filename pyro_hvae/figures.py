@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.inference.sampling import generate
-from pyro_hvae.opened import OpenRun
+from pyro_hvae.runs.load import OpenRun
 from pyro_hvae.runtime.devices import seeded
 from pyro_hvae.tiles import tiles
 

@@ -18,7 +18,7 @@ from pyro_hvae.figures import BLUE, GREY, figure_titled, run_name
 from pyro_hvae.inference.graph_interpolation import Interpolation, coordinates
 from pyro_hvae.inference.sampling import generate, latents
 from pyro_hvae.objectives.site_dependencies import parents
-from pyro_hvae.opened import OpenRun
+from pyro_hvae.runs.load import OpenRun
 from pyro_hvae.runtime.devices import seeded
 from pyro_hvae.tiles import tiles
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyro_hvae.figures import figure_titled, run_name
 from pyro_hvae.inference.layer_effects import LayerShare
-from pyro_hvae.opened import OpenRun
+from pyro_hvae.runs.load import OpenRun
 from pyro_hvae.sampling import GibbsReport, of_proposition
 from pyro_hvae.tiles import tiles
 

@@ -14,8 +14,8 @@ from pyro_hvae.evaluation import discontinuities, largest_jump, paths_between
 from pyro_hvae.evaluation.codes import selection
 from pyro_hvae.inference.layer_effects import grid_layers, layer_grid, layer_noise, layer_samples, layer_shares
 from pyro_hvae.inference.traversal import traverse
-from pyro_hvae.opened import OpenRun
 from pyro_hvae.reconstruction_panels import ALONE, FULL, reconstruct_test, reconstruction_panels
+from pyro_hvae.runs.load import OpenRun
 from pyro_hvae.runtime.devices import seeded
 from pyro_hvae.sampling import of_proposition, sample_by_gibbs
 from pyro_hvae.side_by_side import called, place

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_hvae.figures import figure_titled, run_name
 from pyro_hvae.inference.sampling import reconstruct
-from pyro_hvae.opened import OpenRun
+from pyro_hvae.runs.load import OpenRun
 from pyro_hvae.runtime.devices import seeded
 from pyro_hvae.tiles import tiles
 

@@ -14,7 +14,7 @@ from pyro_hvae.inference.sampling import ancestral, generate, latents
 from pyro_hvae.metrics import energy_distance
 from pyro_hvae.objectives.handlers import site_mean
 from pyro_hvae.objectives.site_dependencies import parents
-from pyro_hvae.opened import OpenRun
+from pyro_hvae.runs.load import OpenRun
 from pyro_hvae.runtime.devices import seeded
 
 __all__ = ["INITS", "GibbsReport", "of_proposition", "sample_by_gibbs"]

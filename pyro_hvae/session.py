@@ -11,13 +11,13 @@ from pyro.infer import SVI
 from torch import Tensor
 
 from pyro_hvae.compilation.captured_loss import Captured, capture
-from pyro_hvae.config import TrainConfig
 from pyro_hvae.data import Batches, Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.networks.layer_gates import gates_of, set_gates
 from pyro_hvae.objectives.elbo import Estimate, Objective
 from pyro_hvae.objectives.pyro_svi import ScheduledELBO, SteppedBy, for_svi
 from pyro_hvae.passes import Found, TrainingPass
+from pyro_hvae.runs.config import TrainConfig
 from pyro_hvae.runtime.devices import draw_state, set_draw_state
 from pyro_hvae.schedules import Schedule
 from pyro_hvae.schedules.plateau import Flat, Flatness

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.figures import check_picture, run_name
-from pyro_hvae.opened import OpenRun
+from pyro_hvae.runs.load import OpenRun
 
 __all__ = ["called", "place"]
 

@@ -12,20 +12,20 @@ from typing import Any
 import pyro
 from torch import Tensor
 
-from pyro_hvae.checkpoints import load_checkpoint, save_checkpoint
 from pyro_hvae.choosing import decided
-from pyro_hvae.config import Experiment, TrainConfig, to_toml
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError, DivergenceError, Interrupted
 from pyro_hvae.inference.information_flow import Flow
 from pyro_hvae.objectives.elbo import Objective
 from pyro_hvae.recipes import Stage, stage_lengths
-from pyro_hvae.runs import RunDirectory
+from pyro_hvae.runs.checkpoints import load_checkpoint, save_checkpoint
+from pyro_hvae.runs.config import Experiment, TrainConfig, to_toml
+from pyro_hvae.runs.run_directory import RunDirectory
+from pyro_hvae.runs.trackers import Tracker
 from pyro_hvae.runtime.devices import pick_device, rng_state, seeded, set_rng_state, threads
 from pyro_hvae.runtime.signals import collected
 from pyro_hvae.schedules import Constant, Schedule
 from pyro_hvae.session import Session, begin
-from pyro_hvae.tracking import Tracker
 from pyro_hvae.trials import placed, validated
 from pyro_hvae.watching import BLOCK, Watch
 

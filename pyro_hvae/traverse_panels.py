@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from pyro_hvae.figures import figure_titled, run_name
 from pyro_hvae.inference.traversal import Traversals
-from pyro_hvae.opened import OpenRun
+from pyro_hvae.runs.load import OpenRun
 from pyro_hvae.tiles import tiles
 
 __all__ = ["traversal_panels"]

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pyro
 import torch
 
-from pyro_hvae.config import TrainConfig
 from pyro_hvae.data import Rows
 from pyro_hvae.inference.sampling import bound
 from pyro_hvae.objectives.elbo import Objective
 from pyro_hvae.recipes import Stage
+from pyro_hvae.runs.config import TrainConfig
 from pyro_hvae.runtime.devices import pick_device, seeded, threads
 from pyro_hvae.schedules import Schedule
 from pyro_hvae.session import Session

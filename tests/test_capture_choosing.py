@@ -11,12 +11,12 @@ from test_training import At, data, vhp
 
 import pyro_hvae as hv
 from pyro_hvae import choosing, training
-from pyro_hvae.checkpoints import load_checkpoint
 from pyro_hvae.choosing import EACH, FIRST, decided
 from pyro_hvae.compilation import inductor as compiling
 from pyro_hvae.compilation.captured_loss import Captured
-from pyro_hvae.config import TrainConfig
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.runs.checkpoints import load_checkpoint
+from pyro_hvae.runs.config import TrainConfig
 from pyro_hvae.session import Session
 
 

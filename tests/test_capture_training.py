@@ -13,11 +13,11 @@ from torch import nn
 
 import pyro_hvae as hv
 from pyro_hvae import recipes, session
-from pyro_hvae.checkpoints import load_checkpoint
 from pyro_hvae.compilation.captured_loss import capture
-from pyro_hvae.config import TrainConfig
 from pyro_hvae.errors import DivergenceError, Interrupted
 from pyro_hvae.recipes import Stage
+from pyro_hvae.runs.checkpoints import load_checkpoint
+from pyro_hvae.runs.config import TrainConfig
 from pyro_hvae.session import Session
 from pyro_hvae.watching import BLOCK
 

@@ -6,8 +6,8 @@ import pickle
 import pytest
 import torch
 
-from pyro_hvae.checkpoints import FORMAT_VERSION, load_checkpoint, save_checkpoint
 from pyro_hvae.errors import CheckpointError, DataError
+from pyro_hvae.runs.checkpoints import FORMAT_VERSION, load_checkpoint, save_checkpoint
 
 CONTENT = {"a": torch.arange(3.0), "b": [1, 2.5, "x", None, True], "c": {"d": {"e": torch.zeros(2, dtype=torch.float64)}}}
 

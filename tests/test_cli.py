@@ -12,8 +12,8 @@ import pytest
 import torch
 from cli import QUICK, TINY, real
 
-from pyro_hvae.checkpoints import load_checkpoint
 from pyro_hvae.cli.main import COMMANDS
+from pyro_hvae.runs.checkpoints import load_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -412,7 +412,7 @@ def test_signals_save_and_resume_as_real_processes(tmp_path, sent, code):
 
 KILLER = """
 import os, signal, sys
-import pyro_hvae.checkpoints as c
+import pyro_hvae.runs.checkpoints as c
 from pyro_hvae.cli import main
 count, real = 0, os.fsync
 def fsync(fd):  # dies half way through writing a checkpoint

@@ -6,7 +6,7 @@ import pytest
 import torch
 from cli import real
 
-from pyro_hvae.checkpoints import load_checkpoint
+from pyro_hvae.runs.checkpoints import load_checkpoint
 
 TINY = "--dataset digits -o hidden=12 -o upper=12 -o dims=3,2 --steps 60 -o log_every=30".split()
 

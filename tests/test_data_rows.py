@@ -10,12 +10,12 @@ import pytest
 import torch
 
 import pyro_hvae as hv
-from pyro_hvae.config import TrainConfig
 from pyro_hvae.data import Batches, Drawn, FactorGrid, Rows, Split, rows
 from pyro_hvae.data.dataset import split_sizes
 from pyro_hvae.data.files import array_cache as derived
 from pyro_hvae.data.rows import as_float, bernoulli
 from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.runs.config import TrainConfig
 
 BYTES = torch.arange(240, dtype=torch.uint8).reshape(20, 1, 3, 4)
 

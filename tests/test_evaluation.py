@@ -10,16 +10,16 @@ from linear_gaussian import Fixed, LinearGaussianChain
 from torch import nn
 
 from pyro_hvae import ELBO, BottomUp, Chain, StandardNormal
-from pyro_hvae.config import Experiment
 from pyro_hvae.data import Dataset, FactorGrid, Rows, Split
 from pyro_hvae.data.rows import bernoulli
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.evaluation import METRICS, likelihood
 from pyro_hvae.inference import sampling as inference
 from pyro_hvae.inference.importance_sampling import _seed_of, importance
-from pyro_hvae.opened import OpenRun
 from pyro_hvae.recipes import Stage
-from pyro_hvae.runs import RunDirectory
+from pyro_hvae.runs.config import Experiment
+from pyro_hvae.runs.load import OpenRun
+from pyro_hvae.runs.run_directory import RunDirectory
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from pyro_hvae.cli.main import COMMANDS, cli
-from pyro_hvae.config import read_toml
+from pyro_hvae.runs.config import read_toml
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pyro_hvae.checkpoints import load_checkpoint, save_checkpoint
+from pyro_hvae.runs.checkpoints import load_checkpoint, save_checkpoint
 from pyro_hvae.schedules.plateau import Flat, Flatness
 
 

@@ -22,10 +22,10 @@ from pyro_hvae.guides import BottomUp, Heads
 from pyro_hvae.inference.information_flow import Flow
 from pyro_hvae.metrics import Posteriors, layer_information
 from pyro_hvae.models import Chain
-from pyro_hvae.opened import open_run
 from pyro_hvae.pictures import draw_all
+from pyro_hvae.runs.load import open_run
+from pyro_hvae.runs.trackers import Tracker
 from pyro_hvae.runtime.devices import rng_state
-from pyro_hvae.tracking import Tracker
 
 
 def heads(**layers):

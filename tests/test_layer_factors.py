@@ -13,17 +13,17 @@ from sklearn.neighbors import KNeighborsRegressor
 from torch import nn
 
 from pyro_hvae import ELBO, layer_shares
-from pyro_hvae.config import Experiment
 from pyro_hvae.data import Dataset, Rows, Split
 from pyro_hvae.data.rows import bernoulli
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation import METRICS
 from pyro_hvae.evaluation.layer_factors import _consistency, _correlations, _part, _pixels
 from pyro_hvae.metrics.stroke_measures import slant
-from pyro_hvae.opened import OpenRun
 from pyro_hvae.recipes import Stage
 from pyro_hvae.reporting import measure, metrics_text
-from pyro_hvae.runs import RunDirectory
+from pyro_hvae.runs.config import Experiment
+from pyro_hvae.runs.load import OpenRun
+from pyro_hvae.runs.run_directory import RunDirectory
 from pyro_hvae.runtime.devices import seeded
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -11,12 +11,12 @@ from linear_gaussian import Fixed, LinearGaussianChain, skip_pair
 from torch.testing import assert_close
 
 from pyro_hvae import latents, layer_samples, layer_shares, recipes, reconstruct
-from pyro_hvae.config import TrainConfig
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.inference.layer_effects import code_noise, grid_layers, layer_grid, layer_noise
 from pyro_hvae.objectives.handlers import Noise, Record
 from pyro_hvae.panels import grid_panels
+from pyro_hvae.runs.config import TrainConfig
 
 
 def diagonal_chain():

@@ -12,11 +12,11 @@ from torch.testing import assert_close
 
 import pyro_hvae as hv
 from pyro_hvae import Progressive, recipes
-from pyro_hvae.config import TrainConfig
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError, Interrupted
 from pyro_hvae.guides import Heads
 from pyro_hvae.networks.layer_gates import Gate, gates_of, set_gates
+from pyro_hvae.runs.config import TrainConfig
 from pyro_hvae.schedules import Constant
 from pyro_hvae.session import Session, begin
 
@@ -194,7 +194,7 @@ CONFIG = TrainConfig(steps=30, batch_size=10, lr=1e-2, log_every=1, eval_every=5
 def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, stop):
     from test_training import At, equal
 
-    from pyro_hvae.checkpoints import load_checkpoint
+    from pyro_hvae.runs.checkpoints import load_checkpoint
 
     def train(out, objective, trackers=(), **more):
         hv.fit(objective, data(), CONFIG, Progressive(fade=0.5), out, validation=data(8), trackers=trackers, **more)
@@ -221,7 +221,7 @@ def test_rows_tell_layers_alpha_and_information_and_watching_changes_nothing(tmp
     assert not any("information.z3" in row for row in again)
     assert json.loads((tmp_path / "a/metrics.jsonl").read_text().splitlines()[4]) == rows[4]
     # The best validation bound is chosen once all layers are in.
-    from pyro_hvae.checkpoints import load_checkpoint
+    from pyro_hvae.runs.checkpoints import load_checkpoint
 
     assert load_checkpoint(tmp_path / "a/checkpoints/best.pt")["step"] > 20
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from pyro_hvae import RECIPES, Laplace, recipes
-from pyro_hvae.config import TrainConfig, parameters, resolve
 from pyro_hvae.data import DATASETS, Source
 from pyro_hvae.data.sets.own_data import own
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.sampling import likelihood_name
 from pyro_hvae.networks.network_registry import NETWORKS
 from pyro_hvae.recipes.presets import PAPER, PRESETS, preset
+from pyro_hvae.runs.config import TrainConfig, parameters, resolve
 from pyro_hvae.schedules import SCHEDULES
 
 SHAPES = {

@@ -9,14 +9,14 @@ import torch
 from torch.testing import assert_close
 
 import pyro_hvae as hv
-from pyro_hvae.checkpoints import load_checkpoint
-from pyro_hvae.config import TrainConfig
 from pyro_hvae.data import digits
 from pyro_hvae.errors import ConfigError, Interrupted
 from pyro_hvae.inference.sampling import ancestral, latents
 from pyro_hvae.objectives.supervision import Supervision
 from pyro_hvae.recipes.teacher_student import teacher_student
-from pyro_hvae.tracking import Tracker
+from pyro_hvae.runs.checkpoints import load_checkpoint
+from pyro_hvae.runs.config import TrainConfig
+from pyro_hvae.runs.trackers import Tracker
 
 SMALL = {"hidden": (16,), "features": 8}
 

@@ -11,11 +11,11 @@ from linear_gaussian import Fixed, LinearGaussianChain
 from torch.testing import assert_close
 
 from pyro_hvae import Chain, reconstruct
-from pyro_hvae.config import TrainConfig
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.inference.layer_effects import code_noise
 from pyro_hvae.inference.traversal import Traversals, Unit, traverse, vary_unit
+from pyro_hvae.runs.config import TrainConfig
 from pyro_hvae.traverse_panels import traversal_panels
 
 TO_X = torch.tensor([[1.0, 2.0, -1.0], [0.5, 0.0, 1.0], [0.0, 1.0, 3.0], [2.0, -1.0, 0.0]], dtype=torch.float64)

@@ -47,8 +47,8 @@ def layers_command(
       pyro-hvae layers last --image 3 --site z2
       pyro-hvae layers last --grid --cells 20
     """
-    from pyro_hvae.opened import open_run
     from pyro_hvae.pictures import draw_layer_grids, draw_layers
+    from pyro_hvae.runs.load import open_run
 
     _refuse(
         {"count": "--n", "outer": "--outer", "inner": "--inner"} if grid else {"cells": "--cells", "reach": "--reach"}, grid

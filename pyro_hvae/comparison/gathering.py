@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pyro_hvae.checkpoints import load_checkpoint
-from pyro_hvae.config import Experiment, read_toml
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, HVAEError, unknown_name
 from pyro_hvae.evaluation import METRICS
-from pyro_hvae.opened import open_run
 from pyro_hvae.reporting import measure
-from pyro_hvae.runs import RunDirectory, finite
+from pyro_hvae.runs.checkpoints import load_checkpoint
+from pyro_hvae.runs.config import Experiment, read_toml
+from pyro_hvae.runs.load import open_run
+from pyro_hvae.runs.run_directory import RunDirectory, finite
 
 __all__ = ["Column", "Entry", "columns", "entry", "gather"]
 

@@ -4,8 +4,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pyro_hvae.config import Experiment
 from pyro_hvae.data import is_path
+from pyro_hvae.runs.config import Experiment
 
 __all__ = ["data_labels", "method_labels"]
 

@@ -3,11 +3,11 @@
 from dataclasses import asdict
 from typing import Any
 
-from pyro_hvae.config import Experiment
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.codes import posterior_means
 from pyro_hvae.metrics import angle_regression
-from pyro_hvae.opened import OpenRun
+from pyro_hvae.runs.config import Experiment
+from pyro_hvae.runs.load import OpenRun
 
 __all__ = ["PUBLISHED_ANGLE", "angle", "published_angle"]
 

@@ -8,14 +8,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pyro_hvae.compilation.policy import compiles, remark
-from pyro_hvae.config import Experiment
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.kept import Kept
 from pyro_hvae.inference import sampling as inference
 from pyro_hvae.inference.importance_sampling import batch_size, importance
 from pyro_hvae.objectives.elbo import ELBO
-from pyro_hvae.opened import OpenRun
+from pyro_hvae.runs.config import Experiment
+from pyro_hvae.runs.load import OpenRun
 from pyro_hvae.runtime.devices import seeded
 
 __all__ = ["evaluate", "log_likelihoods", "published_likelihood"]
