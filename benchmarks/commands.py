@@ -22,10 +22,10 @@ import torch
 
 from benchmarks.measures import Measure, Side, against, eagerly, skipped
 from pyro_hvae.compilation.captured_loss import Captured, capture
-from pyro_hvae.experiments import plan
-from pyro_hvae.passes import TrainingPass
 from pyro_hvae.runs.config import resolve
 from pyro_hvae.runs.trackers import TRACKERS, Tracker
+from pyro_hvae.training.plan import plan
+from pyro_hvae.training.training_step import TrainingPass
 
 __all__ = ["measures"]
 

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from benchmarks.measures import Measure
 from pyro_hvae.compilation.captured_loss import CaptureWarning, capture
-from pyro_hvae.experiments import plan
-from pyro_hvae.passes import TrainingPass
 from pyro_hvae.recipes import RECIPES, Stage
 from pyro_hvae.runs.config import resolve
 from pyro_hvae.runtime.devices import seeded
 from pyro_hvae.schedules import Schedule
+from pyro_hvae.training.plan import plan
+from pyro_hvae.training.training_step import TrainingPass
 
 __all__ = ["measures"]
 

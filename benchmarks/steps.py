@@ -24,7 +24,7 @@ from pyro_hvae.objectives.pyro_svi import for_svi
 from pyro_hvae.runs.config import TrainConfig
 from pyro_hvae.runtime.devices import seeded
 from pyro_hvae.schedules import Constant, Rewo, Schedule
-from pyro_hvae.session import Session
+from pyro_hvae.training.session import Session
 
 __all__ = ["NETS", "Net", "measures", "pair_of", "session"]
 

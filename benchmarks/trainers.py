@@ -19,7 +19,7 @@ from benchmarks.steps import NETS, Net, pair_of
 from pyro_hvae.runs.config import TrainConfig
 from pyro_hvae.runtime.devices import seeded
 from pyro_hvae.schedules import Constant
-from pyro_hvae.session import Session
+from pyro_hvae.training.session import Session
 
 __all__ = ["measures"]
 

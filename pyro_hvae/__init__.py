@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from pyro_hvae.schedules import Ramp as Ramp
     from pyro_hvae.schedules import Rewo as Rewo
     from pyro_hvae.schedules import WarmUp as WarmUp
-    from pyro_hvae.training import fit as fit
+    from pyro_hvae.training.loop import fit as fit
 
 # name -> module that defines it
 _PUBLIC = {
@@ -96,7 +96,7 @@ _PUBLIC = {
     "capture": "compilation.captured_loss",
     "convergence": "inference.gibbs",
     "energy_distance": "metrics",
-    "fit": "training",
+    "fit": "training.loop",
     "for_svi": "objectives.pyro_svi",
     "generate": "inference.sampling",
     "gibbs": "inference.gibbs",

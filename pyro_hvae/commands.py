@@ -9,12 +9,12 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from pyro_hvae.errors import ConfigError, DataError
-from pyro_hvae.experiments import plan, resumed, train
 from pyro_hvae.reporting import finish
 from pyro_hvae.runs.config import Experiment, read_toml, resolve, to_toml, with_train
 from pyro_hvae.runs.run_directory import runs_root
 from pyro_hvae.runs.trackers import Progress, make_trackers
 from pyro_hvae.runtime.devices import pick_device
+from pyro_hvae.training.plan import plan, resumed, train
 
 __all__ = ["Prepared", "compare_runs", "plan_text", "prepare", "report_text", "run_training"]
 

@@ -8,9 +8,9 @@ from torch import nn
 
 import pyro_hvae as hv
 from pyro_hvae import recipes
-from pyro_hvae.passes import TrainingPass
 from pyro_hvae.schedules import SCHEDULES
-from pyro_hvae.session import begin
+from pyro_hvae.training.session import begin
+from pyro_hvae.training.training_step import TrainingPass
 
 pytestmark = pytest.mark.usefixtures("float64")
 CPU = torch.device("cpu")

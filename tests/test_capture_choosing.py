@@ -10,14 +10,15 @@ from test_capture_training import uncompiled as uncompiled
 from test_training import At, data, vhp
 
 import pyro_hvae as hv
-from pyro_hvae import choosing, training
-from pyro_hvae.choosing import EACH, FIRST, decided
 from pyro_hvae.compilation import inductor as compiling
 from pyro_hvae.compilation.captured_loss import Captured
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.runs.checkpoints import load_checkpoint
 from pyro_hvae.runs.config import TrainConfig
-from pyro_hvae.session import Session
+from pyro_hvae.training import compile_choice as choosing
+from pyro_hvae.training import loop as training
+from pyro_hvae.training.compile_choice import EACH, FIRST, decided
+from pyro_hvae.training.session import Session
 
 
 def test_the_flag_is_recorded_and_resuming_keeps_it_or_changes_it(tmp_path, command, uncompiled):

@@ -12,14 +12,15 @@ from test_training import At, data, equal, vhp
 from torch import nn
 
 import pyro_hvae as hv
-from pyro_hvae import recipes, session
+from pyro_hvae import recipes
 from pyro_hvae.compilation.captured_loss import capture
 from pyro_hvae.errors import DivergenceError, Interrupted
 from pyro_hvae.recipes import Stage
 from pyro_hvae.runs.checkpoints import load_checkpoint
 from pyro_hvae.runs.config import TrainConfig
-from pyro_hvae.session import Session
-from pyro_hvae.watching import BLOCK
+from pyro_hvae.training import session
+from pyro_hvae.training.divergence import BLOCK
+from pyro_hvae.training.session import Session
 
 CPU = torch.device("cpu")
 EAGER = TrainConfig(steps=40, batch_size=20, lr=1e-2, log_every=5, eval_every=20, save_every=15, seed=3, compile=False)

@@ -14,10 +14,10 @@ from pyro_hvae.comparison.gathering import columns
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.evaluation import METRICS
 from pyro_hvae.evaluation.metric import Metric
-from pyro_hvae.experiments import plan
 from pyro_hvae.runs.checkpoints import save_checkpoint
 from pyro_hvae.runs.config import resolve
 from pyro_hvae.runs.run_directory import RunDirectory
+from pyro_hvae.training.plan import plan
 
 SMALL = {"hidden": "4", "size": "60"}
 

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 import pyro_hvae as hv
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.networks.mixed_precision import networks_in
-from pyro_hvae.passes import TrainingPass
 from pyro_hvae.runs.config import TrainConfig
-from pyro_hvae.session import Session
+from pyro_hvae.training.session import Session
+from pyro_hvae.training.training_step import TrainingPass
 
 EPS = 2.0**-8  # the largest relative error of rounding to bf16, with its 8 significant bits
 

@@ -18,7 +18,7 @@ from pyro_hvae.guides import Heads
 from pyro_hvae.networks.layer_gates import Gate, gates_of, set_gates
 from pyro_hvae.runs.config import TrainConfig
 from pyro_hvae.schedules import Constant
-from pyro_hvae.session import Session, begin
+from pyro_hvae.training.session import Session, begin
 
 LAYERS = ["z3", "z2", "z1"]
 

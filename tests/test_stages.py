@@ -15,7 +15,6 @@ from pyro_hvae.data import Rows, rows
 from pyro_hvae.data.generated import textures as textured
 from pyro_hvae.data.rows import bernoulli
 from pyro_hvae.errors import CheckpointError, Interrupted
-from pyro_hvae.experiments import resumed, train
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.recipes import Stage, stage_lengths
 from pyro_hvae.runs.checkpoints import load_checkpoint
@@ -25,7 +24,8 @@ from pyro_hvae.runs.trackers import Progress, Tracker
 from pyro_hvae.runtime.devices import seeded
 from pyro_hvae.schedules import Constant
 from pyro_hvae.schedules.plateau import Flat
-from pyro_hvae.session import Session, learning_rate
+from pyro_hvae.training.plan import resumed, train
+from pyro_hvae.training.session import Session, learning_rate
 
 CONFIG = TrainConfig(steps=60, batch_size=20, lr=1e-2, log_every=7, eval_every=20, save_every=25, seed=3, device="cpu")
 ALWAYS = Flat(epochs=1, tolerance=1e6)  # the second epoch is as the first, whatever the losses

@@ -20,7 +20,7 @@ from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.runs.checkpoints import load_checkpoint
 from pyro_hvae.runs.config import TrainConfig
 from pyro_hvae.runs.trackers import Tracker
-from pyro_hvae.session import Session
+from pyro_hvae.training.session import Session
 
 SMALL = {"hidden": (16,), "upper": (8,), "particles": 3, "posterior": "isotropic"}
 
@@ -405,8 +405,8 @@ def test_modules_are_evaluated_in_evaluation_mode_and_trained_in_training_mode()
 
 
 def test_the_best_of_several_starts_is_trained_from_scratch(tmp_path):
-    from pyro_hvae.experiments import best_start, plan, train
     from pyro_hvae.runs.config import resolve
+    from pyro_hvae.training.plan import best_start, plan, train
 
     options = {"hidden": "8", "upper": "8", "particles": "2", "size": "200", "starts": "3", "kappa": "4", "alpha": "0.5"}
     experiment = resolve("vhp", "pendulum", options=options, train={"steps": "100", "batch_size": "20", "lr": "0.01"})
@@ -422,7 +422,7 @@ def test_the_best_of_several_starts_is_trained_from_scratch(tmp_path):
     first = load_checkpoint(tmp_path / "run/checkpoints/last.pt")
     assert first["step"] == 100 and run.step == 100
     # A trial takes the very steps of the run it tries: a tenth of it, on the same noise and order.
-    from pyro_hvae.trials import trial
+    from pyro_hvae.training.trial_starts import trial
 
     again = plan(experiment, chosen)
     x, validation = again.dataset.train.x, again.dataset.validation.x

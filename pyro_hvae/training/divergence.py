@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_hvae.passes import Found
+from pyro_hvae.training.training_step import Found
 
 __all__ = ["BLOCK", "Trouble", "Watch"]
 

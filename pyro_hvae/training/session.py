@@ -16,11 +16,11 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.networks.layer_gates import gates_of, set_gates
 from pyro_hvae.objectives.elbo import Estimate, Objective
 from pyro_hvae.objectives.pyro_svi import ScheduledELBO, SteppedBy, for_svi
-from pyro_hvae.passes import Found, TrainingPass
 from pyro_hvae.runs.config import TrainConfig
 from pyro_hvae.runtime.devices import draw_state, set_draw_state
 from pyro_hvae.schedules import Schedule
 from pyro_hvae.schedules.plateau import Flat, Flatness
+from pyro_hvae.training.training_step import Found, TrainingPass
 
 __all__ = ["Session", "begin", "learning_rate"]
 

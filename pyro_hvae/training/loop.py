@@ -12,7 +12,6 @@ from typing import Any
 import pyro
 from torch import Tensor
 
-from pyro_hvae.choosing import decided
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError, DivergenceError, Interrupted
 from pyro_hvae.inference.information_flow import Flow
@@ -25,9 +24,10 @@ from pyro_hvae.runs.trackers import Tracker
 from pyro_hvae.runtime.devices import pick_device, rng_state, seeded, set_rng_state, threads
 from pyro_hvae.runtime.signals import collected
 from pyro_hvae.schedules import Constant, Schedule
-from pyro_hvae.session import Session, begin
-from pyro_hvae.trials import placed, validated
-from pyro_hvae.watching import BLOCK, Watch
+from pyro_hvae.training.compile_choice import decided
+from pyro_hvae.training.divergence import BLOCK, Watch
+from pyro_hvae.training.session import Session, begin
+from pyro_hvae.training.trial_starts import placed, validated
 
 __all__ = ["fit"]
 

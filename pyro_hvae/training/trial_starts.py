@@ -12,7 +12,7 @@ from pyro_hvae.recipes import Stage
 from pyro_hvae.runs.config import TrainConfig
 from pyro_hvae.runtime.devices import pick_device, seeded, threads
 from pyro_hvae.schedules import Schedule
-from pyro_hvae.session import Session
+from pyro_hvae.training.session import Session
 
 __all__ = ["placed", "trial", "validated"]
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from pyro_hvae.choosing import decided
 from pyro_hvae.data import Dataset
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.information_flow import Flow
@@ -22,9 +21,10 @@ from pyro_hvae.runs.trackers import Tracker
 from pyro_hvae.runs.user_program import program_from_file
 from pyro_hvae.runtime.devices import pick_device, seeded
 from pyro_hvae.schedules import SCHEDULES, Schedule
-from pyro_hvae.session import begin
-from pyro_hvae.training import fit
-from pyro_hvae.trials import trial
+from pyro_hvae.training.compile_choice import decided
+from pyro_hvae.training.loop import fit
+from pyro_hvae.training.session import begin
+from pyro_hvae.training.trial_starts import trial
 
 __all__ = ["Plan", "best_start", "plan", "resumed", "train"]
 
