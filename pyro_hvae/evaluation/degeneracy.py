@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.evaluation.probes import TARGETS, regression
+from pyro_hvae.evaluation.code_probes import TARGETS, regression
 from pyro_hvae.inference.sampling import bound
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.runs.load import OpenRun

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pyro_hvae.data import Dataset
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.evaluation.codes import posterior_means, selection
+from pyro_hvae.evaluation.encoded_data import posterior_means, selection
 from pyro_hvae.inference.layer_effects import layer_noise, layer_shares, noise_mean, variance_share
 from pyro_hvae.inference.sampling import ROWS, reconstruct
 from pyro_hvae.metrics.stroke_measures import STROKES

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from pyro_hvae.compilation.policy import compiles, remark
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.evaluation.kept import Kept
+from pyro_hvae.evaluation.resumable_results import Kept
 from pyro_hvae.inference import sampling as inference
 from pyro_hvae.inference.importance_sampling import batch_size, importance
 from pyro_hvae.objectives.elbo import ELBO

@@ -1,15 +1,15 @@
 """Metrics by name. A new one is a function of an `OpenRun` and an entry."""
 
-from pyro_hvae.evaluation.angles import angle, published_angle
+from pyro_hvae.evaluation.code_probes import classes, regression
 from pyro_hvae.evaluation.degeneracy import degeneracy
 from pyro_hvae.evaluation.disentanglement import factor, mig, mig_histogram, mig_sup, mutual_information
+from pyro_hvae.evaluation.interpolation_jumps import interpolation
 from pyro_hvae.evaluation.layer_factors import layer_factors
 from pyro_hvae.evaluation.likelihood import evaluate, published_likelihood
 from pyro_hvae.evaluation.metric import Metric
-from pyro_hvae.evaluation.paths import interpolation
-from pyro_hvae.evaluation.probes import classes, regression
-from pyro_hvae.evaluation.reconstruction import reconstruction
-from pyro_hvae.evaluation.smooth import smoothness
+from pyro_hvae.evaluation.path_smoothness import smoothness
+from pyro_hvae.evaluation.pendulum_angle import angle, published_angle
+from pyro_hvae.evaluation.reconstruction_error import reconstruction
 
 __all__ = ["METRICS"]
 

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.evaluation.codes import posterior_means
+from pyro_hvae.evaluation.encoded_data import posterior_means
 from pyro_hvae.metrics import angle_regression
 from pyro_hvae.runs.config import Experiment
 from pyro_hvae.runs.load import OpenRun
