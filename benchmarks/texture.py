@@ -19,7 +19,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from benchmarks.common import arguments, flags, measured, over_seeds, save, trained
-from pyro_hvae.figures import BLUE, ORANGE
+from pyro_hvae.plots.figures import BLUE, ORANGE
 
 GLOBAL, STANDARD = ["texture", "--dataset", "triangles"], ["vae", "--dataset", "triangles"]
 # End to end a step costs ten times as much, and degenerates in few: 250 of them, of 16 images.

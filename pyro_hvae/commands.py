@@ -110,7 +110,7 @@ def compare_runs(
     """
     # Here, since matplotlib takes a while and only this command draws without training.
     from pyro_hvae.comparison import compare, compare_text, comparison_figure, write_csv
-    from pyro_hvae.figures import check_picture, save
+    from pyro_hvae.plots.figures import check_picture, save
 
     if picture:
         check_picture(picture)

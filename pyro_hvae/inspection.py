@@ -11,7 +11,7 @@ from pyro_hvae.data import DATASETS, Dataset, Source, Split, find_source
 from pyro_hvae.data.files.checked_files import File, cache_root, data_root, existing, find
 from pyro_hvae.data.files.download import download, verify
 from pyro_hvae.errors import ConfigError, DataError
-from pyro_hvae.figures import save, sheet
+from pyro_hvae.plots.figures import save, sheet
 from pyro_hvae.reporting import table
 from pyro_hvae.runs.config import typed_options
 from pyro_hvae.runtime.devices import seeded

@@ -84,7 +84,7 @@ def measure_all(run: OpenRun, names: Sequence[str], options: Mapping[str, str] |
 
 def finish(run: OpenRun) -> dict[str, Any]:
     """Draws a trained run's pictures, measures what its data set asks for, and returns what to tell."""
-    from pyro_hvae.pictures import draw_all
+    from pyro_hvae.plots.run_pictures import draw_all
 
     report: dict[str, Any] = {"run": str(run.directory.path), "step": run.step}
     report["figures"] = [str(path) for path in draw_all(run)]

@@ -9,8 +9,8 @@ import torch
 
 from pyro_hvae import reconstruct
 from pyro_hvae.cli import main
-from pyro_hvae.figures import training_curves, training_pictures
-from pyro_hvae.reconstruction_panels import Reconstructions, reconstruct_test, reconstruction_panels
+from pyro_hvae.plots.figures import training_curves, training_pictures
+from pyro_hvae.plots.reconstruction_figure import Reconstructions, reconstruct_test, reconstruction_panels
 from pyro_hvae.runs.load import open_run
 from pyro_hvae.runs.run_directory import RunDirectory
 

@@ -16,13 +16,13 @@ from pyro_hvae.conditionals.gaussian import Bernoulli, Gaussian, StandardNormal
 from pyro_hvae.data import Rows
 from pyro_hvae.data.rows import Drawn, bernoulli
 from pyro_hvae.errors import ConfigError, DataError
-from pyro_hvae.figures import save
-from pyro_hvae.flow_panels import has_information, information_flow
 from pyro_hvae.guides import BottomUp, Heads
 from pyro_hvae.inference.information_flow import Flow
 from pyro_hvae.metrics import Posteriors, layer_information
 from pyro_hvae.models import Chain
-from pyro_hvae.pictures import draw_all
+from pyro_hvae.plots.figures import save
+from pyro_hvae.plots.information_flow_figure import has_information, information_flow
+from pyro_hvae.plots.run_pictures import draw_all
 from pyro_hvae.runs.load import open_run
 from pyro_hvae.runs.trackers import Tracker
 from pyro_hvae.runtime.devices import rng_state

@@ -15,7 +15,7 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.inference.layer_effects import code_noise, grid_layers, layer_grid, layer_noise
 from pyro_hvae.objectives.handlers import Noise, Record
-from pyro_hvae.panels import grid_panels
+from pyro_hvae.plots.hierarchy_figures import grid_panels
 from pyro_hvae.runs.config import TrainConfig
 
 

@@ -73,7 +73,7 @@ def gibbs_command(
       pyro-hvae gibbs last
       pyro-hvae gibbs last --sites z1 --init noise --steps 1000 --burn-in 500
     """
-    from pyro_hvae.pictures import draw_gibbs
+    from pyro_hvae.plots.run_pictures import draw_gibbs
     from pyro_hvae.runs.load import open_run
 
     opened = open_run(run, checkpoint, program, device)

@@ -47,7 +47,7 @@ def layers_command(
       pyro-hvae layers last --image 3 --site z2
       pyro-hvae layers last --grid --cells 20
     """
-    from pyro_hvae.pictures import draw_layer_grids, draw_layers
+    from pyro_hvae.plots.run_pictures import draw_layer_grids, draw_layers
     from pyro_hvae.runs.load import open_run
 
     _refuse(

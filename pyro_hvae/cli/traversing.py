@@ -41,7 +41,7 @@ def traverse_command(
       pyro-hvae traverse last
       pyro-hvae traverse runs/a runs/b --image 3 --most 4 --picture traversals.png
     """
-    from pyro_hvae.pictures import draw_traversals
+    from pyro_hvae.plots.run_pictures import draw_traversals
     from pyro_hvae.runs.load import open_run
 
     opened = [open_run(run, checkpoint, program, device) for run in runs]

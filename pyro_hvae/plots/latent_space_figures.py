@@ -14,13 +14,13 @@ from matplotlib.patches import Rectangle
 from sklearn.decomposition import PCA
 
 from pyro_hvae.evaluation import discontinuities, largest_jump
-from pyro_hvae.figures import BLUE, GREY, figure_titled, run_name
 from pyro_hvae.inference.graph_interpolation import Interpolation, coordinates
 from pyro_hvae.inference.sampling import generate, latents
 from pyro_hvae.objectives.site_dependencies import parents
+from pyro_hvae.plots.figures import BLUE, GREY, figure_titled, run_name
+from pyro_hvae.plots.image_grid import tiles
 from pyro_hvae.runs.load import OpenRun
 from pyro_hvae.runtime.devices import seeded
-from pyro_hvae.tiles import tiles
 
 __all__ = ["latent_space", "path_strips"]
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.inference.sampling import generate
+from pyro_hvae.plots.image_grid import tiles
 from pyro_hvae.runs.load import OpenRun
 from pyro_hvae.runtime.devices import seeded
-from pyro_hvae.tiles import tiles
 
 __all__ = [
     "changes",

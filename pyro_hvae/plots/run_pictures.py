@@ -8,18 +8,21 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
-from pyro_hvae import figures, flow_panels, journeys, panels
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.evaluation import discontinuities, largest_jump, paths_between
 from pyro_hvae.evaluation.encoded_data import selection
 from pyro_hvae.evaluation.gibbs_samples import of_proposition, sample_by_gibbs
 from pyro_hvae.inference.layer_effects import grid_layers, layer_grid, layer_noise, layer_samples, layer_shares
 from pyro_hvae.inference.traversal import traverse
-from pyro_hvae.reconstruction_panels import ALONE, FULL, reconstruct_test, reconstruction_panels
+from pyro_hvae.plots import figures
+from pyro_hvae.plots import hierarchy_figures as panels
+from pyro_hvae.plots import information_flow_figure as flow_panels
+from pyro_hvae.plots import latent_space_figures as journeys
+from pyro_hvae.plots.reconstruction_figure import ALONE, FULL, reconstruct_test, reconstruction_panels
+from pyro_hvae.plots.several_runs import called, place
+from pyro_hvae.plots.traversal_figure import traversal_panels
 from pyro_hvae.runs.load import OpenRun
 from pyro_hvae.runtime.devices import seeded
-from pyro_hvae.side_by_side import called, place
-from pyro_hvae.traverse_panels import traversal_panels
 
 __all__ = [
     "draw_all",

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pyro_hvae.errors import DataError
-from pyro_hvae.figures import COLOURS, GREY, changes, figure_titled, in_order
+from pyro_hvae.plots.figures import COLOURS, GREY, changes, figure_titled, in_order
 
 __all__ = ["has_information", "information_flow"]
 

@@ -6,10 +6,10 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pyro_hvae.figures import figure_titled, run_name
 from pyro_hvae.inference.traversal import Traversals
+from pyro_hvae.plots.figures import figure_titled, run_name
+from pyro_hvae.plots.image_grid import tiles
 from pyro_hvae.runs.load import OpenRun
-from pyro_hvae.tiles import tiles
 
 __all__ = ["traversal_panels"]
 

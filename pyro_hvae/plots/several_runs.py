@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.figures import check_picture, run_name
+from pyro_hvae.plots.figures import check_picture, run_name
 from pyro_hvae.runs.load import OpenRun
 
 __all__ = ["called", "place"]

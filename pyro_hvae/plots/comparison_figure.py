@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pyro_hvae.figures import BLUE, GREEN, GREY, ORANGE, figure_titled
+from pyro_hvae.plots.figures import BLUE, GREEN, GREY, ORANGE, figure_titled
 
 __all__ = ["comparison_figure"]
 
