@@ -57,7 +57,7 @@ def chosen(only: list[str] | None) -> list[str]:
 
 def listing() -> str:
     """Every benchmark with the first line of what it says of itself."""
-    from pyro_hvae.reporting import table
+    from pyro_hvae.reports.run_report import table
 
     rows = []
     for name in (*SPEED, *STUDIES):

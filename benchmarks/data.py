@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--save", type=Path, default=RESULTS / "data.json")
     args = parser.parse_args()
 
-    from pyro_hvae.reporting import table
+    from pyro_hvae.reports.run_report import table
 
     torch.set_num_threads(1)
     grey = {"likelihood": "gaussian", "sigma": "0.2"}

@@ -82,7 +82,7 @@ def main() -> None:
     parser.set_defaults(save=None)
     args = parser.parse_args()
 
-    from pyro_hvae.reporting import table
+    from pyro_hvae.reports.run_report import table
 
     jobs = [(m, s, b) for b in args.beta for m, s in over_seeds(args.methods, args.seeds)]
     # As in the paper, its beta is not varied: the students' is 1.

@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--particles", type=int, default=20)
     args = parser.parse_args()
 
-    from pyro_hvae.reporting import table
+    from pyro_hvae.reports.run_report import table
 
     jobs = over_seeds(args.datasets, args.seeds)
     with ThreadPoolExecutor(args.jobs) as pool:

@@ -23,7 +23,7 @@ from benchmarks.common import RESULTS, peak_mib, save, timed
 from benchmarks.measures import Measure, against, interleaved
 from pyro_hvae.errors import DataError
 from pyro_hvae.inference.neighbour_graph import neighbour_graph, shortest_path, shortest_paths, sparse_graph
-from pyro_hvae.reporting import table
+from pyro_hvae.reports.run_report import table
 
 CLOUDS = {"2 dimensions": (2, 0), "8 dimensions": (8, 0), "32 dimensions": (32, 0), "2 clouds of 2 dimensions": (2, 1000)}
 

@@ -109,7 +109,7 @@ def main() -> None:
     args = parser.parse_args()
     args.runs = args.runs or Path(f"runs/benchmark-likelihood-{args.dataset}")
 
-    from pyro_hvae.reporting import table
+    from pyro_hvae.reports.run_report import table
 
     # One after the other: two at a time share caches, and their CPU seconds are no longer comparable.
     rows = [measure(method, seed, args) for method, seed in over_seeds(args.methods, args.seeds)]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from pyro_hvae.compilation.captured_loss import Captured
-from pyro_hvae.reporting import table
+from pyro_hvae.reports.run_report import table
 
 __all__ = ["Measure", "Side", "against", "device", "eagerly", "header", "interleaved", "report", "skipped"]
 

@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--extra", nargs="*", default=[], help="key=value options for every run")
     args = parser.parse_args()
 
-    from pyro_hvae.reporting import table
+    from pyro_hvae.reports.run_report import table
 
     jobs = over_seeds(args.methods, args.seeds)
     with ThreadPoolExecutor(args.jobs) as pool:

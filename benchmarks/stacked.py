@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--particles", type=int, default=5000)
     args = parser.parse_args()
 
-    from pyro_hvae.reporting import table
+    from pyro_hvae.reports.run_report import table
 
     jobs = over_seeds(args.methods, args.seeds)
     with ProcessPoolExecutor(args.jobs) as pool:  # processes, so that each counts its own children's CPU time

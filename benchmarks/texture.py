@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, metavar="FILE.png")
     args = parser.parse_args()
 
-    from pyro_hvae.reporting import table
+    from pyro_hvae.reports.run_report import table
 
     with ProcessPoolExecutor(args.jobs) as pool:  # processes, so that each counts its own children's CPU time
         jobs = over_seeds(args.variants or VARIANTS, args.seeds)

@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     args = parser.parse_args()
 
-    from pyro_hvae.reporting import table
+    from pyro_hvae.reports.run_report import table
 
     with ProcessPoolExecutor(args.jobs) as pool:  # processes, so that each counts its own children's CPU time
         made = [pool.submit(measure, variant, seed, args.runs) for variant, seed in over_seeds(args.variants, args.seeds)]

@@ -452,12 +452,12 @@ def test_json_prints_one_object_and_nothing_else(tmp_path):
 
 
 def test_a_plain_unexpected_error_has_no_traceback_unless_asked(command, monkeypatch):
-    import pyro_hvae.catalogue
+    import pyro_hvae.reports.catalogue
 
     def fail(what):
         raise RuntimeError("boom")
 
-    monkeypatch.setattr(pyro_hvae.catalogue, "catalogue", fail)
+    monkeypatch.setattr(pyro_hvae.reports.catalogue, "catalogue", fail)
     code, _, err = command("list", "recipes")
     assert code == 1 and "unexpected RuntimeError: boom" in err and "Traceback" not in err
     code, _, err = command("--traceback", "list", "recipes")

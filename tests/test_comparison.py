@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pyro_hvae.comparison import compare, compare_text, comparison_figure, write_csv
-from pyro_hvae.comparison.gathering import columns
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.evaluation import METRICS
 from pyro_hvae.evaluation.metric import Metric
+from pyro_hvae.plots.comparison_figure import comparison_figure
+from pyro_hvae.reports.comparison_table import compare, compare_text, write_csv
+from pyro_hvae.reports.comparison_values import columns
 from pyro_hvae.runs.checkpoints import save_checkpoint
 from pyro_hvae.runs.config import resolve
 from pyro_hvae.runs.run_directory import RunDirectory

@@ -20,7 +20,7 @@ from pyro_hvae.evaluation import METRICS
 from pyro_hvae.evaluation.layer_factors import _consistency, _correlations, _part, _pixels
 from pyro_hvae.metrics.stroke_measures import slant
 from pyro_hvae.recipes import Stage
-from pyro_hvae.reporting import measure, metrics_text
+from pyro_hvae.reports.run_report import measure, metrics_text
 from pyro_hvae.runs.config import Experiment
 from pyro_hvae.runs.load import OpenRun
 from pyro_hvae.runs.run_directory import RunDirectory

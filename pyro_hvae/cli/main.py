@@ -16,18 +16,18 @@ __all__ = ["cli", "main"]
 
 # command -> (module of pyro_hvae.cli that defines it, one line for the overview)
 COMMANDS = {
-    "train": ("train", "Train a recipe or your own pair, with pictures."),
-    "evaluate": ("evaluate", "Test log-likelihood, bounds, rate per site, active units."),
-    "metrics": ("evaluate", "Metrics by name: disentanglement, information, probes, paths."),
-    "compare": ("comparing", "Metrics over several runs and methods, beside the paper's numbers."),
-    "interpolate": ("pictures", "Graph-based interpolation along the prior, drawn."),
-    "sample": ("pictures", "Samples of the generative model, drawn."),
-    "reconstruct": ("pictures", "Test data and their reconstructions, drawn."),
-    "gibbs": ("chains", "Gibbs chains on the bottom layer or all, beside ancestral samples."),
-    "layers": ("layering", "What the noise of each layer does to x, drawn and measured."),
-    "traverse": ("traversing", "One latent dimension at a time, drawn, for one or several runs."),
-    "data": ("data", "Data sets: list, info, download, verify, preview."),
-    "list": ("listing", "Recipes, data sets, schedules or metrics."),
+    "train": ("train_command", "Train a recipe or your own pair, with pictures."),
+    "evaluate": ("evaluate_commands", "Test log-likelihood, bounds, rate per site, active units."),
+    "metrics": ("evaluate_commands", "Metrics by name: disentanglement, information, probes, paths."),
+    "compare": ("compare_command", "Metrics over several runs and methods, beside the paper's numbers."),
+    "interpolate": ("picture_commands", "Graph-based interpolation along the prior, drawn."),
+    "sample": ("picture_commands", "Samples of the generative model, drawn."),
+    "reconstruct": ("picture_commands", "Test data and their reconstructions, drawn."),
+    "gibbs": ("gibbs_command", "Gibbs chains on the bottom layer or all, beside ancestral samples."),
+    "layers": ("layers_command", "What the noise of each layer does to x, drawn and measured."),
+    "traverse": ("traverse_command", "One latent dimension at a time, drawn, for one or several runs."),
+    "data": ("data_command", "Data sets: list, info, download, verify, preview."),
+    "list": ("list_command", "Recipes, data sets, schedules or metrics."),
 }
 
 

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae import recipes
-from pyro_hvae.runs.checkpoints import load_checkpoint
-from pyro_hvae.runs.config import Experiment, coerce, parameters, read_toml
 from pyro_hvae.data import DATASETS, Dataset, Rows, find_source, is_path
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, unknown_name
 from pyro_hvae.objectives.elbo import ELBO, Objective
-from pyro_hvae.runs.user_program import Program, program_from_file
 from pyro_hvae.recipes import RECIPES, Stage
+from pyro_hvae.runs.checkpoints import load_checkpoint
+from pyro_hvae.runs.config import Experiment, coerce, parameters, read_toml
 from pyro_hvae.runs.run_directory import RunDirectory, find_run
+from pyro_hvae.runs.user_program import Program, program_from_file
 from pyro_hvae.runtime.devices import pick_device, seeded
 from pyro_hvae.schedules import SCHEDULES
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from pyro_hvae.runs.config import Experiment, to_toml
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, unknown_name
+from pyro_hvae.runs.config import Experiment, to_toml
 from pyro_hvae.runtime.atomic_files import replacing
 
 __all__ = ["RunDirectory", "find_run", "finite", "runs_root", "versions"]

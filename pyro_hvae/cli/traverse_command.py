@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from pyro_hvae.cli.options import SEED, emit, runs_arguments
+from pyro_hvae.cli.shared_options import SEED, emit, runs_arguments
 
 __all__ = ["traverse_command"]
 

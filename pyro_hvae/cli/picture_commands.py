@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from pyro_hvae.cli.options import SEED, emit, run_arguments, runs_arguments
+from pyro_hvae.cli.shared_options import SEED, emit, run_arguments, runs_arguments
 
 __all__ = ["interpolate_command", "reconstruct_command", "sample_command"]
 

@@ -12,7 +12,7 @@ from pyro_hvae.data.files.checked_files import File, cache_root, data_root, exis
 from pyro_hvae.data.files.download import download, verify
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.plots.figures import save, sheet
-from pyro_hvae.reporting import table
+from pyro_hvae.reports.run_report import table
 from pyro_hvae.runs.config import typed_options
 from pyro_hvae.runtime.devices import seeded
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from pyro_hvae.cli.options import SEED, data_dir_option, data_options, emit, json_option
+from pyro_hvae.cli.shared_options import SEED, data_dir_option, data_options, emit, json_option
 from pyro_hvae.errors import DataError
 
 __all__ = ["data_command"]
@@ -32,7 +32,7 @@ def list_data(as_json: bool) -> None:
     Examples:
       pyro-hvae data list
     """
-    from pyro_hvae import inspection
+    from pyro_hvae.reports import data_report as inspection
 
     values = inspection.available()
     emit(values, as_json, inspection.available_text(values))
@@ -51,7 +51,7 @@ def info_data(name: str, options: dict[str, str], as_json: bool) -> None:
       pyro-hvae data info pendulum
       pyro-hvae data info my/images -o size=32
     """
-    from pyro_hvae import inspection
+    from pyro_hvae.reports import data_report as inspection
 
     values = inspection.describe(name, options)
     emit(values, as_json, inspection.described_text(values))
@@ -68,7 +68,7 @@ def download_data(names: tuple[str, ...], as_json: bool) -> None:
     Examples:
       pyro-hvae data download mnist fashion-mnist
     """
-    from pyro_hvae import inspection
+    from pyro_hvae.reports import data_report as inspection
 
     values = inspection.download_files(names)
     emit(values, as_json, inspection.downloaded_text(values))
@@ -85,7 +85,7 @@ def verify_data(names: tuple[str, ...], as_json: bool) -> None:
     Examples:
       pyro-hvae data verify mnist mnist-static
     """
-    from pyro_hvae import inspection
+    from pyro_hvae.reports import data_report as inspection
 
     values = inspection.verify_files(names)
     emit(values, as_json, inspection.verified_text(values))
@@ -110,7 +110,7 @@ def preview_data(name: str, out: Path, count: int, split: str, seed: int, option
       pyro-hvae data preview digits --out digits.png
       pyro-hvae data preview my/images -o size=64 --n 100
     """
-    from pyro_hvae import inspection
+    from pyro_hvae.reports import data_report as inspection
 
     values = inspection.preview(name, options, out, count, split, seed)
     emit(values, as_json, f"Picture: {values['figure']}")

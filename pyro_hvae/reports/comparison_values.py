@@ -7,7 +7,7 @@ from typing import Any
 
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, HVAEError, unknown_name
 from pyro_hvae.evaluation import METRICS
-from pyro_hvae.reporting import measure
+from pyro_hvae.reports.run_report import measure
 from pyro_hvae.runs.checkpoints import load_checkpoint
 from pyro_hvae.runs.config import Experiment, read_toml
 from pyro_hvae.runs.load import open_run

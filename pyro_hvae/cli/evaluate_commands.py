@@ -2,7 +2,7 @@
 
 import click
 
-from pyro_hvae.cli.options import SEED, emit, key_values, run_arguments
+from pyro_hvae.cli.shared_options import SEED, emit, key_values, run_arguments
 
 __all__ = ["evaluate_command", "metrics_command"]
 
@@ -43,7 +43,7 @@ def evaluate_command(
       pyro-hvae evaluate last --particles 5000
       pyro-hvae evaluate runs/vhp-pendulum-rewo-seed0 --limit 500 --json
     """
-    from pyro_hvae.reporting import evaluation_text, measure
+    from pyro_hvae.reports.run_report import evaluation_text, measure
     from pyro_hvae.runs.load import open_run
 
     opened = open_run(run, checkpoint, program, device)
@@ -72,7 +72,7 @@ def metrics_command(
       pyro-hvae metrics last angle interpolation
       pyro-hvae metrics last mig mig-sup factor -o points=20000 --json
     """
-    from pyro_hvae.reporting import measure_all, metrics_text
+    from pyro_hvae.reports.run_report import measure_all, metrics_text
     from pyro_hvae.runs.load import open_run
 
     values = measure_all(open_run(run, checkpoint, program, device), names, options)

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from pyro_hvae.cli.options import SEED, data_dir_option, emit, json_option, key_values
+from pyro_hvae.cli.shared_options import SEED, data_dir_option, emit, json_option, key_values
 
 __all__ = ["train_command"]
 
@@ -89,7 +89,7 @@ def train_command(
       pyro-hvae train --program examples/own_model.py:build --dataset pendulum
       pyro-hvae train --resume last
     """
-    from pyro_hvae import commands
+    from pyro_hvae.cli import requests as commands
 
     asked = {key: value for key, value in train.items() if value is not None}
     made = commands.prepare(recipe, dataset, schedule, options, asked, epochs, out, resume, config, program)

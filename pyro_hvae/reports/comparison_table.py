@@ -8,9 +8,9 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pyro_hvae.comparison.gathering import Column, Entry, columns, entry, gather
-from pyro_hvae.comparison.labels import data_labels, method_labels
-from pyro_hvae.reporting import table
+from pyro_hvae.reports.comparison_labels import data_labels, method_labels
+from pyro_hvae.reports.comparison_values import Column, Entry, columns, entry, gather
+from pyro_hvae.reports.run_report import table
 from pyro_hvae.runs.run_directory import find_run
 from pyro_hvae.runtime.atomic_files import replacing
 from pyro_hvae.runtime.devices import pick_device

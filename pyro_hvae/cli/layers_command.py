@@ -3,7 +3,7 @@
 import click
 from click.core import ParameterSource
 
-from pyro_hvae.cli.options import SEED, emit, run_arguments
+from pyro_hvae.cli.shared_options import SEED, emit, run_arguments
 from pyro_hvae.errors import ConfigError
 
 __all__ = ["layers_command"]

@@ -2,7 +2,7 @@
 
 import click
 
-from pyro_hvae.cli.options import SEED, emit, run_arguments
+from pyro_hvae.cli.shared_options import SEED, emit, run_arguments
 
 __all__ = ["gibbs_command"]
 

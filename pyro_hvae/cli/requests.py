@@ -9,7 +9,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from pyro_hvae.errors import ConfigError, DataError
-from pyro_hvae.reporting import finish
+from pyro_hvae.reports.run_report import finish
 from pyro_hvae.runs.config import Experiment, read_toml, resolve, to_toml, with_train
 from pyro_hvae.runs.run_directory import runs_root
 from pyro_hvae.runs.trackers import Progress, make_trackers
@@ -109,8 +109,9 @@ def compare_runs(
         ConfigError, DataError: as `compare`; for files that cannot be written, before anything is measured.
     """
     # Here, since matplotlib takes a while and only this command draws without training.
-    from pyro_hvae.comparison import compare, compare_text, comparison_figure, write_csv
+    from pyro_hvae.plots.comparison_figure import comparison_figure
     from pyro_hvae.plots.figures import check_picture, save
+    from pyro_hvae.reports.comparison_table import compare, compare_text, write_csv
 
     if picture:
         check_picture(picture)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from pyro_hvae.cli.options import data_dir_option, emit, json_option
+from pyro_hvae.cli.shared_options import data_dir_option, emit, json_option
 from pyro_hvae.errors import DataError
 
 __all__ = ["compare_command"]
@@ -54,7 +54,7 @@ def compare_command(
       pyro-hvae compare runs/* --metric reconstruction,mig --picture figure2.png
       pyro-hvae compare runs/* --metric likelihood --metric likelihood.active_units.z1 --csv table.csv --json
     """
-    from pyro_hvae.commands import compare_runs
+    from pyro_hvae.cli.requests import compare_runs
 
     values, text = compare_runs(runs, metrics, csv, picture, checkpoint, device, lambda line: click.echo(line, err=True))
     emit(values, as_json, text)

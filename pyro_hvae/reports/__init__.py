@@ -1,0 +1,1 @@
+"""Texts and tables over runs and data sets."""

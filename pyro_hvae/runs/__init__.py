@@ -1,0 +1,1 @@
+"""A run on disk: configuration, directory, checkpoints, metric rows, loading."""
