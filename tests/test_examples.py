@@ -26,7 +26,7 @@ def test_example_runs(path, tmp_path):
 
 
 def test_own_model_through_the_command_line(tmp_path):
-    from cli import real
+    from command_line import real
 
     program = f"{ROOT}/examples/own_model.py:build"
     arguments = [

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli import QUICK, TINY, real
+from command_line import QUICK, TINY, real
 
 from pyro_hvae.cli.main import COMMANDS
 from pyro_hvae.runs.checkpoints import load_checkpoint

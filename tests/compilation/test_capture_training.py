@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_training import At, data, equal, vhp
+from small_runs import At, data, equal, vhp
 from torch import nn
 
 import pyro_hvae as hv

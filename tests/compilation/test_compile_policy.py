@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from cli import TINY
+from command_line import TINY
+from small_runs import At, data, vhp
 from test_capture_training import CONFIG, CPU, EAGER, ladder, rewo, two_stages
 from test_capture_training import uncompiled as uncompiled
-from test_training import At, data, vhp
 
 import pyro_hvae as hv
 from pyro_hvae.compilation import inductor as compiling

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from cli import real
+from command_line import real
 
 from pyro_hvae.runs.checkpoints import load_checkpoint
 

@@ -192,7 +192,7 @@ CONFIG = TrainConfig(steps=30, batch_size=10, lr=1e-2, log_every=1, eval_every=5
 
 @pytest.mark.parametrize("stop", [1, 9, 10, 11, 14, 29])
 def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, stop):
-    from test_training import At, equal
+    from small_runs import At, equal
 
     from pyro_hvae.runs.checkpoints import load_checkpoint
 

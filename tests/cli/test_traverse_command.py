@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from cli import real
+from command_line import real
 
 TINY = "--dataset digits -o hidden=12 -o upper=12 --steps 300 -o log_every=100 -o lr=0.01 -o warmup=1".split()
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from test_training import data, rewo, vhp
+from small_runs import data, rewo, vhp
 
 import pyro_hvae as hv
 

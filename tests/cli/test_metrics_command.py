@@ -9,7 +9,7 @@ import signal
 import numpy as np
 import pytest
 import torch
-from cli import real
+from command_line import real
 
 from pyro_hvae.evaluation import METRICS, likelihood
 from pyro_hvae.evaluation.likelihood import published_likelihood
