@@ -24,7 +24,7 @@ from benchmarks.measures import Measure, Side, against, eagerly, skipped
 from pyro_hvae.compilation.captured_loss import Captured, capture
 from pyro_hvae.runs.config import resolve
 from pyro_hvae.runs.trackers import TRACKERS, Tracker
-from pyro_hvae.training.plan import plan
+from pyro_hvae.training.experiment_plan import plan
 from pyro_hvae.training.training_step import TrainingPass
 
 __all__ = ["measures"]
@@ -83,7 +83,7 @@ def _passed(since: Mapping[str, float]) -> dict[str, float]:
 
 
 def _whole(name: str, recipe: str, dataset: str, options: dict[str, str], blocks: int) -> Measure:
-    from pyro_hvae.cli.main import cli
+    from pyro_hvae.cli.command_group import cli
 
     bare, captured = _bare(recipe, dataset, options)
     halves = _Halves(bare)

@@ -23,7 +23,7 @@ from benchmarks.measures import Measure
 from pyro_hvae.data import DATASETS
 from pyro_hvae.errors import DataError
 from pyro_hvae.runs.config import resolve
-from pyro_hvae.training.plan import plan
+from pyro_hvae.training.experiment_plan import plan
 from pyro_hvae.training.session import Session
 
 BATCH = 128

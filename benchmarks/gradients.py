@@ -16,7 +16,7 @@ from pyro_hvae.recipes import RECIPES, Stage
 from pyro_hvae.runs.config import resolve
 from pyro_hvae.runtime.devices import seeded
 from pyro_hvae.schedules import Schedule
-from pyro_hvae.training.plan import plan
+from pyro_hvae.training.experiment_plan import plan
 from pyro_hvae.training.training_step import TrainingPass
 
 __all__ = ["measures"]

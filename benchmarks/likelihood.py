@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks.common import RESULTS, command, cpu_seconds, over_seeds, save, trained
 from pyro_hvae.evaluation.likelihood import published_likelihood
-from pyro_hvae.runs.load import read_experiment
+from pyro_hvae.runs.run_loading import read_experiment
 
 LATENT2 = ["-o", "latent2=40"]
 METHODS: dict[str, list[str]] = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pyro_hvae.cli.main import COMMANDS, cli
+from pyro_hvae.cli.command_group import COMMANDS, cli
 from pyro_hvae.runs.config import read_toml
 
 ROOT = Path(__file__).parent.parent
@@ -95,19 +95,19 @@ def test_python_of_the_readme_runs(tmp_path):
 
 
 def test_recipe_table_of_the_readme_is_the_codes():
-    from pyro_hvae.reports.catalogue import recipe_table
+    from pyro_hvae.reports.option_catalogue import recipe_table
 
     assert recipe_table() in README, f"put this into README.md:\n{recipe_table()}"
 
 
 def test_data_table_of_the_documentation_is_the_codes():
-    from pyro_hvae.reports.catalogue import data_table
+    from pyro_hvae.reports.option_catalogue import data_table
 
     assert data_table() in (ROOT / "docs/datasets.md").read_text(), f"put this into docs/datasets.md:\n{data_table()}"
 
 
 def test_metric_table_of_the_documentation_is_the_codes():
-    from pyro_hvae.reports.catalogue import metric_table
+    from pyro_hvae.reports.option_catalogue import metric_table
 
     assert metric_table() in (ROOT / "docs/evaluation.md").read_text(), f"put this into docs/evaluation.md:\n{metric_table()}"
 

@@ -1,5 +1,5 @@
-"""The command line `pyro-hvae`: argument parsing plus one library call per command."""
+"""The command line: flags, streams, exit codes. A command is one library call."""
 
-from pyro_hvae.cli.main import main as main
+import lazy_loader
 
-__all__ = ["main"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

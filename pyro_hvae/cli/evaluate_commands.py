@@ -44,7 +44,7 @@ def evaluate_command(
       pyro-hvae evaluate runs/vhp-pendulum-rewo-seed0 --limit 500 --json
     """
     from pyro_hvae.reports.run_report import evaluation_text, measure
-    from pyro_hvae.runs.load import open_run
+    from pyro_hvae.runs.run_loading import open_run
 
     opened = open_run(run, checkpoint, program, device)
     how = {"compile": compile}
@@ -73,7 +73,7 @@ def metrics_command(
       pyro-hvae metrics last mig mig-sup factor -o points=20000 --json
     """
     from pyro_hvae.reports.run_report import measure_all, metrics_text
-    from pyro_hvae.runs.load import open_run
+    from pyro_hvae.runs.run_loading import open_run
 
     values = measure_all(open_run(run, checkpoint, program, device), names, options)
     emit(values, as_json, metrics_text(values))

@@ -74,7 +74,7 @@ def gibbs_command(
       pyro-hvae gibbs last --sites z1 --init noise --steps 1000 --burn-in 500
     """
     from pyro_hvae.plots.run_pictures import draw_gibbs
-    from pyro_hvae.runs.load import open_run
+    from pyro_hvae.runs.run_loading import open_run
 
     opened = open_run(run, checkpoint, program, device)
     report = draw_gibbs(

@@ -48,7 +48,7 @@ def layers_command(
       pyro-hvae layers last --grid --cells 20
     """
     from pyro_hvae.plots.run_pictures import draw_layer_grids, draw_layers
-    from pyro_hvae.runs.load import open_run
+    from pyro_hvae.runs.run_loading import open_run
 
     _refuse(
         {"count": "--n", "outer": "--outer", "inner": "--inner"} if grid else {"cells": "--cells", "reach": "--reach"}, grid

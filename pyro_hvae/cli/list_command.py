@@ -18,7 +18,7 @@ def list_command(what: str, as_json: bool) -> None:
       pyro-hvae list recipes
       pyro-hvae list schedules --json
     """
-    from pyro_hvae.reports.catalogue import catalogue, catalogue_text
+    from pyro_hvae.reports.option_catalogue import catalogue, catalogue_text
 
     values = catalogue(what)
     emit(values, as_json, catalogue_text(values))

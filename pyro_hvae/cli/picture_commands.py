@@ -36,7 +36,7 @@ def interpolate_command(
       pyro-hvae interpolate last --nodes 2000 --k 10 --from 3 --to 40
     """
     from pyro_hvae.plots.run_pictures import draw_interpolation
-    from pyro_hvae.runs.load import open_run
+    from pyro_hvae.runs.run_loading import open_run
 
     report = draw_interpolation(open_run(run, checkpoint, program, device), nodes, k, seed, first, second)
     emit(report, as_json, report["text"])
@@ -55,7 +55,7 @@ def sample_command(run: str, checkpoint: str, program: str | None, device: str, 
       pyro-hvae sample last --n 100 --seed 1
     """
     from pyro_hvae.plots.run_pictures import draw_samples
-    from pyro_hvae.runs.load import open_run
+    from pyro_hvae.runs.run_loading import open_run
 
     report = draw_samples(open_run(run, checkpoint, program, device), count, seed)
     emit(report, as_json, report["text"])
@@ -78,7 +78,7 @@ def reconstruct_command(
       pyro-hvae reconstruct runs/a runs/b --picture reconstructions.png
     """
     from pyro_hvae.plots.run_pictures import draw_reconstructions
-    from pyro_hvae.runs.load import open_run
+    from pyro_hvae.runs.run_loading import open_run
 
     report = draw_reconstructions([open_run(run, checkpoint, program, device) for run in runs], count, picture)
     emit(report, as_json, report["text"])

@@ -14,7 +14,7 @@ from pyro_hvae.runs.config import Experiment, read_toml, resolve, to_toml, with_
 from pyro_hvae.runs.run_directory import runs_root
 from pyro_hvae.runs.trackers import Progress, make_trackers
 from pyro_hvae.runtime.devices import pick_device
-from pyro_hvae.training.plan import plan, resumed, train
+from pyro_hvae.training.experiment_plan import plan, resumed, train
 
 __all__ = ["Prepared", "compare_runs", "plan_text", "prepare", "report_text", "run_training"]
 
@@ -109,7 +109,7 @@ def compare_runs(
         ConfigError, DataError: as `compare`; for files that cannot be written, before anything is measured.
     """
     # Here, since matplotlib takes a while and only this command draws without training.
-    from pyro_hvae.plots.comparison_figure import comparison_figure
+    from pyro_hvae.plots.comparison_figures import comparison_figure
     from pyro_hvae.plots.figures import check_picture, save
     from pyro_hvae.reports.comparison_table import compare, compare_text, write_csv
 

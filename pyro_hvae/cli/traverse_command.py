@@ -42,7 +42,7 @@ def traverse_command(
       pyro-hvae traverse runs/a runs/b --image 3 --most 4 --picture traversals.png
     """
     from pyro_hvae.plots.run_pictures import draw_traversals
-    from pyro_hvae.runs.load import open_run
+    from pyro_hvae.runs.run_loading import open_run
 
     opened = [open_run(run, checkpoint, program, device) for run in runs]
     report = draw_traversals(opened, image, seed, picture, reach=reach, steps=steps, most=most, draws=draws)

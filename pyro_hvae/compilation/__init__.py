@@ -1,1 +1,5 @@
 """A loss and its gradients recorded as one graph and compiled."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,7 +9,7 @@ import numpy as np
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.encoded_data import posterior_means, selection
 from pyro_hvae.metrics import LinearProbe, constant_probe, linear_probe, regression_probe
-from pyro_hvae.runs.load import OpenRun
+from pyro_hvae.runs.run_loading import OpenRun
 from pyro_hvae.runtime.devices import seeded
 
 __all__ = ["classes", "regression"]

@@ -8,7 +8,7 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.code_probes import TARGETS, regression
 from pyro_hvae.inference.sampling import bound
 from pyro_hvae.objectives.elbo import ELBO
-from pyro_hvae.runs.load import OpenRun
+from pyro_hvae.runs.run_loading import OpenRun
 from pyro_hvae.runtime.devices import seeded
 
 __all__ = ["degeneracy", "feature_state"]

@@ -13,7 +13,7 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.encoded_data import Coded, coded, digest
 from pyro_hvae.inference.layer_posteriors import sees_data
 from pyro_hvae.metrics import MEANINGFUL, Gaps, factor_score, histogram_gaps, information_gaps, layer_information
-from pyro_hvae.runs.load import OpenRun
+from pyro_hvae.runs.run_loading import OpenRun
 
 __all__ = ["factor", "mig", "mig_histogram", "mig_sup", "mutual_information"]
 

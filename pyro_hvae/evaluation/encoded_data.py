@@ -14,7 +14,7 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference import sampling as inference
 from pyro_hvae.inference.layer_posteriors import posteriors
 from pyro_hvae.metrics import Posteriors
-from pyro_hvae.runs.load import OpenRun
+from pyro_hvae.runs.run_loading import OpenRun
 from pyro_hvae.runtime.devices import seeded
 
 __all__ = ["Coded", "coded", "digest", "posterior_means", "selection"]

@@ -10,7 +10,7 @@ from torch import Tensor
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.inference.graph_interpolation import Interpolation, interpolate
 from pyro_hvae.metrics import wrap
-from pyro_hvae.runs.load import OpenRun
+from pyro_hvae.runs.run_loading import OpenRun
 
 __all__ = ["discontinuities", "interpolation", "largest_jump", "paths_between"]
 

@@ -20,7 +20,7 @@ from pyro_hvae.evaluation.encoded_data import posterior_means, selection
 from pyro_hvae.inference.layer_effects import layer_noise, layer_shares, noise_mean, variance_share
 from pyro_hvae.inference.sampling import ROWS, reconstruct
 from pyro_hvae.metrics.stroke_measures import STROKES
-from pyro_hvae.runs.load import OpenRun
+from pyro_hvae.runs.run_loading import OpenRun
 from pyro_hvae.runtime.devices import seeded
 
 __all__ = ["layer_factors"]

@@ -15,7 +15,7 @@ from pyro_hvae.inference import sampling as inference
 from pyro_hvae.inference.importance_sampling import batch_size, importance
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.runs.config import Experiment
-from pyro_hvae.runs.load import OpenRun
+from pyro_hvae.runs.run_loading import OpenRun
 from pyro_hvae.runtime.devices import seeded
 
 __all__ = ["evaluate", "log_likelihoods", "published_likelihood"]

@@ -11,7 +11,7 @@ from pyro_hvae.inference.neighbour_graph import resample, shortest_paths
 from pyro_hvae.inference.sampling import latents, prior_latents
 from pyro_hvae.metrics import smoothness_factor
 from pyro_hvae.objectives.site_dependencies import parents
-from pyro_hvae.runs.load import OpenRun
+from pyro_hvae.runs.run_loading import OpenRun
 from pyro_hvae.runtime.devices import seeded
 
 __all__ = ["smoothness"]

@@ -7,7 +7,7 @@ from torch.special import entr
 
 from pyro_hvae.inference.sampling import ROWS, bound, likelihood_name, reconstruct
 from pyro_hvae.objectives.elbo import ELBO
-from pyro_hvae.runs.load import OpenRun
+from pyro_hvae.runs.run_loading import OpenRun
 from pyro_hvae.runtime.devices import seeded
 
 __all__ = ["reconstruction"]

@@ -1,9 +1,5 @@
 """Inference programs: `guide(x)` samples every latent of the model inside the plate `data`."""
 
-from pyro_hvae.guides.autoregressive import Autoregressive as Autoregressive
-from pyro_hvae.guides.bottom_up import BottomUp as BottomUp
-from pyro_hvae.guides.ladder_heads import Heads as Heads
-from pyro_hvae.guides.top_down import TopDown as TopDown
-from pyro_hvae.guides.top_down import fuse as fuse
+import lazy_loader
 
-__all__ = ["Autoregressive", "BottomUp", "Heads", "TopDown", "fuse"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

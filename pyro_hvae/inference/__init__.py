@@ -1,1 +1,5 @@
 """Questions to any model/guide pair: latents, likelihood, Gibbs chains, layers, traversals, interpolation."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,7 +7,7 @@ from torch import nn
 
 from pyro_hvae.models import Rung
 from pyro_hvae.models.ladder_blocks import Blocks, LadderNetworks
-from pyro_hvae.networks.mlp import linear
+from pyro_hvae.networks.fully_connected import linear
 
 __all__ = ["dense"]
 

@@ -6,8 +6,8 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae.conditionals.gaussian import join
 from pyro_hvae.errors import unknown_name
+from pyro_hvae.networks import join
 from pyro_hvae.networks.layer_gates import Gate
 
 __all__ = ["Ladder", "Rung"]
@@ -66,7 +66,7 @@ class Ladder(nn.Module):
 
     Shapes: plate `data` at dim -1 without subsample scaling; returns x of shape (*plates, *event).
 
-    >>> from pyro_hvae.conditionals.gaussian import Bernoulli, StandardNormal
+    >>> from pyro_hvae.conditionals import Bernoulli, StandardNormal
     >>> priors = {"z2": StandardNormal(3), "z1": StandardNormal(2)}
     >>> rungs = {"z2": Rung(nn.Linear(3, 8), nn.ReLU(), 8), "z1": Rung(nn.Linear(2, 8), nn.ReLU(), 8)}
     >>> Ladder(priors, rungs, Bernoulli(16, (1, 4, 4)))(size=5).shape

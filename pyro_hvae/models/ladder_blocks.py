@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.models import Rung
-from pyro_hvae.networks.mlp import Fold, image_shape, linear
+from pyro_hvae.networks.fully_connected import Fold, image_shape, linear
 
 __all__ = ["Affine", "Blocks", "LadderNetworks", "concatenated", "doubled", "folded", "four_layers", "image", "kept"]
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from pyro_hvae.models import Rung
 from pyro_hvae.models.ladder_blocks import Blocks, LadderNetworks, concatenated, doubled, folded, four_layers, image, kept
-from pyro_hvae.networks.mlp import linear
+from pyro_hvae.networks.fully_connected import linear
 
 __all__ = ["vlae_celeba", "vlae_mnist", "vlae_svhn"]
 

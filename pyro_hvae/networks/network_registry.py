@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError, unknown_name
-from pyro_hvae.networks.mlp import Fold, image_shape, linear, mlp, unit
+from pyro_hvae.networks.fully_connected import Fold, image_shape, linear, mlp, unit
 
 __all__ = ["NETWORKS", "Networks", "networks"]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.networks.mlp import mlp
+from pyro_hvae.networks.fully_connected import mlp
 
 __all__ = ["Net", "ParentNetwork", "Parents", "Shape", "event_shape", "join"]
 

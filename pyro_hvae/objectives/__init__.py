@@ -1,1 +1,5 @@
 """What training optimises: the program contract, effect handlers, estimates and the ELBO family."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -14,7 +14,7 @@ from torch import Tensor
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.inference.sampling import generate
 from pyro_hvae.plots.image_grid import tiles
-from pyro_hvae.runs.load import OpenRun
+from pyro_hvae.runs.run_loading import OpenRun
 from pyro_hvae.runtime.devices import seeded
 
 __all__ = [

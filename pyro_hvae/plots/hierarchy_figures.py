@@ -11,7 +11,7 @@ from pyro_hvae.evaluation.gibbs_samples import GibbsReport, of_proposition
 from pyro_hvae.inference.layer_effects import LayerShare
 from pyro_hvae.plots.figures import figure_titled, run_name
 from pyro_hvae.plots.image_grid import tiles
-from pyro_hvae.runs.load import OpenRun
+from pyro_hvae.runs.run_loading import OpenRun
 
 __all__ = ["chain_trails", "gibbs_beside_ancestral", "grid_panels", "layer_panels"]
 

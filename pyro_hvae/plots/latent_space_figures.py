@@ -19,7 +19,7 @@ from pyro_hvae.inference.sampling import generate, latents
 from pyro_hvae.objectives.site_dependencies import parents
 from pyro_hvae.plots.figures import BLUE, GREY, figure_titled, run_name
 from pyro_hvae.plots.image_grid import tiles
-from pyro_hvae.runs.load import OpenRun
+from pyro_hvae.runs.run_loading import OpenRun
 from pyro_hvae.runtime.devices import seeded
 
 __all__ = ["latent_space", "path_strips"]

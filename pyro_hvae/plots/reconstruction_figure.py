@@ -12,7 +12,7 @@ from torch import Tensor
 from pyro_hvae.inference.sampling import reconstruct
 from pyro_hvae.plots.figures import figure_titled, run_name
 from pyro_hvae.plots.image_grid import tiles
-from pyro_hvae.runs.load import OpenRun
+from pyro_hvae.runs.run_loading import OpenRun
 from pyro_hvae.runtime.devices import seeded
 
 __all__ = ["ALONE", "FULL", "Reconstructions", "reconstruct_test", "reconstruction_panels"]

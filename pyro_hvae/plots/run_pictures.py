@@ -21,7 +21,7 @@ from pyro_hvae.plots import latent_space_figures as journeys
 from pyro_hvae.plots.reconstruction_figure import ALONE, FULL, reconstruct_test, reconstruction_panels
 from pyro_hvae.plots.several_runs import called, place
 from pyro_hvae.plots.traversal_figure import traversal_panels
-from pyro_hvae.runs.load import OpenRun
+from pyro_hvae.runs.run_loading import OpenRun
 from pyro_hvae.runtime.devices import seeded
 
 __all__ = [

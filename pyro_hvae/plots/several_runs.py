@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.plots.figures import check_picture, run_name
-from pyro_hvae.runs.load import OpenRun
+from pyro_hvae.runs.run_loading import OpenRun
 
 __all__ = ["called", "place"]
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from pyro_hvae.inference.traversal import Traversals
 from pyro_hvae.plots.figures import figure_titled, run_name
 from pyro_hvae.plots.image_grid import tiles
-from pyro_hvae.runs.load import OpenRun
+from pyro_hvae.runs.run_loading import OpenRun
 
 __all__ = ["traversal_panels"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pyro_hvae.conditionals.gaussian import Bernoulli, Gaussian, Laplace
+from pyro_hvae.conditionals import Bernoulli, Gaussian, Laplace
 from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.networks.network_registry import networks
 

@@ -9,7 +9,7 @@ from pyro_hvae.conditionals.vamp import Vamp
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import Autoregressive, BottomUp, TopDown
 from pyro_hvae.models import Chain
-from pyro_hvae.networks.mlp import mlp
+from pyro_hvae.networks.fully_connected import mlp
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.recipes.building_blocks import Parts, positive_dims
 from pyro_hvae.recipes.recipe import Stage

@@ -9,7 +9,7 @@ from pyro_hvae.conditionals.point import Point
 from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.guides import Heads
 from pyro_hvae.models import Ladder, Rung
-from pyro_hvae.networks.mlp import Fold, linear, mlp
+from pyro_hvae.networks.fully_connected import Fold, linear, mlp
 from pyro_hvae.objectives.elbo import ELBO, Objective
 from pyro_hvae.objectives.supervision import Supervision
 from pyro_hvae.recipes.building_blocks import Parts, positive_dims

@@ -1,1 +1,5 @@
 """Devices, random streams, signals, whole-or-nothing files, and the folders of data, cache and runs."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

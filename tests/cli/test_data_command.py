@@ -10,7 +10,7 @@ from PIL import Image
 from pyro_hvae.data import DATASETS, Dataset, Source, Split
 from pyro_hvae.data.files.checked_files import File
 from pyro_hvae.evaluation import discontinuities
-from pyro_hvae.runs.load import _built
+from pyro_hvae.runs.run_loading import _built
 
 
 @pytest.fixture

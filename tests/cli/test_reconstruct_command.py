@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from pyro_hvae import reconstruct
-from pyro_hvae.cli import main
+from pyro_hvae.cli import command_group as main
 from pyro_hvae.plots.figures import training_curves, training_pictures
 from pyro_hvae.plots.reconstruction_figure import Reconstructions, reconstruct_test, reconstruction_panels
-from pyro_hvae.runs.load import open_run
 from pyro_hvae.runs.run_directory import RunDirectory
+from pyro_hvae.runs.run_loading import open_run
 
 TINY = "--dataset triangles -o size=40 -o hidden=2,2,2,2,8 --steps 12 --batch-size 8 -o log_every=2".split()
 # 64 patches an image, not 4096: quick.

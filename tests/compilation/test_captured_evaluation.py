@@ -13,13 +13,13 @@ from torch import nn
 from torch.testing import assert_close
 
 from pyro_hvae import BottomUp, Chain, Gaussian, StandardNormal, generate, gibbs
-from pyro_hvae.cli import main
+from pyro_hvae.cli import command_group as main
 from pyro_hvae.compilation import inductor as compiling
 from pyro_hvae.compilation import policy as worthwhile
 from pyro_hvae.compilation.captured_loss import CaptureWarning, capture
 from pyro_hvae.compilation.policy import CHAIN, WORK, compiles
 from pyro_hvae.errors import ConfigError, DivergenceError
-from pyro_hvae.inference import gibbs as gibbs_chains
+from pyro_hvae.inference import gibbs_chains
 from pyro_hvae.inference import importance_sampling as importance
 from pyro_hvae.inference import sampling as inference
 from pyro_hvae.inference.sampling import prior_latents

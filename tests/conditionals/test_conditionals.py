@@ -21,7 +21,7 @@ from pyro_hvae import (
 from pyro_hvae.conditionals.gaussian import join
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.sampling import likelihood_name
-from pyro_hvae.networks.mlp import mlp
+from pyro_hvae.networks.fully_connected import mlp
 from pyro_hvae.objectives.handlers import Noise, Record, standard_noise
 
 

@@ -22,8 +22,8 @@ from pyro_hvae.metrics.stroke_measures import slant
 from pyro_hvae.recipes import Stage
 from pyro_hvae.reports.run_report import measure, metrics_text
 from pyro_hvae.runs.config import Experiment
-from pyro_hvae.runs.load import OpenRun
 from pyro_hvae.runs.run_directory import RunDirectory
+from pyro_hvae.runs.run_loading import OpenRun
 from pyro_hvae.runtime.devices import seeded
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -23,7 +23,7 @@ from pyro_hvae.models import Chain
 from pyro_hvae.plots.figures import save
 from pyro_hvae.plots.information_flow_figure import has_information, information_flow
 from pyro_hvae.plots.run_pictures import draw_all
-from pyro_hvae.runs.load import open_run
+from pyro_hvae.runs.run_loading import open_run
 from pyro_hvae.runs.trackers import Tracker
 from pyro_hvae.runtime.devices import rng_state
 

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from pyro_hvae import Gaussian
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.networks.mlp import Fold, mlp
+from pyro_hvae.networks.fully_connected import Fold, mlp
 from pyro_hvae.networks.network_registry import NETWORKS, networks
 
 

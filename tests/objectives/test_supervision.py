@@ -14,7 +14,7 @@ from pyro_hvae import ELBO, BottomUp, Chain, Gaussian, StandardNormal
 from pyro_hvae.conditionals.point import Point
 from pyro_hvae.errors import ConfigError, ContractError
 from pyro_hvae.inference.importance_sampling import importance
-from pyro_hvae.networks.mlp import Fold
+from pyro_hvae.networks.fully_connected import Fold
 from pyro_hvae.objectives.handlers import ScaleSites, Share
 from pyro_hvae.objectives.pyro_svi import ScheduledELBO
 from pyro_hvae.objectives.supervision import Supervision

@@ -19,12 +19,12 @@ from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.recipes import Stage, stage_lengths
 from pyro_hvae.runs.checkpoints import load_checkpoint
 from pyro_hvae.runs.config import TrainConfig, resolve
-from pyro_hvae.runs.load import open_run
+from pyro_hvae.runs.run_loading import open_run
 from pyro_hvae.runs.trackers import Progress, Tracker
 from pyro_hvae.runtime.devices import seeded
 from pyro_hvae.schedules import Constant
 from pyro_hvae.schedules.plateau import Flat
-from pyro_hvae.training.plan import resumed, train
+from pyro_hvae.training.experiment_plan import resumed, train
 from pyro_hvae.training.session import Session, learning_rate
 
 CONFIG = TrainConfig(steps=60, batch_size=20, lr=1e-2, log_every=7, eval_every=20, save_every=25, seed=3, device="cpu")

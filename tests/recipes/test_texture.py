@@ -11,15 +11,15 @@ from torch.testing import assert_close
 
 import pyro_hvae as hv
 from pyro_hvae import recipes
-from pyro_hvae.cli import main
+from pyro_hvae.cli import command_group as main
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.code_probes import regression
 from pyro_hvae.evaluation.degeneracy import degeneracy, feature_state
 from pyro_hvae.metrics import constant_probe
 from pyro_hvae.runs.config import resolve
-from pyro_hvae.runs.load import open_run
+from pyro_hvae.runs.run_loading import open_run
 from pyro_hvae.schedules.plateau import Flat
-from pyro_hvae.training.plan import plan
+from pyro_hvae.training.experiment_plan import plan
 
 TINY = ["--dataset", "triangles", "-o", "size=60", "-o", "hidden=2,2,2,2,8", "-o", "texture_hidden=8,8", "--batch-size", "8"]
 # Side by side there are 64 patches, around every pixel 4,096.

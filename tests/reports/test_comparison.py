@@ -12,13 +12,13 @@ import pytest
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.evaluation import METRICS
 from pyro_hvae.evaluation.metric import Metric
-from pyro_hvae.plots.comparison_figure import comparison_figure
+from pyro_hvae.plots.comparison_figures import comparison_figure
 from pyro_hvae.reports.comparison_table import compare, compare_text, write_csv
 from pyro_hvae.reports.comparison_values import columns
 from pyro_hvae.runs.checkpoints import save_checkpoint
 from pyro_hvae.runs.config import resolve
 from pyro_hvae.runs.run_directory import RunDirectory
-from pyro_hvae.training.plan import plan
+from pyro_hvae.training.experiment_plan import plan
 
 SMALL = {"hidden": "4", "size": "60"}
 

@@ -269,7 +269,7 @@ def test_weights_that_are_no_numbers_are_never_saved(tmp_path):
 
 
 def test_a_run_on_own_data_cannot_be_opened_by_commands_but_says_how():
-    from pyro_hvae.runs.load import open_run
+    from pyro_hvae.runs.run_loading import open_run
 
     model, guide = vhp().model, vhp().guide
     hv.fit(ELBO()(model, guide), data(), TrainConfig(steps=2, batch_size=20), out="runs/mine")
@@ -353,7 +353,7 @@ def test_modules_are_evaluated_in_evaluation_mode_and_trained_in_training_mode()
 
 def test_the_best_of_several_starts_is_trained_from_scratch(tmp_path):
     from pyro_hvae.runs.config import resolve
-    from pyro_hvae.training.plan import best_start, plan, train
+    from pyro_hvae.training.experiment_plan import best_start, plan, train
 
     options = {"hidden": "8", "upper": "8", "particles": "2", "size": "200", "starts": "3", "kappa": "4", "alpha": "0.5"}
     experiment = resolve("vhp", "pendulum", options=options, train={"steps": "100", "batch_size": "20", "lr": "0.01"})

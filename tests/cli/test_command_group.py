@@ -12,7 +12,7 @@ import pytest
 import torch
 from command_line import QUICK, TINY, real
 
-from pyro_hvae.cli.main import COMMANDS
+from pyro_hvae.cli.command_group import COMMANDS
 from pyro_hvae.runs.checkpoints import load_checkpoint
 
 
@@ -109,7 +109,7 @@ def test_help_has_examples(command, name):
 
 
 def test_help_starts_at_once_without_torch(tmp_path):
-    code = "import sys; from pyro_hvae.cli.main import cli; cli.main(['train', '--help'], standalone_mode=False); "
+    code = "import sys; from pyro_hvae.cli.command_group import cli; cli.main(['train', '--help'], standalone_mode=False); "
     code += "sys.exit('torch' in sys.modules)"
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
@@ -413,7 +413,7 @@ def test_signals_save_and_resume_as_real_processes(tmp_path, sent, code):
 KILLER = """
 import os, signal, sys
 import pyro_hvae.runs.checkpoints as c
-from pyro_hvae.cli import main
+from pyro_hvae.cli import command_group as main
 count, real = 0, os.fsync
 def fsync(fd):  # dies half way through writing a checkpoint
     global count
@@ -452,12 +452,12 @@ def test_json_prints_one_object_and_nothing_else(tmp_path):
 
 
 def test_a_plain_unexpected_error_has_no_traceback_unless_asked(command, monkeypatch):
-    import pyro_hvae.reports.catalogue
+    import pyro_hvae.reports.option_catalogue
 
     def fail(what):
         raise RuntimeError("boom")
 
-    monkeypatch.setattr(pyro_hvae.reports.catalogue, "catalogue", fail)
+    monkeypatch.setattr(pyro_hvae.reports.option_catalogue, "catalogue", fail)
     code, _, err = command("list", "recipes")
     assert code == 1 and "unexpected RuntimeError: boom" in err and "Traceback" not in err
     code, _, err = command("--traceback", "list", "recipes")

@@ -15,8 +15,8 @@ from pyro_hvae.inference.information_flow import Flow
 from pyro_hvae.recipes import Stage, stage_lengths
 from pyro_hvae.runs.checkpoints import load_checkpoint
 from pyro_hvae.runs.config import Experiment, coerce, parameters
-from pyro_hvae.runs.load import OpenRun, as_opened, build_stages, load_data, read_experiment
 from pyro_hvae.runs.run_directory import RunDirectory, find_run
+from pyro_hvae.runs.run_loading import OpenRun, as_opened, build_stages, load_data, read_experiment
 from pyro_hvae.runs.trackers import Tracker
 from pyro_hvae.runs.user_program import program_from_file
 from pyro_hvae.runtime.devices import pick_device, seeded

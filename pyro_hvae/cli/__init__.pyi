@@ -1,0 +1,1 @@
+from .command_group import main as main

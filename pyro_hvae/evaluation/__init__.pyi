@@ -1,0 +1,11 @@
+from .degeneracy import feature_state as feature_state
+from .encoded_data import selection as selection
+from .gibbs_samples import GibbsReport as GibbsReport
+from .gibbs_samples import of_proposition as of_proposition
+from .gibbs_samples import sample_by_gibbs as sample_by_gibbs
+from .interpolation_jumps import discontinuities as discontinuities
+from .interpolation_jumps import largest_jump as largest_jump
+from .interpolation_jumps import paths_between as paths_between
+from .likelihood import evaluate as evaluate
+from .metric import Metric as Metric
+from .metric_registry import METRICS as METRICS

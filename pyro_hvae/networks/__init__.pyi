@@ -1,0 +1,17 @@
+from .fully_connected import Fold as Fold
+from .fully_connected import image_shape as image_shape
+from .fully_connected import linear as linear
+from .fully_connected import mlp as mlp
+from .layer_gates import Gate as Gate
+from .layer_gates import gates_of as gates_of
+from .layer_gates import set_gates as set_gates
+from .mixed_precision import PRECISIONS as PRECISIONS
+from .mixed_precision import networks_in as networks_in
+from .network_registry import networks as networks
+from .parent_network import Net as Net
+from .parent_network import ParentNetwork as ParentNetwork
+from .parent_network import Parents as Parents
+from .parent_network import Shape as Shape
+from .parent_network import event_shape as event_shape
+from .parent_network import join as join
+from .patches import Patches as Patches

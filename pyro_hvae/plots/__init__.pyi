@@ -1,0 +1,12 @@
+from .comparison_figures import comparison_figure as comparison_figure
+from .figures import check_picture as check_picture
+from .figures import save as save
+from .figures import sheet as sheet
+from .run_pictures import draw_all as draw_all
+from .run_pictures import draw_gibbs as draw_gibbs
+from .run_pictures import draw_interpolation as draw_interpolation
+from .run_pictures import draw_layer_grids as draw_layer_grids
+from .run_pictures import draw_layers as draw_layers
+from .run_pictures import draw_reconstructions as draw_reconstructions
+from .run_pictures import draw_samples as draw_samples
+from .run_pictures import draw_traversals as draw_traversals

@@ -1,0 +1,10 @@
+from .comparison_table import compare as compare
+from .comparison_table import compare_text as compare_text
+from .comparison_table import write_csv as write_csv
+from .option_catalogue import catalogue as catalogue
+from .option_catalogue import catalogue_text as catalogue_text
+from .run_report import evaluation_text as evaluation_text
+from .run_report import finish as finish
+from .run_report import measure as measure
+from .run_report import measure_all as measure_all
+from .run_report import metrics_text as metrics_text

@@ -1,0 +1,11 @@
+from .atomic_files import replacing as replacing
+from .devices import draw_state as draw_state
+from .devices import other_streams as other_streams
+from .devices import pick_device as pick_device
+from .devices import rng_state as rng_state
+from .devices import seeded as seeded
+from .devices import set_draw_state as set_draw_state
+from .devices import set_rng_state as set_rng_state
+from .devices import threads as threads
+from .evaluation_mode import evaluated as evaluated
+from .signals import collected as collected

@@ -1,0 +1,11 @@
+from .geco_and_rewo import Geco as Geco
+from .geco_and_rewo import Rewo as Rewo
+from .plateau import Flat as Flat
+from .plateau import Flatness as Flatness
+from .progressive import Progressive as Progressive
+from .schedule import Alphas as Alphas
+from .schedule import Constant as Constant
+from .schedule import Schedule as Schedule
+from .schedule_registry import SCHEDULES as SCHEDULES
+from .warm_up import Ramp as Ramp
+from .warm_up import WarmUp as WarmUp

@@ -1,0 +1,17 @@
+"""The registry of schedules: what `--schedule` chooses between."""
+
+from pyro_hvae.schedules.geco_and_rewo import Geco, Rewo
+from pyro_hvae.schedules.progressive import Progressive
+from pyro_hvae.schedules.schedule import Constant, Schedule
+from pyro_hvae.schedules.warm_up import Ramp, WarmUp
+
+__all__ = ["SCHEDULES"]
+
+SCHEDULES: dict[str, type[Schedule]] = {
+    "constant": Constant,
+    "warmup": WarmUp,
+    "ramp": Ramp,
+    "geco": Geco,
+    "rewo": Rewo,
+    "progressive": Progressive,
+}
