@@ -4,7 +4,7 @@ import pyro
 import pytest
 import torch
 
-from pyro_hvae.cli import command_group as main
+from pyro_hvae.cli import main
 from pyro_hvae.data.files import checked_files as files
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from pyro_hvae.cli.option_names import check_option_names
 from pyro_hvae.cli.shared_options import SEED, data_dir_option, emit, json_option, key_values
 
 __all__ = ["train_command"]
@@ -89,6 +90,8 @@ def train_command(
       pyro-hvae train --program examples/own_model.py:build --dataset pendulum
       pyro-hvae train --resume last
     """
+    if config is None:
+        check_option_names(recipe, dataset, schedule, options)
     from pyro_hvae.cli import requests as commands
 
     asked = {key: value for key, value in train.items() if value is not None}

@@ -413,7 +413,7 @@ def test_signals_save_and_resume_as_real_processes(tmp_path, sent, code):
 KILLER = """
 import os, signal, sys
 import pyro_hvae.runs.checkpoints as c
-from pyro_hvae.cli import command_group as main
+from pyro_hvae.cli import main
 count, real = 0, os.fsync
 def fsync(fd):  # dies half way through writing a checkpoint
     global count

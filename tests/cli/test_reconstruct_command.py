@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pyro_hvae import reconstruct
-from pyro_hvae.cli import command_group as main
+from pyro_hvae.cli import main
 from pyro_hvae.plots.figures import training_curves, training_pictures
 from pyro_hvae.plots.reconstruction_figure import Reconstructions, reconstruct_test, reconstruction_panels
 from pyro_hvae.runs.run_directory import RunDirectory

@@ -13,7 +13,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from pyro_hvae import BottomUp, Chain, Gaussian, StandardNormal, generate, gibbs
-from pyro_hvae.cli import command_group as main
+from pyro_hvae.cli import main
 from pyro_hvae.compilation import inductor as compiling
 from pyro_hvae.compilation import policy as worthwhile
 from pyro_hvae.compilation.captured_loss import CaptureWarning, capture

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 import pyro_hvae as hv
 from pyro_hvae import recipes
-from pyro_hvae.cli import command_group as main
+from pyro_hvae.cli import main
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.code_probes import regression
 from pyro_hvae.evaluation.degeneracy import degeneracy, feature_state
