@@ -17,7 +17,7 @@ from torch.fx import GraphModule
 from pyro_hvae.compilation.cpu_graph_passes import channels_last, separate_biases
 from pyro_hvae.data.files.checked_files import cache_root
 
-__all__ = ["Runner", "compiler", "uncompilable"]
+__all__ = ["Runner", "compiler", "compile_obstacle"]
 
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
@@ -31,7 +31,7 @@ def compiler() -> str | None:
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
-def uncompilable(device: torch.device) -> str | None:
+def compile_obstacle(device: torch.device) -> str | None:
     """Why nothing is compiled for a device unless somebody asks for it, as a sentence; None where it is."""
     if device.type not in ("cpu", "cuda"):
         return f"nothing is compiled on {device.type} unless --compile asks for it."

@@ -5,7 +5,7 @@ import sys
 import torch
 from tqdm import tqdm
 
-from pyro_hvae.compilation.inductor import uncompilable
+from pyro_hvae.compilation.inductor import compile_obstacle
 
 __all__ = ["CHAIN", "WORK", "compiles", "remark"]
 
@@ -28,7 +28,7 @@ def compiles(asked: bool | None, what: str, counts: str, work: int, device: torc
     """
     if asked is not None:
         return asked
-    if work < WORK or uncompilable(device):
+    if work < WORK or compile_obstacle(device):
         return False
     remark(f"Compiling {what}, for which {counts} pay (--no-compile).")
     return True

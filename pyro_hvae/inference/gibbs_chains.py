@@ -14,7 +14,7 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.sampling import ancestral, latents
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.objectives.handlers import site_mean
-from pyro_hvae.objectives.site_dependencies import kept_sites
+from pyro_hvae.objectives.site_dependencies import resolve_sites
 
 __all__ = ["Chains", "Convergence", "GibbsStep", "convergence", "gibbs"]
 
@@ -92,7 +92,7 @@ def gibbs(
     Arguments:
         x: starting points, shape (C, *event).
         steps: of every chain. burn_in: steps dropped at the start. thin: of the rest, keep every so-many-th.
-        sites: names, or "all". Other latents are drawn anew from their prior, which `check_kept` must find valid.
+        sites: names, or "all". Other latents are drawn anew from their prior, which `check_sites` must find valid.
         noise: draw x from p(x | z). False hands on E[x | z] instead, which is *not* the chain of the propositions; a guide
             trained on noise-free images may yet have seen nothing like a noisy one.
         particles: K > 1 draws K codes from the guide and keeps one of them with probability proportional to its weight
@@ -116,7 +116,7 @@ def gibbs(
         raise ConfigError(
             f"a chain needs steps >= 1, thin >= 1 and 0 <= burn-in < steps; got steps {steps}, thin {thin}, burn-in {burn_in}."
         )
-    names = kept_sites(model, x, sites)
+    names = resolve_sites(model, x, sites)
     marks = tuple(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if s < steps)
     xs, means, zs, trail = [], [], {name: [] for name in names}, [x[:8]]
     onwards = GibbsStep(model, guide, names, particles)

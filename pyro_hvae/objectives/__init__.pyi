@@ -12,10 +12,10 @@ from .handlers import Site as Site
 from .handlers import is_point as is_point
 from .handlers import site_mean as site_mean
 from .handlers import standard_noise as standard_noise
+from .pyro_svi import FunctionOptim as FunctionOptim
 from .pyro_svi import ScheduledELBO as ScheduledELBO
-from .pyro_svi import SteppedBy as SteppedBy
 from .pyro_svi import for_svi as for_svi
-from .site_dependencies import kept_sites as kept_sites
 from .site_dependencies import parents as parents
+from .site_dependencies import resolve_sites as resolve_sites
 from .site_dependencies import site_graph as site_graph
 from .supervision import Supervision as Supervision

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pyro_hvae.objectives.elbo import ELBO, Estimate
 from pyro_hvae.schedules import Constant, Schedule
 
-__all__ = ["for_svi", "ScheduledELBO", "SteppedBy"]
+__all__ = ["for_svi", "ScheduledELBO", "FunctionOptim"]
 
 _pairs = itertools.count()
 
@@ -85,7 +85,7 @@ class ScheduledELBO(ELBO):
         return loss.item()
 
 
-class SteppedBy(PyroOptim):
+class FunctionOptim(PyroOptim):
     """A `PyroOptim`, as SVI demands one, that steps by calling a function of ours: one optimiser for both engines."""
 
     def __init__(self, step: Callable[[], None]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_hvae.errors import ConfigError, unknown_name
 
-__all__ = ["check_kept", "kept_sites", "parents", "site_graph"]
+__all__ = ["check_sites", "resolve_sites", "parents", "site_graph"]
 
 
 def site_graph(model: Callable[..., Any], x: Tensor) -> nx.DiGraph:
@@ -39,16 +39,16 @@ def parents(model: Callable[..., Any], x: Tensor, site: str = "x") -> list[str]:
     return sorted(site_graph(model, x).predecessors(site))
 
 
-def kept_sites(model: Callable[..., Any], x: Tensor, sites: Collection[str] | str) -> tuple[str, ...]:
-    """`sites` as names, with "all" for every latent, checked by `check_kept`."""
+def resolve_sites(model: Callable[..., Any], x: Tensor, sites: Collection[str] | str) -> tuple[str, ...]:
+    """`sites` as names, with "all" for every latent, checked by `check_sites`."""
     graph = site_graph(model, x)
     every = [name for name in graph if name != "x"]
     names = tuple(every) if sites == "all" else (sites,) if isinstance(sites, str) else tuple(dict.fromkeys(sites))
-    check_kept(graph, names)
+    check_sites(graph, names)
     return names
 
 
-def check_kept(graph: nx.DiGraph, sites: Collection[str]) -> None:
+def check_sites(graph: nx.DiGraph, sites: Collection[str]) -> None:
     r"""Raises unless drawing x (and all other latents) ancestrally with `sites` held gives $p(x \mid z_S)$.
 
     Holding a site is an intervention; it equals conditioning if and only if x is d-separated from S once the arrows out of S

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives.elbo import Objective
-from pyro_hvae.schedules.plateau import Flat
+from pyro_hvae.schedules.plateau import PlateauRule
 
 __all__ = ["Pixels", "Recipe", "Stage", "stage_lengths"]
 
@@ -61,7 +61,7 @@ class Stage:
     data: tuple[Rows, Rows] | None = None
     keep: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
-    until: Flat | None = None
+    until: PlateauRule | None = None
     pixels: Pixels | None = None
 
     def sees(self, x: Tensor | Rows, device: torch.device) -> Rows:

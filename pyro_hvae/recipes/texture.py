@@ -18,7 +18,7 @@ from pyro_hvae.networks.patches import Patches
 from pyro_hvae.objectives.elbo import ELBO, Objective
 from pyro_hvae.recipes.building_blocks import Parts
 from pyro_hvae.recipes.recipe import Pixels, Stage
-from pyro_hvae.schedules.plateau import Flat
+from pyro_hvae.schedules.plateau import PlateauRule
 
 __all__ = ["texture"]
 
@@ -82,7 +82,7 @@ def texture(
         share=texture_share,
         data=(squares.train.x, squares.validation.x),
         settings={"lr": texture_lr, "batch_size": texture_batch, "lr_decay": 0.0},
-        until=Flat(),
+        until=PlateauRule(),
     )
     encode, decode = PatchEncoder(up, patches), PatchDecoder(down, patches)
     event, nets = encode.event, networks(network)

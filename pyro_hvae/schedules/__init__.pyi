@@ -1,10 +1,10 @@
 from .geco_and_rewo import Geco as Geco
 from .geco_and_rewo import Rewo as Rewo
-from .plateau import Flat as Flat
-from .plateau import Flatness as Flatness
+from .plateau import PlateauDetector as PlateauDetector
+from .plateau import PlateauRule as PlateauRule
 from .progressive import Progressive as Progressive
-from .schedule import Alphas as Alphas
 from .schedule import Constant as Constant
+from .schedule import GateAlphas as GateAlphas
 from .schedule import Schedule as Schedule
 from .schedule_registry import SCHEDULES as SCHEDULES
 from .warm_up import Ramp as Ramp

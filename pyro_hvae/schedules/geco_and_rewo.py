@@ -109,7 +109,7 @@ class Rewo(_Constrained):
         self._multiply(torch.where(self.main, self.nu * f * delta, torch.zeros_like(delta)))
 
     @property
-    def kinds(self) -> int:
+    def pass_kinds(self) -> int:
         return 2
 
     @property

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["Flat", "Flatness"]
+__all__ = ["PlateauRule", "PlateauDetector"]
 
 
 @dataclass(frozen=True)
-class Flat:
+class PlateauRule:
     """A loss is flat when its mean over an epoch is within `tolerance` (relative) of that `epochs` epochs before.
 
     Raises:
@@ -31,7 +31,7 @@ class Flat:
             )
 
 
-class Flatness:
+class PlateauDetector:
     """The mean losses of epochs so far, and whether they have become flat.
 
     A loss under other weights (a warm-up's) is another loss: what was seen before is forgotten.
@@ -39,13 +39,13 @@ class Flatness:
     Arguments:
         rule: what flat means; None is never. batches: in an epoch.
 
-    >>> seen = Flatness(Flat(epochs=1, tolerance=0.1), batches=2)
+    >>> seen = PlateauDetector(PlateauRule(epochs=1, tolerance=0.1), batches=2)
     >>> for loss in (4.0, 2.0, 2.9, 2.9): seen.add(torch.tensor(loss))
     >>> seen.epochs, seen.reached
     ([3.0, 2.9000000953674316], True)
     """
 
-    def __init__(self, rule: Flat | None, batches: int) -> None:
+    def __init__(self, rule: PlateauRule | None, batches: int) -> None:
         self.rule, self.batches = rule, max(1, batches)
         self.weights: dict[str, float] = {}
         self._forget()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.schedules.schedule import Alphas, Schedule
+from pyro_hvae.schedules.schedule import GateAlphas, Schedule
 
 __all__ = ["Progressive"]
 
@@ -36,7 +36,7 @@ class Progressive(Schedule):
     >>> schedule.start(40, ["z2", "z1"])
     >>> for _ in range(25):
     ...     schedule.update()
-    >>> schedule.alphas().model
+    >>> schedule.gate_alphas().model
     {'z2': 1.0, 'z1': 0.5}
     """
 
@@ -105,12 +105,12 @@ class Progressive(Schedule):
         return s, min(1.0, (iteration - first) / fading) if s and fading else 1.0
 
     @property
-    def kinds(self) -> int:
+    def pass_kinds(self) -> int:
         """The first step, and of every other its fading in and what follows."""
         return max(1, 2 * len(self.layers) - 1)
 
     @property
-    def passing(self) -> bool:
+    def unique_pass(self) -> bool:
         """A layer that enters is closed in its first iteration, in model and guide, and never again."""
         return self._at(self._iteration)[1] == 0.0
 
@@ -120,10 +120,10 @@ class Progressive(Schedule):
         gamma = torch.full_like(self.beta, self.gamma)
         return {site: self.beta if rank <= s else gamma for rank, site in enumerate(self.layers)}
 
-    def alphas(self) -> Alphas:
+    def gate_alphas(self) -> GateAlphas:
         s, alpha = self._at(self._iteration)
         model = {site: 1.0 if rank < s else alpha if rank == s else 0.0 for rank, site in enumerate(self.layers)}
-        return Alphas(model, {site: alpha if rank == s else 1.0 for rank, site in enumerate(self.layers)})
+        return GateAlphas(model, {site: alpha if rank == s else 1.0 for rank, site in enumerate(self.layers)})
 
     @property
     def final(self) -> bool:

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["Alphas", "Constant", "Schedule"]
+__all__ = ["GateAlphas", "Constant", "Schedule"]
 
 
-class Alphas(NamedTuple):
+class GateAlphas(NamedTuple):
     """Site -> how far its gate is open, in the model and in the guide."""
 
     model: dict[str, float]
@@ -61,16 +61,16 @@ class Schedule(nn.Module):
         return not self.initial
 
     @property
-    def kinds(self) -> int:
+    def pass_kinds(self) -> int:
         """How many kinds of passes a run has, each of which would be a graph of its own: here, one."""
         return 1
 
     @property
-    def passing(self) -> bool:
+    def unique_pass(self) -> bool:
         """Whether the next pass is the only one of its kind, so that a graph of it would serve but once."""
         return False
 
-    def alphas(self) -> Alphas | None:
+    def gate_alphas(self) -> GateAlphas | None:
         """Where the gates are during the next pass; None for a schedule that leaves them alone."""
         return None
 

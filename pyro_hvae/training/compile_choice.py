@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from pyro_hvae.compilation.inductor import uncompilable
+from pyro_hvae.compilation.inductor import compile_obstacle
 from pyro_hvae.runs.config import TrainConfig
 
 __all__ = ["decided"]
@@ -26,7 +26,7 @@ def decided(config: TrainConfig, lengths: Sequence[int], kinds: int, device: tor
     if config.compile is not None or config.engine == "svi":
         return replace(config, compile=bool(config.compile)), ""
     no, steps, enough = "Training eagerly", sum(lengths), FIRST + EACH * (kinds - 1)
-    if why := uncompilable(device):
+    if why := compile_obstacle(device):
         return replace(config, compile=False), f"{no}: {why}"
     if steps < enough or min(lengths) < EACH:
         return replace(config, compile=False), f"{no}: {steps:,} steps are too few for compiling to pay (--compile does it)."

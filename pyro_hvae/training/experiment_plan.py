@@ -44,7 +44,7 @@ class Plan:
         shape = list(self.dataset.train.x.shape)
         lengths = stage_lengths(self.experiment.train.steps, self.stages)
         several = {"steps_at_most": dict(zip(counts, lengths, strict=True))} if len(lengths) > 1 else {}
-        kinds, device = sum(schedule.kinds for schedule in self.schedules), pick_device(self.experiment.train.device)
+        kinds, device = sum(schedule.pass_kinds for schedule in self.schedules), pick_device(self.experiment.train.device)
         settings, _ = decided(self.experiment.train, lengths, kinds, device)
         return {"data_shape": shape, "parameters": counts, **several, **replace(self.experiment, train=settings).to_dict()}
 

@@ -94,7 +94,7 @@ def fit(
             run.write("config.toml", to_toml(experiment.to_dict()))  # the length may have changed
     for stage, each, length in zip(stages, schedules, lengths, strict=True):
         begin(each, stage.objective, length)  # how many kinds of passes there are is then known
-    config, why = decided(config, lengths, sum(schedule.kinds for schedule in schedules), device)
+    config, why = decided(config, lengths, sum(schedule.pass_kinds for schedule in schedules), device)
     if run and not resume:
         given = replace(experiment, train=config) if experiment else None
         run.create(given or Experiment(None, "own data", type(schedules[0]).__name__.lower(), config))

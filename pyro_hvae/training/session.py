@@ -15,11 +15,11 @@ from pyro_hvae.data import Batches, Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.networks.layer_gates import gates_of, set_gates
 from pyro_hvae.objectives.elbo import Estimate, Objective
-from pyro_hvae.objectives.pyro_svi import ScheduledELBO, SteppedBy, for_svi
+from pyro_hvae.objectives.pyro_svi import FunctionOptim, ScheduledELBO, for_svi
 from pyro_hvae.runs.config import TrainConfig
 from pyro_hvae.runtime.devices import draw_state, set_draw_state
 from pyro_hvae.schedules import Schedule
-from pyro_hvae.schedules.plateau import Flat, Flatness
+from pyro_hvae.schedules.plateau import PlateauDetector, PlateauRule
 from pyro_hvae.training.training_step import Found, TrainingPass
 
 __all__ = ["Session", "begin", "learning_rate"]
@@ -36,7 +36,7 @@ def begin(schedule: Schedule, objective: Objective, steps: int) -> None:
 
 
 def _move_gates(schedule: Schedule, objective: Objective) -> None:
-    alphas = schedule.alphas()
+    alphas = schedule.gate_alphas()
     if alphas is not None:
         set_gates(objective.model, alphas.model)
         set_gates(objective.guide, alphas.guide)
@@ -77,14 +77,14 @@ class Session:
         config: TrainConfig,
         schedule: Schedule,
         length: int,
-        until: Flat | None = None,
+        until: PlateauRule | None = None,
         tell: Callable[[str], Any] | None = None,
         warn: Callable[[str], Any] | None = None,
     ) -> None:
         self.objective, self.config, self.schedule, self.length = objective, config, schedule, length
         self.t, self.lr, self.entered_main = 0, config.lr, False
         self.x, self.batches = x, Batches(x, min(config.batch_size, len(x)), config.seed)
-        self.flatness = Flatness(until, len(x) // config.batch_size)
+        self.flatness = PlateauDetector(until, len(x) // config.batch_size)
         begin(schedule, objective, length)
         self.initial = schedule.initial
         # What REWO's initial phase trains.
@@ -103,7 +103,7 @@ class Session:
 
     def _stock_svi(self) -> SVI:
         elbo = ScheduledELBO(self.objective.elbo, self.schedule, self.reconstruction, self._seen_by_svi)
-        return SVI(*for_svi(self.objective.model, self.objective.guide), SteppedBy(self._apply), elbo)
+        return SVI(*for_svi(self.objective.model, self.objective.guide), FunctionOptim(self._apply), elbo)
 
     @property
     def done(self) -> bool:
@@ -129,7 +129,7 @@ class Session:
         self.entered_main = before and not self.initial
 
     def _step(self, batch: Tensor) -> None:
-        captured = None if self.schedule.passing else self.captured
+        captured = None if self.schedule.unique_pass else self.captured
         weights = self.passing.arguments(self.schedule)
         # Parameters without a gradient are skipped by the optimiser, and their Adam state stays unborn.
         if captured is not None:

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from pyro_hvae import ELBO, convergence, generate, gibbs, latents, recipes
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.sampling import ancestral
-from pyro_hvae.objectives.site_dependencies import check_kept, kept_sites, parents, site_graph
+from pyro_hvae.objectives.site_dependencies import check_sites, parents, resolve_sites, site_graph
 
 
 def last(pair, x, steps, sites="all", **options):
@@ -96,7 +96,7 @@ def flat(x=None, size=1):
 def test_flat_models_may_keep_any_layer():
     """Independent a priori, so a latent that is not kept may be drawn from its prior."""
     for sites in (["z1"], ["z2"], "all"):
-        kept_sites(flat, torch.zeros(2, 1), sites)
+        resolve_sites(flat, torch.zeros(2, 1), sites)
 
 
 def test_dependencies_are_read_from_the_program():
@@ -170,10 +170,10 @@ def test_a_set_is_judged_by_d_separation():
 
     graph = nx.DiGraph([("z3", "z2"), ("z2", "z1"), ("z1", "x"), ("z3", "x")])
     for valid in (["z1", "z3"], ["z3"], ["z1", "z2", "z3"], ["z2", "z3"]):
-        check_kept(graph, valid)
+        check_sites(graph, valid)
     for wrong in (["z1"], ["z2"], ["z1", "z2"]):
         with pytest.raises(ConfigError, match="z3"):
-            check_kept(graph, wrong)
+            check_sites(graph, wrong)
 
 
 # ---- diagnostics

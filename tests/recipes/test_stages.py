@@ -23,12 +23,12 @@ from pyro_hvae.runs.run_loading import open_run
 from pyro_hvae.runs.trackers import Progress, Tracker
 from pyro_hvae.runtime.devices import seeded
 from pyro_hvae.schedules import Constant
-from pyro_hvae.schedules.plateau import Flat
+from pyro_hvae.schedules.plateau import PlateauRule
 from pyro_hvae.training.experiment_plan import resumed, train
 from pyro_hvae.training.session import Session, learning_rate
 
 CONFIG = TrainConfig(steps=60, batch_size=20, lr=1e-2, log_every=7, eval_every=20, save_every=25, seed=3, device="cpu")
-ALWAYS = Flat(epochs=1, tolerance=1e6)  # the second epoch is as the first, whatever the losses
+ALWAYS = PlateauRule(epochs=1, tolerance=1e6)  # the second epoch is as the first, whatever the losses
 END, LENGTHS = 8, [8, 15]  # of 100 data in batches of 25: two epochs, of the 45 and 15 steps that are planned
 
 
@@ -140,7 +140,7 @@ def test_without_a_rule_all_planned_steps_are_taken(tmp_path):
 
 
 def test_a_loss_that_is_never_flat_takes_all_planned_steps():
-    assert fit(stages=make(until=Flat(epochs=1, tolerance=1e-12)))[-1]["step"] == 60
+    assert fit(stages=make(until=PlateauRule(epochs=1, tolerance=1e-12)))[-1]["step"] == 60
 
 
 def test_the_last_stage_may_end_early_as_well(tmp_path):
@@ -534,7 +534,7 @@ def test_trackers_are_told_of_stages_as_they_begin(tmp_path):
 def test_a_loss_is_flat_without_the_constants_of_a_density():
     """Half the log of 2 pi sigma^2, whatever sigma: what is compared is minus the bound less D times that."""
     objective = pair(4, 0)
-    session = Session(objective, Rows.of(X), CONFIG, Constant(), 60, Flat(epochs=1, tolerance=1e-9))
+    session = Session(objective, Rows.of(X), CONFIG, Constant(), 60, PlateauRule(epochs=1, tolerance=1e-9))
     session.step()
     terms = session.found.terms
     constant = 4 * 0.5 * torch.tensor(2 * torch.pi * 0.5**2).log()

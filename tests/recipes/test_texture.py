@@ -18,7 +18,7 @@ from pyro_hvae.evaluation.degeneracy import degeneracy, feature_state
 from pyro_hvae.metrics import constant_probe
 from pyro_hvae.runs.config import resolve
 from pyro_hvae.runs.run_loading import open_run
-from pyro_hvae.schedules.plateau import Flat
+from pyro_hvae.schedules.plateau import PlateauRule
 from pyro_hvae.training.experiment_plan import plan
 
 TINY = ["--dataset", "triangles", "-o", "size=60", "-o", "hidden=2,2,2,2,8", "-o", "texture_hidden=8,8", "--batch-size", "8"]
@@ -266,7 +266,7 @@ def test_the_standard_vae_is_of_equal_size():
         assert lengths == {"texture": 12_000, "global": both[1].train.steps}
         assert replace(both[0].train, steps=1) == replace(both[1].train, steps=1)
     first = plan(both[0]).stages[0]
-    assert first.settings == {"lr": 1e-3, "batch_size": 256, "lr_decay": 0.0} and first.until == Flat(5, 1e-3)
+    assert first.settings == {"lr": 1e-3, "batch_size": 256, "lr_decay": 0.0} and first.until == PlateauRule(5, 1e-3)
 
 
 def test_epochs_are_of_the_last_stage(command):

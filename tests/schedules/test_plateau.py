@@ -1,15 +1,15 @@
-"""Flatness: mean losses of epochs by hand, in both directions, and going on in the middle of an epoch."""
+"""PlateauDetector: mean losses of epochs by hand, in both directions, and going on in the middle of an epoch."""
 
 import pytest
 import torch
 
 from pyro_hvae.runs.checkpoints import load_checkpoint, save_checkpoint
-from pyro_hvae.schedules.plateau import Flat, Flatness
+from pyro_hvae.schedules.plateau import PlateauDetector, PlateauRule
 
 
 def after(losses, rule=None, batches=1):
-    """Flatness after so many losses."""
-    seen = Flatness(rule or Flat(epochs=1, tolerance=0.125), batches)
+    """PlateauDetector after so many losses."""
+    seen = PlateauDetector(rule or PlateauRule(epochs=1, tolerance=0.125), batches)
     for loss in losses:
         seen.add(torch.tensor(loss))
     return seen
@@ -21,10 +21,10 @@ def when(losses, rule=None, batches=1):
 
 
 def test_the_default_is_a_tenth_of_a_per_cent_over_five_epochs():
-    assert Flat() == Flat(epochs=5, tolerance=1e-3)
+    assert PlateauRule() == PlateauRule(epochs=5, tolerance=1e-3)
     falling = [100.0 * 0.9999**n for n in range(9)]  # 0.05 % over five epochs
-    assert when(falling, Flat()) == 6
-    assert when([100.0 * 0.9997**n for n in range(30)], Flat()) is None  # 0.15 %
+    assert when(falling, PlateauRule()) == 6
+    assert when([100.0 * 0.9997**n for n in range(30)], PlateauRule()) is None  # 0.15 %
 
 
 def test_epochs_are_means_of_their_batches():
@@ -34,7 +34,7 @@ def test_epochs_are_means_of_their_batches():
 
 
 def test_it_is_the_epoch_so_many_before_that_counts():
-    rule = Flat(epochs=2, tolerance=0.125)
+    rule = PlateauRule(epochs=2, tolerance=0.125)
     assert when([8.0, 1.0, 8.0], rule) == 3  # though the one before was another
     assert when([8.0, 8.0, 8.0], rule) == 3  # not before there are so many
     assert when([8.0, 4.0, 4.0, 4.0], rule) == 4
@@ -66,7 +66,7 @@ def test_a_loss_that_is_no_number_is_not_flat():
 
 
 def test_without_a_rule_never():
-    seen = Flatness(None, 1)
+    seen = PlateauDetector(None, 1)
     for _ in range(5):
         seen.add(torch.tensor(1.0))
     assert not seen.reached and seen.epochs == [] and seen.count == 0
@@ -77,7 +77,7 @@ def test_fewer_data_than_a_batch_are_an_epoch_each():
 
 
 def test_the_loss_s_gradient_is_not_kept():
-    seen = Flatness(Flat(), 3)
+    seen = PlateauDetector(PlateauRule(), 3)
     seen.add(torch.tensor(1.0, requires_grad=True) * 2)
     assert not seen.sum.requires_grad
 
@@ -88,7 +88,7 @@ def test_its_state_goes_on_in_the_middle_of_an_epoch(tmp_path, cut):
     losses = (torch.rand(8, generator=torch.Generator().manual_seed(0)) * 10).tolist()
     whole, first = after(losses, batches=3), after(losses[:cut], batches=3)
     save_checkpoint(tmp_path / "a.pt", first.state_dict())
-    second = Flatness(first.rule, 3)
+    second = PlateauDetector(first.rule, 3)
     second.load_state_dict(load_checkpoint(tmp_path / "a.pt"))
     for loss in losses[cut:]:
         second.add(torch.tensor(loss))
@@ -98,18 +98,18 @@ def test_its_state_goes_on_in_the_middle_of_an_epoch(tmp_path, cut):
 
 def test_a_state_is_not_shared():
     first = after([8.0])
-    second = Flatness(first.rule, 1)
+    second = PlateauDetector(first.rule, 1)
     second.load_state_dict(first.state_dict())
     second.add(torch.tensor(1.0))
     assert first.epochs == [8.0] and second.epochs == [8.0, 1.0]
 
 
 def test_a_loss_under_other_weights_is_another_loss():
-    seen = Flatness(Flat(epochs=1, tolerance=0.1), batches=1)
+    seen = PlateauDetector(PlateauRule(epochs=1, tolerance=0.1), batches=1)
     for beta in (0.25, 0.5, 0.75, 1.0):
         seen.add(torch.tensor(3.0), {"z1": beta})
         assert seen.epochs == [3.0] and not seen.reached
-    copy = Flatness(seen.rule, 1)
+    copy = PlateauDetector(seen.rule, 1)
     copy.load_state_dict(seen.state_dict())
     for each in (seen, copy):
         each.add(torch.tensor(3.0), {"z1": 1.0})

@@ -49,7 +49,7 @@ def test_alpha_of_the_entering_layer_over_its_step():
     values = {}
     schedule = started(fade=5000)
     for iteration in range(18_000):
-        values[iteration] = schedule.alphas()
+        values[iteration] = schedule.gate_alphas()
         schedule.update()
     # Nothing fades in during the first step.
     assert values[0].model == {"z3": 1.0, "z2": 0.0, "z1": 0.0} == values[5999].model
@@ -67,7 +67,7 @@ def test_the_fade_in_starts_again_with_every_step_and_lengths_need_not_divide():
     schedule = started(steps=10, fade=2)
     seen = []
     for _ in range(10):
-        seen.append(tuple(schedule.alphas().model.values()))
+        seen.append(tuple(schedule.gate_alphas().model.values()))
         schedule.update()
     one, two, three = (1.0, 0.0, 0.0), (1.0, 1.0, 0.0), (1.0, 1.0, 1.0)
     half2, half3, begun2, begun3 = (1.0, 0.5, 0.0), (1.0, 1.0, 0.5), (1.0, 0.0, 0.0), (1.0, 1.0, 0.0)
@@ -79,7 +79,7 @@ def test_a_fade_of_one_is_an_iteration_and_below_one_a_fraction_of_a_step():
         schedule = forward(started(steps=12, fade=fade), 4)
         seen = []
         for _ in range(4):
-            seen.append(schedule.alphas().model["z2"])
+            seen.append(schedule.gate_alphas().model["z2"])
             schedule.update()
         assert seen == alphas
 
@@ -87,7 +87,7 @@ def test_a_fade_of_one_is_an_iteration_and_below_one_a_fraction_of_a_step():
 def test_weights_are_those_of_the_pass_that_was_seen():
     schedule = started(steps=9, beta=8.0, gamma=0.25, fade=0.0)
     for iteration in range(9):
-        gates = schedule.alphas().model
+        gates = schedule.gate_alphas().model
         schedule.update()
         weights = {site: w.item() for site, w in schedule.weights().items()}
         assert weights == {site: 8.0 if gates[site] else 0.25 for site in LAYERS}
@@ -180,8 +180,8 @@ def test_one_layer_is_a_vae_and_the_last_step_is_vlae():
     objective = ladder()
     begin(schedule := Progressive(fade=0.0), objective, 9)
     forward(schedule, 8)
-    set_gates(objective.model, schedule.alphas().model)
-    set_gates(objective.guide, schedule.alphas().guide)
+    set_gates(objective.model, schedule.gate_alphas().model)
+    set_gates(objective.guide, schedule.gate_alphas().guide)
     schedule.update()
     estimate = objective.estimate(x)
     assert_close(estimate.loss(schedule.weights()), -estimate.bound().mean())
@@ -280,7 +280,7 @@ def test_a_schedule_used_again_starts_afresh():
     schedule = forward(started(steps=30), 25)
     assert schedule.final
     schedule.start(30, LAYERS)
-    assert not schedule.final and schedule.alphas().model == {"z3": 1.0, "z2": 0.0, "z1": 0.0}
+    assert not schedule.final and schedule.gate_alphas().model == {"z3": 1.0, "z2": 0.0, "z1": 0.0}
     state = forward(started(steps=30), 25).state_dict()
     schedule.load_state_dict(state)
-    assert schedule.final and schedule.alphas() == forward(started(steps=30), 25).alphas()
+    assert schedule.final and schedule.gate_alphas() == forward(started(steps=30), 25).gate_alphas()
