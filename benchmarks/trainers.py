@@ -1,7 +1,7 @@
 """Samples a second of whole training loops: ours with its own batches, and pythae's trainer.
 
 The same networks, likelihoods, batch sizes and data in memory, one epoch of each in turn. pythae's callbacks (its progress bar)
-are left out, in its favour. It is no dependency of anything else: pip install 'pyro-hvae[bench]'.
+are left out, in its favour. It is no dependency of anything else: pip install pythae.
 """
 
 import logging
@@ -29,7 +29,7 @@ UNIT = "samples/s / of pythae's trainer"
 
 def measures(quick: bool) -> list[Measure]:
     if find_spec("pythae") is None:
-        why = "pythae is not installed: pip install 'pyro-hvae[bench]'"
+        why = "pythae is not installed: pip install pythae"
         return [skipped(f"trainer, {name}", UNIT, why, bar, most=False) for name, bar in BARS.items()]
     return [_measure(name, NETS[name], bar, 4 if quick else 9, 8 if quick else 32) for name, bar in BARS.items()]
 

@@ -1,4 +1,4 @@
-"""One family of errors that say what is wrong, why, and what to do; the command line maps them to exit codes."""
+"""The errors of this library. Each says what is wrong, why, and what to do; the command line maps them to exit codes."""
 
 import difflib
 from collections.abc import Iterable
@@ -12,6 +12,7 @@ __all__ = [
     "DivergenceError",
     "DeviceError",
     "Interrupted",
+    "missing_extra",
     "unknown_name",
 ]
 
@@ -77,3 +78,16 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     near = difflib.get_close_matches(name.lower(), by_lower, n=1)
     hint = f" Did you mean '{by_lower[near[0]]}'?" if near else ""
     return ConfigError(f"no {kind} called '{name}'.{hint} Known: {', '.join(known) or 'none'}.")
+
+
+def missing_extra(extra: str, purpose: str) -> DeviceError:
+    """The error for a `purpose` whose packages belong to an optional extra that is not installed.
+
+    The package is not published, so the command installs the extra from a clone.
+
+    >>> print(missing_extra("data", "reading HDF5 files"))
+    reading HDF5 files needs the extra 'data'. Install it in the clone of pyro-hvae: pip install -e '.[data]'.
+    """
+    return DeviceError(
+        f"{purpose} needs the extra '{extra}'. Install it in the clone of pyro-hvae: pip install -e '.[{extra}]'."
+    )

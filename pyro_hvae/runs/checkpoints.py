@@ -63,6 +63,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if content["format_version"] > FORMAT_VERSION:
         raise CheckpointError(
             f"checkpoint '{path}' has format version {content['format_version']}, this pyro-hvae reads up to "
-            f"{FORMAT_VERSION}. Upgrade: pip install --upgrade pyro-hvae."
+            f"{FORMAT_VERSION}. Upgrade the clone of pyro-hvae: git pull."
         )
     return content

@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pyro_hvae.errors import DeviceError, unknown_name
+from pyro_hvae.errors import missing_extra, unknown_name
 
 __all__ = ["Tracker", "Progress", "TensorBoard", "TRACKERS"]
 
@@ -75,9 +75,7 @@ class TensorBoard(Tracker):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise DeviceError(
-                "--track tensorboard needs the extra of that name. Install it: pip install 'pyro-hvae[tensorboard]'."
-            ) from error
+            raise missing_extra("tensorboard", "--track tensorboard") from error
         self._make = lambda: SummaryWriter(str(run / "tensorboard"))
 
     def start(self, steps: int, done: int) -> None:

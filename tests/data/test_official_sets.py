@@ -450,7 +450,7 @@ def test_rooms(rooms, chunks):
 
 def test_rooms_need_h5py_only_once(rooms, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(DeviceError, match=r"pip install 'pyro-hvae\[data\]'"):
+    with pytest.raises(DeviceError, match=r"pip install -e '\.\[data\]'"):
         shapes3d()
     monkeypatch.delitem(sys.modules, "h5py")
     test = shapes3d().test.x[:]

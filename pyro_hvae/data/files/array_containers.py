@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from pyro_hvae.data.files.array_cache import derived
-from pyro_hvae.errors import DataError, DeviceError, HVAEError
+from pyro_hvae.errors import DataError, HVAEError, missing_extra
 
 __all__ = ["READERS", "Member"]
 
@@ -99,7 +99,7 @@ def _hdf5(path: Path) -> dict[str, Member]:
     try:
         import h5py
     except ImportError as error:
-        raise DeviceError(f"{path} needs the extra 'data'. Install it: pip install 'pyro-hvae[data]'.") from error
+        raise missing_extra("data", f"reading {path}") from error
 
     def reader(name: str, shape: tuple[int, ...], dtype: np.dtype) -> Callable[[], np.ndarray]:
         def copy(array: np.ndarray) -> None:

@@ -19,7 +19,7 @@ from pyro_hvae.data.files.array_cache import derived
 from pyro_hvae.data.files.checked_files import File, find, read_checked
 from pyro_hvae.data.files.published_files import published
 from pyro_hvae.data.rows import Rows
-from pyro_hvae.errors import DataError, DeviceError
+from pyro_hvae.errors import DataError, DeviceError, missing_extra
 
 __all__ = ["dsprites", "shapes3d", "unpack"]
 
@@ -146,7 +146,7 @@ def _copy_shapes(content: io.BytesIO, array: np.ndarray) -> None:
     try:
         import h5py
     except ImportError as error:
-        raise DeviceError("reading 3dshapes.h5 needs the extra 'data'. Install it: pip install 'pyro-hvae[data]'.") from error
+        raise missing_extra("data", "reading 3dshapes.h5") from error
     count, sizes = len(array), tuple(SHAPES.values())
     with h5py.File(content, "r") as file:
         labels, images = _inside(h5py, file, "labels"), _inside(h5py, file, "images")
