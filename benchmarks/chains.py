@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.measures import Measure, device, interleaved
 from pyro_hvae import gibbs, recipes
 from pyro_hvae.objectives.elbo import Objective
-from pyro_hvae.runtime.devices import seeded
+from pyro_hvae.runtime.random_state import fixed_seed
 
 __all__ = ["measures"]
 
@@ -24,7 +24,7 @@ CHAINS, STEPS, FEW = 1000, 10, 10
 
 
 def measures(quick: bool) -> list[Measure]:
-    with seeded(0):
+    with fixed_seed(0):
         x = torch.rand(CHAINS, 1, 28, 28)
         options = {"dims": (20, 20, 20), "hidden": (300, 300), "upper": (128, 128)}
         pair = recipes.build("hvae", x, options)[0].objective.to(device())

@@ -14,7 +14,7 @@ from benchmarks.measures import Measure
 from pyro_hvae.compilation.captured_loss import CaptureWarning, capture
 from pyro_hvae.recipes import RECIPES, Stage
 from pyro_hvae.runs.config import resolve
-from pyro_hvae.runtime.devices import seeded
+from pyro_hvae.runtime.random_state import fixed_seed
 from pyro_hvae.schedules import Schedule
 from pyro_hvae.training.experiment_plan import plan
 from pyro_hvae.training.training_step import TrainingPass
@@ -72,7 +72,7 @@ def _difference(stage: Stage, schedule: Schedule, x: Tensor, compile: bool) -> f
         for name, buffer in passing.named_buffers():
             buffer.copy_(before[name])
         objective.zero_grad(set_to_none=True)
-        with seeded(1):
+        with fixed_seed(1):
             if graph:
                 captured(x, *weights)
             else:

@@ -22,7 +22,7 @@ from pyro_hvae import recipes
 from pyro_hvae.objectives.elbo import Objective
 from pyro_hvae.objectives.pyro_svi import for_svi
 from pyro_hvae.runs.config import TrainConfig
-from pyro_hvae.runtime.devices import seeded
+from pyro_hvae.runtime.random_state import fixed_seed
 from pyro_hvae.schedules import Constant, Rewo, Schedule
 from pyro_hvae.training.session import Session
 
@@ -54,7 +54,7 @@ NETS = {
 
 def pair_of(net: Net) -> tuple[Objective, Tensor]:
     """Model and guide with fresh weights, and a batch; both where steps are measured."""
-    with seeded(0):
+    with fixed_seed(0):
         x = torch.rand(net.batch, 1, net.side, net.side)
         x = (x < 0.2).float() if net.options.get("likelihood") == "bernoulli" else x
         pair = recipes.build(net.recipe, x, {"activation": "relu", **net.options})[0].objective
@@ -154,7 +154,7 @@ def _same(pair: Objective, peer: nn.Module, x: Tensor) -> None:
     """Raises where a peer's loss is another than ours, or its gradients (of biases: the first layer's weights see other x)."""
     found = []
     for module, loss in ((pair, lambda: pair.estimate(x).loss()), (peer, lambda: peer(x))):
-        with seeded(1):
+        with fixed_seed(1):
             value = loss()
         biases = [p for name, p in module.named_parameters() if name.endswith("bias")]
         grads = torch.autograd.grad(value, biases)

@@ -17,7 +17,7 @@ from benchmarks import peers
 from benchmarks.measures import Measure, Side, against, device, interleaved, skipped
 from benchmarks.steps import NETS, Net, pair_of
 from pyro_hvae.runs.config import TrainConfig
-from pyro_hvae.runtime.devices import seeded
+from pyro_hvae.runtime.random_state import fixed_seed
 from pyro_hvae.schedules import Constant
 from pyro_hvae.training.session import Session
 
@@ -45,7 +45,7 @@ def _measure(name: str, net: Net, bar: float, rounds: int, batches: int) -> Meas
         for _ in range(batches):
             ours.step()
 
-    with tempfile.TemporaryDirectory() as folder, seeded(0):
+    with tempfile.TemporaryDirectory() as folder, fixed_seed(0):
         sides: dict[str, Side] = {"ours": epoch, "pythae": pythae(peer, x, net.batch, folder)}
         taken = interleaved(sides, rounds, turn=0.0, warm=1)
     ratio, detail = against(taken, "pythae", "ours")

@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from pyro_hvae.cli import main
-from pyro_hvae.data.files import checked_files as files
+from pyro_hvae.runtime.folders import CACHE_VARIABLE, DATA_VARIABLE
 
 
 @pytest.fixture(autouse=True)
 def _clean(tmp_path, monkeypatch):
     for name in ("PYRO_HVAE_RUNS", "PYRO_HVAE_TRACEBACK"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv(files.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     pyro.clear_param_store()
@@ -45,5 +45,5 @@ def root(tmp_path, monkeypatch):
     """An empty data folder, which the environment names."""
     folder = tmp_path / "data"
     folder.mkdir()
-    monkeypatch.setenv(files.VARIABLE, str(folder))
+    monkeypatch.setenv(DATA_VARIABLE, str(folder))
     return folder

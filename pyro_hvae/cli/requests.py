@@ -11,9 +11,9 @@ from typing import Any
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.reports.run_report import finish
 from pyro_hvae.runs.config import Experiment, read_toml, resolve, to_toml, with_train
-from pyro_hvae.runs.run_directory import runs_root
 from pyro_hvae.runs.trackers import Progress, make_trackers
 from pyro_hvae.runtime.devices import pick_device
+from pyro_hvae.runtime.folders import runs_folder
 from pyro_hvae.training.experiment_plan import plan, resumed, train
 
 __all__ = ["Prepared", "compare_runs", "plan_text", "prepare", "report_text", "run_training"]
@@ -78,9 +78,9 @@ def prepare(
 def _new_path(experiment: Experiment) -> Path:
     data = re.sub(r"[^\w.-]", "_", Path(experiment.dataset).name)  # one's own data are named by a path
     name = f"{experiment.recipe or 'program'}-{data}-{experiment.schedule}-seed{experiment.train.seed}"
-    path, number = runs_root() / name, 2
+    path, number = runs_folder() / name, 2
     while path.exists():
-        path, number = runs_root() / f"{name}-{number}", number + 1
+        path, number = runs_folder() / f"{name}-{number}", number + 1
     return path
 
 

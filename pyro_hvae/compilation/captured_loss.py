@@ -17,7 +17,7 @@ from pyro_hvae.compilation.graph_recording import dtypes, reason, record
 from pyro_hvae.compilation.inductor import Runner
 from pyro_hvae.compilation.pure_function import Pure, Uncapturable
 from pyro_hvae.errors import HVAEError
-from pyro_hvae.runtime.devices import draw_state, other_streams, set_draw_state
+from pyro_hvae.runtime.random_state import numpy_and_python_state, set_torch_rng_state, torch_rng_state
 
 __all__ = ["Captured", "CaptureWarning", "capture"]
 
@@ -179,45 +179,45 @@ class Captured:
             return self._eagerly(arguments)
         tensors = [*self.keys.places.parameters, *self.keys.places.buffers, *arguments]
         devices = {t.device for t in tensors if t.is_cuda}
-        before, others, start = draw_state(devices), other_streams(), time.perf_counter()
+        before, others, start = torch_rng_state(devices), numpy_and_python_state(), time.perf_counter()
         pure = Pure(self.module, self.keys.places, self.gradient)
         try:
             expected = pure(*tensors)
         except HVAEError:
             raise
         except Exception as error:
-            set_draw_state(before)
+            set_torch_rng_state(before)
             values = self._eagerly(arguments)  # where it is the module's own error it is raised again
             self._give_up(reason(error))
             return values
-        after, now = draw_state(devices), self.keys.of(arguments)
+        after, now = torch_rng_state(devices), self.keys.of(arguments)
         # Whatever is wrong from here on, this pass was an eager one.
         try:
             if now != key:
                 self._unsettled(key, now)
                 return self._give(pure, expected)
             if not self._sound(pure, others):
-                set_draw_state(before)
+                set_torch_rng_state(before)
                 return self._eagerly(arguments)
             run = self._recorded(key, pure, tensors)
-            set_draw_state(before)
+            set_torch_rng_state(before)
             values, failed = run.first(*tensors)
             if failed or values is None:
-                set_draw_state(before)  # it may have drawn before it failed
+                set_torch_rng_state(before)  # it may have drawn before it failed
                 values, self.compile = run(*tensors), False
                 self._warn(f"the captured graph runs uncompiled: {reason(failed)}")
             within = tolerance({*(t.dtype for t in tensors), *dtypes(run.graph)})
             self._compare(pure, expected, values[: len(expected)], within)
-            if not torch.equal(draw_state()[None], after[None]):
+            if not torch.equal(torch_rng_state()[None], after[None]):
                 raise Uncapturable("the graph draws other random numbers than the eager pass")
         except Exception as error:
             if self.dynamic and key.size > 1 and not pure.fault:
-                set_draw_state(before)
+                set_torch_rng_state(before)
                 self.dynamic = False
                 why = f"{reason(error)}. Programs must take the batch size from x.shape[0], not len(x)"
                 self._warn(f"no graph serves all batch sizes, so each gets its own: {why}")
                 return self._first(key, arguments)
-            set_draw_state(after)
+            set_torch_rng_state(after)
             self._give_up(reason(error))
             return self._give(pure, expected)
         if all(run is not other.run for other in self._graphs.values()):
@@ -239,7 +239,7 @@ class Captured:
 
     def _sound(self, pure: Pure, others: tuple[Any, ...]) -> bool:
         """Whether a graph could do what the eager pass did; False where that pass did not do all of it itself, either."""
-        if other_streams() != others:
+        if numpy_and_python_state() != others:
             raise Uncapturable("it draws from Python's or NumPy's random numbers; use torch's")
         hooks = "a parameter has hooks on its gradient, which a graph would not call" if self.keys.hooked() else None
         if pure.moved:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from pyro_hvae.compilation.cpu_graph_passes import channels_last, separate_biases
-from pyro_hvae.data.files.checked_files import cache_root
+from pyro_hvae.runtime.folders import cache_folder
 
 __all__ = ["Runner", "compiler", "compile_obstacle"]
 
@@ -93,7 +93,7 @@ def _keep_cache() -> None:
     """Compiled code outlives a reboot: Inductor's own default, which any optimiser sets, is the folder of temporary files."""
     given = os.environ.get(CACHE, "")
     if not given or given.startswith(os.path.join(tempfile.gettempdir(), "torchinductor_")):
-        os.environ[CACHE] = str(cache_root() / "compiled")
+        os.environ[CACHE] = str(cache_folder() / "compiled")
 
 
 @contextmanager

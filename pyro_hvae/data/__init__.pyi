@@ -7,8 +7,6 @@ from .dataset_registry import DATASETS as DATASETS
 from .dataset_registry import find_source as find_source
 from .dataset_registry import is_path as is_path
 from .files.checked_files import File as File
-from .files.checked_files import cache_root as cache_root
-from .files.checked_files import data_root as data_root
 from .files.checked_files import existing as existing
 from .files.checked_files import find as find
 from .files.download import download as download

@@ -10,7 +10,7 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.encoded_data import posterior_means, selection
 from pyro_hvae.metrics import LinearProbe, constant_probe, linear_probe, regression_probe
 from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.devices import seeded
+from pyro_hvae.runtime.random_state import fixed_seed
 
 __all__ = ["classes", "regression"]
 
@@ -47,7 +47,7 @@ def regression(
     read: dict[str, Any] = {}
     codes = {"code": [np.concatenate(list(posterior_means(run, split.x, seed).values()), 1) for split in splits]}
     if len(data.shape) == 3:
-        with seeded(seed):
+        with fixed_seed(seed):
             codes["mean_colour"] = [split.x[:].flatten(2).mean(2).double().numpy() for split in splits]
     for name, (seen, fresh) in codes.items():
         read[name] = asdict(regression_probe(seen, truth[0], fresh, truth[1], columns, hidden, epochs, seed, groups))

@@ -9,7 +9,7 @@ from pyro_hvae.evaluation.code_probes import TARGETS, regression
 from pyro_hvae.inference.sampling import bound
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.devices import seeded
+from pyro_hvae.runtime.random_state import fixed_seed
 
 __all__ = ["degeneracy", "feature_state"]
 
@@ -41,7 +41,7 @@ def feature_state(run: OpenRun, images: int = 200, seed: int = 0) -> dict[str, A
         raise ConfigError(
             f"the features of '{run.directory.path}' had no variance to begin with: no textures were learned, or all alike."
         )
-    with seeded(seed):
+    with fixed_seed(seed):
         # Of z2 alone: in single precision a total beside 37,000 nats of density would have no third digit.
         rate = bound(ELBO(), run.objective.model, run.objective.guide, run.seen(chosen))["rate"]["z2"]
     degenerate = now < CONSTANT * before and rate < SILENT

@@ -15,7 +15,7 @@ from pyro_hvae.inference import sampling as inference
 from pyro_hvae.inference.layer_posteriors import posteriors
 from pyro_hvae.metrics import Posteriors
 from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.devices import seeded
+from pyro_hvae.runtime.random_state import fixed_seed
 
 __all__ = ["Coded", "coded", "digest", "posterior_means", "selection"]
 
@@ -87,6 +87,6 @@ def selection(split: Split, count: int, seed: int = 0) -> Split:
 
 def posterior_means(run: OpenRun, x: Tensor | Rows, seed: int = 0) -> dict[str, np.ndarray]:
     """Site -> posterior means, shape (n, d), float64; `seed` is that of data binarised anew whenever they are read."""
-    with seeded(seed):
+    with fixed_seed(seed):
         values = inference.latents(run.guide, x.to(run.device), mean=True)
     return {site: value.flatten(1).cpu().double().numpy() for site, value in values.items()}

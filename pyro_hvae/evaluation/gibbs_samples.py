@@ -15,7 +15,7 @@ from pyro_hvae.metrics import energy_distance
 from pyro_hvae.objectives.handlers import site_mean
 from pyro_hvae.objectives.site_dependencies import parents
 from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.devices import seeded
+from pyro_hvae.runtime.random_state import fixed_seed
 
 __all__ = ["INITS", "GibbsReport", "of_proposition", "sample_by_gibbs"]
 
@@ -97,7 +97,7 @@ def sample_by_gibbs(
     of_one = f"{chains:,} chains" + (f" x {particles:,} draws" if particles > 1 else "")
     work = steps * (chains * particles + CHAIN)
     compile = compiles(compile, "the chains' step", f"{steps:,} steps of {of_one}", work, run.device)
-    with seeded(seed):
+    with fixed_seed(seed):
         sites = parents(run.model, test[:2].to(run.device)) if sites is None else sites
         start = INITS[init](run, chains).to(run.device, test[:1].dtype)
         options: dict[str, Any] = {"noise": noise, "particles": particles, "burn_in": burn_in, "thin": thin}

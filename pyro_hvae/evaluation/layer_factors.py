@@ -21,7 +21,7 @@ from pyro_hvae.inference.layer_effects import layer_noise, layer_shares, noise_m
 from pyro_hvae.inference.sampling import ROWS, reconstruct
 from pyro_hvae.metrics.stroke_measures import STROKES
 from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.devices import seeded
+from pyro_hvae.runtime.random_state import fixed_seed
 
 __all__ = ["layer_factors"]
 
@@ -64,7 +64,7 @@ def layer_factors(
             f"the metric 'layer-factors' measures strokes in images of one channel, such as 'mnist' has; '{data.name}' has "
             f"data of shape {data.shape}."
         )
-    with seeded(seed):
+    with fixed_seed(seed):
         shares = layer_shares(model, outer, inner)
         sites = list(reversed(shares))
         splits = [selection(split, points, seed) for split in (data.train, data.test)]

@@ -16,7 +16,7 @@ from pyro_hvae.inference.importance_sampling import batch_size, importance
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.runs.config import Experiment
 from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.devices import seeded
+from pyro_hvae.runtime.random_state import fixed_seed
 
 __all__ = ["evaluate", "log_likelihoods", "published_likelihood"]
 
@@ -64,14 +64,14 @@ def evaluate(
     result: dict[str, Any] = {"log_likelihood": value, "stderr": _stderr(values)}
     if n < len(test):
         control = ELBO(particles=inner, shared=elbo.shared) if inner > 1 else ELBO(analytic_kl=False)
-        with seeded(seed):
+        with fixed_seed(seed):
             everywhere = inference.bounds(control, model, guide, test).cpu().double()
         corrected = _corrected(values, kept["bound"], everywhere)
         # Where all data are alike and the weights are not, the bound is noisier than the luck it knows of.
         better = corrected["stderr"] < result["stderr"]
         result = (corrected if better else result) | {"subset": result, "corrected": better}
     result["bits_per_dim"] = -result["log_likelihood"] / (dims * math.log(2))
-    with seeded(seed):
+    with fixed_seed(seed):
         parts = inference.bound(elbo, model, guide, test)
         parts["iwae_50"] = inference.bound(ELBO(particles=50), model, guide, test)["elbo"]
         kl = inference.kl_per_dimension(model, guide, test)

@@ -12,7 +12,7 @@ from pyro_hvae.inference.sampling import latents, prior_latents
 from pyro_hvae.metrics import smoothness_factor
 from pyro_hvae.objectives.site_dependencies import parents
 from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.devices import seeded
+from pyro_hvae.runtime.random_state import fixed_seed
 
 __all__ = ["smoothness"]
 
@@ -35,7 +35,7 @@ def smoothness(
     split, part = (run.dataset.test, "test") if len(run.dataset.test) > 1 else (run.dataset.train, "train")
     raw, again = [], []
     short = apart = 0
-    with seeded(seed):
+    with fixed_seed(seed):
         sites = tuple(parents(run.model, split.x[:2].to(run.device)))
         for _ in range(graphs):
             ends = torch.stack([torch.randperm(len(split))[:2] for _ in range(paths)]).flatten()

@@ -8,7 +8,7 @@ from torch.special import entr
 from pyro_hvae.inference.sampling import ROWS, bound, likelihood_name, reconstruct
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.devices import seeded
+from pyro_hvae.runtime.random_state import fixed_seed
 
 __all__ = ["reconstruction"]
 
@@ -28,7 +28,7 @@ def reconstruction(run: OpenRun, seed: int = 0) -> dict[str, Any]:
         squares += (reconstruct(run.model, run.guide, x) - x).square().cpu().double().flatten(1).mean(1).sum().item()
         if bernoulli:
             entropy += (entr(x) + entr(1 - x)).cpu().double().sum().item()
-    with seeded(seed):
+    with fixed_seed(seed):
         distortion = bound(ELBO(), run.model, run.guide, test)["distortion"]
     floor = entropy / len(test) if bernoulli else None
     return {

@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from pyro_hvae.runtime.atomic_files import replacing
+from pyro_hvae.runtime.atomic_files import atomic_write
 
 __all__ = ["Kept"]
 
@@ -50,7 +50,7 @@ class Kept:
             self.write()
 
     def write(self) -> None:
-        with replacing(self.path, "Free some space; what was evaluated before is kept.", shared=True) as part:
+        with atomic_write(self.path, "Free some space; what was evaluated before is kept.", shared=True) as part:
             with open(part, "wb") as file:
                 # The stub takes any keyword for `allow_pickle`.
                 np.savez(file, protocol=np.array(self.protocol), **self.columns)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_hvae.inference.neighbour_graph import LatentPath, resample, shortest_path
 from pyro_hvae.inference.sampling import ROWS, generate, latents, prior_latents
 from pyro_hvae.objectives.site_dependencies import parents
-from pyro_hvae.runtime.devices import seeded
+from pyro_hvae.runtime.random_state import fixed_seed
 
 __all__ = ["Interpolation", "coordinates", "decode", "interpolate"]
 
@@ -80,7 +80,7 @@ def interpolate(
     """
     x = torch.stack([start, end])
     sites = tuple(parents(model, x))
-    with seeded(seed):
+    with fixed_seed(seed):
         prior = prior_latents(model, nodes)
     first, last = coordinates(latents(guide, x, mean=True), sites)
     path = shortest_path(coordinates(prior, sites), first, last, k)

@@ -14,7 +14,7 @@ from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError, DivergenceError
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.objectives.handlers import Record, Share, Site, is_point
-from pyro_hvae.runtime.devices import seeded
+from pyro_hvae.runtime.random_state import fixed_seed
 
 __all__ = ["ImportanceTerms", "Weights", "batch_size", "importance", "log_likelihood"]
 
@@ -119,7 +119,7 @@ def importance(
     captured = capture(terms, gradient=False, warn=warn) if compile else terms
     for first in range(start, len(x), size):
         batch = x[first : first + size]
-        with nullcontext() if seed is None else seeded(_seed_of(seed, first)):
+        with nullcontext() if seed is None else fixed_seed(_seed_of(seed, first)):
             if first == start:
                 with pyro.validation_enabled(False):
                     elbo.check(model, guide, batch)

@@ -12,7 +12,7 @@ from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.layer_posteriors import posteriors
 from pyro_hvae.metrics import layer_information
-from pyro_hvae.runtime.evaluation_mode import evaluated
+from pyro_hvae.runtime.module_modes import evaluation_mode
 
 __all__ = ["Flow"]
 
@@ -63,7 +63,7 @@ class Flow:
         Raises:
             ConfigError: for a guide with other posteriors than Gaussians, or with parameters that are not finite.
         """
-        with evaluated(guide):
+        with evaluation_mode(guide):
             layers = posteriors(guide, self.x, self.draws, self.seed)
         found = layer_information(layers, self.samples, self.seed)
         parts = {**found.layers, "total": found.total, "over": found.over}

@@ -11,7 +11,7 @@ from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.metrics import Posteriors
 from pyro_hvae.objectives.handlers import Record, Share
-from pyro_hvae.runtime.devices import seeded
+from pyro_hvae.runtime.random_state import fixed_seed
 
 __all__ = ["posteriors", "sees_data"]
 
@@ -33,7 +33,7 @@ def posteriors(guide: Callable[..., Any], x: Tensor | Rows, draws: int = 16, see
     Raises:
         ConfigError: for fewer than two draws, or a guide with other distributions than Gaussians.
     """
-    with seeded(seed):
+    with fixed_seed(seed):
         probe = _parameters(guide, x[:SEEN], max(2, draws))
         single = {name: bool((m == m[:, :1]).all() and (s == s[:, :1]).all()) for name, (m, s) in probe.items()}
         if draws < 2 and not all(single.values()):
@@ -72,7 +72,7 @@ def sees_data(guide: Callable[..., Any], x: Tensor | Rows) -> dict[str, bool]:
     In a Markov chain of inference only the first does, so that no later layer knows more of x than that one.
     """
     some = x[:SEEN]
-    with seeded(0), pyro.validation_enabled(False):
+    with fixed_seed(0), pyro.validation_enabled(False):
         with Record() as first:
             guide(some[:1])
         held = {name: site["value"].expand(len(some), *site["value"].shape[1:]) for name, site in first.sites.items()}

@@ -15,7 +15,7 @@ from pyro_hvae.inference.layer_posteriors import posteriors
 from pyro_hvae.inference.sampling import latents
 from pyro_hvae.metrics import MEANINGFUL
 from pyro_hvae.objectives.handlers import Record, is_point
-from pyro_hvae.runtime.devices import seeded
+from pyro_hvae.runtime.random_state import fixed_seed
 
 __all__ = ["Traversals", "Unit", "traverse", "vary_unit"]
 
@@ -119,7 +119,7 @@ def traverse(
     if most is not None and most < 1:
         raise ConfigError(f"a traversal shows at least one dimension of a layer, got {most}.")
     variances = _variances(guide, data, draws, seed)
-    with seeded(seed):
+    with fixed_seed(seed):
         noise = code_noise(model, guide, x[:1])
         units, dead = [], {}
         for site in noise:
@@ -140,7 +140,7 @@ def traverse(
 
 def _variances(guide: Program, data: Tensor | Rows, draws: int, seed: int) -> dict[str, Tensor]:
     """Site -> variance over the data of the posterior means of each dimension; a point is its own mean."""
-    with seeded(seed), Record() as record:
+    with fixed_seed(seed), Record() as record:
         guide(data[:2])
     if all(is_point(site) for site in record.sites.values()):
         means = latents(guide, data, mean=True)

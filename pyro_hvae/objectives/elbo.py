@@ -13,7 +13,7 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives.estimate import Estimate
 from pyro_hvae.objectives.handlers import Record, Share, Site, is_point
 from pyro_hvae.objectives.program_contract import check_contract
-from pyro_hvae.runtime.evaluation_mode import evaluated
+from pyro_hvae.runtime.module_modes import evaluation_mode
 
 __all__ = ["ELBO", "Estimate", "Objective", "kl_is_valid"]
 
@@ -40,7 +40,7 @@ class Objective(ELBOModule):
     def reconstruction_parameters(self, x: Tensor) -> list[nn.Parameter]:
         """The parameters that reach log p(x | z) in autograd: theta and phi of the VHP, whatever the pair."""
         # The check consumes random numbers; the caller's stream must not notice.
-        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), torch.enable_grad(), evaluated(self):
+        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), torch.enable_grad(), evaluation_mode(self):
             term = self.estimate(x[:2]).terms["x"].sum()
         if not term.requires_grad:
             return []
@@ -129,7 +129,7 @@ class ELBO(PyroELBO):
         if (id(model), id(guide)) in self._checked:
             return
         x = x[:2]  # an extra pass over two data, which neither the caller's random stream nor the modules notice
-        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), torch.no_grad(), evaluated(model, guide):
+        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), torch.no_grad(), evaluation_mode(model, guide):
             with Record() as q, self._particle_plate():
                 guide(x)
             check_contract(None, q.sites, x, self.particles, self.shared)

@@ -15,7 +15,7 @@ from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.inference.sampling import generate
 from pyro_hvae.plots.image_grid import tiles
 from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.devices import seeded
+from pyro_hvae.runtime.random_state import fixed_seed
 
 __all__ = [
     "changes",
@@ -155,7 +155,7 @@ def training_pictures(run: OpenRun, rows: Sequence[Mapping[str, Any]]) -> dict[s
 
 def samples(run: OpenRun, count: int = 64, seed: int = 0) -> Figure:
     """E[x | z] of ancestral samples of the whole prior, in a grid."""
-    with seeded(seed):
+    with fixed_seed(seed):
         images = generate(run.model, count)["x"].cpu()
     return sheet(run.images(images), f"Samples E[x|z] of {run_name(run)}")
 

@@ -20,7 +20,7 @@ from pyro_hvae.objectives.site_dependencies import parents
 from pyro_hvae.plots.figures import BLUE, GREY, figure_titled, run_name
 from pyro_hvae.plots.image_grid import tiles
 from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.devices import seeded
+from pyro_hvae.runtime.random_state import fixed_seed
 
 __all__ = ["latent_space", "path_strips"]
 
@@ -51,7 +51,7 @@ def latent_space(run: OpenRun, found: Mapping[str, Interpolation], shown: int = 
     first = next(iter(found.values()), None)
     sites = first.sites if first is not None else tuple(parents(run.model, x))
     codes = coordinates(latents(run.guide, x, mean=True), sites)
-    with seeded(0):
+    with fixed_seed(0):
         prior = coordinates(generate(run.model, 1000), sites)
     name = ", ".join(sites)
     plane, names = _plane(codes, name)

@@ -13,7 +13,7 @@ from pyro_hvae.inference.sampling import reconstruct
 from pyro_hvae.plots.figures import figure_titled, run_name
 from pyro_hvae.plots.image_grid import tiles
 from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.devices import seeded
+from pyro_hvae.runtime.random_state import fixed_seed
 
 __all__ = ["ALONE", "FULL", "Reconstructions", "reconstruct_test", "reconstruction_panels"]
 
@@ -49,7 +49,7 @@ class Reconstructions:
 def reconstruct_test(runs: Sequence[OpenRun], count: int = COLUMNS) -> list[Reconstructions]:
     """Test data, the same for all runs, which have to be of the same data set, as each run gives them back."""
     test = runs[0].dataset.test.x  # often sorted, so from all over it
-    with seeded(0):  # some are binarised anew whenever they are read
+    with fixed_seed(0):  # some are binarised anew whenever they are read
         x = test[torch.linspace(0, len(test) - 1, min(count, len(test))).round().long()]
     found = []
     for run in runs:

@@ -22,7 +22,7 @@ from pyro_hvae.plots.reconstruction_figure import ALONE, FULL, reconstruct_test,
 from pyro_hvae.plots.several_runs import called, place
 from pyro_hvae.plots.traversal_figure import traversal_panels
 from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.devices import seeded
+from pyro_hvae.runtime.random_state import fixed_seed
 
 __all__ = [
     "draw_all",
@@ -185,11 +185,11 @@ def draw_layers(
         image: fix the other layers at the code of this test datum. site: draw only this layer's panel.
     """
     x = None if image is None else _test_datum(run, image, seed)
-    with seeded(seed):
+    with fixed_seed(seed):
         shares = layer_shares(run.model, outer, inner)
     images = {}
     for name in shares if site is None else [site]:
-        with seeded(seed):  # the same fixed draw in every panel
+        with fixed_seed(seed):  # the same fixed draw in every panel
             images[name] = layer_samples(run.model, name, _count(count), run.guide, x).cpu()
     about = "a draw of the others fixed" if image is None else f"the others fixed at the code of test datum {image}"
     which = (f"_{site}" if site else "") + ("" if image is None else f"_image{image}")
@@ -213,11 +213,11 @@ def draw_layer_grids(run: OpenRun, cells: int, reach: float, seed: int, image: i
         site: draw only this layer's panel.
     """
     x = None if image is None else _test_datum(run, image, seed)
-    with seeded(seed):
+    with fixed_seed(seed):
         every, planes = layer_noise(run.model, 1), grid_layers(run.model, site)
     images = {}
     for name in reversed(planes):
-        with seeded(seed):
+        with fixed_seed(seed):
             images[name] = layer_grid(run.model, name, cells, reach, run.guide, x).cpu()
     about = "the others drawn anew for every cell" if image is None else f"the others at the code of test datum {image}"
     which = (f"_{site}" if site else "") + ("" if image is None else f"_image{image}")
@@ -268,7 +268,7 @@ def _test_datum(run: OpenRun, image: int, seed: int) -> Tensor:
     test = run.dataset.test.x
     if not 0 <= image < len(test):
         raise ConfigError(f"--image is the index of one of the {len(test)} test data, got {image}.")
-    with seeded(seed):
+    with fixed_seed(seed):
         return test[image : image + 1].to(run.device)
 
 

@@ -12,7 +12,7 @@ from pyro_hvae.reports.comparison_labels import data_labels, method_labels
 from pyro_hvae.reports.comparison_values import Column, Entry, columns, entry, gather
 from pyro_hvae.reports.run_report import table
 from pyro_hvae.runs.run_directory import find_run
-from pyro_hvae.runtime.atomic_files import replacing
+from pyro_hvae.runtime.atomic_files import atomic_write
 from pyro_hvae.runtime.devices import pick_device
 
 __all__ = ["compare", "compare_text", "write_csv"]
@@ -187,6 +187,6 @@ def write_csv(values: Mapping[str, Any], path: Path) -> Path:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*fixed, *values["metrics"]])
     writer.writerows([*(row[key] for key in fixed), *row["values"].values()] for row in values["runs"])
-    with replacing(path, "Choose another place with --csv.") as part:
+    with atomic_write(path, "Choose another place with --csv.") as part:
         part.write_bytes(text.getvalue().encode(errors="surrogateescape"))
     return path

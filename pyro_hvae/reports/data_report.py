@@ -8,13 +8,14 @@ import torch
 from tqdm import tqdm
 
 from pyro_hvae.data import DATASETS, Dataset, Source, Split, find_source
-from pyro_hvae.data.files.checked_files import File, cache_root, data_root, existing, find
+from pyro_hvae.data.files.checked_files import File, existing, find
 from pyro_hvae.data.files.download import download, verify
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.plots.figures import save, sheet
 from pyro_hvae.reports.run_report import table
 from pyro_hvae.runs.config import typed_options
-from pyro_hvae.runtime.devices import seeded
+from pyro_hvae.runtime.folders import cache_folder, data_folder
+from pyro_hvae.runtime.random_state import fixed_seed
 
 __all__ = [
     "available",
@@ -43,7 +44,7 @@ def available() -> dict[str, Any]:
         name: {"status": _status(source), "licence": source.licence, "summary": source.summary}
         for name, source in DATASETS.items()
     }
-    return {"data": str(data_root()), "cache": str(cache_root()), "datasets": sets}
+    return {"data": str(data_folder()), "cache": str(cache_folder()), "datasets": sets}
 
 
 def load(name: str, options: Mapping[str, str]) -> Dataset:
@@ -94,7 +95,7 @@ def download_files(names: Sequence[str]) -> dict[str, Any]:
     for name, file in [(name, file) for name, source in sources.items() for file in source.files]:
         if path := existing(file):
             # What does instead was put there by somebody; what has the right name is checked before it is called present.
-            places[name].append(str(download(file) if path == data_root() / file.path else path))
+            places[name].append(str(download(file) if path == data_folder() / file.path else path))
             continue
         with tqdm(total=file.size, unit="B", unit_scale=True, desc=Path(file.path).name, disable=None) as bar:
             places[name].append(str(download(file, _advance(bar))))
@@ -166,7 +167,7 @@ def preview(
     rows = parts[split].x
     count = min(count, len(rows))
     pick = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count]
-    with seeded(seed):  # of dynamic binarisation
+    with fixed_seed(seed):  # of dynamic binarisation
         x = rows[pick]
     images = data.picture(x) if data.picture else x
     title = f"{data.name}: {count} of {len(rows):,} {split} data, {'x'.join(map(str, data.shape))}"

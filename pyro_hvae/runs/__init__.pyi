@@ -12,7 +12,6 @@ from .config import with_train as with_train
 from .run_directory import RunDirectory as RunDirectory
 from .run_directory import find_run as find_run
 from .run_directory import finite as finite
-from .run_directory import runs_root as runs_root
 from .run_directory import versions as versions
 from .run_loading import OpenRun as OpenRun
 from .run_loading import as_opened as as_opened

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.errors import CheckpointError
-from pyro_hvae.runtime.atomic_files import replacing
+from pyro_hvae.runtime.atomic_files import atomic_write
 
 __all__ = ["FORMAT_VERSION", "save_checkpoint", "load_checkpoint"]
 
@@ -32,7 +32,7 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """Writes `content` (tensors, str, int, float, bool, None, lists and dicts of these) with the format version."""
     content = {"format_version": FORMAT_VERSION, **content}
     _check_primitive(content, "checkpoint")
-    with replacing(path, "Choose another place with --out.") as part:
+    with atomic_write(path, "Choose another place with --out.") as part:
         torch.save(content, part)
 
 

@@ -13,9 +13,10 @@ from typing import Any
 
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, unknown_name
 from pyro_hvae.runs.config import Experiment, to_toml
-from pyro_hvae.runtime.atomic_files import replacing
+from pyro_hvae.runtime.atomic_files import atomic_write
+from pyro_hvae.runtime.folders import runs_folder
 
-__all__ = ["RunDirectory", "find_run", "finite", "runs_root", "versions"]
+__all__ = ["RunDirectory", "find_run", "finite", "versions"]
 
 
 def finite(values: Any) -> Any:
@@ -33,18 +34,13 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
-def runs_root() -> Path:
-    """Where runs go: `PYRO_HVAE_RUNS`, else ./runs."""
-    return Path(os.environ.get("PYRO_HVAE_RUNS") or "runs")
-
-
 def find_run(name: str | os.PathLike[str]) -> Path:
-    """The run called `name`: a directory, a unique prefix of a name below `runs_root()`, or `last`.
+    """The run called `name`: a directory, a unique prefix of a name below `runs_folder()`, or `last`.
 
     Raises:
         DataError: when there is none, or the prefix is ambiguous.
     """
-    path, root = Path(name), runs_root()
+    path, root = Path(name), runs_folder()
     if str(name) and path.is_dir():
         return path
     runs = sorted(p for p in root.glob("*") if (p / "run.json").is_file()) if root.is_dir() else []
@@ -112,7 +108,7 @@ class RunDirectory:
     def write(self, name: str, text: str) -> Path:
         """Writes a text file of the run atomically and returns its path."""
         path = self.path / name
-        with replacing(path, "Choose another place with --out.") as part:
+        with atomic_write(path, "Choose another place with --out.") as part:
             part.write_bytes(text.encode())
         return path
 

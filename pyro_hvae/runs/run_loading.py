@@ -18,7 +18,8 @@ from pyro_hvae.runs.checkpoints import load_checkpoint
 from pyro_hvae.runs.config import Experiment, coerce, parameters, read_toml
 from pyro_hvae.runs.run_directory import RunDirectory, find_run
 from pyro_hvae.runs.user_program import Program, program_from_file
-from pyro_hvae.runtime.devices import pick_device, seeded
+from pyro_hvae.runtime.devices import pick_device
+from pyro_hvae.runtime.random_state import fixed_seed
 from pyro_hvae.schedules import SCHEDULES
 
 __all__ = ["Loaded", "OpenRun", "as_opened", "build_stages", "load", "load_data", "open_run", "read_experiment"]
@@ -160,7 +161,7 @@ def open_run(
     directory = RunDirectory(find_run(run))
     saved = load_checkpoint(directory.require_checkpoint(checkpoint))
     experiment = read_experiment(directory.path)
-    with seeded(0):
+    with fixed_seed(0):
         data = load_data(experiment) if experiment.recipe or isinstance(program, str) else None
         # With a program by name there are data; a finished pair needs none.
         pair = program_from_file(program, data.train.x.some()) if isinstance(program, str) and data else program

@@ -1,4 +1,4 @@
-"""Devices, random streams, signals, whole-or-nothing files, and the folders of data, cache and runs."""
+"""The process and its machine: devices, random states, signals, atomic files, and the folders of data, cache and runs."""
 
 import lazy_loader
 

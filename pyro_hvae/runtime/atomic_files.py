@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all."""
+"""Atomic writing: a file is replaced as a whole or not at all."""
 
 import contextlib
 import os
@@ -9,17 +9,17 @@ from pathlib import Path
 
 from pyro_hvae.errors import DataError
 
-__all__ = ["replacing"]
+__all__ = ["atomic_write"]
 
 
 @contextmanager
-def replacing(path: Path, hint: str, shared: bool = False) -> Iterator[Path]:
-    """A temporary neighbour to write to, which takes the place of `path` when the block ends, synced, and else is removed.
+def atomic_write(path: Path, hint: str, shared: bool = False) -> Iterator[Path]:
+    """Yields a temporary file beside `path`; after the block it is synced and replaces `path`, after an error it is removed.
 
     Arguments:
-        hint: what to do when the place cannot be written, a sentence for the error.
-        shared: several processes may write the same file at a time, so each gets a neighbour of its own. Not `tempfile`'s,
-            whose files are for the user alone. A process that is killed outright leaves its neighbour, which may be removed.
+        hint: what to do when `path` cannot be written, a sentence for the error.
+        shared: several processes may write `path` at once, so each gets its own temporary file. A killed process leaves its
+            file behind, which may be removed. (`tempfile` does not fit: only its own user can read its files.)
 
     Raises:
         DataError: for every `OSError`, also one of the block.

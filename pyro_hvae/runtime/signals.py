@@ -1,4 +1,4 @@
-"""Interrupts collected while something runs that must not be cut in the middle."""
+"""Interrupt signals, deferred while code runs that must not stop midway."""
 
 import signal
 import threading
@@ -6,27 +6,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["collected"]
+__all__ = ["defer_signals"]
 
 
 @contextmanager
-def collected() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM instead of dying of them; a second one does its usual work."""
-    seen: list[int] = []
+def defer_signals() -> Iterator[list[int]]:
+    """Yields a list that receives the first SIGINT or SIGTERM of the block; a second signal has its usual effect.
+
+    Outside the main thread, where Python handles no signals, the list stays empty.
+    """
+    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield seen
+        yield received
         return
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
 
-    def remember(signum: int, frame: Any) -> None:
-        seen.append(signum)
-        for s, handler in before.items():
+    def restore() -> None:
+        for s, handler in handlers.items():
             signal.signal(s, handler)
 
-    for s in before:
-        signal.signal(s, remember)
+    def record(signum: int, frame: Any) -> None:
+        received.append(signum)
+        restore()
+
+    for s in handlers:
+        signal.signal(s, record)
     try:
-        yield seen
+        yield received
     finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)
+        restore()

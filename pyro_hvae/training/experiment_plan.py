@@ -19,7 +19,8 @@ from pyro_hvae.runs.run_directory import RunDirectory, find_run
 from pyro_hvae.runs.run_loading import OpenRun, as_opened, build_stages, load_data, read_experiment
 from pyro_hvae.runs.trackers import Tracker
 from pyro_hvae.runs.user_program import program_from_file
-from pyro_hvae.runtime.devices import pick_device, seeded
+from pyro_hvae.runtime.devices import pick_device
+from pyro_hvae.runtime.random_state import fixed_seed
 from pyro_hvae.schedules import SCHEDULES, Schedule
 from pyro_hvae.training.compile_choice import decided
 from pyro_hvae.training.loop import fit
@@ -59,7 +60,7 @@ def plan(experiment: Experiment, start: int = 0) -> Plan:
         ConfigError, ContractError: when the combination makes no sense, saying why.
     """
     dataset = load_data(experiment)
-    with seeded(experiment.train.seed + 1_000_003 * start):
+    with fixed_seed(experiment.train.seed + 1_000_003 * start):
         program = program_from_file(experiment.program, dataset.train.x.some()) if experiment.program else None
         stages = build_stages(experiment, dataset, program)
         schedules = [SCHEDULES[experiment.schedule](**(experiment.schedule_options | dict(s.schedule))) for s in stages]

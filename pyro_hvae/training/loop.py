@@ -21,8 +21,9 @@ from pyro_hvae.runs.checkpoints import load_checkpoint, save_checkpoint
 from pyro_hvae.runs.config import Experiment, TrainConfig, to_toml
 from pyro_hvae.runs.run_directory import RunDirectory
 from pyro_hvae.runs.trackers import Tracker
-from pyro_hvae.runtime.devices import pick_device, rng_state, seeded, set_rng_state, threads
-from pyro_hvae.runtime.signals import collected
+from pyro_hvae.runtime.devices import limit_threads, pick_device
+from pyro_hvae.runtime.random_state import fixed_seed, rng_state, set_rng_state
+from pyro_hvae.runtime.signals import defer_signals
 from pyro_hvae.schedules import Constant, Schedule
 from pyro_hvae.training.compile_choice import decided
 from pyro_hvae.training.divergence import BLOCK, Watch
@@ -100,10 +101,10 @@ def fit(
         run.create(given or Experiment(None, "own data", type(schedules[0]).__name__.lower(), config))
     loop = _Loop(stages, run, trackers, config, lengths)
     with ExitStack() as stack:
-        stack.enter_context(seeded(config.seed))
-        stack.enter_context(threads(config.threads))
+        stack.enter_context(fixed_seed(config.seed))
+        stack.enter_context(limit_threads(config.threads))
         stack.enter_context(pyro.validation_enabled(False))
-        loop.stop = stack.enter_context(collected())
+        loop.stop = stack.enter_context(defer_signals())
         for tracker in loop.trackers:
             tracker.start(sum(lengths), saved["step"] if saved else 0)
             stack.callback(tracker.close)

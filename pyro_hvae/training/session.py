@@ -17,7 +17,7 @@ from pyro_hvae.networks.layer_gates import gates_of, set_gates
 from pyro_hvae.objectives.elbo import Estimate, Objective
 from pyro_hvae.objectives.pyro_svi import FunctionOptim, ScheduledELBO, for_svi
 from pyro_hvae.runs.config import TrainConfig
-from pyro_hvae.runtime.devices import draw_state, set_draw_state
+from pyro_hvae.runtime.random_state import set_torch_rng_state, torch_rng_state
 from pyro_hvae.schedules import Schedule
 from pyro_hvae.schedules.plateau import PlateauDetector, PlateauRule
 from pyro_hvae.training.training_step import Found, TrainingPass
@@ -155,13 +155,13 @@ class Session:
         if not self.initial:
             return captured(*arguments)
         buffers = [(buffer, buffer.clone()) for buffer in self.passing.buffers()]
-        drawn = draw_state({self.x.device} if self.x.device.type == "cuda" else ())
+        drawn = torch_rng_state({self.x.device} if self.x.device.type == "cuda" else ())
         with _fixed(self.held):
             values = captured(*arguments)
         self._look_at_phase()
         if self.initial:
             return values
-        set_draw_state(drawn)
+        set_torch_rng_state(drawn)
         for buffer, before in buffers:
             buffer.copy_(before)
         return captured(*arguments)

@@ -10,7 +10,8 @@ from pyro_hvae.inference.sampling import bound
 from pyro_hvae.objectives.elbo import Objective
 from pyro_hvae.recipes import Stage
 from pyro_hvae.runs.config import TrainConfig
-from pyro_hvae.runtime.devices import pick_device, seeded, threads
+from pyro_hvae.runtime.devices import limit_threads, pick_device
+from pyro_hvae.runtime.random_state import fixed_seed
 from pyro_hvae.schedules import Schedule
 from pyro_hvae.training.session import Session
 
@@ -25,7 +26,7 @@ def trial(stage: Stage, x: Rows, config: TrainConfig, schedule: Schedule, valida
     """
     device = pick_device(config.device)
     stage.objective.to(device)
-    with seeded(config.seed), threads(config.threads), pyro.validation_enabled(False):
+    with fixed_seed(config.seed), limit_threads(config.threads), pyro.validation_enabled(False):
         settings = replace(config, compile=False, **stage.settings)  # too short a run to pay for it
         session = Session(stage.objective, stage.learns_from(x, device), settings, placed(schedule, device), config.steps)
         with session.scope():
@@ -42,7 +43,7 @@ def placed(schedule: Schedule, device: torch.device) -> Schedule:
 def validated(objective: Objective, x: Rows, seed: int) -> float:
     """The bound of validation data, nats per datum, always under the same noise."""
     objective.eval()
-    with seeded(seed):
+    with fixed_seed(seed):
         value = bound(objective.elbo, objective.model, objective.guide, x)["elbo"]
     objective.train()
     return value

@@ -8,16 +8,16 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from pyro_hvae.data.files import checked_files as files
 from pyro_hvae.data.files.amc_motion import read_motion
 from pyro_hvae.data.files.archives import contents
 from pyro_hvae.data.files.asf_skeleton import read_skeleton, rotation
 from pyro_hvae.data.sets.cmu_mocap import FEATURES, MOTIONS, cmu_mocap
 from pyro_hvae.data.sets.stick_figures import HEAD, LEFT, LINE, RIGHT, TRUNK, draw_figures, framing
 from pyro_hvae.errors import DataError
+from pyro_hvae.runtime.folders import DATA_VARIABLE
 
-REAL = Path(os.environ.get(files.VARIABLE) or "absent") / "CMU_mocap/subjects.tar.xz"
-needs_real = pytest.mark.skipif(not REAL.exists(), reason=f"needs CMU_mocap/subjects.tar.xz below {files.VARIABLE}")
+REAL = Path(os.environ.get(DATA_VARIABLE) or "absent") / "CMU_mocap/subjects.tar.xz"
+needs_real = pytest.mark.skipif(not REAL.exists(), reason=f"needs CMU_mocap/subjects.tar.xz below {DATA_VARIABLE}")
 
 # A figure of the fewest bones; its upper arm's own x is the world's y, its forearm's own y is the world's z.
 ASF = """# a comment

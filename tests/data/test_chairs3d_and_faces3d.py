@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from pyro_hvae.data.files import checked_files as files
 from pyro_hvae.data.sets.chairs3d_and_faces3d import chairs3d, faces3d, read_grey, shrink
 from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.runtime.folders import CACHE_VARIABLE
 
 module = sys.modules["pyro_hvae.data.sets.chairs3d_and_faces3d"]
 ANGLES = [("p020", "t011"), ("p020", "t102"), ("p030", "t011")]
@@ -19,7 +19,7 @@ ANGLES = [("p020", "t011"), ("p020", "t102"), ("p030", "t011")]
 @pytest.fixture
 def tree(root, tmp_path, monkeypatch):
     """An empty data folder and an empty cache."""
-    monkeypatch.setenv(files.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     return root
 
 

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_hvae.data.files import checked_files as files
 from pyro_hvae.data.files.amc_motion import read_motion
 from pyro_hvae.data.files.archives import contents
 from pyro_hvae.data.files.asf_skeleton import read_skeleton
 from pyro_hvae.data.sets.cmu_mocap import FEATURES, FIVE, MOTIONS, cmu_mocap
 from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.runtime.folders import DATA_VARIABLE
 
-REAL = Path(os.environ.get(files.VARIABLE) or "absent") / "CMU_mocap/subjects.tar.xz"
+REAL = Path(os.environ.get(DATA_VARIABLE) or "absent") / "CMU_mocap/subjects.tar.xz"
 LENGTH = 40  # frames of every clip
 mocap = sys.modules["pyro_hvae.data.sets.cmu_mocap"]
 
@@ -243,7 +243,7 @@ def test_damaged_archives(root):
         cmu_mocap()
 
 
-@pytest.mark.skipif(not REAL.exists(), reason=f"needs CMU_mocap/subjects.tar.xz below {files.VARIABLE}")
+@pytest.mark.skipif(not REAL.exists(), reason=f"needs CMU_mocap/subjects.tar.xz below {DATA_VARIABLE}")
 def test_real_poses():
     data = cmu_mocap()
     assert data.shape == (50,) and [len(s) for s in (data.train, data.validation, data.test)] == [1_291, 161, 166]
@@ -261,7 +261,7 @@ def test_real_poses():
     assert (train[1:] - train[:-1]).abs().mean() < 0.1
 
 
-@pytest.mark.skipif(not REAL.exists(), reason=f"needs CMU_mocap/subjects.tar.xz below {files.VARIABLE}")
+@pytest.mark.skipif(not REAL.exists(), reason=f"needs CMU_mocap/subjects.tar.xz below {DATA_VARIABLE}")
 def test_every_real_clip():
     data = cmu_mocap(motions=tuple(MOTIONS), stride=12)
     assert sum(count for name, count in data.counts.items() if name.endswith("frames")) == 27_902

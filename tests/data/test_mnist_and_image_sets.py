@@ -16,16 +16,17 @@ from pyro_hvae.data.files import checked_files as files
 from pyro_hvae.data.files.checked_files import File
 from pyro_hvae.data.files.published_files import FILES
 from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.runtime.folders import DATA_VARIABLE
 
 # The package shows functions of the same names in the modules' places.
 grey_module, static_module = sys.modules["pyro_hvae.data.sets.mnist"], sys.modules["pyro_hvae.data.sets.mnist_static"]
-REAL = Path(os.environ.get(files.VARIABLE) or "absent")
+REAL = Path(os.environ.get(DATA_VARIABLE) or "absent")
 SIZES = {"train": 30, "t10k": 7}
 PARTS = [("train", "images-idx3"), ("train", "labels-idx1"), ("t10k", "images-idx3"), ("t10k", "labels-idx1")]
 
 
 def real(name):
-    return pytest.mark.skipif(not (REAL / name).exists(), reason=f"needs {name} below {files.VARIABLE}")
+    return pytest.mark.skipif(not (REAL / name).exists(), reason=f"needs {name} below {DATA_VARIABLE}")
 
 
 def idx(array):
@@ -65,25 +66,11 @@ def tiny(request, root, monkeypatch):
     return {"MNIST": mnist, "FashionMNIST": fashion_mnist}[request.param], root / request.param / "raw"
 
 
-def test_the_data_folder(monkeypatch, tmp_path):
-    monkeypatch.setenv(files.VARIABLE, str(tmp_path))
-    assert files.data_root() == tmp_path
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv(files.VARIABLE, "~/here")
-    assert files.data_root() == tmp_path / "here"
-    monkeypatch.setenv(files.VARIABLE, "")
-    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
-    monkeypatch.delenv("LOCALAPPDATA", raising=False)
-    for platform, folder in [("linux", ".local/share"), ("darwin", "Library/Application Support"), ("win32", "AppData/Local")]:
-        monkeypatch.setattr(files.sys, "platform", platform)
-        assert files.data_root() == tmp_path / folder / "pyro-hvae"
-
-
 def test_finding_and_checking(root):
     wanted = File("A/a.gz", md5="c0ffee", instead=("A/a",))
     with pytest.raises(DataError) as missing:
         files.find(wanted)
-    for part in ("A/a.gz (or A/a)", str(root / "A/a.gz"), "c0ffee", files.VARIABLE, "folder that contains A."):
+    for part in ("A/a.gz (or A/a)", str(root / "A/a.gz"), "c0ffee", DATA_VARIABLE, "folder that contains A."):
         assert part in str(missing.value)
     (root / "A").mkdir()
     (root / "A/a").write_bytes(b"abc")

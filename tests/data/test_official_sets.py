@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from pyro_hvae.data.files import checked_files as files
 from pyro_hvae.data.sets import celeba as faces
 from pyro_hvae.data.sets import dsprites_and_shapes3d as factor_sets
 from pyro_hvae.data.sets import svhn as house_numbers
@@ -20,6 +19,7 @@ from pyro_hvae.data.sets.celeba import celeba
 from pyro_hvae.data.sets.dsprites_and_shapes3d import dsprites, shapes3d, unpack
 from pyro_hvae.data.sets.svhn import svhn
 from pyro_hvae.errors import ConfigError, DataError, DeviceError
+from pyro_hvae.runtime.folders import CACHE_VARIABLE
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def cache(tmp_path, monkeypatch):
     """An empty cache, and published files without checksums, which ours cannot have."""
     for module, name in [(faces, "PARTITION"), (faces, "ATTRIBUTES"), (factor_sets, "DSPRITES"), (factor_sets, "SHAPES3D")]:
         monkeypatch.setattr(module, name, replace(getattr(module, name), sha256=None, md5=None))
-    monkeypatch.setenv(files.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 from scipy.io import loadmat, savemat
 
-from pyro_hvae.data.files import checked_files as files
 from pyro_hvae.data.sets.omniglot import ALPHABETS, omniglot
 from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.runtime.folders import CACHE_VARIABLE, DATA_VARIABLE
 
 module = sys.modules["pyro_hvae.data.sets.omniglot"]  # the package may show the function of that name in its place
-REAL = Path(os.environ.get(files.VARIABLE) or "absent")
+REAL = Path(os.environ.get(DATA_VARIABLE) or "absent")
 SMALL = {"images_background": {"Greek": 3, "Latin": 2}, "images_evaluation": {"ULOG": 2}}
 LETTERS = [("background", name, k) for name, count in (("Greek", 3), ("Latin", 2)) for k in range(1, count + 1)]
 LETTERS += [("evaluation", "ULOG", 1), ("evaluation", "ULOG", 2)]
@@ -73,7 +73,7 @@ def folders(root, made, folder="OMNIGLOT"):
 @pytest.fixture
 def tiny(root, tmp_path, monkeypatch):
     """A data folder still empty, where OMNIGLOT has 7 characters of 3 alphabets by 3 drawers: 21 images."""
-    monkeypatch.setenv(files.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     numbers = {"DRAWERS": 3, "TRAIN": 13, "TEST": 6, "HELD_OUT": 4, "HELD_CHARACTERS": 2}
     for name, value in {"ALPHABETS": SMALL, **numbers}.items():
         monkeypatch.setattr(module, name, value)
@@ -284,9 +284,9 @@ def test_damaged_file_of_the_literature(tiny):
             omniglot()
 
 
-@pytest.mark.skipif(not (REAL / "OMNIGLOT/images_evaluation.zip").exists(), reason=f"needs OMNIGLOT below {files.VARIABLE}")
+@pytest.mark.skipif(not (REAL / "OMNIGLOT/images_evaluation.zip").exists(), reason=f"needs OMNIGLOT below {DATA_VARIABLE}")
 def test_real_drawings(tmp_path, monkeypatch):
-    monkeypatch.setenv(files.CACHE, str(tmp_path))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     data, new = omniglot("images", binarize="none"), omniglot("images", "characters", "none")
     assert data.counts == {"images_background": 19_280, "images_evaluation": 13_180}
     assert [len(split) for split in splits(data)] == [23_000, 1_345, 8_070]

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_hvae.data.files import checked_files as files
 from pyro_hvae.data.generated.sprites import FACTORS, SHAPES, render, sprites
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.runtime.folders import DATA_VARIABLE
 
-REAL = Path(os.environ.get(files.VARIABLE) or "absent") / "dSprites_reference/dsprites_gif_320x64x64.npz"
+REAL = Path(os.environ.get(DATA_VARIABLE) or "absent") / "dSprites_reference/dsprites_gif_320x64x64.npz"
 SIZES = tuple(FACTORS.values())
 
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from pyro_hvae.data.files import checked_files as files
 from pyro_hvae.data.generated.texture_sources import BUILT_IN, choose_textures, contrast
 from pyro_hvae.data.generated.textures import coverage, draw_triangles, textures, triangles
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.runtime.folders import DATA_VARIABLE
 
-REAL = Path(os.environ.get(files.VARIABLE) or "absent") / "textures"
+REAL = Path(os.environ.get(DATA_VARIABLE) or "absent") / "textures"
 RNG = np.random.default_rng(0)
 # Whole triangles: at most 0.3 in size, at least 0.3 from the frame's edges.
 X, Y, SCALE = RNG.uniform(0.3, 0.7, (2, 300)).tolist() + [RNG.uniform(0.15, 0.3, 300)]
@@ -307,7 +307,7 @@ def test_npz_files(tmp_path):
         choose_textures("nowhere.npz")
 
 
-@pytest.mark.skipif(not REAL.exists(), reason=f"needs textures below {files.VARIABLE}")
+@pytest.mark.skipif(not REAL.exists(), reason=f"needs textures below {DATA_VARIABLE}")
 def test_real_textures():
     tiles, grey = str(REAL / "ambientcg_cc0_64x128x128x3.npz"), str(REAL / "skimage_cc0")
     chosen = choose_textures(tiles)

@@ -24,7 +24,7 @@ from pyro_hvae.reports.run_report import measure, metrics_text
 from pyro_hvae.runs.config import Experiment
 from pyro_hvae.runs.run_directory import RunDirectory
 from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.devices import seeded
+from pyro_hvae.runtime.random_state import fixed_seed
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -141,7 +141,7 @@ def test_shares_of_the_measures_are_those_of_the_factors(tmp_path):
                 assert abs(share - 1) < 4 * error and error < 0.2
             else:
                 assert share == pytest.approx(0, abs=1e-12)
-    with seeded(0):
+    with fixed_seed(0):
         pixels = layer_shares(run.model, 40, 20)
     assert found["share"] == {s: {"of_pixels": pixels[s].share, "stderr": pixels[s].stderr} for s in ("z1", "z2", "z3")}
     assert factors(run) == found and factors(run, seed=1)["varied"] != found["varied"]

@@ -25,7 +25,7 @@ from pyro_hvae.plots.information_flow_figure import has_information, information
 from pyro_hvae.plots.run_pictures import draw_all
 from pyro_hvae.runs.run_loading import open_run
 from pyro_hvae.runs.trackers import Tracker
-from pyro_hvae.runtime.devices import rng_state
+from pyro_hvae.runtime.random_state import rng_state
 
 
 def heads(**layers):

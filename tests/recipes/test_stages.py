@@ -21,7 +21,7 @@ from pyro_hvae.runs.checkpoints import load_checkpoint
 from pyro_hvae.runs.config import TrainConfig, resolve
 from pyro_hvae.runs.run_loading import open_run
 from pyro_hvae.runs.trackers import Progress, Tracker
-from pyro_hvae.runtime.devices import seeded
+from pyro_hvae.runtime.random_state import fixed_seed
 from pyro_hvae.schedules import Constant
 from pyro_hvae.schedules.plateau import PlateauRule
 from pyro_hvae.training.experiment_plan import resumed, train
@@ -189,7 +189,7 @@ def test_a_run_is_its_stages_one_after_the_other():
     stages[1] = replace(stages[1], before=lambda: begun.append(weights(stages[:1])))
     fit(stages=stages)
     by_hand = make()
-    with seeded(CONFIG.seed):
+    with fixed_seed(CONFIG.seed):
         settings = replace(CONFIG, **by_hand[0].settings)
         first = Session(by_hand[0].objective, OWN[0], settings, Constant(), 45, ALWAYS)
         while not first.done:

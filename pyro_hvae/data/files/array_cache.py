@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.files.checked_files import CACHE, cache_root
 from pyro_hvae.errors import DataError
-from pyro_hvae.runtime.atomic_files import replacing
+from pyro_hvae.runtime.atomic_files import atomic_write
+from pyro_hvae.runtime.folders import CACHE_VARIABLE, cache_folder
 
 __all__ = ["derived"]
 
@@ -40,11 +40,11 @@ def derived(
     except OSError as error:
         raise DataError(f"cannot read {error.filename}: {error.strerror}. Check that it is a file you may read.") from error
     key = hashlib.sha256(repr((name, version, shape, stats)).encode()).hexdigest()[:16]
-    path = cache_root() / f"{name}-{key}.npy"
+    path = cache_folder() / f"{name}-{key}.npy"
     array = _mapped(path, shape)
     if array is None:
-        hint = f"Set {CACHE} to a folder with room for {math.prod(shape) / 1e6:,.0f} MB."
-        with replacing(path, hint, shared=True) as part:
+        hint = f"Set {CACHE_VARIABLE} to a folder with room for {math.prod(shape) / 1e6:,.0f} MB."
+        with atomic_write(path, hint, shared=True) as part:
             path.parent.mkdir(parents=True, exist_ok=True)
             # A full disk would end the process without a word when it writes to mapped memory.
             if shutil.disk_usage(path.parent).free < math.prod(shape):

@@ -1,17 +1,13 @@
-"""Where data files are, and that they are the right ones: the only module of the data sets that knows folders and checksums."""
+"""Where data files are, and that they are the right ones."""
 
 import hashlib
-import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from pyro_hvae.errors import DataError
+from pyro_hvae.runtime.folders import DATA_VARIABLE, data_folder
 
-__all__ = ["CACHE", "VARIABLE", "File", "cache_root", "data_root", "existing", "find", "read_checked"]
-
-VARIABLE = "PYRO_HVAE_DATA"
-CACHE = "PYRO_HVAE_CACHE"
+__all__ = ["File", "existing", "find", "read_checked"]
 
 
 @dataclass(frozen=True)
@@ -48,41 +44,9 @@ class File:
         return f"{kind} {wanted}" if wanted else ""
 
 
-def data_root() -> Path:
-    """The folder of all data files: the environment's PYRO_HVAE_DATA, else `pyro-hvae` in the platform's own data folder.
-
-    That is $XDG_DATA_HOME or ~/.local/share on Linux, ~/Library/Application Support on macOS, and %LOCALAPPDATA% on
-    Windows. The folder need not exist, and is never written to but by a download.
-    """
-    if chosen := os.environ.get(VARIABLE):
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        folder = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        folder = Path.home() / "Library" / "Application Support"
-    else:
-        folder = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return folder / "pyro-hvae"
-
-
-def cache_root() -> Path:
-    """The folder of files made from data files: the environment's PYRO_HVAE_CACHE, else the platform's cache folder.
-
-    That is $XDG_CACHE_HOME or ~/.cache on Linux, ~/Library/Caches on macOS, and %LOCALAPPDATA% on Windows, and `pyro-hvae`
-    in it. It may be emptied at any time.
-    """
-    if chosen := os.environ.get(CACHE):
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "pyro-hvae" / "cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "pyro-hvae"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pyro-hvae"
-
-
 def existing(file: File) -> Path | None:
     """Where a file is below the data folder, or the first of those that do instead of it; None where there is none."""
-    root = data_root()
+    root = data_folder()
     return next((root / name for name in (file.path, *file.instead) if (root / name).exists()), None)
 
 
@@ -94,13 +58,13 @@ def find(file: File) -> Path:
     """
     if path := existing(file):
         return path
-    root = data_root()
+    root = data_folder()
     instead = f" (or {' or '.join(file.instead)})" if file.instead else ""
     known = f" ({file.checksum})" if file.checksum else ""
     how = f" {file.how}" if file.how else ""
     raise DataError(
         f"no data file {file.path}{instead}.{how} Its place is {root / file.path}{known}, or set the environment variable "
-        f"{VARIABLE} to the folder that contains {file.path.split('/')[0]}."
+        f"{DATA_VARIABLE} to the folder that contains {file.path.split('/')[0]}."
     )
 
 

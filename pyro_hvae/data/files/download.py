@@ -10,9 +10,10 @@ from http.client import HTTPException, IncompleteRead, responses
 from pathlib import Path
 
 from pyro_hvae import __version__
-from pyro_hvae.data.files.checked_files import VARIABLE, File, data_root
+from pyro_hvae.data.files.checked_files import File
 from pyro_hvae.errors import DataError
-from pyro_hvae.runtime.atomic_files import replacing
+from pyro_hvae.runtime.atomic_files import atomic_write
+from pyro_hvae.runtime.folders import DATA_VARIABLE, data_folder
 
 __all__ = ["Progress", "download", "verify"]
 
@@ -48,7 +49,7 @@ def verify(file: File) -> str:
     >>> verify(File("nowhere/at-all.bin"))
     'missing'
     """
-    path = data_root() / file.path
+    path = data_folder() / file.path
     kind, wanted = file.digest
     if wanted is None:  # a folder is among these
         return "present, no checksum known" if path.exists() else "missing"
@@ -77,7 +78,7 @@ def download(file: File, progress: Progress | None = None) -> Path:
         DataError: when a file of this name with another checksum is in the way; when there is no mirror, or none has the file,
             saying what each answered and how to get it by hand; when the data folder cannot be written.
     """
-    path = data_root() / file.path
+    path = data_folder() / file.path
     state = verify(file)
     if state == "wrong checksum":
         raise DataError(
@@ -98,7 +99,7 @@ def download(file: File, progress: Progress | None = None) -> Path:
             answers.append(f"{url}: {error}")
     raise DataError(
         f"no mirror has {file.path}: {'; '.join(answers)}. Offline? Get it elsewhere and put it at {place}, or set the "
-        f"environment variable {VARIABLE} to a folder that has it as {file.path}."
+        f"environment variable {DATA_VARIABLE} to a folder that has it as {file.path}."
     )
 
 
@@ -118,8 +119,8 @@ def _complete(url: str, file: File, path: Path, progress: Progress | None) -> Pa
     kind, wanted = file.digest
     digest, done = hashlib.new(kind, usedforsecurity=False), 0
     room = f" with room for {file.size / 1e6:,.1f} MB" if file.size else ""
-    hint = f"Make the folder {data_root()} writable, or set the environment variable {VARIABLE} to one{room}."
-    with replacing(path, hint, shared=True) as part:  # errors of the network have become an _Answer
+    hint = f"Make the folder {data_folder()} writable, or set the environment variable {DATA_VARIABLE} to one{room}."
+    with atomic_write(path, hint, shared=True) as part:  # errors of the network have become an _Answer
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("xb") as stream, contextlib.closing(_pieces(url, file.size)) as pieces:
             for piece, total in pieces:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.data.dataset import Dataset, Split
-from pyro_hvae.data.files.checked_files import data_root, find, read_checked
+from pyro_hvae.data.files.checked_files import find, read_checked
 from pyro_hvae.data.files.published_files import FILES
 from pyro_hvae.errors import DataError
+from pyro_hvae.runtime.folders import data_folder
 
 __all__ = ["mnist_static"]
 
@@ -40,7 +41,7 @@ def mnist_static() -> Dataset:
     Raises:
         DataError: when a file is missing or corrupt, or does not hold as many images.
     """
-    path = data_root() / PACKED
+    path = data_folder() / PACKED
     pixels, classes = _packed(path) if path.exists() else ({name: _text(name) for name in COUNTS}, {})
     found = {name: hashlib.md5(np.ascontiguousarray(x).data, usedforsecurity=False).hexdigest() for name, x in pixels.items()}
     others = [f"{name} {found[name]}" for name in COUNTS if found[name] != MD5[name]]

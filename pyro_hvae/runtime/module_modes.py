@@ -1,4 +1,4 @@
-"""Looking at a program without leaving traces in it."""
+"""Training and evaluation mode of modules."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,17 +6,17 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["evaluated"]
+__all__ = ["evaluation_mode"]
 
 
 @contextmanager
-def evaluated(*programs: Any) -> Iterator[None]:
-    """Puts programs into evaluation mode, and every module of them back into its own: some may be frozen there.
+def evaluation_mode(*programs: Any) -> Iterator[None]:
+    """Puts programs into evaluation mode for the block, and afterwards every module of them back into its own mode.
 
-    A pass in training mode would move the running statistics of batch normalisation.
+    A pass in training mode would change the running statistics of batch normalisation.
 
     >>> norm = nn.BatchNorm1d(2)
-    >>> with evaluated(norm):
+    >>> with evaluation_mode(norm):
     ...     norm.training
     False
     >>> norm.training
@@ -25,7 +25,7 @@ def evaluated(*programs: Any) -> Iterator[None]:
     modules = [module for program in programs if isinstance(program, nn.Module) for module in program.modules()]
     before = [(module, module.training) for module in modules]
     try:
-        for module, _ in before:
+        for module in modules:
             module.training = False
         yield
     finally:

@@ -1,0 +1,32 @@
+"""Signals are deferred to the end of a block."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from pyro_hvae.runtime.signals import defer_signals
+
+
+def test_the_first_signal_is_recorded_and_the_second_has_its_usual_effect():
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), defer_signals() as received:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert received == [signal.SIGINT]
+        os.kill(os.getpid(), signal.SIGINT)
+    assert received == [signal.SIGINT] and signal.getsignal(signal.SIGINT) is before
+
+
+def test_other_threads_defer_nothing():
+    seen = []
+
+    def work():
+        with defer_signals() as received:
+            seen.append((list(received), signal.getsignal(signal.SIGINT)))
+
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [([], before)]
