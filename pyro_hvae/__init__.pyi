@@ -28,7 +28,6 @@ from .guides import BottomUp as BottomUp
 from .guides import Heads as Heads
 from .guides import TopDown as TopDown
 from .inference import active_units as active_units
-from .inference import convergence as convergence
 from .inference import generate as generate
 from .inference import gibbs as gibbs
 from .inference import interpolate as interpolate
@@ -40,6 +39,7 @@ from .inference import log_likelihood as log_likelihood
 from .inference import posteriors as posteriors
 from .inference import reconstruct as reconstruct
 from .inference import traverse as traverse
+from .metrics import convergence as convergence
 from .metrics import energy_distance as energy_distance
 from .models import Chain as Chain
 from .models import Ladder as Ladder

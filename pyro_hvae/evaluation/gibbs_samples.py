@@ -9,9 +9,9 @@ from torch import Tensor
 
 from pyro_hvae.compilation.policy import CHAIN, compiles, remark
 from pyro_hvae.errors import ConfigError, unknown_name
-from pyro_hvae.inference.gibbs_chains import Chains, convergence, gibbs
+from pyro_hvae.inference.gibbs_chains import Chains, gibbs
 from pyro_hvae.inference.sampling import ancestral, generate, latents
-from pyro_hvae.metrics import energy_distance
+from pyro_hvae.metrics import convergence, energy_distance
 from pyro_hvae.objectives.handlers import site_mean
 from pyro_hvae.objectives.site_dependencies import parents
 from pyro_hvae.runs.run_loading import OpenRun

@@ -1,5 +1,4 @@
 from .gibbs_chains import Chains as Chains
-from .gibbs_chains import convergence as convergence
 from .gibbs_chains import gibbs as gibbs
 from .graph_interpolation import Interpolation as Interpolation
 from .graph_interpolation import coordinates as coordinates

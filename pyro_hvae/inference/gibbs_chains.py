@@ -6,7 +6,6 @@ from typing import Any
 
 import pyro
 import torch
-from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor, nn
 
 from pyro_hvae.compilation.captured_loss import capture
@@ -16,7 +15,7 @@ from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.objectives.handlers import site_mean
 from pyro_hvae.objectives.site_dependencies import resolve_sites
 
-__all__ = ["Chains", "Convergence", "GibbsStep", "convergence", "gibbs"]
+__all__ = ["Chains", "GibbsStep", "gibbs"]
 
 Program = Callable[..., Any]
 
@@ -137,37 +136,3 @@ def gibbs(
         raise ConfigError(f"thin={thin} keeps nothing of the {steps - burn_in} steps after burn-in. Use a smaller one.")
     stacked = {name: torch.stack(values) for name, values in zs.items()}
     return Chains(names, torch.stack(xs), torch.stack(means), stacked, torch.stack(trail), (0, *marks, steps))
-
-
-@dataclass(frozen=True)
-class Convergence:
-    """Split R-hat and effective sample size over the dimensions of a site (all chains together, T * C draws).
-
-    `rhat` is the largest and `rhat_median` the middle one: above about 1.05 chains from different starts have not yet visited
-    the same places. `ess` is the smallest, `ess_median` the middle one.
-    """
-
-    rhat: float
-    rhat_median: float
-    ess: float
-    ess_median: float
-    draws: int
-
-
-def convergence(z: Tensor) -> Convergence | None:
-    """Diagnostics of one site, shape (T, C, *event); None for fewer than four chains or draws, where they mean nothing.
-
-    >>> z = torch.randn(200, 8, 2, generator=torch.Generator().manual_seed(0))
-    >>> convergence(z).rhat < 1.02 and convergence(z).ess > 1000
-    True
-    """
-    if z.shape[0] < 4 or z.shape[1] < 4:
-        return None
-    flat = z.flatten(2).double()
-    flat = flat[:, :, flat.flatten(0, 1).std(0) > 0]  # a constant has no variance to compare
-    if not flat.shape[-1]:
-        return None
-    rhat = split_gelman_rubin(flat, chain_dim=1, sample_dim=0)
-    ess = effective_sample_size(flat, chain_dim=1, sample_dim=0)
-    values = (rhat.max(), rhat.median(), ess.min(), ess.median())
-    return Convergence(*(v.item() for v in values), draws=z.shape[0] * z.shape[1])

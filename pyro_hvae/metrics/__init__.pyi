@@ -5,6 +5,8 @@ from .aggregate_posterior import log_ratios as log_ratios
 from .angle import AngleFit as AngleFit
 from .angle import angle_regression as angle_regression
 from .angle import wrap as wrap
+from .chain_diagnostics import Convergence as Convergence
+from .chain_diagnostics import convergence as convergence
 from .energy import EnergyDistance as EnergyDistance
 from .energy import energy_distance as energy_distance
 from .factor_vae_score import FactorScore as FactorScore

@@ -1,5 +1,6 @@
 """Draws one kind of picture of an opened run on request, and says where it is and what it shows."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -160,9 +161,16 @@ def _gibbs_lines(values: dict[str, Any]) -> list[str]:
         if d is None:
             lines.append(f"{site}: no diagnostics (they need at least four chains and four kept draws)")
             continue
+        if math.isnan(d["rhat"]):
+            lines.append(
+                f"{site}: the chains diverged, some draws are NaN or infinite. Start from data with fewer --steps, or evaluate "
+                "another checkpoint (--checkpoint best)"
+            )
+            continue
         lines.append(
-            f"{site}: split R-hat at most {d['rhat']:.3f} (median {d['rhat_median']:.3f}), effective sample size at least "
-            f"{d['ess']:.0f} (median {d['ess_median']:.0f}) of {d['draws']} draws"
+            f"{site}: rank-normalised split R-hat at most {d['rhat']:.3f} (median {d['rhat_median']:.3f}), bulk and tail "
+            f"effective sample size at least {d['ess']:.0f} (median {d['ess_median']:.0f}) and {d['ess_tail']:.0f} of "
+            f"{d['draws']} draws"
         )
         if d["rhat"] > 1.05:
             lines.append(

@@ -1,11 +1,13 @@
 """pyro-hvae gibbs, layers and interpolate on stacked hierarchies."""
 
 import json
+import math
 
 import pytest
 import torch
 from command_line import real
 
+from pyro_hvae.plots.run_pictures import _gibbs_lines
 from pyro_hvae.runs.checkpoints import load_checkpoint
 
 TINY = "--dataset digits -o hidden=12 -o upper=12 -o dims=3,2 --steps 60 -o log_every=30".split()
@@ -25,11 +27,19 @@ SHORT = ["--steps", "12", "--burn-in", "4", "--thin", "2", "--chains", "6", "--s
 def test_gibbs_draws_measures_and_tells(run, command):
     code, out, err = command("gibbs", run, *SHORT, "--sites", "all")
     assert code == 0, err
-    assert "Proposition 2" in out and "split R-hat" in out and "Chains that ended nearest to another class" in out
+    assert (
+        "Proposition 2" in out
+        and "rank-normalised split R-hat" in out
+        and "bulk and tail effective" in out
+        and "Chains that ended nearest to another class" in out
+    )
     for name in ("gibbs_z2-z1.png", "gibbs_chains_z2-z1.png"):
         assert (run / "figures" / name).read_bytes().startswith(b"\x89PNG") and name in out
     values = json.loads((run / "eval/gibbs.json").read_text())
     assert set(values["distance"]) == {"gibbs", "ancestral", "test"}
+    assert set(values["diagnostics"]["z1"]) == {"rhat", "rhat_median", "ess", "ess_median", "draws", "ess_tail"}
+    values["diagnostics"]["z1"]["rhat"] = math.nan
+    assert "z1: the chains diverged" in "\n".join(_gibbs_lines(values))
     assert abs(values["distance"]["test"]["draws"]["value"]) < values["distance"]["ancestral"]["draws"]["value"]
 
 
