@@ -13,7 +13,7 @@ __all__ = ["Convergence", "bulk_ess", "convergence", "rank_normalised_rhat", "ta
 
 @dataclass(frozen=True)
 class Convergence:
-    """Diagnostics of one site: extremes and medians over its dimensions. NaN means that draws are not finite: the chains diverged.
+    """Diagnostics of one site: extremes and medians over its dimensions. NaN: the chains diverged, draws are not finite.
 
     Attributes:
         rhat, rhat_median: rank-normalised split R-hat, the largest and the median. Above about 1.05 the chains have not mixed.
