@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.measures import Measure, Side, against, eagerly, skipped
 from pyro_hvae.compilation.captured_loss import Captured, capture
-from pyro_hvae.runs.config import resolve
+from pyro_hvae.runs.resolution import resolve
 from pyro_hvae.runs.trackers import TRACKERS, Tracker
 from pyro_hvae.training.experiment_plan import plan
 from pyro_hvae.training.training_step import TrainingPass

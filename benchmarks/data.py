@@ -22,7 +22,7 @@ from benchmarks.common import RESULTS, save
 from benchmarks.measures import Measure
 from pyro_hvae.data import DATASETS
 from pyro_hvae.errors import DataError
-from pyro_hvae.runs.config import resolve
+from pyro_hvae.runs.resolution import resolve
 from pyro_hvae.training.experiment_plan import plan
 from pyro_hvae.training.session import Session
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.measures import Measure
 from pyro_hvae.compilation.captured_loss import CaptureWarning, capture
 from pyro_hvae.recipes import RECIPES, Stage
-from pyro_hvae.runs.config import resolve
+from pyro_hvae.runs.resolution import resolve
 from pyro_hvae.runtime.random_state import fixed_seed
 from pyro_hvae.schedules import Schedule
 from pyro_hvae.training.experiment_plan import plan

@@ -21,7 +21,7 @@ from benchmarks.measures import Measure, Side, against, device, eagerly, interle
 from pyro_hvae import recipes
 from pyro_hvae.objectives.elbo import Objective
 from pyro_hvae.objectives.pyro_svi import for_svi
-from pyro_hvae.runs.config import TrainConfig
+from pyro_hvae.runs.train_config import TrainConfig
 from pyro_hvae.runtime.random_state import fixed_seed
 from pyro_hvae.schedules import Constant, Rewo, Schedule
 from pyro_hvae.training.session import Session

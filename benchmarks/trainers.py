@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmarks import peers
 from benchmarks.measures import Measure, Side, against, device, interleaved, skipped
 from benchmarks.steps import NETS, Net, pair_of
-from pyro_hvae.runs.config import TrainConfig
+from pyro_hvae.runs.train_config import TrainConfig
 from pyro_hvae.runtime.random_state import fixed_seed
 from pyro_hvae.schedules import Constant
 from pyro_hvae.training.session import Session

@@ -5,8 +5,8 @@ import torch
 import pyro_hvae as hv
 from pyro_hvae import recipes
 from pyro_hvae.data import pendulum
-from pyro_hvae.runs.config import TrainConfig
 from pyro_hvae.runs.trackers import Tracker
+from pyro_hvae.runs.train_config import TrainConfig
 
 SMALL = {"hidden": (16,), "upper": (8,), "particles": 3, "posterior": "isotropic"}
 

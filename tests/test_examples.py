@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from pyro_hvae.cli.command_group import COMMANDS, cli
-from pyro_hvae.runs.config import read_toml
+from pyro_hvae.runs.experiment import read_toml
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))

@@ -38,7 +38,7 @@ def check_option_names(recipe: str | None, dataset: str | None, schedule: str | 
 
 def known_options(recipe: str, dataset: str, schedule: str) -> set[str]:
     """The `-o` options of entries of the three tables, and those of training."""
-    names = {"preset", *_read_options("runs.config", "TrainConfig")}
+    names = {"preset", *_read_options("runs.train_config", "TrainConfig")}
     for (module, table), entry in ((RECIPES, recipe), (DATASETS, dataset), (SCHEDULES, schedule)):
         value = _read_table(module, table)[entry]
         function = value.args[0] if isinstance(value, ast.Call) else value  # Recipe(vae, ...), Source(digits), WarmUp

@@ -8,9 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+import tomli_w
+
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.reports.run_report import finish
-from pyro_hvae.runs.config import Experiment, read_toml, resolve, to_toml, with_train
+from pyro_hvae.runs.experiment import Experiment, read_toml
+from pyro_hvae.runs.resolution import resolve
 from pyro_hvae.runs.trackers import Progress, make_trackers
 from pyro_hvae.runtime.devices import pick_device
 from pyro_hvae.runtime.folders import runs_folder
@@ -71,7 +74,7 @@ def prepare(
         made = plan(experiment)
         steps = epochs * max(1, len(made.dataset.train.x) // experiment.train.batch_size)
         shares = [stage.share for stage in made.stages]
-        experiment = with_train(experiment, steps=max(len(shares), round(steps * sum(shares) / shares[-1])))
+        experiment = experiment.replace_train(steps=max(len(shares), round(steps * sum(shares) / shares[-1])))
     return Prepared(experiment, path, resume is not None)
 
 
@@ -141,7 +144,7 @@ def _require_place(path: Path) -> None:
 
 
 def plan_text(values: Mapping[str, Any]) -> str:
-    return to_toml(values).rstrip()
+    return tomli_w.dumps(values).rstrip()
 
 
 def report_text(report: Mapping[str, Any]) -> str:

@@ -1,39 +1,64 @@
-"""Whether an evaluation is long enough to be compiled, and the lines on standard error about it."""
+"""Decides whether compiling pays off, for a training run and for an evaluation.
+
+Both decisions go by numbers that were asked for, not by the clock: the same command does the same wherever there is a compiler.
+"""
 
 import sys
+from collections.abc import Sequence
 
 import torch
 from tqdm import tqdm
 
 from pyro_hvae.compilation.inductor import compile_obstacle
 
-__all__ = ["CHAIN", "WORK", "compiles", "remark"]
+__all__ = ["ROWS_PER_CHAIN_STEP", "decide_evaluation", "decide_training", "print_line"]
 
-# Rows through a model from which on compiling pays. A graph costs 3 to 10 seconds of a slow core and spares 0.6 to 1.3
-# microseconds a row, with small networks and with large ones.
-WORK = 10_000_000
-CHAIN = 500  # rows that cost as much as what every step of a chain costs whatever their number
+# Steps from which compiling pays. The first graph costs 10 to 20 seconds of a slow core the first time, every other graph some
+# three more; the smallest networks save 1 ms a step (see docs/performance.md).
+STEPS_FOR_ONE_GRAPH, STEPS_PER_GRAPH = 5_000, 2_000
+# Rows through a model from which compiling pays. A graph costs 3 to 10 seconds of a slow core and saves 0.6 to 1.3 microseconds
+# a row, with small networks and with large ones.
+EVALUATION_ROWS = 10_000_000
+ROWS_PER_CHAIN_STEP = 500  # rows that cost as much as the fixed cost of one step of a chain
 
 
-def compiles(asked: bool | None, what: str, counts: str, work: int, device: torch.device) -> bool:
-    """Whether to compile: as asked, else where the work is enough to pay for it; says so on standard error if it decides to.
-
-    It goes by numbers that were typed, not by the clock, so that the same command does the same everywhere there is a compiler.
+def decide_training(
+    asked: bool | None, engine: str, lengths: Sequence[int], graphs: int, device: torch.device
+) -> tuple[bool, str]:
+    """Whether to compile a run's training step, and a line that says so; the line is empty where nothing was left open.
 
     Arguments:
-        what: is compiled; counts: that make up the work, both for people. work: rows through the model.
+        asked: the user's choice; None leaves it open. engine: svi is never compiled.
+        lengths: steps of the stages. graphs: how many graphs the stages need in total.
+    """
+    if asked is not None or engine == "svi":
+        return bool(asked), ""
+    steps, enough = sum(lengths), STEPS_FOR_ONE_GRAPH + STEPS_PER_GRAPH * (graphs - 1)
+    if why := compile_obstacle(device):
+        return False, f"Training eagerly: {why}"
+    if steps < enough or min(lengths) < STEPS_PER_GRAPH:
+        return False, f"Training eagerly: {steps:,} steps are too few for compiling to pay (--compile does it)."
+    return True, f"Compiling the training step, which pays from {enough:,} steps on (--no-compile)."
 
-    >>> compiles(None, "the model", "500 data x 50 samples", 500 * 50, torch.device("cpu"))
+
+def decide_evaluation(asked: bool | None, what: str, counts: str, rows: int, device: torch.device) -> bool:
+    """Whether to compile an evaluation; a decision to compile that was left open is told on standard error.
+
+    Arguments:
+        asked: the user's choice; None leaves it open.
+        what: what would be compiled; counts: the numbers behind `rows`, both for people. rows: rows through the model.
+
+    >>> decide_evaluation(None, "the model", "500 data x 50 samples", 500 * 50, torch.device("cpu"))
     False
     """
     if asked is not None:
         return asked
-    if work < WORK or compile_obstacle(device):
+    if rows < EVALUATION_ROWS or compile_obstacle(device):
         return False
-    remark(f"Compiling {what}, for which {counts} pay (--no-compile).")
+    print_line(f"Compiling {what}, for which {counts} pay (--no-compile).")
     return True
 
 
-def remark(text: str) -> None:
-    """A line on standard error, above the bars there."""
+def print_line(text: str) -> None:
+    """Prints a line on standard error, above any progress bar there."""
     tqdm.write(text, file=sys.stderr)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_hvae.compilation.policy import CHAIN, compiles, remark
+from pyro_hvae.compilation.policy import ROWS_PER_CHAIN_STEP, decide_evaluation, print_line
 from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.inference.gibbs_chains import Chains, gibbs
 from pyro_hvae.inference.sampling import ancestral, generate, latents
@@ -95,13 +95,13 @@ def sample_by_gibbs(
     test = run.dataset.test.x
     samples = min(samples, len(test) // 2)
     of_one = f"{chains:,} chains" + (f" x {particles:,} draws" if particles > 1 else "")
-    work = steps * (chains * particles + CHAIN)
-    compile = compiles(compile, "the chains' step", f"{steps:,} steps of {of_one}", work, run.device)
+    work = steps * (chains * particles + ROWS_PER_CHAIN_STEP)
+    compile = decide_evaluation(compile, "the chains' step", f"{steps:,} steps of {of_one}", work, run.device)
     with fixed_seed(seed):
         sites = parents(run.model, test[:2].to(run.device)) if sites is None else sites
         start = INITS[init](run, chains).to(run.device, test[:1].dtype)
         options: dict[str, Any] = {"noise": noise, "particles": particles, "burn_in": burn_in, "thin": thin}
-        how: dict[str, Any] = {"compile": compile, "warn": lambda text: remark(f"Warning: {text}")}
+        how: dict[str, Any] = {"compile": compile, "warn": lambda text: print_line(f"Warning: {text}")}
         found = gibbs(run.model, run.guide, start, steps, sites, **options, **how, progress=progress)
         x = ancestral(run.model, samples)["x"]
         means, draws = site_mean(x).cpu(), x["value"].cpu()

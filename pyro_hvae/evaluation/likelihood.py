@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pyro_hvae.compilation.policy import compiles, remark
+from pyro_hvae.compilation.policy import decide_evaluation, print_line
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.resumable_results import Kept
 from pyro_hvae.inference import sampling as inference
 from pyro_hvae.inference.importance_sampling import batch_size, importance
 from pyro_hvae.objectives.elbo import ELBO
-from pyro_hvae.runs.config import Experiment
+from pyro_hvae.runs.experiment import Experiment
 from pyro_hvae.runs.run_loading import OpenRun
 from pyro_hvae.runtime.random_state import fixed_seed
 
@@ -120,8 +120,8 @@ def log_likelihoods(
     data = test.take(order[: -(-count // size) * size])  # whole batches: a part of one would have noise of its own
     left = max(0, len(data) - start)
     counts = f"{left:,} data x {particles:,} samples" + (f" x {inner}" if inner > 1 else "")
-    compile = compiles(compile, "the model", counts, left * particles * inner, run.device)
-    options: dict[str, Any] = {"compile": compile, "warn": lambda text: remark(f"Warning: {text}")}
+    compile = decide_evaluation(compile, "the model", counts, left * particles * inner, run.device)
+    options: dict[str, Any] = {"compile": compile, "warn": lambda text: print_line(f"Warning: {text}")}
     batches = importance(model, guide, data, particles, inner, shared, start=start, seed=seed, **options)
     with tqdm(total=count, initial=min(start, count), unit="datum", desc="importance sampling", disable=None) as bar:
         try:

@@ -6,7 +6,7 @@ from typing import Any
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.encoded_data import posterior_means
 from pyro_hvae.metrics import angle_regression
-from pyro_hvae.runs.config import Experiment
+from pyro_hvae.runs.experiment import Experiment
 from pyro_hvae.runs.run_loading import OpenRun
 
 __all__ = ["PUBLISHED_ANGLE", "angle", "published_angle"]

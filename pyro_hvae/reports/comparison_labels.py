@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pyro_hvae.data import is_path
-from pyro_hvae.runs.config import Experiment
+from pyro_hvae.runs.experiment import Experiment
 
 __all__ = ["data_labels", "method_labels"]
 

@@ -9,7 +9,7 @@ from pyro_hvae.errors import CheckpointError, ConfigError, DataError, HVAEError,
 from pyro_hvae.evaluation import METRICS
 from pyro_hvae.reports.run_report import measure
 from pyro_hvae.runs.checkpoints import load_checkpoint
-from pyro_hvae.runs.config import Experiment, read_toml
+from pyro_hvae.runs.experiment import Experiment, read_toml
 from pyro_hvae.runs.run_directory import RunDirectory, finite
 from pyro_hvae.runs.run_loading import open_run
 

@@ -13,7 +13,7 @@ from pyro_hvae.data.files.download import download, verify
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.plots.figures import save, sheet
 from pyro_hvae.reports.run_report import table
-from pyro_hvae.runs.config import typed_options
+from pyro_hvae.runs.options import typed_options
 from pyro_hvae.runtime.folders import cache_folder, data_folder
 from pyro_hvae.runtime.random_state import fixed_seed
 

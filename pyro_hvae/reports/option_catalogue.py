@@ -13,7 +13,7 @@ from pyro_hvae.evaluation import METRICS
 from pyro_hvae.inference.sampling import latents
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.recipes import RECIPES, build
-from pyro_hvae.runs.config import parameters
+from pyro_hvae.runs.options import parameters
 from pyro_hvae.schedules import SCHEDULES
 
 __all__ = ["catalogue", "catalogue_text", "data_table", "metric_table", "recipe_table"]

@@ -1,14 +1,11 @@
 from .checkpoints import load_checkpoint as load_checkpoint
 from .checkpoints import save_checkpoint as save_checkpoint
-from .config import Experiment as Experiment
-from .config import TrainConfig as TrainConfig
-from .config import coerce as coerce
-from .config import parameters as parameters
-from .config import read_toml as read_toml
-from .config import resolve as resolve
-from .config import to_toml as to_toml
-from .config import typed_options as typed_options
-from .config import with_train as with_train
+from .experiment import Experiment as Experiment
+from .experiment import read_toml as read_toml
+from .options import coerce as coerce
+from .options import parameters as parameters
+from .options import typed_options as typed_options
+from .resolution import resolve as resolve
 from .run_directory import RunDirectory as RunDirectory
 from .run_directory import find_run as find_run
 from .run_directory import finite as finite
@@ -23,4 +20,5 @@ from .run_loading import read_experiment as read_experiment
 from .trackers import Progress as Progress
 from .trackers import Tracker as Tracker
 from .trackers import make_trackers as make_trackers
+from .train_config import TrainConfig as TrainConfig
 from .user_program import program_from_file as program_from_file

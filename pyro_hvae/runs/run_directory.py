@@ -11,8 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+import tomli_w
+
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, unknown_name
-from pyro_hvae.runs.config import Experiment, to_toml
+from pyro_hvae.runs.experiment import Experiment
 from pyro_hvae.runtime.atomic_files import atomic_write
 from pyro_hvae.runtime.folders import runs_folder
 
@@ -88,7 +90,7 @@ class RunDirectory:
                 (self.path / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"cannot write to '{self.path}': {error.strerror}. Choose another place with --out.") from error
-        self.write("config.toml", to_toml(experiment.to_dict()))
+        self.write_config(experiment)
         self.update(
             command=[Path(sys.argv[0]).name, *sys.argv[1:]],
             seed=experiment.train.seed,
@@ -111,6 +113,9 @@ class RunDirectory:
         with atomic_write(path, "Choose another place with --out.") as part:
             part.write_bytes(text.encode())
         return path
+
+    def write_config(self, experiment: Experiment) -> None:
+        self.write("config.toml", tomli_w.dumps(experiment.to_dict()))
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> Path:
         return self.write(name, json.dumps(finite(values), indent=2) + "\n")

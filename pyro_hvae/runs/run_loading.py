@@ -15,7 +15,8 @@ from pyro_hvae.errors import CheckpointError, ConfigError, DataError, unknown_na
 from pyro_hvae.objectives.elbo import ELBO, Objective
 from pyro_hvae.recipes import RECIPES, Stage
 from pyro_hvae.runs.checkpoints import load_checkpoint
-from pyro_hvae.runs.config import Experiment, coerce, parameters, read_toml
+from pyro_hvae.runs.experiment import Experiment, read_toml
+from pyro_hvae.runs.options import coerce, parameters
 from pyro_hvae.runs.run_directory import RunDirectory, find_run
 from pyro_hvae.runs.user_program import Program, program_from_file
 from pyro_hvae.runtime.devices import pick_device

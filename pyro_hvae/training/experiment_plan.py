@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 
+from pyro_hvae.compilation.policy import decide_training
 from pyro_hvae.data import Dataset
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.information_flow import Flow
 from pyro_hvae.recipes import Stage, stage_lengths
 from pyro_hvae.runs.checkpoints import load_checkpoint
-from pyro_hvae.runs.config import Experiment, coerce, parameters
+from pyro_hvae.runs.experiment import Experiment
+from pyro_hvae.runs.options import coerce, parameters
 from pyro_hvae.runs.run_directory import RunDirectory, find_run
 from pyro_hvae.runs.run_loading import OpenRun, as_opened, build_stages, load_data, read_experiment
 from pyro_hvae.runs.trackers import Tracker
@@ -22,7 +24,6 @@ from pyro_hvae.runs.user_program import program_from_file
 from pyro_hvae.runtime.devices import pick_device
 from pyro_hvae.runtime.random_state import fixed_seed
 from pyro_hvae.schedules import SCHEDULES, Schedule
-from pyro_hvae.training.compile_choice import decided
 from pyro_hvae.training.loop import fit
 from pyro_hvae.training.session import begin
 from pyro_hvae.training.trial_starts import trial
@@ -45,9 +46,10 @@ class Plan:
         shape = list(self.dataset.train.x.shape)
         lengths = stage_lengths(self.experiment.train.steps, self.stages)
         several = {"steps_at_most": dict(zip(counts, lengths, strict=True))} if len(lengths) > 1 else {}
-        kinds, device = sum(schedule.pass_kinds for schedule in self.schedules), pick_device(self.experiment.train.device)
-        settings, _ = decided(self.experiment.train, lengths, kinds, device)
-        return {"data_shape": shape, "parameters": counts, **several, **replace(self.experiment, train=settings).to_dict()}
+        train, graphs = self.experiment.train, sum(schedule.pass_kinds for schedule in self.schedules)
+        compile, _ = decide_training(train.compile, train.engine, lengths, graphs, pick_device(train.device))
+        settings = self.experiment.replace_train(compile=compile).to_dict()
+        return {"data_shape": shape, "parameters": counts, **several, **settings}
 
 
 def plan(experiment: Experiment, start: int = 0) -> Plan:

@@ -12,20 +12,21 @@ from typing import Any
 import pyro
 from torch import Tensor
 
+from pyro_hvae.compilation.policy import decide_training
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError, DivergenceError, Interrupted
 from pyro_hvae.inference.information_flow import Flow
 from pyro_hvae.objectives.elbo import Objective
 from pyro_hvae.recipes import Stage, stage_lengths
 from pyro_hvae.runs.checkpoints import load_checkpoint, save_checkpoint
-from pyro_hvae.runs.config import Experiment, TrainConfig, to_toml
+from pyro_hvae.runs.experiment import Experiment
 from pyro_hvae.runs.run_directory import RunDirectory
 from pyro_hvae.runs.trackers import Tracker
+from pyro_hvae.runs.train_config import TrainConfig
 from pyro_hvae.runtime.devices import limit_threads, pick_device
 from pyro_hvae.runtime.random_state import fixed_seed, rng_state, set_rng_state
 from pyro_hvae.runtime.signals import defer_signals
 from pyro_hvae.schedules import Constant, Schedule
-from pyro_hvae.training.compile_choice import decided
 from pyro_hvae.training.divergence import BLOCK, Watch
 from pyro_hvae.training.session import Session, begin
 from pyro_hvae.training.trial_starts import placed, validated
@@ -92,10 +93,12 @@ def fit(
         lengths[: saved["stage"]] = saved.get("lengths", lengths)[: saved["stage"]]  # older runs have none
         run.forget_after(saved["step"])
         if experiment:
-            run.write("config.toml", to_toml(experiment.to_dict()))  # the length may have changed
+            run.write_config(experiment)  # the length may have changed
     for stage, each, length in zip(stages, schedules, lengths, strict=True):
         begin(each, stage.objective, length)  # how many kinds of passes there are is then known
-    config, why = decided(config, lengths, sum(schedule.pass_kinds for schedule in schedules), device)
+    graphs = sum(each.pass_kinds for each in schedules)
+    compile, why = decide_training(config.compile, config.engine, lengths, graphs, device)
+    config = replace(config, compile=compile)
     if run and not resume:
         given = replace(experiment, train=config) if experiment else None
         run.create(given or Experiment(None, "own data", type(schedules[0]).__name__.lower(), config))

@@ -16,7 +16,7 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.networks.layer_gates import gates_of, set_gates
 from pyro_hvae.objectives.elbo import Estimate, Objective
 from pyro_hvae.objectives.pyro_svi import FunctionOptim, ScheduledELBO, for_svi
-from pyro_hvae.runs.config import TrainConfig
+from pyro_hvae.runs.train_config import TrainConfig
 from pyro_hvae.runtime.random_state import set_torch_rng_state, torch_rng_state
 from pyro_hvae.schedules import Schedule
 from pyro_hvae.schedules.plateau import PlateauDetector, PlateauRule

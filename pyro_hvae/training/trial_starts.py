@@ -9,7 +9,7 @@ from pyro_hvae.data import Rows
 from pyro_hvae.inference.sampling import bound
 from pyro_hvae.objectives.elbo import Objective
 from pyro_hvae.recipes import Stage
-from pyro_hvae.runs.config import TrainConfig
+from pyro_hvae.runs.train_config import TrainConfig
 from pyro_hvae.runtime.devices import limit_threads, pick_device
 from pyro_hvae.runtime.random_state import fixed_seed
 from pyro_hvae.schedules import Schedule

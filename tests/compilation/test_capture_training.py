@@ -17,7 +17,7 @@ from pyro_hvae.compilation.captured_loss import capture
 from pyro_hvae.errors import DivergenceError, Interrupted
 from pyro_hvae.recipes import Stage
 from pyro_hvae.runs.checkpoints import load_checkpoint
-from pyro_hvae.runs.config import TrainConfig
+from pyro_hvae.runs.train_config import TrainConfig
 from pyro_hvae.training import session
 from pyro_hvae.training.divergence import BLOCK
 from pyro_hvae.training.session import Session

@@ -15,9 +15,9 @@ from torch.testing import assert_close
 from pyro_hvae import BottomUp, Chain, Gaussian, StandardNormal, generate, gibbs
 from pyro_hvae.cli import main
 from pyro_hvae.compilation import inductor as compiling
-from pyro_hvae.compilation import policy as worthwhile
+from pyro_hvae.compilation import policy
 from pyro_hvae.compilation.captured_loss import CaptureWarning, capture
-from pyro_hvae.compilation.policy import CHAIN, WORK, compiles
+from pyro_hvae.compilation.policy import EVALUATION_ROWS, ROWS_PER_CHAIN_STEP, decide_evaluation
 from pyro_hvae.errors import ConfigError, DivergenceError
 from pyro_hvae.inference import gibbs_chains
 from pyro_hvae.inference import importance_sampling as importance
@@ -259,14 +259,16 @@ def test_compiled_code_gives_the_same(float64):
 
 def test_the_rule_goes_by_the_work_unless_it_was_asked(capsys, monkeypatch):
     monkeypatch.setattr(compiling, "compiler", lambda: "g++")
-    assert compiles(None, "the model", "9 data", WORK, CPU)
+    assert decide_evaluation(None, "the model", "9 data", EVALUATION_ROWS, CPU)
     assert capsys.readouterr().err == "Compiling the model, for which 9 data pay (--no-compile).\n"
-    assert not compiles(None, "the model", "9 data", WORK - 1, CPU)
-    assert not compiles(None, "the model", "9 data", WORK, torch.device("mps"))
-    assert compiles(True, "the model", "9 data", 1, CPU) and not compiles(False, "the model", "9 data", WORK, CPU)
+    assert not decide_evaluation(None, "the model", "9 data", EVALUATION_ROWS - 1, CPU)
+    assert not decide_evaluation(None, "the model", "9 data", EVALUATION_ROWS, torch.device("mps"))
+    assert decide_evaluation(True, "the model", "9 data", 1, CPU) and not decide_evaluation(
+        False, "the model", "9 data", EVALUATION_ROWS, CPU
+    )
     monkeypatch.setattr(compiling, "compiler", lambda: None)
-    assert not compiles(None, "the model", "9 data", WORK, CPU)
-    assert compiles(None, "the model", "9 data", WORK, torch.device("cuda"))
+    assert not decide_evaluation(None, "the model", "9 data", EVALUATION_ROWS, CPU)
+    assert decide_evaluation(None, "the model", "9 data", EVALUATION_ROWS, torch.device("cuda"))
     out, err = capsys.readouterr()
     assert not out and err.count("\n") == 1
 
@@ -296,7 +298,7 @@ def test_evaluate_compiles_where_asked_or_where_it_pays(run, command, graphs, mo
     asked, err = evaluate("--compile")
     assert graphs.pop().shapes and "Compiling" not in err
     # 32768 // 200 = 163 data are a batch, 170 take two, and there are 300.
-    monkeypatch.setattr(worthwhile, "WORK", 300 * 200)
+    monkeypatch.setattr(policy, "EVALUATION_ROWS", 300 * 200)
     monkeypatch.setattr(compiling, "compiler", lambda: "g++")
     decided, err = evaluate()
     assert graphs.pop().shapes and err.count("Compiling") == 1
@@ -318,7 +320,7 @@ def test_gibbs_compiles_where_asked_or_where_it_pays(run, command, graphs, monke
     assert not graphs and "Compiling" not in err
     asked, _ = chains("--compile")
     assert graphs.pop().shapes
-    monkeypatch.setattr(worthwhile, "WORK", 12 * (6 * 2 + CHAIN))
+    monkeypatch.setattr(policy, "EVALUATION_ROWS", 12 * (6 * 2 + ROWS_PER_CHAIN_STEP))
     monkeypatch.setattr(compiling, "compiler", lambda: "g++")
     chains()
     assert not graphs

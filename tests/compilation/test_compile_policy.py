@@ -11,13 +11,15 @@ from test_capture_training import uncompiled as uncompiled
 
 import pyro_hvae as hv
 from pyro_hvae.compilation import inductor as compiling
+from pyro_hvae.compilation import policy
 from pyro_hvae.compilation.captured_loss import Captured
+from pyro_hvae.compilation.policy import STEPS_FOR_ONE_GRAPH as FIRST
+from pyro_hvae.compilation.policy import STEPS_PER_GRAPH as EACH
+from pyro_hvae.compilation.policy import decide_training
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.runs.checkpoints import load_checkpoint
-from pyro_hvae.runs.config import TrainConfig
-from pyro_hvae.training import compile_choice as choosing
+from pyro_hvae.runs.train_config import TrainConfig
 from pyro_hvae.training import loop as training
-from pyro_hvae.training.compile_choice import EACH, FIRST, decided
 from pyro_hvae.training.session import Session
 
 
@@ -71,8 +73,8 @@ def test_bf16_from_the_command_line_is_recorded_and_trains(tmp_path, command, un
 
 
 def choose(*lengths, kinds=1, device=CPU, **settings):
-    chosen, line = decided(TrainConfig(**settings), lengths, kinds, device)
-    return chosen.compile, line
+    config = TrainConfig(**settings)
+    return decide_training(config.compile, config.engine, lengths, kinds, device)
 
 
 def test_whether_to_compile_is_decided_by_the_length_of_the_run(monkeypatch):
@@ -105,8 +107,8 @@ def test_a_compiler_is_looked_for(monkeypatch, tmp_path):
 @pytest.mark.parametrize("first, each, compiled", [(4, 2, True), (5, 2, False), (3, 3, False)])
 def test_all_stages_and_their_graphs_count(first, each, compiled, uncompiled, monkeypatch):
     """Stages of 4 and 2 steps, with a graph each."""
-    monkeypatch.setattr(choosing, "FIRST", first)
-    monkeypatch.setattr(choosing, "EACH", each)
+    monkeypatch.setattr(policy, "STEPS_FOR_ONE_GRAPH", first)
+    monkeypatch.setattr(policy, "STEPS_PER_GRAPH", each)
     hv.fit(two_stages(), data(), replace(CONFIG, compile=None, steps=6))
     assert len(uncompiled) == 2 * compiled
 
@@ -114,9 +116,7 @@ def test_all_stages_and_their_graphs_count(first, each, compiled, uncompiled, mo
 @pytest.mark.parametrize("schedule, kinds", [(hv.Constant(), 1), (hv.Geco(), 1), (hv.Rewo(), 2), (hv.Progressive(), 3)])
 def test_a_run_makes_no_more_graphs_than_its_schedule_has_kinds_of_passes(schedule, kinds, uncompiled, monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        training, "decided", lambda c, lengths, kinds, device: (seen.append(kinds), decided(c, lengths, kinds, device))[1]
-    )
+    monkeypatch.setattr(training, "decide_training", lambda *given: (seen.append(given[3]), decide_training(*given))[1])
     schedule.nu = 0.01
     hv.fit(ladder(), data(), replace(CONFIG, log_every=100), schedule, trackers=[At(-1, None)])
     assert seen == [kinds] and uncompiled[0].graphs <= kinds

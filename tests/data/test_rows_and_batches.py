@@ -15,7 +15,7 @@ from pyro_hvae.data.dataset import split_sizes
 from pyro_hvae.data.files import array_cache as derived
 from pyro_hvae.data.rows import as_float, bernoulli
 from pyro_hvae.errors import ConfigError, DataError
-from pyro_hvae.runs.config import TrainConfig
+from pyro_hvae.runs.train_config import TrainConfig
 
 BYTES = torch.arange(240, dtype=torch.uint8).reshape(20, 1, 3, 4)
 

@@ -17,7 +17,7 @@ from pyro_hvae.evaluation import METRICS, likelihood
 from pyro_hvae.inference import sampling as inference
 from pyro_hvae.inference.importance_sampling import _seed_of, importance
 from pyro_hvae.recipes import Stage
-from pyro_hvae.runs.config import Experiment
+from pyro_hvae.runs.experiment import Experiment
 from pyro_hvae.runs.run_directory import RunDirectory
 from pyro_hvae.runs.run_loading import OpenRun
 

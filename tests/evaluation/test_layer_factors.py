@@ -21,7 +21,7 @@ from pyro_hvae.evaluation.layer_factors import _consistency, _correlations, _par
 from pyro_hvae.metrics.stroke_measures import slant
 from pyro_hvae.recipes import Stage
 from pyro_hvae.reports.run_report import measure, metrics_text
-from pyro_hvae.runs.config import Experiment
+from pyro_hvae.runs.experiment import Experiment
 from pyro_hvae.runs.run_directory import RunDirectory
 from pyro_hvae.runs.run_loading import OpenRun
 from pyro_hvae.runtime.random_state import fixed_seed

@@ -16,7 +16,7 @@ from pyro_hvae.guides import BottomUp
 from pyro_hvae.inference.layer_effects import code_noise, grid_layers, layer_grid, layer_noise
 from pyro_hvae.objectives.handlers import Noise, Record
 from pyro_hvae.plots.hierarchy_figures import grid_panels
-from pyro_hvae.runs.config import TrainConfig
+from pyro_hvae.runs.train_config import TrainConfig
 
 
 def diagonal_chain():

@@ -16,7 +16,7 @@ from pyro_hvae.guides import BottomUp
 from pyro_hvae.inference.layer_effects import code_noise
 from pyro_hvae.inference.traversal import Traversals, Unit, traverse, vary_unit
 from pyro_hvae.plots.traversal_figure import traversal_panels
-from pyro_hvae.runs.config import TrainConfig
+from pyro_hvae.runs.train_config import TrainConfig
 
 TO_X = torch.tensor([[1.0, 2.0, -1.0], [0.5, 0.0, 1.0], [0.0, 1.0, 3.0], [2.0, -1.0, 0.0]], dtype=torch.float64)
 TO_Z1 = torch.tensor([[1.0, 0.5], [-1.0, 2.0], [0.3, 0.0]], dtype=torch.float64)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 import pyro_hvae as hv
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.networks.mixed_precision import networks_in
-from pyro_hvae.runs.config import TrainConfig
+from pyro_hvae.runs.train_config import TrainConfig
 from pyro_hvae.training.session import Session
 from pyro_hvae.training.training_step import TrainingPass
 

@@ -18,7 +18,7 @@ from pyro_hvae.networks.fully_connected import Fold
 from pyro_hvae.objectives.handlers import ScaleSites, Share
 from pyro_hvae.objectives.pyro_svi import ScheduledELBO
 from pyro_hvae.objectives.supervision import Supervision
-from pyro_hvae.runs.config import TrainConfig
+from pyro_hvae.runs.train_config import TrainConfig
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -12,7 +12,9 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.sampling import likelihood_name
 from pyro_hvae.networks.network_registry import NETWORKS
 from pyro_hvae.recipes.presets import PAPER, PRESETS, preset
-from pyro_hvae.runs.config import TrainConfig, parameters, resolve
+from pyro_hvae.runs.options import parameters
+from pyro_hvae.runs.resolution import resolve
+from pyro_hvae.runs.train_config import TrainConfig
 from pyro_hvae.schedules import SCHEDULES
 
 SHAPES = {

@@ -18,9 +18,10 @@ from pyro_hvae.errors import CheckpointError, Interrupted
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.recipes import Stage, stage_lengths
 from pyro_hvae.runs.checkpoints import load_checkpoint
-from pyro_hvae.runs.config import TrainConfig, resolve
+from pyro_hvae.runs.resolution import resolve
 from pyro_hvae.runs.run_loading import open_run
 from pyro_hvae.runs.trackers import Progress, Tracker
+from pyro_hvae.runs.train_config import TrainConfig
 from pyro_hvae.runtime.random_state import fixed_seed
 from pyro_hvae.schedules import Constant
 from pyro_hvae.schedules.plateau import PlateauRule

@@ -15,8 +15,8 @@ from pyro_hvae.inference.sampling import ancestral, latents
 from pyro_hvae.objectives.supervision import Supervision
 from pyro_hvae.recipes.teacher_student import teacher_student
 from pyro_hvae.runs.checkpoints import load_checkpoint
-from pyro_hvae.runs.config import TrainConfig
 from pyro_hvae.runs.trackers import Tracker
+from pyro_hvae.runs.train_config import TrainConfig
 
 SMALL = {"hidden": (16,), "features": 8}
 

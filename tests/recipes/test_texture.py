@@ -16,7 +16,7 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.code_probes import regression
 from pyro_hvae.evaluation.degeneracy import degeneracy, feature_state
 from pyro_hvae.metrics import constant_probe
-from pyro_hvae.runs.config import resolve
+from pyro_hvae.runs.resolution import resolve
 from pyro_hvae.runs.run_loading import open_run
 from pyro_hvae.schedules.plateau import PlateauRule
 from pyro_hvae.training.experiment_plan import plan

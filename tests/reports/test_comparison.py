@@ -16,7 +16,7 @@ from pyro_hvae.plots.comparison_figures import comparison_figure
 from pyro_hvae.reports.comparison_table import compare, compare_text, write_csv
 from pyro_hvae.reports.comparison_values import columns
 from pyro_hvae.runs.checkpoints import save_checkpoint
-from pyro_hvae.runs.config import resolve
+from pyro_hvae.runs.resolution import resolve
 from pyro_hvae.runs.run_directory import RunDirectory
 from pyro_hvae.training.experiment_plan import plan
 

@@ -16,7 +16,7 @@ from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError, Interrupted
 from pyro_hvae.guides import Heads
 from pyro_hvae.networks.layer_gates import Gate, gates_of, set_gates
-from pyro_hvae.runs.config import TrainConfig
+from pyro_hvae.runs.train_config import TrainConfig
 from pyro_hvae.schedules import Constant
 from pyro_hvae.training.session import Session, begin
 

@@ -19,7 +19,7 @@ from pyro_hvae.errors import ConfigError, DivergenceError, Interrupted
 from pyro_hvae.inference.sampling import ancestral
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.runs.checkpoints import load_checkpoint
-from pyro_hvae.runs.config import TrainConfig
+from pyro_hvae.runs.train_config import TrainConfig
 from pyro_hvae.training.session import Session
 
 
@@ -352,7 +352,7 @@ def test_modules_are_evaluated_in_evaluation_mode_and_trained_in_training_mode()
 
 
 def test_the_best_of_several_starts_is_trained_from_scratch(tmp_path):
-    from pyro_hvae.runs.config import resolve
+    from pyro_hvae.runs.resolution import resolve
     from pyro_hvae.training.experiment_plan import best_start, plan, train
 
     options = {"hidden": "8", "upper": "8", "particles": "2", "size": "200", "starts": "3", "kappa": "4", "alpha": "0.5"}

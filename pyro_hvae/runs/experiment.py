@@ -1,0 +1,71 @@
+"""An experiment: the full configuration of a run, as its config.toml has it."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.runs.options import known_options
+from pyro_hvae.runs.train_config import TrainConfig
+
+__all__ = ["Experiment", "read_toml"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A fully resolved run: everything needed to build it again, in strings, numbers and lists only.
+
+    Attributes:
+        recipe: None for a user's own program. program: where that came from, for the record; never imported from here.
+        recipe_options, schedule_options, data_options: each by its key.
+        data_identity: of the user's own data when the run began (see `Dataset.identity`).
+    """
+
+    recipe: str | None
+    dataset: str
+    schedule: str
+    train: TrainConfig = field(default_factory=TrainConfig)
+    recipe_options: dict[str, Any] = field(default_factory=dict)
+    schedule_options: dict[str, Any] = field(default_factory=dict)
+    data_options: dict[str, Any] = field(default_factory=dict)
+    program: str | None = None
+    data_identity: str | None = None
+
+    def replace_train(self, **changes: Any) -> "Experiment":
+        """The same experiment with other training settings."""
+        return replace(self, train=replace(self.train, **changes))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dict of primitives (tuples become lists, absent values are left out)."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {k: plain(v) for k, v in value.items() if v is not None}
+            return [plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+        return plain(asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Experiment":
+        """The inverse of `to_dict`; raises `ConfigError` for entries that this version does not know."""
+        settings = values.get("train", {})
+        if unknown := set(values) - {f.name for f in fields(cls)}:
+            raise ConfigError(f"the run's configuration has unknown entries {sorted(unknown)}.")
+        if unknown := set(settings) - {f.name for f in fields(TrainConfig)}:
+            raise ConfigError(
+                f"the run's configuration has unknown training settings {sorted(unknown)}: another version wrote it."
+            )
+        train = TrainConfig(**known_options(settings, TrainConfig))
+        return cls(**{"recipe": None, **values, "train": train})
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The contents of a configuration file; raises `ConfigError` when it cannot be read or parsed."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the config file '{path}': {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the config file '{path}' is not valid TOML: {error}.") from error

@@ -1,0 +1,60 @@
+"""Options as text or TOML values: the ones a function takes, and their types."""
+
+import inspect
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pyro_hvae.errors import ConfigError, unknown_name
+
+__all__ = ["coerce", "known_options", "parameters", "typed_options"]
+
+# type -> (its name, an example) for messages
+_WORDS = {int: ("a whole number", "2"), float: ("a number", "0.5"), bool: ("true or false", "true")}
+
+
+def parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The options of a recipe, schedule or data set: its parameters that have a default."""
+    return {p.name: p for p in inspect.signature(function).parameters.values() if p.default is not inspect.Parameter.empty}
+
+
+def coerce(key: str, value: Any, annotation: Any) -> Any:
+    """The value (text from a flag, or a TOML value) as the annotated type; raises `ConfigError` naming key and type."""
+    origin = typing.get_origin(annotation)
+    if origin in (types.UnionType, typing.Union):
+        annotation = next(a for a in typing.get_args(annotation) if a is not types.NoneType)
+    if origin is tuple:
+        items = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+        return tuple(coerce(key, item, typing.get_args(annotation)[0]) for item in items if item != "")
+    if annotation is Path:
+        return str(Path(value).expanduser().resolve())  # a run is opened from anywhere
+    try:
+        if annotation is bool:
+            return {"true": True, "false": False, "1": True, "0": False}[str(value).lower()]
+        if annotation is int and float(value) != int(float(value)):
+            raise ValueError
+        converted = int(float(value)) if annotation is int else annotation(value)
+        if annotation is float and not math.isfinite(converted) or annotation is int and abs(converted) >= 2**53:
+            raise ValueError
+        return converted
+    except (ValueError, KeyError, TypeError, OverflowError):
+        wanted, example = _WORDS.get(annotation, (str(annotation), "name"))
+        raise ConfigError(f"option {key}={value} is not {wanted}. Example: -o {key}={example}.") from None
+
+
+def known_options(options: Mapping[str, Any], function: Callable[..., Any]) -> dict[str, Any]:
+    """The options that a function takes, as its annotations type them; others are left out."""
+    known = parameters(function)
+    return {key: coerce(key, value, known[key].annotation) for key, value in options.items() if key in known}
+
+
+def typed_options(options: Mapping[str, Any], function: Callable[..., Any], of: str) -> dict[str, Any]:
+    """As `known_options`; raises `ConfigError` for an unknown key and suggests the nearest."""
+    known = parameters(function)
+    for key in options:
+        if key not in known:
+            raise unknown_name(f"option of {of}", key, known)
+    return known_options(options, function)

@@ -1,0 +1,110 @@
+"""Resolves an experiment from flags, a config file, a preset and defaults."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pyro_hvae.data import find_source, is_path
+from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.recipes import RECIPES, Recipe, preset
+from pyro_hvae.runs.experiment import Experiment
+from pyro_hvae.runs.options import coerce, parameters
+from pyro_hvae.runs.train_config import TrainConfig
+from pyro_hvae.schedules import SCHEDULES
+
+__all__ = ["resolve"]
+
+
+def resolve(
+    recipe: str | None,
+    dataset: str | None,
+    schedule: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    train: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+    program: str | None = None,
+) -> Experiment:
+    """Flags and options win over the config file, it over the preset of (recipe, dataset), that over the defaults.
+
+    Arguments:
+        options: `-o` keys, those of the recipe, its schedule and its data set, and `preset` (cpu or paper).
+        train: fields of `TrainConfig`. config: contents of a config file (see `read_toml`).
+
+    Raises:
+        ConfigError: for an unknown recipe, data set, schedule or option key (the nearest is suggested), a value of the wrong
+            type, or a schedule the recipe refuses (with the reason).
+    """
+    config, options = dict(config or {}), dict(options or {})
+    recipe, dataset = recipe or config.get("recipe"), dataset or config.get("dataset")
+    row = _find_recipe(recipe, program)
+    if dataset is None:
+        raise ConfigError("no data set given. Name one: --dataset pendulum ('pyro-hvae list datasets').")
+    source = find_source(str(dataset))
+    if is_path(dataset):
+        dataset = str(Path(dataset).expanduser().resolve())  # a run is opened from anywhere
+    name = str(options.pop("preset", config.pop("preset", "cpu")))
+    defaults = preset(recipe, "own" if is_path(dataset) else dataset, name) if recipe else {}
+    schedule = schedule or config.get("schedule") or defaults.get("schedule") or (row.schedule if row else "constant")
+    _check_schedule(schedule, recipe, row)
+    tables = {
+        "recipe_options": parameters(row.build) if row else {},
+        "schedule_options": parameters(SCHEDULES[schedule]),
+        "data_options": parameters(source.load),
+        "train": parameters(TrainConfig),
+    }
+    asked = {**_flatten(config, tables), **options, **(train or {})}
+    _check_keys(asked, tables, f"{recipe or 'this program'} with schedule {schedule} on {dataset}")
+    # A preset may depend on the schedule (geco.beta0) or the network (conv.hidden: widths mean channels there).
+    prefixes = (f"{schedule}.", f"{asked.get('network', defaults.get('network'))}.", "")
+    values: dict[str, dict[str, Any]] = {name: {} for name in tables}
+    for name, known in tables.items():
+        for key, parameter in known.items():
+            if key in asked:
+                values[name][key] = coerce(key, asked[key], parameter.annotation)
+            else:
+                preset_values = (defaults[prefix + key] for prefix in prefixes if prefix + key in defaults)
+                values[name][key] = next(preset_values, parameter.default)
+    _check_positive(values["recipe_options"])
+    return Experiment(recipe, dataset, schedule, TrainConfig(**values.pop("train")), **values, program=program)
+
+
+def _find_recipe(recipe: str | None, program: str | None) -> Recipe | None:
+    if recipe is None and program is None:
+        raise ConfigError("no recipe given. Name one: pyro-hvae train vhp --dataset pendulum ('pyro-hvae list recipes').")
+    if recipe is not None and recipe not in RECIPES:
+        raise unknown_name("recipe", recipe, RECIPES)
+    return RECIPES[recipe] if recipe else None
+
+
+def _check_schedule(schedule: str, recipe: str | None, row: Recipe | None) -> None:
+    if schedule not in SCHEDULES:
+        raise unknown_name("schedule", str(schedule), SCHEDULES)
+    if row and row.refused and schedule in row.refused:
+        raise ConfigError(f"{recipe} does not go with --schedule {schedule}: {row.refused[schedule]}")
+
+
+def _flatten(config: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:
+    """A config file's tables (as a run's config.toml has them) and plain keys, as one flat mapping."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if key in tables and isinstance(value, Mapping):
+            flat.update(value)
+        elif key not in ("recipe", "dataset", "schedule", "program", "data_identity"):
+            flat[key] = value
+    return flat
+
+
+def _check_keys(asked: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]], of: str) -> None:
+    known = set().union(*tables.values())
+    for key in asked:
+        if key not in known:
+            raise unknown_name(f"option of {of}", key, known | {"preset"})
+
+
+def _check_positive(options: Mapping[str, Any]) -> None:
+    for key, value in options.items():
+        numbers = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(n, int | float) and not isinstance(n, bool) and n <= 0 for n in numbers):
+            if key.endswith("_weight") and value == 0:
+                continue  # a weight of 0 leaves a penalty out
+            raise ConfigError(f"option {key} must be positive, got {value}.")

@@ -1,0 +1,71 @@
+"""The settings of a training run."""
+
+import math
+from dataclasses import dataclass
+
+from pyro_hvae.errors import ConfigError, unknown_name
+
+__all__ = ["ENGINES", "PRECISIONS", "TrainConfig"]
+
+ENGINES = ("fit", "svi")
+PRECISIONS = ("float32", "bf16")  # the names of `networks.PRECISIONS`, which needs torch
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of `fit`.
+
+    Attributes:
+        steps: over all stages. batch_size: data per step. lr: of Adam.
+        lr_decay: last fraction of the steps over which a cosine takes lr down to 2 % of itself; 0 keeps it constant.
+        grad_clip: largest total gradient norm; 0 clips nothing.
+        seed: governs noise and data order (and, for recipes, the initial weights).
+        starts: how many initialisations are tried over the first tenth of the run; the best validation bound is trained.
+        log_every, eval_every, save_every: steps between metric rows, validation bounds and checkpoints.
+        information_every: steps between estimates of how much every layer knows of x; 0 makes none.
+        information_points: size of the random sample of training data for these estimates (see `Flow`).
+        device: auto, cpu, cuda, cuda:i or mps. threads: of torch on the CPU, 0 leaves torch's default.
+        engine: "fit" (torch optimiser, fused Adam) or "svi" (stock `pyro.infer.SVI`; slower, same result in the mean).
+        compile: whether a step's loss and gradients run as one compiled graph (see `capture`); None decides by the length of
+            the run (see `decide_training`). precision: of the networks, float32 or bf16 (see `networks_in`).
+
+    Raises:
+        ConfigError: for a setting out of range.
+    """
+
+    steps: int = 10_000
+    batch_size: int = 64
+    lr: float = 1e-3
+    lr_decay: float = 0.4
+    grad_clip: float = 0.0
+    seed: int = 0
+    starts: int = 1
+    log_every: int = 50
+    eval_every: int = 500
+    save_every: int = 1_000
+    information_every: int = 0
+    information_points: int = 5_000
+    device: str = "auto"
+    threads: int = 0
+    engine: str = "fit"
+    compile: bool | None = None
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "starts", "log_every", "eval_every", "save_every", "information_points"):
+            if (value := getattr(self, name)) < 1:
+                raise ConfigError(f"{name.replace('_', '-')} must be at least 1, got {value}.")
+        for name in ("seed", "threads", "grad_clip", "information_every"):
+            if (value := getattr(self, name)) < 0:
+                raise ConfigError(f"{name.replace('_', '-')} must not be negative, got {value}.")
+        if not 0 < self.lr < math.inf:
+            raise ConfigError(f"lr must be positive and finite, got {self.lr}.")
+        if not 0 <= self.lr_decay <= 1:
+            raise ConfigError(f"lr_decay is a fraction of the run, between 0 and 1, got {self.lr_decay}.")
+        for name, known in (("engine", ENGINES), ("precision", PRECISIONS)):
+            if (value := getattr(self, name)) not in known:
+                raise unknown_name(name, value, known)
+        if self.engine == "svi" and (self.compile or self.precision != "float32"):
+            raise ConfigError(
+                "engine=svi is stock pyro.infer.SVI, which neither compiles nor changes precision. Use --engine fit."
+            )
