@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pyro_hvae.conditionals.bernoulli import Bernoulli
 from pyro_hvae.conditionals.gaussian import Gaussian
-from pyro_hvae.conditionals.pixel_likelihoods import Bernoulli
 from pyro_hvae.objectives.elbo import Objective
 
 __all__ = ["VAE", "VHP", "compiled", "looped", "network", "stepping"]

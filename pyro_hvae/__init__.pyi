@@ -19,6 +19,8 @@ from .compilation import capture as capture
 from .conditionals import Bernoulli as Bernoulli
 from .conditionals import Gaussian as Gaussian
 from .conditionals import Laplace as Laplace
+from .conditionals import PatchDecoder as PatchDecoder
+from .conditionals import PatchEncoder as PatchEncoder
 from .conditionals import StandardNormal as StandardNormal
 from .conditionals import Vamp as Vamp
 from .data import DATASETS as DATASETS
@@ -43,8 +45,6 @@ from .metrics import convergence as convergence
 from .metrics import energy_distance as energy_distance
 from .models import Chain as Chain
 from .models import Ladder as Ladder
-from .models import PatchDecoder as PatchDecoder
-from .models import PatchEncoder as PatchEncoder
 from .models import Rung as Rung
 from .networks import Patches as Patches
 from .objectives import ELBO as ELBO

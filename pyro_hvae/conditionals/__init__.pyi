@@ -1,7 +1,11 @@
+from .bernoulli import Bernoulli as Bernoulli
 from .gaussian import Gaussian as Gaussian
 from .gaussian import StandardNormal as StandardNormal
-from .pixel_likelihoods import Bernoulli as Bernoulli
-from .pixel_likelihoods import Laplace as Laplace
+from .laplace import Laplace as Laplace
+from .patch_codes import ImageLikelihood as ImageLikelihood
+from .patch_codes import ImagePosterior as ImagePosterior
+from .patch_codes import PatchDecoder as PatchDecoder
+from .patch_codes import PatchEncoder as PatchEncoder
 from .point import Point as Point
 from .vamp import GaussianMixture as GaussianMixture
 from .vamp import Vamp as Vamp

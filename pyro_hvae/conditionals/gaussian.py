@@ -1,24 +1,17 @@
-"""Conditionals: modules whose `forward(*parents)` returns a distribution.
-
-Sharing the object shares its weights. Every conditional broadcasts over leading plate dimensions, so the same object
-serves a batch (B,), particles (K, B), or a grid of anything.
-"""
+"""Diagonal Gaussians whose parameters come from a network, and the standard normal prior."""
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae.conditionals.pixel_likelihoods import Bernoulli as Bernoulli
-from pyro_hvae.conditionals.pixel_likelihoods import Laplace as Laplace
 from pyro_hvae.errors import ConfigError, unknown_name
-from pyro_hvae.networks.parent_network import Net, ParentNetwork, Parents, Shape, event_shape
-from pyro_hvae.networks.parent_network import join as join
+from pyro_hvae.networks.parent_network import NetworkOptions, ParentNetwork, Parents, Shape, event_shape
 
-__all__ = ["StandardNormal", "Gaussian", "Bernoulli", "Laplace", "STDS", "join"]
+__all__ = ["STDS", "Gaussian", "StandardNormal"]
 
 
 class StandardNormal(nn.Module):
@@ -39,20 +32,21 @@ class StandardNormal(nn.Module):
         return dist.Normal(self.zero, torch.ones_like(self.zero)).to_event(len(self.event))
 
 
-Range = tuple[float, float]
-
-
 class Std(NamedTuple):
-    """How a network's output becomes sigma: (raw, range of log sigma) -> sigma, and the raw value that gives a sigma."""
+    """How a network's output gives sigma.
 
-    sigma: Callable[[Tensor, Range], Tensor]
+    Attributes:
+        sigma: (raw output, (low, high) of log sigma) -> sigma. raw: sigma -> the raw output that gives it.
+    """
+
+    sigma: Callable[[Tensor, tuple[float, float]], Tensor]
     raw: Callable[[float], float]
 
 
-def _bounded(raw: Tensor, low: float, high: float) -> Tensor:
-    """raw within its bounds, and beyond them only as far as the logarithm of the excess, so that sigma is linear in it.
+def _soft_clamp(raw: Tensor, low: float, high: float) -> Tensor:
+    """Leaves raw values within their bounds, and moves those beyond to the bound plus the logarithm of 1 + their excess.
 
-    A plain clamp has no gradient there: what overshoots, as large networks do in their first steps, would stay for good.
+    A plain clamp has no gradient beyond the bounds: large networks, which overshoot in their first steps, would never return.
     """
     inside = raw.clamp(low, high)
     excess = raw - inside
@@ -60,7 +54,7 @@ def _bounded(raw: Tensor, low: float, high: float) -> Tensor:
 
 
 STDS: dict[str, Std] = {
-    "exp": Std(lambda raw, log_scale: _bounded(raw, *log_scale).exp(), math.log),
+    "exp": Std(lambda raw, log_scale: _soft_clamp(raw, *log_scale).exp(), math.log),
     # Zhao et al. 2017, B.1: the sigmoid is the standard deviation, its square the variance.
     "sigmoid": Std(lambda raw, log_scale: raw.sigmoid() + 1e-3, lambda s: math.log((s - 1e-3) / (1.001 - s))),
     # Soenderby et al. 2016: the softplus is the variance.
@@ -107,9 +101,6 @@ class Gaussian(ParentNetwork):
         event: Shape,
         hidden: Sequence[int] = (128, 128),
         *,
-        activation: str = "relu",
-        gain: float = 1.0,
-        norm: bool = False,
         scale: float | None = None,
         learn_scale: bool = False,
         std: str = "exp",
@@ -117,21 +108,19 @@ class Gaussian(ParentNetwork):
         log_scale: tuple[float, float] = (-8.0, 2.0),
         init_log_scale: float | None = None,
         squash: bool = False,
-        input_mean: Tensor | None = None,
-        output_mean: Tensor | None = None,
-        net: Net | None = None,
+        **network: Unpack[NetworkOptions],
     ) -> None:
         if scale is not None and not scale > 0:
             raise ConfigError(f"a Gaussian's scale must be positive, got {scale!r}.")
         if std not in STDS:
             raise unknown_name("std", std, STDS)
-        extra = 0 if scale is not None else 1 if isotropic else math.prod(event_shape(event))
-        super().__init__(parents, event, extra, hidden, activation, gain, norm, squash, input_mean, output_mean, net)
+        sigmas = 0 if scale is not None else 1 if isotropic else math.prod(event_shape(event))
+        super().__init__(parents, event, hidden, extra=sigmas, squash=squash, **network)
         self.scale, self.log_scale, self.std = scale, log_scale, std
         learned = nn.Parameter(torch.tensor(math.log(scale))) if scale is not None and learn_scale else None
         self.register_parameter("log_sigma", learned)
-        if extra and init_log_scale is not None:
-            self.start_at(torch.full((extra,), STDS[std].raw(math.exp(init_log_scale))), self.features)
+        if sigmas and init_log_scale is not None:
+            self.start_at(torch.full((sigmas,), STDS[std].raw(math.exp(init_log_scale))), self.features)
 
     def forward(self, *parents: Tensor) -> dist.Independent:
         location, raw = self.location(parents)

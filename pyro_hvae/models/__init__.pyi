@@ -1,10 +1,5 @@
 from .chain import Chain as Chain
+from .encoding_model import EncodingModel as EncodingModel
 from .ladder import Ladder as Ladder
 from .ladder import Rung as Rung
 from .ladder_registry import ladder_networks as ladder_networks
-from .texture_map import Decoded as Decoded
-from .texture_map import Encoded as Encoded
-from .texture_map import PatchDecoder as PatchDecoder
-from .texture_map import PatchEncoder as PatchEncoder
-from .texture_map import PixelError as PixelError
-from .texture_map import Seen as Seen

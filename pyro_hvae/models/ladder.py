@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae.errors import unknown_name
-from pyro_hvae.networks import join
+from pyro_hvae.networks import join_parents
 from pyro_hvae.networks.layer_gates import Gate
 
 __all__ = ["Ladder", "Rung"]
@@ -49,7 +49,7 @@ class Rung(nn.Module):
             return self.net(self.gate(self.branch(z)))
         m = g.new_zeros(self.width) if self.gate.closed else self.gate(self.branch(z))
         if self.join == "concat":
-            return self.net(join([m, g], [(self.width,)]))
+            return self.net(join_parents([m, g], [(self.width,)]))
         return self.net(g + (m if self.weight is None else self.weight * m))
 
 

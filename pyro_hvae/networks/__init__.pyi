@@ -9,9 +9,10 @@ from .mixed_precision import PRECISIONS as PRECISIONS
 from .mixed_precision import networks_in as networks_in
 from .network_registry import networks as networks
 from .parent_network import Net as Net
+from .parent_network import NetworkOptions as NetworkOptions
 from .parent_network import ParentNetwork as ParentNetwork
 from .parent_network import Parents as Parents
 from .parent_network import Shape as Shape
 from .parent_network import event_shape as event_shape
-from .parent_network import join as join
+from .parent_network import join_parents as join_parents
 from .patches import Patches as Patches

@@ -1,7 +1,8 @@
-"""What a conditional reads: its parents, of any plates, joined and put through a network."""
+"""A network over the joined parents of a conditional."""
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -9,11 +10,22 @@ from torch import Tensor, nn
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.networks.fully_connected import mlp
 
-__all__ = ["Net", "ParentNetwork", "Parents", "Shape", "event_shape", "join"]
+__all__ = ["Net", "NetworkOptions", "ParentNetwork", "Parents", "Shape", "event_shape", "join_parents"]
 
 Shape = int | Sequence[int]
 Net = nn.Module | Callable[[int, int], nn.Module]
 Parents = Shape | list[Sequence[int]]
+
+
+class NetworkOptions(TypedDict, total=False):
+    """Keyword arguments of every `ParentNetwork`."""
+
+    activation: str
+    gain: float
+    norm: bool
+    input_mean: Tensor | None
+    output_mean: Tensor | None
+    net: Net | None
 
 
 def event_shape(shape: Shape) -> tuple[int, ...]:
@@ -28,17 +40,13 @@ def event_shape(shape: Shape) -> tuple[int, ...]:
     return event
 
 
-def _parent_events(parents: Parents) -> list[tuple[int, ...]]:
-    return [event_shape(p) for p in parents] if isinstance(parents, list) else [event_shape(parents)]
-
-
-def join(parents: Sequence[Tensor], events: Sequence[tuple[int, ...]]) -> Tensor:
+def join_parents(parents: Sequence[Tensor], events: Sequence[tuple[int, ...]]) -> Tensor:
     """Flattens every parent's event dims, broadcasts the plates against each other and concatenates.
 
     Shapes: parent i is (*plates_i, *events[i]); the result is (*plates, sum of the features). A single entry of `events`
-    holds for all parents (features of shape (n,) that only have to add up).
+    holds for all parents: features of shape (n,) whose numbers only have to add up.
 
-    >>> join([torch.zeros(5, 3, 1, 4), torch.zeros(3, 2)], [(1, 4), (2,)]).shape
+    >>> join_parents([torch.zeros(5, 3, 1, 4), torch.zeros(3, 2)], [(1, 4), (2,)]).shape
     torch.Size([5, 3, 6])
     """
     if len(events) == 1 and len(parents) > 1:
@@ -51,9 +59,9 @@ def join(parents: Sequence[Tensor], events: Sequence[tuple[int, ...]]) -> Tensor
 
 
 class ParentNetwork(nn.Module):
-    """A network over the joined parents that gives the event's location and `extra` more numbers.
+    """A network over the joined parents that gives the location of an event and `extra` more numbers.
 
-    Arguments as for `Gaussian`, whose location it is; `squash` says that a mean is the sigmoid of the network's output.
+    Arguments as for `Gaussian`; with `squash` the mean is the sigmoid of the network's output.
     """
 
     input_mean: Tensor | None
@@ -62,18 +70,20 @@ class ParentNetwork(nn.Module):
         self,
         parents: Parents,
         event: Shape,
-        extra: int,
         hidden: Sequence[int],
-        activation: str,
-        gain: float,
-        norm: bool,
-        squash: bool,
-        input_mean: Tensor | None,
-        output_mean: Tensor | None,
-        net: Net | None,
+        *,
+        extra: int = 0,
+        squash: bool = False,
+        activation: str = "relu",
+        gain: float = 1.0,
+        norm: bool = False,
+        input_mean: Tensor | None = None,
+        output_mean: Tensor | None = None,
+        net: Net | None = None,
     ) -> None:
         super().__init__()
-        self.parents, self.event = _parent_events(parents), event_shape(event)
+        self.parents = [event_shape(p) for p in (parents if isinstance(parents, list) else [parents])]
+        self.event = event_shape(event)
         self.features, self.squash = math.prod(self.event), squash
         inputs, outputs = sum(math.prod(e) for e in self.parents), self.features + extra
         if net is None:
@@ -85,8 +95,8 @@ class ParentNetwork(nn.Module):
             self.start_at(output_mean.clamp(1e-3, 0.999).logit() if squash else output_mean)
 
     def outputs(self, parents: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """The network's outputs: location, not yet squashed, (*plates, *event), and the extra numbers (*plates, extra)."""
-        h = join(parents, self.parents)
+        """The network's outputs: location before the sigmoid, (*plates, *event), and the extra numbers (*plates, extra)."""
+        h = join_parents(parents, self.parents)
         if self.input_mean is not None:
             h = h - self.input_mean
         out = self.net(h)

@@ -12,6 +12,7 @@ from .handlers import Site as Site
 from .handlers import is_point as is_point
 from .handlers import site_mean as site_mean
 from .handlers import standard_noise as standard_noise
+from .pixel_error import PixelError as PixelError
 from .pyro_svi import FunctionOptim as FunctionOptim
 from .pyro_svi import ScheduledELBO as ScheduledELBO
 from .pyro_svi import for_svi as for_svi

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
+from pyro_hvae.conditionals.patch_codes import ImageLikelihood, ImagePosterior, PatchDecoder, PatchEncoder
 from pyro_hvae.data import Dataset
 from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.guides import BottomUp
-from pyro_hvae.models import Chain
-from pyro_hvae.models.texture_map import Decoded, Encoded, PatchDecoder, PatchEncoder, PixelError, Seen
+from pyro_hvae.models import Chain, EncodingModel
 from pyro_hvae.networks.network_registry import networks
 from pyro_hvae.networks.patches import Patches
 from pyro_hvae.objectives.elbo import ELBO, Objective
+from pyro_hvae.objectives.pixel_error import PixelError
 from pyro_hvae.recipes.building_blocks import Parts
 from pyro_hvae.recipes.recipe import Pixels, Stage
 from pyro_hvae.schedules.plateau import PlateauRule
@@ -96,15 +97,15 @@ def texture(
         net=lambda _, outputs: nets.encoder(event, outputs, hidden, activation, 0.1),
     )
     model = Chain(prior, [], p, first=2)
-    seen = BottomUp([Seen(q, encode)], first=2)
+    seen = BottomUp([ImagePosterior(q, encode)], first=2)
     if joint == "none":
         objective: Objective = ELBO()(model, BottomUp([q], first=2))
     else:
         pixel_error = joint == "pixels"
         elbo = PixelError(decode) if pixel_error else ELBO()
-        objective = elbo(Encoded(model, encode, decode if pixel_error else None), seen)
+        objective = elbo(EncodingModel(model, encode, decode if pixel_error else None), seen)
     pixels = Pixels(
-        Chain(prior, [], Decoded(p, decode, SCALE), first=2),
+        Chain(prior, [], ImageLikelihood(p, decode, SCALE), first=2),
         seen,
         f"z1, the codes of {patches.rows} x {patches.columns} patches, {texture_latent} each",
         lambda images: decode(encode(images)),

@@ -18,10 +18,10 @@ from pyro_hvae import (
     log_likelihood,
     reconstruct,
 )
-from pyro_hvae.conditionals.gaussian import join
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.sampling import likelihood_name
 from pyro_hvae.networks.fully_connected import mlp
+from pyro_hvae.networks.parent_network import join_parents
 from pyro_hvae.objectives.handlers import Noise, Record, standard_noise
 
 
@@ -132,7 +132,7 @@ def test_every_tool_takes_a_laplace_likelihood():
 
 def test_several_parents_broadcast_and_concatenate():
     z1, z2, x = torch.randn(5, 3, 2), torch.randn(3, 4), torch.randn(3, 1, 2, 2)
-    joined = join([z1, z2, x], [(2,), (4,), (1, 2, 2)])
+    joined = join_parents([z1, z2, x], [(2,), (4,), (1, 2, 2)])
     assert joined.shape == (5, 3, 10)
     assert torch.equal(joined[2, 1], torch.cat([z1[2, 1], z2[1], x[1].flatten()]))
     assert Gaussian(6, 1)(z1, z2).batch_shape == (5, 3)

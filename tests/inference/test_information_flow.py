@@ -12,7 +12,7 @@ from matplotlib.collections import PolyCollection
 from torch import nn
 
 import pyro_hvae as hv
-from pyro_hvae.conditionals.gaussian import Bernoulli, Gaussian, StandardNormal
+from pyro_hvae.conditionals import Bernoulli, Gaussian, StandardNormal
 from pyro_hvae.data import Rows
 from pyro_hvae.data.rows import Drawn, bernoulli
 from pyro_hvae.errors import ConfigError, DataError

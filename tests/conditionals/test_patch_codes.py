@@ -1,45 +1,22 @@
-"""Maps of codes: one convolution instead of many patches, the pairs over pixels and over features, by hand."""
+"""Maps of patch codes: one convolution instead of many patches, and the conditionals of images, by hand."""
 
 import math
 
 import pytest
 import torch
+from patch_pairs import OVERLAPPING, SCALE, TILING, Pair, by_patches, images_for, texture_decoder, texture_encoder, texture_mean
 from torch import nn
 from torch.testing import assert_close
 
 from pyro_hvae import latents, reconstruct
-from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
+from pyro_hvae.conditionals import patch_codes
+from pyro_hvae.conditionals.gaussian import Gaussian
+from pyro_hvae.conditionals.patch_codes import ImageLikelihood, ImagePosterior, PatchDecoder, PatchEncoder
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.guides import BottomUp
-from pyro_hvae.inference.sampling import bound
-from pyro_hvae.models import Chain
-from pyro_hvae.models import texture_map as texture_maps
-from pyro_hvae.models.texture_map import Decoded, Encoded, PatchDecoder, PatchEncoder, PixelError, Seen
 from pyro_hvae.networks.patches import Patches
 from pyro_hvae.objectives.elbo import ELBO
 
-SCALE = math.sqrt(0.5)
-OVERLAPPING = Patches(3, 9, 11, side=7)
-TILING = Patches(3, 8, 12, side=4, stride=4)
 LAYOUTS = pytest.mark.parametrize("patches", [OVERLAPPING, TILING], ids=["overlapping", "tiling"])
-
-
-def texture_encoder(patches, latents=5, input_mean=True, **more):
-    mean = torch.rand(patches.event) + 1 if input_mean else None
-    return Gaussian(patches.event, latents, more.pop("hidden", (9, 8)), input_mean=mean, **more)
-
-
-def texture_decoder(patches, latents=5):
-    return Gaussian(latents, patches.event, (8,), scale=SCALE, squash=True)
-
-
-def images_for(patches, *plates):
-    return torch.rand(*plates, patches.channels, patches.height, patches.width)
-
-
-def by_patches(encode, x):
-    """The encoder on every patch."""
-    return encode.q(encode.patches.cut(x)).mean.movedim(-1, 1)
 
 
 @LAYOUTS
@@ -87,11 +64,13 @@ def test_more_plates_are_so_many_images(float64, patches):
     assert images.shape == x.shape and decode(codes[0, 0]).shape == x.shape[2:]
     assert_close(images.flatten(0, 1), decode(codes.flatten(0, 1)))
     q, p = Gaussian(encode.event, 4, (6,)), Gaussian(4, encode.event, (6,), scale=SCALE)
-    assert_close(Seen(q, encode)(x).mean, q(codes).mean)
-    assert Seen(q, encode)(x).batch_shape == (2, 3)
+    assert_close(ImagePosterior(q, encode)(x).mean, q(codes).mean)
+    assert ImagePosterior(q, encode)(x).batch_shape == (2, 3)
     z = torch.randn(2, 3, 4)
-    assert_close(Decoded(p, decode, SCALE)(z).mean.flatten(0, 1), Decoded(p, decode, SCALE)(z.flatten(0, 1)).mean)
-    assert Decoded(p, decode, SCALE)(z).batch_shape == (2, 3)
+    assert_close(
+        ImageLikelihood(p, decode, SCALE)(z).mean.flatten(0, 1), ImageLikelihood(p, decode, SCALE)(z.flatten(0, 1)).mean
+    )
+    assert ImageLikelihood(p, decode, SCALE)(z).batch_shape == (2, 3)
 
 
 class Counted(nn.Module):
@@ -108,11 +87,11 @@ class Counted(nn.Module):
 
 @pytest.mark.parametrize("size, pieces", [(3, [3]), (4, [3, 1]), (8, [3, 3, 2])])
 def test_pieces_without_gradient_are_one_pass(float64, monkeypatch, size, pieces):
-    monkeypatch.setitem(texture_maps.PIECES, "cpu", 3)
+    monkeypatch.setitem(patch_codes.CHUNK_SIZES, "cpu", 3)
     encode, p = PatchEncoder(texture_encoder(OVERLAPPING), OVERLAPPING), Counted(texture_decoder(OVERLAPPING))
     decode, above = PatchDecoder(p, OVERLAPPING), Counted(Gaussian(encode.event, 4, (6,)))
     below = Counted(Gaussian(4, encode.event, (6,), scale=SCALE))
-    seen, decoded = Seen(above, encode), Decoded(below, decode, SCALE)
+    seen, decoded = ImagePosterior(above, encode), ImageLikelihood(below, decode, SCALE)
     above.event = above.net.event
     x, z = images_for(OVERLAPPING, size), torch.randn(size, 4)
 
@@ -238,42 +217,21 @@ def test_the_variance_is_of_all_patches_of_all_images(patches):
     assert not encode.variance_over_patches(x).requires_grad
 
 
-class Pair:
-    """A small pair over features and what goes with it, as the recipe makes it."""
-
-    def __init__(self, patches=OVERLAPPING):
-        self.patches = patches
-        self.encode = PatchEncoder(texture_encoder(patches), patches)
-        self.decode = PatchDecoder(texture_decoder(patches), patches)
-        self.q = Gaussian(self.encode.event, 4, (6,), input_mean=torch.rand(self.encode.event))
-        self.p = Gaussian(4, self.encode.event, (6,), scale=SCALE)
-        prior = StandardNormal(4)
-        self.model, self.guide = Chain(prior, [], self.p, first=2), BottomUp([self.q], first=2)
-        self.encoded, self.seen = Encoded(self.model, self.encode), BottomUp([Seen(self.q, self.encode)], first=2)
-        self.pixels = Chain(prior, [], Decoded(self.p, self.decode, SCALE), first=2)
-        self.x = images_for(patches, 3)
-
-
 @LAYOUTS
 def test_seen_and_decoded_are_compositions(float64, patches):
     pair = Pair(patches)
     codes = by_patches(pair.encode, pair.x)
-    found, expected = Seen(pair.q, pair.encode)(pair.x), pair.q(codes)
+    found, expected = ImagePosterior(pair.q, pair.encode)(pair.x), pair.q(codes)
     assert found.batch_shape == (3,) and found.event_shape == (4,)
     assert_close(found.mean, expected.mean)
     assert_close(found.stddev, expected.stddev)
     z = torch.randn(3, 4)
-    found = Decoded(pair.p, pair.decode, 0.3)(z)
+    found = ImageLikelihood(pair.p, pair.decode, 0.3)(z)
     maps = pair.p(z).mean
     expected = patches.put(texture_mean(pair, maps))
     assert found.batch_shape == (3,) and found.event_shape == pair.x.shape[1:]
     assert_close(found.mean, expected)
     assert_close(found.stddev, torch.full_like(expected, 0.3))
-
-
-def texture_mean(pair, maps):
-    """E[patch | z1] of every code, (n, rows, columns, channels, side, side)."""
-    return torch.stack([pair.decode.p(code).mean for code in maps.flatten(2).unbind(2)], 1).unflatten(1, maps.shape[2:])
 
 
 @LAYOUTS
@@ -305,126 +263,3 @@ def test_particles_are_so_many_data(float64):
     off = pair.encode(pair.x) - pair.p(over_features.latents["z2"]).mean
     expected = off.square().flatten(2).sum(2) + math.prod(pair.encode.event) / 2 * math.log(math.pi)
     assert_close(-over_features.terms["x"], expected)
-
-
-@LAYOUTS
-def test_encoded_is_the_pair_on_the_codes(float64, patches):
-    pair = Pair(patches)
-    outer, inner = ELBO()(pair.encoded, pair.seen), ELBO()(pair.model, pair.guide)
-    torch.manual_seed(3)
-    found = outer.estimate(pair.x)
-    torch.manual_seed(3)
-    expected = inner.estimate(pair.encode(pair.x))
-    assert set(found.terms) == {"x", "z2"}
-    for name, term in expected.terms.items():
-        assert_close(found.terms[name], term)
-    assert_close(found.loss(), expected.loss())
-    constant = math.prod(pair.encode.event) / 2 * math.log(math.pi)
-    off = pair.encode(pair.x) - pair.p(found.latents["z2"]).mean
-    kl = -expected.terms["z2"]
-    assert_close(found.loss(), (off.square().flatten(1).sum(1) + kl).mean() + constant)
-    assert pair.encoded(size=2).shape == (2, *pair.encode.event)
-    ours = {id(p) for p in pair.encoded.parameters()}
-    assert ours == {id(p) for module in (pair.p, pair.encode) for p in module.parameters()}
-
-
-def test_a_decoder_that_is_held_is_trained_and_changes_nothing(float64):
-    pair = Pair()
-    holding = Encoded(pair.model, pair.encode, pair.decode)
-    torch.manual_seed(3)
-    found = ELBO().estimate(holding, pair.seen, pair.x).loss()
-    torch.manual_seed(3)
-    assert_close(found, ELBO().estimate(pair.encoded, pair.seen, pair.x).loss())
-    more = {id(p) for p in holding.parameters()} - {id(p) for p in pair.encoded.parameters()}
-    assert more == {id(p) for p in pair.decode.parameters()}
-
-
-class Detached(nn.Module):
-    def __init__(self, encode):
-        super().__init__()
-        self.net = encode
-
-    def forward(self, x):
-        return self.net(x).detach()
-
-
-def test_the_gradient_into_the_encoder_is_the_sum_of_both_sides(float64):
-    """What is observed, and what z2 is inferred from: each has one of its own, and together they are that of the loss."""
-    pair = Pair()
-    frozen = Detached(pair.encode)
-    weights = [p for p in pair.encode.q.parameters()]
-
-    def gradient(observed, inferred):
-        objective = ELBO()(Encoded(pair.model, observed), BottomUp([Seen(pair.q, inferred)], first=2))
-        torch.manual_seed(3)
-        grads = torch.autograd.grad(objective.estimate(pair.x).loss(), weights, allow_unused=True)
-        return torch.cat([(torch.zeros_like(w) if g is None else g).flatten() for w, g in zip(weights, grads, strict=True)])
-
-    both = gradient(pair.encode, pair.encode)
-    one, other = gradient(pair.encode, frozen), gradient(frozen, pair.encode)
-    assert one.norm() > 1e-3 and other.norm() > 1e-3
-    assert (both - one).norm() > 1e-3 and (both - other).norm() > 1e-3
-    assert_close(both, one + other)
-
-
-def test_features_that_shrink_make_the_pair_s_loss_fall_without_an_anchor(float64):
-    """Why end-to-end training degenerates: halve the codes, and what is left to explain is a quarter; pixels know better."""
-    pair = Pair()
-    pair.p.net[-1].weight.data.zero_()
-    pair.p.net[-1].bias.data.zero_()  # explains nothing: the distortion is the codes' sum of squares
-    constant = math.prod(pair.encode.event) / 2 * math.log(math.pi)
-
-    def distortion():
-        return ELBO().estimate(pair.encoded, pair.seen, pair.x).distortion().item() - constant
-
-    before = distortion()
-    pair.encode.q.net[-1].weight.data.mul_(0.5)
-    pair.encode.q.net[-1].bias.data.mul_(0.5)
-    assert distortion() == pytest.approx(before / 4)
-
-
-@LAYOUTS
-def test_the_pixel_error_by_hand(float64, patches):
-    """It counts as reconstruction cost: in the loss, weighted as x is, and in no bound."""
-    pair = Pair(patches)
-    objective = PixelError(pair.decode)(pair.encoded, pair.seen)
-    torch.manual_seed(3)
-    found = objective.estimate(pair.x)
-    torch.manual_seed(3)
-    plain = ELBO()(pair.encoded, pair.seen).estimate(pair.x)
-    off = pair.x - patches.put(texture_mean(pair, pair.encode(pair.x)))
-    expected = off.square().flatten(1).sum(1).mean()
-    assert set(found.penalties) == {"pixels"} and not plain.penalties
-    assert_close(found.penalties["pixels"], expected)
-    assert_close(found.loss(), plain.loss() + expected)
-    for name in plain.terms:
-        assert_close(found.terms[name], plain.terms[name])
-    assert_close(found.bound_unweighted(), plain.bound_unweighted())
-    assert_close(found.distortion(), plain.distortion())
-    # The weight of the rate alone leaves it, that of x takes it along.
-    assert_close(found.loss({"z2": 0.0}), plain.distortion() + expected)
-    assert_close(found.loss({"x": 0.25}), 0.25 * (plain.distortion() + expected) + plain.rates()["z2"])
-    torch.manual_seed(3)
-    rows = bound(objective.elbo, pair.encoded, pair.seen, pair.x)
-    assert rows["elbo"] == pytest.approx(plain.bound_unweighted().mean().item())
-
-
-def test_the_pixel_error_s_gradient(float64):
-    """Into both halves of the texture VAE, whatever z2 is; a step against it makes the error less."""
-    pair = Pair()
-    elbo = PixelError(pair.decode)
-
-    def error():
-        return elbo.estimate(pair.encoded, pair.seen, pair.x).penalties["pixels"]
-
-    before = error()
-    before.backward()
-    assert all(w.grad is None for m in (pair.p, pair.q) for w in m.parameters())
-    step, squares = 1e-6, 0.0
-    for module in (pair.encode, pair.decode):
-        for parameter in module.parameters():
-            if parameter.grad is not None:
-                squares += parameter.grad.square().sum().item()
-                parameter.data.sub_(step * parameter.grad)
-        assert sum(w.grad.square().sum() for w in module.parameters() if w.grad is not None) > 0
-    assert (before - error()).item() == pytest.approx(step * squares, rel=1e-2)

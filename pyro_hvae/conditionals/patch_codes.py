@@ -1,7 +1,6 @@
-"""Texture VAE and Global VAE: a pair over patches, another over the map of their codes, and what joins them (Sahoo 2020)."""
+"""Maps of patch codes: images to maps and back, and the conditionals of images that they make (Sahoo 2020)."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -10,25 +9,24 @@ from torch import Tensor, nn
 from pyro_hvae.conditionals.gaussian import Gaussian
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.networks.patches import Patches
-from pyro_hvae.objectives.elbo import ELBO
-from pyro_hvae.objectives.handlers import Site
 
-__all__ = ["Decoded", "Encoded", "PatchDecoder", "PatchEncoder", "PixelError", "Seen"]
+__all__ = ["ImageLikelihood", "ImagePosterior", "PatchDecoder", "PatchEncoder"]
 
-PIECES = {"cpu": 4}  # images at a time: what is made of one takes megabytes, and a processor's cache holds few
-PIECE = 256  # elsewhere
+# Images of one chunk: intermediate results of an image take megabytes, and few fit into a processor's cache.
+CHUNK_SIZES = {"cpu": 4}
+CHUNK_SIZE = 256  # on other devices
 
 
-def _in_pieces(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-    """function(rows), a few at a time where no gradient is asked for."""
-    size = PIECES.get(rows.device.type, PIECE)
+def _in_chunks(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """Computes function(rows), chunk by chunk where no gradient is needed."""
+    size = CHUNK_SIZES.get(rows.device.type, CHUNK_SIZE)
     if torch.is_grad_enabled() or len(rows) <= size:
         return function(rows)
-    return torch.cat([function(piece) for piece in rows.split(size)])
+    return torch.cat([function(chunk) for chunk in rows.split(size)])
 
 
 class PatchEncoder(nn.Module):
-    r"""The map of a whole image's codes, the posterior means of all its patches, in one convolution pass.
+    r"""The map of an image's codes, the posterior means of all its patches, in one convolution pass.
 
     A fully connected encoder's first layer on a patch is a convolution with a kernel of the patch's size, all others are
     1 x 1 convolutions; so this equals the encoder on `patches.cut(x)`, zeros beyond the border included, at less cost.
@@ -46,8 +44,8 @@ class PatchEncoder(nn.Module):
 
     >>> q = Gaussian((3, 7, 7), 16, hidden=(8,))
     >>> encode, x = PatchEncoder(q, Patches(3, 16, 16)), torch.rand(5, 3, 16, 16)
-    >>> apart = q(encode.patches.cut(x)).mean.movedim(-1, 1)
-    >>> encode(x).shape, torch.allclose(encode(x), apart, atol=1e-5)
+    >>> separately = q(encode.patches.cut(x)).mean.movedim(-1, 1)
+    >>> encode(x).shape, torch.allclose(encode(x), separately, atol=1e-5)
     (torch.Size([5, 16, 16, 16]), True)
     """
 
@@ -74,10 +72,10 @@ class PatchEncoder(nn.Module):
         plates, size = x.shape[:-3], (self.patches.channels, self.patches.height, self.patches.width)
         if x.shape[-3:] != size:
             raise ConfigError(f"the texture encoder was made for images of shape {size}, got {tuple(x.shape[-3:])}.")
-        return _in_pieces(self._encode, x.reshape(-1, *size)).reshape(*plates, *self.event)
+        return _in_chunks(self._encode, x.reshape(-1, *size)).reshape(*plates, *self.event)
 
     def _encode(self, x: Tensor) -> Tensor:
-        first, *others = self.q.net  # pyright: ignore[reportGeneralTypeIssues]  # a Sequential, as was checked
+        first, *others = self.q.net  # pyright: ignore[reportGeneralTypeIssues]  # __init__ requires a Sequential
         bias = first.bias if self.q.input_mean is None else first.bias - first.weight @ self.q.input_mean
         weight = first.weight.view(-1, *self.patches.event)
         # Channels last, so that the linear layers find them side by side: twice as fast.
@@ -89,12 +87,12 @@ class PatchEncoder(nn.Module):
 
     @torch.no_grad()
     def variance_over_patches(self, x: Tensor) -> Tensor:
-        """The variance of codes over all patches of all images x, summed over latents; of a code that is constant, 0."""
+        """The variance of codes over all patches of all images x, summed over latents; 0 for a constant code."""
         return self(x).double().transpose(0, 1).flatten(1).var(1, correction=0).sum()
 
 
 class PatchDecoder(nn.Module):
-    """A map of codes back to an image: every code becomes a patch, E[patch | z1], and overlapping patches are joined.
+    """Decodes a map of codes to an image: every code to its patch E[patch | z1], and joins overlapping patches.
 
     Arguments:
         p: p(patch | z1), a conditional of one parent. patches: where the patches lie, and how they are joined.
@@ -111,18 +109,18 @@ class PatchDecoder(nn.Module):
         self.p, self.patches = p, patches
 
     def forward(self, maps: Tensor) -> Tensor:
-        images = _in_pieces(self._decode, maps.reshape(-1, *maps.shape[-3:]))
+        images = _in_chunks(self._decode, maps.reshape(-1, *maps.shape[-3:]))
         return images.reshape(*maps.shape[:-3], *images.shape[1:])
 
     def _decode(self, maps: Tensor) -> Tensor:
         return self.patches.put(self.p(maps.movedim(1, -1)).mean)
 
 
-class Seen(nn.Module):
-    """A Gaussian conditional of features, as one of what the features are made from: q(z2 | x) = q(z2 | encode(x)).
+class ImagePosterior(nn.Module):
+    """A posterior given the map of codes, as a posterior given the image: q(z2 | x) = q(z2 | encode(x)).
 
     >>> encode = PatchEncoder(Gaussian((3, 7, 7), 16, hidden=(8,)), Patches(3, 16, 16))
-    >>> Seen(Gaussian((16, 16, 16), 4, hidden=(8,)), encode)(torch.rand(5, 3, 16, 16)).batch_shape
+    >>> ImagePosterior(Gaussian((16, 16, 16), 4, hidden=(8,)), encode)(torch.rand(5, 3, 16, 16)).batch_shape
     torch.Size([5])
     """
 
@@ -131,9 +129,9 @@ class Seen(nn.Module):
         self.q, self.encode = q, encode
 
     def forward(self, x: Tensor) -> dist.Independent:
-        # Both at once in pieces: the maps of many images are larger than a laptop's memory.
-        both = _in_pieces(self._moments, x.reshape(-1, *x.shape[-3:]))
-        mean, scale = both.reshape(*x.shape[:-3], *both.shape[1:]).unbind(-1)
+        # Encodes and infers in one chunk: the maps of many images are larger than a laptop's memory.
+        moments = _in_chunks(self._moments, x.reshape(-1, *x.shape[-3:]))
+        mean, scale = moments.reshape(*x.shape[:-3], *moments.shape[1:]).unbind(-1)
         return dist.Normal(mean, scale).to_event(len(self.q.event))
 
     def _moments(self, x: Tensor) -> Tensor:
@@ -141,12 +139,12 @@ class Seen(nn.Module):
         return torch.stack([fn.mean, fn.stddev], -1)
 
 
-class Decoded(nn.Module):
-    """A conditional of features, as one of pixels: p(x | z2) = N(decode(E[z1 | z2]), scale^2 I).
+class ImageLikelihood(nn.Module):
+    """A likelihood of the map of codes, as a likelihood of the image: p(x | z2) = N(decode(E[z1 | z2]), scale^2 I).
 
     >>> p = Gaussian(4, (16, 16, 16), hidden=(8,), scale=1.0)
     >>> decode = PatchDecoder(Gaussian(16, (3, 7, 7), hidden=(8,), scale=1.0), Patches(3, 16, 16))
-    >>> Decoded(p, decode, 1.0)(torch.zeros(5, 4)).event_shape
+    >>> ImageLikelihood(p, decode, 1.0)(torch.zeros(5, 4)).event_shape
     torch.Size([3, 16, 16])
     """
 
@@ -154,48 +152,7 @@ class Decoded(nn.Module):
         super().__init__()
         self.p, self.decode, self.scale = p, decode, scale
 
-    def forward(self, *parents: Tensor) -> dist.Independent:
-        (z,) = parents
-        images = _in_pieces(lambda rows: self.decode(self.p(rows).mean), z.reshape(-1, z.shape[-1]))
+    def forward(self, z: Tensor) -> dist.Independent:
+        images = _in_chunks(lambda rows: self.decode(self.p(rows).mean), z.reshape(-1, z.shape[-1]))
         mean = images.reshape(*z.shape[:-1], *images.shape[1:])
         return dist.Normal(mean, torch.full_like(mean, self.scale)).to_event(3)
-
-
-class Encoded(nn.Module):
-    """A program over features, as one that observes those of x, with the gradient into what makes them.
-
-    A density of features that may change is none of x: features that no longer differ reach its maximum, whatever x is. This
-    is the end-to-end objective that degenerates in the paper.
-
-    Arguments:
-        decode: a decoder of features that an objective trains along (see `PixelError`); here it is only held.
-
-    Shapes: as the program's, but for x, which is of the encoder's shape.
-    """
-
-    def __init__(self, program: nn.Module, encode: PatchEncoder, decode: PatchDecoder | None = None) -> None:
-        super().__init__()
-        self.program, self.encode, self.decode = program, encode, decode
-
-    def forward(self, x: Tensor | None = None, size: int = 1) -> Tensor:
-        return self.program(None if x is None else self.encode(x), size)
-
-
-class PixelError(ELBO):
-    r"""The ELBO of a pair over features, plus the squared error of the image that the features themselves decode to.
-
-    $\lVert x - D(z_1) \rVert^2$ is what the end-to-end objective lacks: an error of something that training cannot change,
-    whatever becomes of the features. With it the loss is that of the whole hierarchy z2 -> z1 -> x whose guide has a point for
-    z1, under N(., 1/2 I) without its constant, in nats per datum. It counts as reconstruction cost (see `Estimate.penalties`).
-
-    Arguments:
-        decode: features to pixels; for it to be trained, the model has to hold it, too.
-    """
-
-    def __init__(self, decode: PatchDecoder) -> None:
-        super().__init__()
-        self.decode = decode
-
-    def penalties(self, model: Any, guide: Any, x: Tensor, p: dict[str, Site], q: dict[str, Site]) -> dict[str, Tensor]:
-        error = self.decode(p["x"]["value"]) - x
-        return {"pixels": error.square().flatten(1).sum(1).mean()}

@@ -1,0 +1,31 @@
+"""The ELBO of a pair over features with a reconstruction error of the pixels."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from pyro_hvae.objectives.elbo import ELBO
+from pyro_hvae.objectives.handlers import Site
+
+__all__ = ["PixelError"]
+
+
+class PixelError(ELBO):
+    r"""The ELBO of a pair over features, plus the squared error of the image that the features themselves decode to.
+
+    $\lVert x - D(z_1) \rVert^2$ is what the end-to-end objective of `EncodingModel` lacks: an error of data that training
+    cannot change, whatever becomes of the features. With it the loss is that of the whole hierarchy z2 -> z1 -> x whose guide
+    has a point for z1, under N(., 1/2 I) without its constant, in nats per datum. It counts as reconstruction cost (see
+    `Estimate.penalties`).
+
+    Arguments:
+        decode: features to pixels; for it to be trained, the model has to hold it, too.
+    """
+
+    def __init__(self, decode: nn.Module) -> None:
+        super().__init__()
+        self.decode = decode
+
+    def penalties(self, model: Any, guide: Any, x: Tensor, p: dict[str, Site], q: dict[str, Site]) -> dict[str, Tensor]:
+        error = self.decode(p["x"]["value"]) - x
+        return {"pixels": error.square().flatten(1).sum(1).mean()}
