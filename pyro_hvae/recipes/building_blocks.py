@@ -1,17 +1,18 @@
-"""The parts that recipes are made of: likelihoods, encoders and the conditionals between layers, sized by the data."""
+"""The building blocks of recipes: likelihoods, encoders and the conditionals between layers, sized by the data."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-from pyro_hvae.conditionals import Bernoulli, Gaussian, Laplace
+from pyro_hvae.conditionals import Bernoulli, Gaussian, Laplace, StandardNormal
 from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.guides import BottomUp
+from pyro_hvae.models import Chain
 from pyro_hvae.networks.network_registry import networks
 
-__all__ = ["LIKELIHOODS", "Parts", "positive_dims"]
+__all__ = ["LIKELIHOODS", "BuildingBlocks", "check_dims"]
 
 
 def _range(x: Tensor) -> tuple[float, float]:
@@ -43,24 +44,25 @@ def _laplace(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network
 LIKELIHOODS: dict[str, Callable[..., nn.Module]] = {"gaussian": _gaussian, "laplace": _laplace, "bernoulli": _bernoulli}
 
 
-def positive_dims(dims: Sequence[int]) -> list[int]:
+def check_dims(dims: Sequence[int]) -> tuple[int, ...]:
     """The widths of the latent layers; raises `ConfigError` where there are none or one is below one."""
     if not dims or any(n < 1 for n in dims):
         raise ConfigError(
             "dims are the widths of z1, z2, ... from the bottom up, at least 1 and all positive, got "
             f"{','.join(map(str, dims)) or 'none'}. Example: -o dims=20,20,20."
         )
-    return list(dims)
+    return tuple(dims)
 
 
 @dataclass(frozen=True)
-class Parts:
-    """Builds the conditionals of one system.
+class BuildingBlocks:
+    """Builds the conditionals of one system from its settings.
 
     Attributes:
         x: the training data. likelihood: of p(x | z), a key of `LIKELIHOODS`.
         sigma: a Gaussian's standard deviation, a Laplace's scale b. learn_sigma: train it (Gaussian only).
-        network: a key of `NETWORKS`, for what touches x. hidden: its widths. upper: widths of the networks between layers.
+        network: of x's encoder and decoder, a key of `NETWORKS`. hidden: its widths. upper: widths of the networks between
+            layers. activation: of all networks. norm: batch normalisation in fully connected ones.
         squash: a Gaussian's or Laplace's mean is a sigmoid where the data lie in [0, 1]; without it a Gibbs chain can run away.
         posterior: of q(z1 | x), diagonal (the papers') or isotropic. std: of all latents (see `Gaussian`).
     """
@@ -88,23 +90,30 @@ class Parts:
     def event(self) -> tuple[int, ...]:
         return tuple(self.x.shape[1:])
 
-    def decoder(self, parents: int) -> nn.Module:
-        """The conditional of x given `parents` features, its mean starting at the data's where the network allows that."""
-        if self.network == "mlp":
-            more: dict[str, Any] = {"hidden": self.hidden, "activation": self.activation, "norm": self.norm}
-            more["output_mean"] = self.x.mean(0)
-        else:
-            build = networks(self.network).decoder
-            more = {"net": lambda inputs, outputs: build(inputs, self.event, self.hidden, self.activation)}
-        return self.likelihood_of(parents, **more)
+    def markov_chain(self, dims: Sequence[int]) -> tuple[Chain, BottomUp]:
+        """A Markov chain of Gaussian layers with its bottom-up guide; `dims` from z1 upwards."""
+        pairs = list(zip(dims[:-1], dims[1:], strict=True))
+        levels = [self.prior_level(above, below) for below, above in reversed(pairs)]
+        up = [self.posterior_level(below, above) for below, above in pairs]
+        model = Chain(StandardNormal(dims[-1]), levels, self.decoder(dims[0]))
+        return model, BottomUp([self.encoder(dims[0]), *up])
 
-    def likelihood_of(self, parents: int, **more: Any) -> nn.Module:
-        """The conditional of x given `parents` features, with a network of one's own among `more`."""
+    def decoder(self, parents: int) -> nn.Module:
+        """p(x | `parents` features). Its mean starts at the data's mean where the network allows that."""
+        if self.network == "mlp":
+            return self.decoder_with(
+                parents, hidden=self.hidden, activation=self.activation, norm=self.norm, output_mean=self.x.mean(0)
+            )
+        build = networks(self.network).decoder
+        return self.decoder_with(parents, net=lambda inputs, _: build(inputs, self.event, self.hidden, self.activation))
+
+    def decoder_with(self, parents: int, **network: Any) -> nn.Module:
+        """p(x | `parents` features) with other options of the network, or another network (`net`)."""
         if self.likelihood not in LIKELIHOODS:
             raise unknown_name("likelihood", self.likelihood, LIKELIHOODS)
         if self.likelihood in ("gaussian", "laplace") and self.squash and self.in_unit_range:
-            more["squash"] = True
-        return LIKELIHOODS[self.likelihood](parents, self.x, self.sigma, self.learn_sigma, **more)
+            network["squash"] = True
+        return LIKELIHOODS[self.likelihood](parents, self.x, self.sigma, self.learn_sigma, **network)
 
     def encoder(self, latent: int) -> Gaussian:
         """q(z | x). Starts narrow (log sigma = -3) and near the origin, so that early noise cannot fold the embedding."""
@@ -115,24 +124,22 @@ class Parts:
             start |= {"hidden": self.hidden, "activation": self.activation, "norm": self.norm}
         else:
             build = networks(self.network).encoder
-            start["net"] = lambda inputs, outputs: build(self.event, outputs, self.hidden, self.activation, 0.1)
+            start["net"] = lambda _, outputs: build(self.event, outputs, self.hidden, self.activation, 0.1)
         return Gaussian(self.event, latent, isotropic=self.posterior == "isotropic", **start)
 
     def trunk(self, features: int) -> nn.Module:
         """A network from x to features that several conditionals share, shape (*plates, *event) -> (*plates, features)."""
-        build = networks(self.network).encoder
-        net = build(self.event, features, self.hidden, self.activation, 1.0)
+        net = networks(self.network).encoder(self.event, features, self.hidden, self.activation, 1.0)
         return nn.Sequential(nn.Flatten(-len(self.event)), net, nn.ReLU())
 
-    def down(self, parents: int, latent: int) -> Gaussian:
+    def prior_level(self, parents: int, latent: int) -> Gaussian:
         """p(z_l | above). Near N(0, I) at first: while REWO's initial phase keeps it frozen it is the usual prior."""
         start = {"gain": 0.1, "log_scale": (-6.0, 2.0)} if self.std == "exp" else {}
-        return self._between(parents, latent, **start)
+        return self._level(parents, latent, **start)
 
-    def up(self, parents: int, latent: int) -> Gaussian:
+    def posterior_level(self, parents: int, latent: int) -> Gaussian:
         """q(z_{l+1} | below)."""
-        return self._between(parents, latent, log_scale=(-5.0, 2.0))
+        return self._level(parents, latent, log_scale=(-5.0, 2.0))
 
-    @property
-    def _between(self) -> Callable[..., Gaussian]:
-        return partial(Gaussian, hidden=self.upper, activation=self.activation, std=self.std, norm=self.norm)
+    def _level(self, parents: int, latent: int, **start: Any) -> Gaussian:
+        return Gaussian(parents, latent, self.upper, activation=self.activation, std=self.std, norm=self.norm, **start)

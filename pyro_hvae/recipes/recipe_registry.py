@@ -12,11 +12,15 @@ from torch import Tensor
 
 from pyro_hvae.data import Dataset, cut_crops
 from pyro_hvae.errors import unknown_name
-from pyro_hvae.recipes.markov_chains import hvae, iwae, vae, vhp
+from pyro_hvae.recipes.hvae import ar_hvae, hvae
+from pyro_hvae.recipes.iwae import iwae
+from pyro_hvae.recipes.lvae import lvae
 from pyro_hvae.recipes.recipe import Recipe, Stage
-from pyro_hvae.recipes.skip_connections import ar_hvae, lvae, vampprior
 from pyro_hvae.recipes.teacher_student import teacher_student
 from pyro_hvae.recipes.texture import texture
+from pyro_hvae.recipes.vae import vae
+from pyro_hvae.recipes.vampprior import vampprior
+from pyro_hvae.recipes.vhp import vhp
 from pyro_hvae.recipes.vlae import vlae
 
 __all__ = ["RECIPES", "build"]

@@ -1,5 +1,6 @@
-"""Teacher and student: a code that grows by blocks, each stage held to what the one before it has learnt."""
+"""Teacher and student: a code that grows by a block a stage, under supervision by the stage before."""
 
+from dataclasses import replace
 from functools import partial
 
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from pyro_hvae.models import Ladder, Rung
 from pyro_hvae.networks.fully_connected import Fold, linear, mlp
 from pyro_hvae.objectives.elbo import ELBO, Objective
 from pyro_hvae.objectives.supervision import Supervision
-from pyro_hvae.recipes.building_blocks import Parts, positive_dims
+from pyro_hvae.recipes.building_blocks import BuildingBlocks, check_dims
 from pyro_hvae.recipes.recipe import Stage
 
 __all__ = ["teacher_student"]
@@ -39,53 +40,52 @@ def teacher_student(
 ) -> list[Stage]:
     r"""A teacher, then students that each add a block of latents under Jacobian supervision (Lezama 2019; see `Supervision`).
 
-    `dims` are the blocks from z1 upwards, born in the opposite order, one a stage: with three of them the teacher has z3, the
-    first student z3 and z2, the second, which the first teaches, z3, z2 and z1. All blocks read the same features of x,
-    and enter the same layer
-    of the decoder, so that only supervision tells them apart; a student starts with all parameters its teacher has.
+    `dims` are the blocks from z1 upwards, born in the opposite order, one a stage. With three blocks the teacher has z3, its
+    student z3 and z2, and the student of this student z3, z2 and z1. All blocks read the same features of x and enter the same
+    layer of the decoder, so that only supervision tells them apart. A student starts with all parameters of its teacher.
 
-    `code=gaussian` is the variational form, which Li et al. 2020 compare with but do not spell out: a VAE whose KL weighs
-    `teacher_beta` for the teacher and `beta` for its students. `code=point` is Lezama's autoencoder, where there is no KL; the
+    `code=gaussian` is the variational form, with which Li et al. 2020 compare without its details: a VAE whose KL weighs
+    `teacher_beta` for the teacher and `beta` for its students. `code=point` is Lezama's autoencoder, which has no KL; its
     teacher's code passes batch normalisation. His networks are hidden=256,128 and features=64, the decoder their mirror image;
-    sigma=0.7071 makes the distortion the sum of squares and so the weights his. His output is a tanh, on data in [0, 1] that
-    half of its range never meets; here it is a sigmoid.
+    sigma=0.7071 makes the distortion the sum of squares, so that the weights are his. Deviation: his output is a tanh, of which
+    data in [0, 1] use half the range; ours is a sigmoid.
     """
-    sizes = positive_dims(dims)[::-1]  # in the order of their birth
+    sizes = check_dims(dims)[::-1]  # in the order of their birth
     if len(sizes) < 2:
         raise ConfigError(
-            f"a teacher and a student need two blocks of latents or more, got dims={sizes[0]}. Example: -o dims=3,3."
+            f"a teacher and a student need two blocks of latents or more, got dims={dims[0]}. Example: -o dims=3,3."
         )
     if code not in CODES:
         raise unknown_name("code", code, CODES)
+    up = BuildingBlocks(x, likelihood, sigma, hidden, activation=activation, network=network, squash=True)
     # A fully connected decoder mirrors the encoder; the convolutional ones do so themselves.
-    up = Parts(x, likelihood, sigma, hidden, activation=activation, network=network, squash=True)
-    down = Parts(x, likelihood, sigma, hidden[::-1] if network == "mlp" else hidden, (), activation, network, squash=True)
-    teach = partial(Supervision, code=code_weight, cross=cross_weight, difference=difference_weight)
+    down = replace(up, hidden=hidden[::-1]) if network == "mlp" else up
+    supervise = partial(Supervision, code=code_weight, cross=cross_weight, difference=difference_weight)
     stages: list[Stage] = []
     for number in range(len(sizes)):
-        blocks = {f"z{len(sizes) - birth}": size for birth, size in enumerate(sizes[: number + 1])}
-        model, guide = _model(down, blocks, features), _guide(up, blocks, features, code, norm=number == 0)
+        latents = {f"z{len(sizes) - birth}": size for birth, size in enumerate(sizes[: number + 1])}
+        model, guide = _model(down, latents, features), _guide(up, latents, features, code, norm=number == 0)
         options = {"beta": 1.0 if code == "point" else beta if number else teacher_beta}
         if number == 0:
             stages.append(Stage("teacher", ELBO()(model, guide), schedule=options))
             continue
         teacher = stages[-1].objective
-        student = teach((teacher.model, teacher.guide))(model, guide)
+        student = supervise((teacher.model, teacher.guide))(model, guide)
         stages.append(Stage(f"student-{number}", student, before=partial(_inherit, teacher, student), schedule=options))
     return stages
 
 
-def _model(parts: Parts, blocks: dict[str, int], features: int) -> Ladder:
-    """All blocks, from the eldest, through one linear layer over the joined code, then the decoder."""
-    branches = {site: linear(size, features, 2.0) for site, size in blocks.items()}
-    youngest = list(blocks)[-1]
-    nets = {site: nn.ReLU() if site == youngest else nn.Identity() for site in blocks}
-    rungs = {site: Rung(branches[site], nets[site], features, join="sum") for site in blocks}
-    return Ladder({site: StandardNormal(size) for site, size in blocks.items()}, rungs, parts.decoder(features))
+def _model(blocks: BuildingBlocks, latents: dict[str, int], features: int) -> Ladder:
+    """All latents (site -> size), the eldest first, through one linear layer over the joined code, then the decoder."""
+    branches = {site: linear(size, features, 2.0) for site, size in latents.items()}
+    youngest = list(latents)[-1]
+    nets = {site: nn.ReLU() if site == youngest else nn.Identity() for site in latents}
+    rungs = {site: Rung(branches[site], nets[site], features, join="sum") for site in latents}
+    return Ladder({site: StandardNormal(size) for site, size in latents.items()}, rungs, blocks.decoder(features))
 
 
-def _guide(parts: Parts, blocks: dict[str, int], features: int, code: str, norm: bool) -> Heads:
-    """One linear head a block, the youngest first, on features that all share."""
+def _guide(blocks: BuildingBlocks, latents: dict[str, int], features: int, code: str, norm: bool) -> Heads:
+    """One linear head for each latent, the youngest first, on features that all share."""
 
     def head(size: int) -> nn.Module:
         if code == "gaussian":
@@ -93,10 +93,10 @@ def _guide(parts: Parts, blocks: dict[str, int], features: int, code: str, norm:
         after = [Fold(nn.BatchNorm1d(size, affine=False), [size])] if norm else []
         return Point(Gaussian(features, size, scale=1.0, net=nn.Sequential(*mlp(features, size, ()), *after)))
 
-    return Heads({site: head(blocks[site]) for site in reversed(blocks)}, trunk=parts.trunk(features))
+    return Heads({site: head(latents[site]) for site in reversed(latents)}, trunk=blocks.trunk(features))
 
 
 def _inherit(teacher: Objective, student: Objective) -> None:
-    """Copies every parameter that the teacher has into the student, whose others keep their start."""
+    """Copies every parameter that the teacher has into the student; the student's other parameters keep their start."""
     own = student.state_dict()
     student.load_state_dict({name: value for name, value in teacher.state_dict().items() if name in own}, strict=False)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -17,7 +18,7 @@ from pyro_hvae.networks.network_registry import networks
 from pyro_hvae.networks.patches import Patches
 from pyro_hvae.objectives.elbo import ELBO, Objective
 from pyro_hvae.objectives.pixel_error import PixelError
-from pyro_hvae.recipes.building_blocks import Parts
+from pyro_hvae.recipes.building_blocks import BuildingBlocks
 from pyro_hvae.recipes.recipe import Pixels, Stage
 from pyro_hvae.schedules.plateau import PlateauRule
 
@@ -97,16 +98,16 @@ def texture(
         net=lambda _, outputs: nets.encoder(event, outputs, hidden, activation, 0.1),
     )
     model = Chain(prior, [], p, first=2)
-    seen = BottomUp([ImagePosterior(q, encode)], first=2)
+    guide = BottomUp([ImagePosterior(q, encode)], first=2)
     if joint == "none":
         objective: Objective = ELBO()(model, BottomUp([q], first=2))
     else:
         pixel_error = joint == "pixels"
         elbo = PixelError(decode) if pixel_error else ELBO()
-        objective = elbo(EncodingModel(model, encode, decode if pixel_error else None), seen)
+        objective = elbo(EncodingModel(model, encode, decode if pixel_error else None), guide)
     pixels = Pixels(
         Chain(prior, [], ImageLikelihood(p, decode, SCALE), first=2),
-        seen,
+        guide,
         f"z1, the codes of {patches.rows} x {patches.columns} patches, {texture_latent} each",
         lambda images: decode(encode(images)),
         variance=None if joint == "none" else partial(_variance, encode),
@@ -125,9 +126,8 @@ def texture(
 
 def _patch_pair(x: Tensor, latent: int, hidden: tuple[int, ...], activation: str) -> tuple[Gaussian, nn.Module]:
     """q(z1 | patch) and p(patch | z1), fully connected, so that the encoder can become a convolution."""
-    up = Parts(x, "gaussian", SCALE, hidden, activation=activation, squash=True)
-    down = Parts(x, "gaussian", SCALE, hidden[::-1], activation=activation, squash=True)
-    return up.encoder(latent), down.decoder(latent)
+    up = BuildingBlocks(x, "gaussian", SCALE, hidden, activation=activation, squash=True)
+    return up.encoder(latent), replace(up, hidden=hidden[::-1]).decoder(latent)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from pyro_hvae.guides import Heads
 from pyro_hvae.models import Ladder
 from pyro_hvae.models.ladder_registry import ladder_networks
 from pyro_hvae.objectives.elbo import ELBO
-from pyro_hvae.recipes.building_blocks import Parts, positive_dims
+from pyro_hvae.recipes.building_blocks import BuildingBlocks, check_dims
 from pyro_hvae.recipes.recipe import Stage
 
 __all__ = ["vlae"]
@@ -32,14 +32,14 @@ def vlae(
     `network` is a key of `LADDERS`, `width` its scale and `norm` its normalisation (batch, affine, none). `join` is how a layer
     meets the features from above: `concat`, as both papers have it, `gated` as the VLAE authors' code on MNIST, or `sum`.
     """
-    dims = tuple(positive_dims(dims))
+    dims = check_dims(dims)
     if width < 1:
         raise ConfigError(f"width is that of the ladder's networks, at least 1, got {width}.")
-    parts = Parts(x, likelihood, sigma, (), learn_sigma=learn_sigma, squash=True)
-    nets = ladder_networks(network)(parts.event, dims, width, join, None if norm == "default" else norm)
+    blocks = BuildingBlocks(x, likelihood, sigma, (), learn_sigma=learn_sigma, squash=True)
+    nets = ladder_networks(network)(blocks.event, dims, width, join, None if norm == "default" else norm)
     sizes = {f"z{level}": d for level, d in enumerate(dims, start=1)}
     priors = {site: StandardNormal(sizes[site]) for site in nets.rungs}
-    model = Ladder(priors, nets.rungs, parts.likelihood_of(nets.features, net=nets.output))
+    model = Ladder(priors, nets.rungs, blocks.decoder_with(nets.features, net=nets.output))
     heads = {
         site: nn.Sequential(net, Gaussian(features, sizes[site], (), std=std)) for site, (net, features) in nets.heads.items()
     }

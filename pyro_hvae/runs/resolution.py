@@ -44,8 +44,7 @@ def resolve(
         dataset = str(Path(dataset).expanduser().resolve())  # a run is opened from anywhere
     name = str(options.pop("preset", config.pop("preset", "cpu")))
     defaults = preset(recipe, "own" if is_path(dataset) else dataset, name) if recipe else {}
-    schedule = schedule or config.get("schedule") or defaults.get("schedule") or (row.schedule if row else "constant")
-    _check_schedule(schedule, recipe, row)
+    schedule = _find_schedule(schedule or config.get("schedule") or defaults.get("schedule"), recipe, row)
     tables = {
         "recipe_options": parameters(row.build) if row else {},
         "schedule_options": parameters(SCHEDULES[schedule]),
@@ -65,7 +64,9 @@ def resolve(
                 preset_values = (defaults[prefix + key] for prefix in prefixes if prefix + key in defaults)
                 values[name][key] = next(preset_values, parameter.default)
     _check_positive(values["recipe_options"])
-    return Experiment(recipe, dataset, schedule, TrainConfig(**values.pop("train")), **values, program=program)
+    return Experiment(
+        recipe, dataset, schedule, TrainConfig(**values.pop("train")), **values, program=program, data_identity=None
+    )
 
 
 def _find_recipe(recipe: str | None, program: str | None) -> Recipe | None:
@@ -76,11 +77,13 @@ def _find_recipe(recipe: str | None, program: str | None) -> Recipe | None:
     return RECIPES[recipe] if recipe else None
 
 
-def _check_schedule(schedule: str, recipe: str | None, row: Recipe | None) -> None:
+def _find_schedule(asked: str | None, recipe: str | None, row: Recipe | None) -> str:
+    schedule = asked or (row.schedule if row else "constant")
     if schedule not in SCHEDULES:
         raise unknown_name("schedule", str(schedule), SCHEDULES)
     if row and row.refused and schedule in row.refused:
         raise ConfigError(f"{recipe} does not go with --schedule {schedule}: {row.refused[schedule]}")
+    return schedule
 
 
 def _flatten(config: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,32 @@
+"""Importance-weighted autoencoder."""
+
+from torch import Tensor
+
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.objectives.elbo import ELBO
+from pyro_hvae.recipes.building_blocks import BuildingBlocks
+from pyro_hvae.recipes.recipe import Stage
+
+__all__ = ["iwae"]
+
+
+def iwae(
+    x: Tensor,
+    *,
+    levels: int = 1,
+    latent: int = 2,
+    latent2: int = 2,
+    particles: int = 16,
+    likelihood: str = "gaussian",
+    sigma: float = 0.5,
+    posterior: str = "diagonal",
+    hidden: tuple[int, ...] = (128, 128),
+    upper: tuple[int, ...] = (128, 128),
+    activation: str = "tanh",
+    network: str = "mlp",
+) -> list[Stage]:
+    """IWAE with one or two stochastic levels and K particles (Burda et al. 2016)."""
+    if levels not in (1, 2):
+        raise ConfigError(f"iwae has one or two stochastic levels, got levels={levels}.")
+    blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network, posterior)
+    return [Stage("iwae", ELBO(particles=particles)(*blocks.markov_chain([latent, latent2][:levels])))]

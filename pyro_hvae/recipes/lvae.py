@@ -1,0 +1,48 @@
+"""Ladder VAE: messages from x, fused with the prior on the way down."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_hvae.conditionals import Gaussian, StandardNormal
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.guides import TopDown
+from pyro_hvae.models import Chain
+from pyro_hvae.networks.fully_connected import mlp
+from pyro_hvae.objectives.elbo import ELBO
+from pyro_hvae.recipes.building_blocks import BuildingBlocks, check_dims
+from pyro_hvae.recipes.recipe import Stage
+
+__all__ = ["lvae"]
+
+
+def lvae(
+    x: Tensor,
+    *,
+    dims: tuple[int, ...] = (8, 4),
+    widths: tuple[int, ...] = (128, 64),
+    likelihood: str = "gaussian",
+    sigma: float = 0.2,
+    learn_sigma: bool = False,
+    activation: str = "leaky-relu",
+    norm: bool = True,
+) -> list[Stage]:
+    """Ladder VAE: bottom-up messages fused with the generative prior on the way down (Soenderby et al. 2016).
+
+    Every layer has two dense layers of its width in `widths`, with batch normalisation (`norm`) in all but the heads.
+    """
+    dims = check_dims(dims)
+    if len(widths) != len(dims):
+        raise ConfigError(f"lvae needs one width a layer: dims={dims} but widths={widths}. Example: -o widths=512,256,128.")
+    more: dict[str, Any] = {"activation": activation, "learn_sigma": learn_sigma, "norm": norm, "squash": True}
+    blocks = BuildingBlocks(x, likelihood, sigma, (widths[0], widths[0]), **more)
+    inputs = [torch.Size(blocks.event).numel(), *widths[:-1]]
+    steps = [mlp(i, w, (w,), activation, norm=norm, end=False) for i, w in zip(inputs, widths, strict=True)]
+    messages = [Gaussian(w, d, (), std="softplus") for w, d in zip(widths, dims, strict=True)]
+    levels = [
+        Gaussian(dims[i], dims[i - 1], (widths[i], widths[i]), activation=activation, std="softplus", norm=norm)
+        for i in range(len(dims) - 1, 0, -1)
+    ]
+    model = Chain(StandardNormal(dims[-1]), levels, blocks.decoder(dims[0]))
+    return [Stage("lvae", ELBO()(model, TopDown(steps, messages, levels)))]

@@ -1,0 +1,30 @@
+"""VAE with a standard normal prior. The beta-VAE is the same pair."""
+
+from torch import Tensor
+
+from pyro_hvae.objectives.elbo import ELBO
+from pyro_hvae.recipes.building_blocks import BuildingBlocks
+from pyro_hvae.recipes.recipe import Stage
+
+__all__ = ["vae"]
+
+
+def vae(
+    x: Tensor,
+    *,
+    latent: int = 2,
+    likelihood: str = "gaussian",
+    sigma: float = 0.5,
+    posterior: str = "diagonal",
+    hidden: tuple[int, ...] = (128, 128),
+    activation: str = "tanh",
+    network: str = "mlp",
+    squash: bool = False,
+) -> list[Stage]:
+    """VAE with prior N(0, I): loss = C + KL. Also the beta-VAE, whose beta belongs to the schedule.
+
+    Arguments:
+        squash: the mean of x is a sigmoid, for a Gaussian or Laplace likelihood of data in [0, 1].
+    """
+    blocks = BuildingBlocks(x, likelihood, sigma, hidden, (), activation, network, posterior, squash=squash)
+    return [Stage("vae", ELBO()(*blocks.markov_chain([latent])))]
