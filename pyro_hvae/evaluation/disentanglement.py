@@ -10,9 +10,16 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.evaluation.encoded_data import Coded, coded, digest
-from pyro_hvae.inference.layer_posteriors import sees_data
-from pyro_hvae.metrics import MEANINGFUL, Gaps, factor_score, histogram_gaps, information_gaps, layer_information
+from pyro_hvae.evaluation.encoded_data import EncodedData, encode_data, hash_parameters
+from pyro_hvae.inference.layer_posteriors import direct_data_dependence
+from pyro_hvae.metrics import (
+    MEANINGFUL_VARIANCE,
+    InformationGaps,
+    factor_score,
+    histogram_gaps,
+    information_gaps,
+    layer_information,
+)
 from pyro_hvae.runs.run_loading import OpenRun
 
 __all__ = ["factor", "mig", "mig_histogram", "mig_sup", "mutual_information"]
@@ -21,7 +28,7 @@ __all__ = ["factor", "mig", "mig_histogram", "mig_sup", "mutual_information"]
 LEFT_OUT = {"dsprites": ["shape"], "sprites": ["shape"]}
 
 
-def _factors(run: OpenRun, data: Coded, left_out: list[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _factors(run: OpenRun, data: EncodedData, left_out: list[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The factors to use, and why the others are not."""
     excluded = {name: "continuous" for name in data.continuous}
     excluded |= {name: "by protocol" for name in left_out if name in data.factors}
@@ -38,7 +45,7 @@ def _factors(run: OpenRun, data: Coded, left_out: list[str]) -> tuple[dict[str, 
 
 @lru_cache(maxsize=1)  # mig and mig-sup are two readings of one measurement
 def _gaps(run: OpenRun, weights: str, points: int, samples: int, draws: int, seed: int) -> dict[str, Any]:
-    data = coded(run, points, draws, seed)
+    data = encode_data(run, points, draws, seed)
     factors, excluded = _factors(run, data, LEFT_OUT.get(run.dataset.name, []))
     gaps = information_gaps(list(data.layers.values()), factors, samples, seed)
     layers, first = {}, 0
@@ -48,7 +55,7 @@ def _gaps(run: OpenRun, weights: str, points: int, samples: int, draws: int, see
     return {**_named(gaps, data.names, factors), "layers": layers, "excluded": excluded, **data.protocol}
 
 
-def _named(gaps: Gaps, names: list[str], factors: dict[str, Tensor]) -> dict[str, Any]:
+def _named(gaps: InformationGaps, names: list[str], factors: dict[str, Tensor]) -> dict[str, Any]:
     """The result with dimensions and factors by their names."""
     return asdict(gaps) | {
         "leaders": {factor: [names[j] for j in dims] for factor, dims in gaps.leaders.items()},
@@ -65,7 +72,7 @@ def mig(run: OpenRun, points: int = 50_000, samples: int = 10_000, draws: int = 
         points: data whose posteriors make up the aggregate, a random selection. samples: draws from it.
         draws: components of a posterior above the first layer of a stochastic chain.
     """
-    return dict(_gaps(run, digest(run.objective), points, samples, draws, seed))
+    return dict(_gaps(run, hash_parameters(run.objective), points, samples, draws, seed))
 
 
 def mig_sup(run: OpenRun, points: int = 50_000, samples: int = 10_000, draws: int = 16, seed: int = 0) -> dict[str, Any]:
@@ -75,9 +82,9 @@ def mig_sup(run: OpenRun, points: int = 50_000, samples: int = 10_000, draws: in
 
 def mig_histogram(run: OpenRun, points: int = 10_000, bins: int = 20, draws: int = 16, seed: int = 0) -> dict[str, Any]:
     """The MIG of disentanglement_lib: discrete information of binned posterior means, another estimator than `mig`."""
-    data = coded(run, points, draws, seed)
+    data = encode_data(run, points, draws, seed)
     factors, excluded = _factors(run, data, LEFT_OUT.get(run.dataset.name, []))
-    gaps = histogram_gaps(_means(data, MEANINGFUL), factors, bins, points, seed)
+    gaps = histogram_gaps(_means(data, MEANINGFUL_VARIANCE), factors, bins, points, seed)
     return {**_named(gaps, data.names, factors), "excluded": excluded, **data.protocol}
 
 
@@ -92,7 +99,7 @@ def factor(
     seed: int = 0,
 ) -> dict[str, Any]:
     """FactorVAE's metric on posterior means of all layers side by side; every integer factor votes."""
-    data = coded(run, points, draws, seed)
+    data = encode_data(run, points, draws, seed)
     factors, excluded = _factors(run, data, [])
     values = {name: v.numpy() for name, v in factors.items()}
     found = factor_score(_means(data, prune**2).numpy(), values, votes, test_votes, per_vote, prune, seed)
@@ -121,13 +128,13 @@ def mutual_information(
     I(x; z) = I(x; z1). Where later layers see x too (an autoregressive or top-down guide), the density q(z | x) at another
     datum's draw would need the guide to run anew for every pair of data; `total` and `over` are then null.
     """
-    data = coded(run, points, draws, seed)
+    data = encode_data(run, points, draws, seed)
     found = layer_information(data.layers, samples, seed)
     layers = {site: asdict(value) for site, value in found.layers.items()}
     total = found.total and asdict(found.total)
     over = found.over and asdict(found.over)
     first, *later = data.layers
-    if total is None and not any(sees_data(run.guide, run.dataset.train.x.to(run.device))[site] for site in later):
+    if total is None and not any(direct_data_dependence(run.guide, run.dataset.train.x.to(run.device))[site] for site in later):
         total = layers[first]
         for site in later:  # no more than what it is drawn from; the estimate may be
             layers[site]["value"] = min(layers[site]["value"], total["value"])
@@ -147,7 +154,7 @@ def mutual_information(
     }
 
 
-def _means(data: Coded, least: float) -> Tensor:
+def _means(data: EncodedData, least: float) -> Tensor:
     """Posterior means side by side. Where those of a mixture vary by less but for the noise of its draws, they are constant."""
     parts = [q.mean.where(q.variance_of_means >= least, 0.0) if q.size > 1 else q.mean for q in data.layers.values()]
     return torch.cat(parts, 1)

@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pyro_hvae import inference
 from pyro_hvae.data import Rows, Split
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.inference import sampling as inference
 from pyro_hvae.inference.layer_posteriors import posteriors
 from pyro_hvae.metrics import Posteriors
 from pyro_hvae.runs.run_loading import OpenRun
 from pyro_hvae.runtime.random_state import fixed_seed
 
-__all__ = ["Coded", "coded", "digest", "posterior_means", "selection"]
+__all__ = ["EncodedData", "encode_data", "hash_parameters", "posterior_means", "random_subset"]
 
 
 @dataclass(frozen=True)
-class Coded:
+class EncodedData:
     """Posteriors of data whose factors are known.
 
     Attributes:
@@ -40,16 +40,16 @@ class Coded:
         return [f"{site}[{j}]" for site, q in self.layers.items() for j in range(q.means.shape[2])]
 
 
-def coded(run: OpenRun, points: int, draws: int, seed: int) -> Coded:
+def encode_data(run: OpenRun, points: int, draws: int, seed: int) -> EncodedData:
     """A random selection of the data set, or all of it: of the whole grid of a factorial one, else of the training data.
 
     Raises:
         ConfigError: for fewer than two points; as `posteriors`.
     """
-    return _coded(run, digest(run.objective), points, draws, seed)
+    return _encode_data(run, hash_parameters(run.objective), points, draws, seed)
 
 
-def digest(module: nn.Module) -> str:
+def hash_parameters(module: nn.Module) -> str:
     """SHA-256 of all parameters and buffers."""
     total = hashlib.sha256()
     for value in module.state_dict().values():
@@ -58,7 +58,7 @@ def digest(module: nn.Module) -> str:
 
 
 @lru_cache(maxsize=1)  # several metrics of one run, with the weights it has now, look at the same codes
-def _coded(run: OpenRun, weights: str, points: int, draws: int, seed: int) -> Coded:
+def _encode_data(run: OpenRun, weights: str, points: int, draws: int, seed: int) -> EncodedData:
     if points < 2:
         raise ConfigError(f"points={points}: a metric of codes needs at least two data. Example: -o points=50000.")
     grid, train = run.dataset.grid, run.dataset.train
@@ -72,10 +72,10 @@ def _coded(run: OpenRun, weights: str, points: int, draws: int, seed: int) -> Co
         "mixtures": {site: q.size for site, q in layers.items() if q.size > 1},
     }
     whole = {k: v for k, v in factors.items() if not v.is_floating_point()}
-    return Coded(layers, whole, sorted(set(factors) - set(whole)), protocol)
+    return EncodedData(layers, whole, sorted(set(factors) - set(whole)), protocol)
 
 
-def selection(split: Split, count: int, seed: int = 0) -> Split:
+def random_subset(split: Split, count: int, seed: int = 0) -> Split:
     """So many data of a split, chosen at random, or all where there are no more; raises `ConfigError` for fewer than two."""
     if count < 2:
         raise ConfigError(f"{count} data are too few to learn or judge anything from: train and test are at least two each.")

@@ -12,10 +12,10 @@ from pyro_hvae.inference.graph_interpolation import Interpolation, interpolate
 from pyro_hvae.metrics import wrap
 from pyro_hvae.runs.run_loading import OpenRun
 
-__all__ = ["discontinuities", "interpolation", "largest_jump", "paths_between"]
+__all__ = ["discontinuities", "interpolation", "largest_jump", "graph_paths"]
 
 
-def paths_between(
+def graph_paths(
     run: OpenRun, nodes: int = 1000, k: int = 10, seed: int = 0, ends: tuple[int, int] | None = None
 ) -> dict[str, Interpolation]:
     """Name -> graph path between two test data, or for every pair of ends of the data set (pendulum: 0 and 180 degrees).
@@ -83,7 +83,7 @@ def interpolation(run: OpenRun, draws: int = 4, nodes: int = 1000, k: int = 10) 
     paths = []
     for seed in range(draws):
         try:
-            found = next(iter(paths_between(run, nodes, k, seed).values()))
+            found = next(iter(graph_paths(run, nodes, k, seed).values()))
         except DataError:
             paths.append({"max_jump_deg": math.inf, "max_squared_error": math.inf, "good": False})
             continue

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from pyro_hvae.data import Dataset
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.evaluation.encoded_data import posterior_means, selection
-from pyro_hvae.inference.layer_effects import layer_noise, layer_shares, noise_mean, variance_share
+from pyro_hvae.evaluation.encoded_data import posterior_means, random_subset
+from pyro_hvae.inference.layer_effects import decode_noise, layer_shares, sample_noise, variance_share
 from pyro_hvae.inference.sampling import ROWS, reconstruct
 from pyro_hvae.metrics.stroke_measures import STROKES
 from pyro_hvae.runs.run_loading import OpenRun
@@ -56,7 +56,7 @@ def layer_factors(
         outer, inner: draws of the other layers' noise, and of the layer's own for each.
 
     Raises:
-        ConfigError: for data that are no images of one channel; as `layer_shares` and `selection`.
+        ConfigError: for data that are no images of one channel; as `layer_shares` and `random_subset`.
     """
     data, model = run.dataset, run.model
     if len(data.shape) != 3 or data.shape[0] != 1:
@@ -67,16 +67,16 @@ def layer_factors(
     with fixed_seed(seed):
         shares = layer_shares(model, outer, inner)
         sites = list(reversed(shares))
-        splits = [selection(split, points, seed) for split in (data.train, data.test)]
+        splits = [random_subset(split, points, seed) for split in (data.train, data.test)]
         images = [split.x[:] for split in splits]  # read once: what is binarised anew would differ from its code
         codes = [posterior_means(run, x, seed) for x in images]
         shown = {"accuracy": images[1], "reconstructions": reconstruct(model, run.guide, images[1].to(run.device))}
         classifier = _classifier(data, train, seed) if _has_classes(data) else None
-        whole = _drawn(model, layer_noise(model, outer * inner), outer, classifier)
+        whole = _drawn(model, sample_noise(model, outer * inner), outer, classifier)
         varied = {}
         for site in sites:
-            noise = {name: value.repeat_interleave(inner, 0) for name, value in layer_noise(model, outer).items()}
-            noise[site] = layer_noise(model, outer * inner)[site]
+            noise = {name: value.repeat_interleave(inner, 0) for name, value in sample_noise(model, outer).items()}
+            noise[site] = sample_noise(model, outer * inner)[site]
             varied[site] = _drawn(model, noise, outer, classifier)
     result: dict[str, Any] = {"consistency_gap": None}
     if classifier:
@@ -126,7 +126,7 @@ def _strokes(x: Tensor) -> dict[str, np.ndarray]:
 
 def _classifier(data: Dataset, train: int, seed: int) -> Pipeline:
     """Fitted on the data themselves, so that it owes nothing to the model that it judges."""
-    split = selection(data.train, train, seed)
+    split = random_subset(data.train, train, seed)
     pixels, labels = _pixels(split.x[:]), split.factors["class"].numpy()
     if len(np.unique(labels)) < 2:
         raise ConfigError(f"train={train}: the classifier's images are all of class {labels[0]}. Example: -o train=5000.")
@@ -138,7 +138,7 @@ def _drawn(model: nn.Module, noise: Mapping[str, Tensor], outer: int, classifier
     """Each stroke measure of E[x | z] for given noise, and its class; shape (outer, inner)."""
     parts, size = [], len(next(iter(noise.values())))
     for start in range(0, size, ROWS):
-        x = noise_mean(model, {name: value[start : start + ROWS] for name, value in noise.items()})
+        x = decode_noise(model, {name: value[start : start + ROWS] for name, value in noise.items()})
         parts.append(_strokes(x) | ({"class": _classes(classifier, x)} if classifier else {}))
     return {name: np.concatenate([part[name] for part in parts]).reshape(outer, -1) for name in parts[0]}
 

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from pyro_hvae import inference
 from pyro_hvae.compilation.policy import decide_evaluation, print_line
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.evaluation.resumable_results import Kept
-from pyro_hvae.inference import sampling as inference
-from pyro_hvae.inference.importance_sampling import batch_size, importance
+from pyro_hvae.evaluation.resumable_results import ResumableResults
+from pyro_hvae.inference.importance_sampling import data_per_batch, importance_weights
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.runs.experiment import Experiment
 from pyro_hvae.runs.run_loading import OpenRun
@@ -65,8 +65,8 @@ def evaluate(
     if n < len(test):
         control = ELBO(particles=inner, shared=elbo.shared) if inner > 1 else ELBO(analytic_kl=False)
         with fixed_seed(seed):
-            everywhere = inference.bounds(control, model, guide, test).cpu().double()
-        corrected = _corrected(values, kept["bound"], everywhere)
+            everywhere = inference.bound_per_datum(control, model, guide, test).cpu().double()
+        corrected = _control_variate_mean(values, kept["bound"], everywhere)
         # Where all data are alike and the weights are not, the bound is noisier than the luck it knows of.
         better = corrected["stderr"] < result["stderr"]
         result = (corrected if better else result) | {"subset": result, "corrected": better}
@@ -106,23 +106,23 @@ def log_likelihoods(
     What was interrupted goes on, if nothing has changed: the log weights of a few data stand for weights, code and data.
 
     Arguments:
-        compile: see `importance`; None goes by the number of samples that are still to be taken.
+        compile: see `importance_weights`; None goes by the number of samples that are still to be taken.
     """
     order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
     shared = sorted(run.objective.elbo.shared)
-    size = batch_size(particles, inner)
+    size = data_per_batch(particles, inner)
     model, guide = run.objective.model, run.objective.guide
-    few = importance(model, guide, test.take(order[:16]), 4, seed=0)
+    few = importance_weights(model, guide, test.take(order[:16]), 4, seed=0)
     fingerprint = [round(value, 2) for weights in few for value in weights.bound.tolist()]
     protocol = {"particles": particles, "inner": inner, "shared": shared, "seed": seed, "data": len(test)}
-    kept = Kept(run.directory.path / "eval", "log_likelihoods", protocol | {"fingerprint": fingerprint}, NAMES)
+    kept = ResumableResults(run.directory.path / "eval", "log_likelihoods", protocol | {"fingerprint": fingerprint}, NAMES)
     count, start = min(limit or len(test), len(test)), len(kept)
     data = test.take(order[: -(-count // size) * size])  # whole batches: a part of one would have noise of its own
     left = max(0, len(data) - start)
     counts = f"{left:,} data x {particles:,} samples" + (f" x {inner}" if inner > 1 else "")
     compile = decide_evaluation(compile, "the model", counts, left * particles * inner, run.device)
     options: dict[str, Any] = {"compile": compile, "warn": lambda text: print_line(f"Warning: {text}")}
-    batches = importance(model, guide, data, particles, inner, shared, start=start, seed=seed, **options)
+    batches = importance_weights(model, guide, data, particles, inner, shared, start=start, seed=seed, **options)
     with tqdm(total=count, initial=min(start, count), unit="datum", desc="importance sampling", disable=None) as bar:
         try:
             for weights in batches:
@@ -151,7 +151,7 @@ def _stderr(values: Tensor) -> float:
     return values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
-def _corrected(values: Tensor, bounds: Tensor, everywhere: Tensor) -> dict[str, Any]:
+def _control_variate_mean(values: Tensor, bounds: Tensor, everywhere: Tensor) -> dict[str, Any]:
     """The mean over a subset, moved by what the same data's bounds say about how lucky the subset is.
 
     T = mean of d over the n data + mean of b over all N, with d the difference of likelihood and bound b; since the n are among

@@ -1,17 +1,40 @@
 """Metrics by name. A new one is a function of an `OpenRun` and an entry."""
 
-from pyro_hvae.evaluation.code_probes import classes, regression
-from pyro_hvae.evaluation.degeneracy import degeneracy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pyro_hvae.evaluation.degenerate_features import degeneracy
 from pyro_hvae.evaluation.disentanglement import factor, mig, mig_histogram, mig_sup, mutual_information
+from pyro_hvae.evaluation.factor_probes import classes, regression
 from pyro_hvae.evaluation.interpolation_jumps import interpolation
 from pyro_hvae.evaluation.layer_factors import layer_factors
 from pyro_hvae.evaluation.likelihood import evaluate, published_likelihood
-from pyro_hvae.evaluation.metric import Metric
 from pyro_hvae.evaluation.path_smoothness import smoothness
 from pyro_hvae.evaluation.pendulum_angle import angle, published_angle
 from pyro_hvae.evaluation.reconstruction_error import reconstruction
 
-__all__ = ["METRICS"]
+__all__ = ["METRICS", "Metric"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric's entry in the table.
+
+    Attributes:
+        measure: (run, **options) -> dict of primitives; its parameters with a default are `-o` options.
+        headline: the key of the value that a table shows for it.
+        better: "higher", "lower", or "" where neither is.
+        unit: of the headline.
+        published: run -> the paper's value for what this run is, for people, or None.
+    """
+
+    measure: Callable[..., dict[str, Any]]
+    headline: str
+    better: str = "higher"
+    unit: str = ""
+    published: Callable[[Any], str | None] | None = None
+
 
 METRICS: dict[str, Metric] = {
     "likelihood": Metric(evaluate, "log_likelihood", "higher", "nats per datum", published_likelihood),

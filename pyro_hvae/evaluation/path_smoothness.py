@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from pyro_hvae.errors import ConfigError, DataError
-from pyro_hvae.inference.graph_interpolation import coordinates, decode
-from pyro_hvae.inference.neighbour_graph import resample, shortest_paths
+from pyro_hvae.inference.graph_interpolation import decode_points, join_sites
+from pyro_hvae.inference.neighbour_graph import resample_path, shortest_paths
 from pyro_hvae.inference.sampling import latents, prior_latents
 from pyro_hvae.metrics import smoothness_factor
 from pyro_hvae.objectives.site_dependencies import parents
@@ -40,18 +40,18 @@ def smoothness(
         for _ in range(graphs):
             ends = torch.stack([torch.randperm(len(split))[:2] for _ in range(paths)]).flatten()
             prior = prior_latents(run.model, nodes)
-            codes = coordinates(latents(run.guide, split.x[ends].to(run.device), mean=True), sites)
+            codes = join_sites(latents(run.guide, split.x[ends].to(run.device), mean=True), sites)
             pairs = nodes + np.arange(2 * paths).reshape(-1, 2)
-            found = shortest_paths(np.concatenate([coordinates(prior, sites), codes]), pairs, k)
+            found = shortest_paths(np.concatenate([join_sites(prior, sites), codes]), pairs, k)
             apart += sum(path is None for path in found)
             ways = [path.points for path in found if path is not None and len(path.points) > 2]
             short += sum(path is not None for path in found) - len(ways)
             if not ways:
                 continue
-            frames = decode(run.model, np.concatenate(ways), sites, prior).flatten(1).double().numpy()
+            frames = decode_points(run.model, np.concatenate(ways), sites, prior).flatten(1).double().numpy()
             raw += [smoothness_factor(way) for way in np.split(frames, np.cumsum([len(way) for way in ways])[:-1])]
-            even = np.concatenate([resample(way, points) for way in ways])
-            even = decode(run.model, even, sites, prior).flatten(1).double().numpy()
+            even = np.concatenate([resample_path(way, points) for way in ways])
+            even = decode_points(run.model, even, sites, prior).flatten(1).double().numpy()
             again += [smoothness_factor(way) for way in np.split(even, len(ways))]
     if not raw:
         raise DataError(

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch.special import entr
 
-from pyro_hvae.inference.sampling import ROWS, bound, likelihood_name, reconstruct
+from pyro_hvae.inference.bounds_and_active_units import bound
+from pyro_hvae.inference.sampling import ROWS, likelihood_name, reconstruct
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.runs.run_loading import OpenRun
 from pyro_hvae.runtime.random_state import fixed_seed

@@ -14,12 +14,12 @@ import torch
 
 from pyro_hvae.runtime.atomic_files import atomic_write
 
-__all__ = ["Kept"]
+__all__ = ["ResumableResults"]
 
 EVERY = 20.0  # seconds between two writings
 
 
-class Kept:
+class ResumableResults:
     """Values of data in the order they are evaluated, with the protocol that they are of.
 
     Every protocol (these weights, so many samples) has a file of its own, so that none loses what another took an hour for.

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.inference.neighbour_graph import LatentPath, resample, shortest_path
+from pyro_hvae.inference.neighbour_graph import LatentPath, resample_path, shortest_path
 from pyro_hvae.inference.sampling import ROWS, generate, latents, prior_latents
 from pyro_hvae.objectives.site_dependencies import parents
 from pyro_hvae.runtime.random_state import fixed_seed
 
-__all__ = ["Interpolation", "coordinates", "decode", "interpolate"]
+__all__ = ["Interpolation", "join_sites", "decode_points", "interpolate"]
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Interpolation:
     dense: Tensor
 
 
-def coordinates(values: Mapping[str, Tensor], sites: Sequence[str]) -> np.ndarray:
+def join_sites(values: Mapping[str, Tensor], sites: Sequence[str]) -> np.ndarray:
     """The values of several sites side by side, shape (B, total features), float64."""
     return torch.cat([values[site].flatten(1) for site in sites], -1).double().cpu().numpy()
 
 
-def decode(model: Callable[..., Any], z: np.ndarray, sites: Sequence[str], like: Mapping[str, Tensor]) -> Tensor:
-    """The inverse of `coordinates`, and E[x | z] there: (B, total features) -> (B, *event).
+def decode_points(model: Callable[..., Any], z: np.ndarray, sites: Sequence[str], like: Mapping[str, Tensor]) -> Tensor:
+    """The inverse of join_sites, and E[x | z] there: (B, total features) -> (B, *event).
 
     Arguments:
         like: site -> values of the shape and type that the model takes.
@@ -82,9 +82,9 @@ def interpolate(
     sites = tuple(parents(model, x))
     with fixed_seed(seed):
         prior = prior_latents(model, nodes)
-    first, last = coordinates(latents(guide, x, mean=True), sites)
-    path = shortest_path(coordinates(prior, sites), first, last, k)
-    points = resample(path.points, dense)
+    first, last = join_sites(latents(guide, x, mean=True), sites)
+    path = shortest_path(join_sites(prior, sites), first, last, k)
+    points = resample_path(path.points, dense)
 
-    images, between = (decode(model, z, sites, prior) for z in (path.points, points))
+    images, between = (decode_points(model, z, sites, prior) for z in (path.points, points))
     return Interpolation(sites, path, images, points, between)

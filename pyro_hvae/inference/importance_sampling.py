@@ -16,7 +16,7 @@ from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.objectives.handlers import Record, Share, Site, is_point
 from pyro_hvae.runtime.random_state import fixed_seed
 
-__all__ = ["ImportanceTerms", "Weights", "batch_size", "importance", "log_likelihood"]
+__all__ = ["ImportanceTerms", "Weights", "data_per_batch", "importance_weights", "log_likelihood"]
 
 Program = Callable[..., Any]
 ROWS = 2048  # (datum, sample) pairs through the model at once: enough to keep a core busy, small enough for its caches
@@ -50,7 +50,7 @@ def log_likelihood(
 ) -> Tensor:
     r"""Importance-sampled $\log \hat p(x) = \log \frac1S \sum_s p(x, z_s) / q(z_s \mid x)$, nats, shape (N,), float64.
 
-    Arguments and errors as for `importance`, and
+    Arguments and errors as for `importance_weights`, and
         progress: called with the number of data finished.
 
     >>> from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
@@ -61,7 +61,7 @@ def log_likelihood(
     torch.Size([3])
     """
     results = []
-    for weights in importance(model, guide, x, particles, inner, shared, rows, compile=compile):
+    for weights in importance_weights(model, guide, x, particles, inner, shared, rows, compile=compile):
         results.append(weights.log_likelihood)
         if progress is not None:
             progress(len(weights.log_likelihood))
@@ -69,7 +69,7 @@ def log_likelihood(
 
 
 @torch.no_grad()
-def importance(
+def importance_weights(
     model: Program,
     guide: Program,
     x: Tensor | Rows,
@@ -99,7 +99,7 @@ def importance(
         inner: K'. shared: the sites drawn once for K' of the others.
         rows: how many (datum, sample) pairs go through the model at once, at least one sample of a batch's every datum; changes
             memory, not the estimator or its noise.
-        start: the first datum, a multiple of `batch_size(particles, inner)` where the noise shall be that of a run from 0.
+        start: the first datum, a multiple of `data_per_batch(particles, inner)` where the noise shall be that of a run from 0.
         seed: of the noise, different in every batch; None draws from torch's global stream.
         compile: run the model's whole chunks as one compiled graph (see `capture`), which takes seconds to make. Chunks and
             batches of another size, the last ones, run eagerly, so that one graph is all. The samples are the same, the weights
@@ -109,7 +109,7 @@ def importance(
         ConfigError: for fewer than one particle, inner particles without shared sites, or a guide without densities.
         DivergenceError: for weights that are no numbers.
     """
-    size = batch_size(particles, inner)
+    size = data_per_batch(particles, inner)
     if not len(x):
         raise ConfigError("there are no data whose likelihood could be taken.")
     if inner > 1 and not shared:
@@ -119,16 +119,16 @@ def importance(
     captured = capture(terms, gradient=False, warn=warn) if compile else terms
     for first in range(start, len(x), size):
         batch = x[first : first + size]
-        with nullcontext() if seed is None else fixed_seed(_seed_of(seed, first)):
+        with nullcontext() if seed is None else fixed_seed(_batch_seed(seed, first)):
             if first == start:
                 with pyro.validation_enabled(False):
                     elbo.check(model, guide, batch)
             whole = captured if len(batch) == min(size, len(x) - start) else terms
-            weights = _of_batch(terms, whole, guide, batch, particles, rows)
+            weights = _batch_weights(terms, whole, guide, batch, particles, rows)
         yield weights  # outside, where the random stream is the caller's
 
 
-def batch_size(particles: int, inner: int = 1) -> int:
+def data_per_batch(particles: int, inner: int = 1) -> int:
     """How many data are estimated together.
 
     Raises:
@@ -142,13 +142,13 @@ def batch_size(particles: int, inner: int = 1) -> int:
     return max(1, min(ROWS, DRAWN // particles) // inner)
 
 
-def _seed_of(seed: int, first: int) -> int:
+def _batch_seed(seed: int, first: int) -> int:
     """Different for every batch of a run: torch's CPU generator sees 32 bits, which an odd multiplier only permutes."""
     return (seed + first * 0x9E3779B1) % 2**32
 
 
 class ImportanceTerms(nn.Module):
-    """What the model's sites contribute to the log weights of samples, as a module of tensors: what `importance` captures.
+    """What the model's sites contribute to the log weights of samples, as a module that `importance_weights` captures.
 
     Attributes:
         names: of the guide's sites.
@@ -167,7 +167,11 @@ class ImportanceTerms(nn.Module):
         """
         count = len(self.names)
         replay, log_q = dict(zip(self.names, drawn, strict=False)), dict(zip(self.names, drawn[count:], strict=True))
-        with pyro.validation_enabled(False), Record(replay) as p, _plates(drawn[-1].shape[-2], self.inner, self.shared):
+        with (
+            pyro.validation_enabled(False),
+            Record(replay) as p,
+            _particle_plates(drawn[-1].shape[-2], self.inner, self.shared),
+        ):
             self.model(x)
         log_p = {name: site["fn"].log_prob(site["value"]) for name, site in p.sites.items()}
         return {name: value if p.sites[name]["is_observed"] else value - log_q[name] for name, value in log_p.items()}
@@ -176,7 +180,7 @@ class ImportanceTerms(nn.Module):
 Run = Callable[..., dict[str, Tensor]]
 
 
-def _of_batch(terms: ImportanceTerms, whole: Run, guide: Program, x: Tensor, particles: int, rows: int) -> Weights:
+def _batch_weights(terms: ImportanceTerms, whole: Run, guide: Program, x: Tensor, particles: int, rows: int) -> Weights:
     """The weights of one batch.
 
     Arguments:
@@ -190,7 +194,7 @@ def _of_batch(terms: ImportanceTerms, whole: Run, guide: Program, x: Tensor, par
     squares, logs = total.clone(), torch.zeros_like(total)
     for drawn in range(0, particles, most):
         count = min(most, particles - drawn)
-        with pyro.validation_enabled(False), Record() as record, _plates(count, inner, terms.shared):
+        with pyro.validation_enabled(False), Record() as record, _particle_plates(count, inner, terms.shared):
             guide(x)
         q = record.sites
         _check_densities(q)
@@ -198,7 +202,7 @@ def _of_batch(terms: ImportanceTerms, whole: Run, guide: Program, x: Tensor, par
         log_q = {name: site["fn"].log_prob(site["value"]) for name, site in q.items()}
         for begin in range(0, count, chunk):
             length = min(chunk, count - begin)
-            values = [_part(site["value"], begin, length, site) for site in q.values()]
+            values = [_narrow_particles(site["value"], begin, length, site) for site in q.values()]
             values += [log_q[name].narrow(-2, begin, length) for name in q]
             if length == usual and whole is not terms:
                 found = whole(x, *(value.contiguous() for value in values))  # compiled code is for one layout
@@ -230,7 +234,7 @@ def _check_densities(q: dict[str, Site]) -> None:
         )
 
 
-def _plates(particles: int, inner: int, shared: frozenset[str]) -> ExitStack:
+def _particle_plates(particles: int, inner: int, shared: frozenset[str]) -> ExitStack:
     """S particles at dim -2 around everything, and K' inner ones at dim -3 that the shared sites stay out of."""
     stack = ExitStack()
     stack.enter_context(Share((), particles))
@@ -239,5 +243,5 @@ def _plates(particles: int, inner: int, shared: frozenset[str]) -> ExitStack:
     return stack
 
 
-def _part(value: Tensor, begin: int, length: int, site: Site) -> Tensor:
+def _narrow_particles(value: Tensor, begin: int, length: int, site: Site) -> Tensor:
     return value.narrow(value.dim() - len(site["fn"].event_shape) - 2, begin, length)

@@ -14,10 +14,10 @@ from pyro_hvae.inference.layer_posteriors import posteriors
 from pyro_hvae.metrics import layer_information
 from pyro_hvae.runtime.module_modes import evaluation_mode
 
-__all__ = ["Flow"]
+__all__ = ["InformationFlow"]
 
 
-class Flow:
+class InformationFlow:
     r"""$I(x; z_l)$ of each layer, $I(x; z)$ and $I_\mathrm{over} = \sum_l I(x; z_l) - I(x; z)$ of a guide, whenever asked.
 
     The information flow of pro-VLAE (section 4, figure 5). There all training data make up the aggregate posterior, after
@@ -37,7 +37,7 @@ class Flow:
         ConfigError: for fewer than two data.
 
     >>> from pyro_hvae import BottomUp, Gaussian
-    >>> flow = Flow(torch.rand(100, 4), points=50)
+    >>> flow = InformationFlow(torch.rand(100, 4), points=50)
     >>> list(flow.row(BottomUp([Gaussian(4, 2)])))
     ['information.z1', 'information.total', 'information.over', 'information.limit']
     """

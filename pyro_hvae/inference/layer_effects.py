@@ -15,14 +15,14 @@ from pyro_hvae.objectives.site_dependencies import site_graph
 
 __all__ = [
     "LayerShare",
-    "code_noise",
+    "posterior_noise",
     "grid_layers",
     "layer_grid",
-    "layer_noise",
+    "sample_noise",
     "layer_samples",
     "layer_shares",
-    "noise_mean",
-    "require_noise",
+    "decode_noise",
+    "check_noise",
     "variance_share",
 ]
 
@@ -39,7 +39,7 @@ class LayerShare:
 
 
 @torch.no_grad()
-def noise_mean(model: Program, noise: Mapping[str, Tensor]) -> Tensor:
+def decode_noise(model: Program, noise: Mapping[str, Tensor]) -> Tensor:
     """E[x | z] for given standard noise of every layer: site -> (rows, *event of the site), to shape (rows, *event)."""
     with Noise(noise):
         return site_mean(ancestral(model, len(next(iter(noise.values()))))["x"])
@@ -50,13 +50,13 @@ def _noise(sites: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def layer_noise(model: Program, size: int) -> dict[str, Tensor]:
+def sample_noise(model: Program, size: int) -> dict[str, Tensor]:
     """The standard noise of `size` ancestral samples: site -> (size, *event), from the top down."""
     return _noise(ancestral(model, size))
 
 
 @torch.no_grad()
-def code_noise(model: Program, guide: Program, x: Tensor) -> dict[str, Tensor]:
+def posterior_noise(model: Program, guide: Program, x: Tensor) -> dict[str, Tensor]:
     """The noise with which the model reproduces the posterior means of x: site -> (B, *event)."""
     return _noise(ancestral(model, len(x), latents(guide, x, mean=True)))
 
@@ -73,12 +73,12 @@ def layer_samples(model: Program, site: str, count: int = 64, guide: Program | N
     Raises:
         ConfigError: for an unknown site, or one whose distribution has no noise of its own to hold fixed.
     """
-    _require_guide(guide, x)
-    fresh = layer_noise(model, count)
-    require_noise(model, site, fresh)
-    fixed = layer_noise(model, 1) if guide is None or x is None else code_noise(model, guide, x[:1])
+    _check_guide(guide, x)
+    fresh = sample_noise(model, count)
+    check_noise(model, site, fresh)
+    fixed = sample_noise(model, 1) if guide is None or x is None else posterior_noise(model, guide, x[:1])
     noise = {name: fresh[name] if name == site else value.expand(count, *value.shape[1:]) for name, value in fixed.items()}
-    return noise_mean(model, noise)
+    return decode_noise(model, noise)
 
 
 @torch.no_grad()
@@ -96,15 +96,15 @@ def layer_shares(model: Program, outer: int = 64, inner: int = 16) -> dict[str, 
     """
     if outer < 2 or inner < 2:
         raise ConfigError(f"variances need at least two draws, got outer={outer} and inner={inner}.")
-    fixed = layer_noise(model, outer)
-    require_noise(model, next(iter(fixed)), fixed)
-    x = noise_mean(model, layer_noise(model, outer * inner)).flatten(1).double()
+    fixed = sample_noise(model, outer)
+    check_noise(model, next(iter(fixed)), fixed)
+    x = decode_noise(model, sample_noise(model, outer * inner)).flatten(1).double()
     whole = (x - x.mean(0)).square().mean(1) * (len(x) / (len(x) - 1))
     shares = {}
     for site in fixed:
         noise = {name: value.repeat_interleave(inner, 0) for name, value in fixed.items()}
-        noise[site] = layer_noise(model, outer * inner)[site]
-        within = noise_mean(model, noise).reshape(outer, inner, -1).double().var(1).mean(1)
+        noise[site] = sample_noise(model, outer * inner)[site]
+        within = decode_noise(model, noise).reshape(outer, inner, -1).double().var(1).mean(1)
         shares[site] = variance_share(within, whole)
     return shares
 
@@ -150,15 +150,15 @@ def layer_grid(
     if not 0 < reach < math.inf:
         raise ConfigError(f"a grid reaches from -r to r with r positive and finite, got {reach:g}.")
     grid_layers(model, site)
-    noise, size = layer_noise(model, cells * cells), cells * cells
-    require_noise(model, site, noise)
-    _require_guide(guide, x)
+    noise, size = sample_noise(model, cells * cells), cells * cells
+    check_noise(model, site, noise)
+    _check_guide(guide, x)
     if guide is not None and x is not None:
-        noise = {name: value.expand(size, *value.shape[1:]) for name, value in code_noise(model, guide, x[:1]).items()}
+        noise = {name: value.expand(size, *value.shape[1:]) for name, value in posterior_noise(model, guide, x[:1]).items()}
     values = torch.linspace(-reach, reach, cells)
     second, first = torch.meshgrid(values.flip(0), values, indexing="ij")
     grid = torch.stack([first, second], -1).to(noise[site])
-    return noise_mean(model, {**noise, site: grid.reshape(noise[site].shape)})
+    return decode_noise(model, {**noise, site: grid.reshape(noise[site].shape)})
 
 
 def grid_layers(model: Program, site: str | None = None) -> list[str]:
@@ -167,7 +167,7 @@ def grid_layers(model: Program, site: str | None = None) -> list[str]:
     Raises:
         ConfigError: for an unknown site, and where none has two dimensions.
     """
-    sizes = {name: value.numel() for name, value in layer_noise(model, 1).items()}
+    sizes = {name: value.numel() for name, value in sample_noise(model, 1).items()}
     if site is not None and site not in sizes:
         raise unknown_name("latent site", site, sizes)
     asked = sizes if site is None else {site: sizes[site]}
@@ -180,12 +180,12 @@ def grid_layers(model: Program, site: str | None = None) -> list[str]:
     return planes
 
 
-def _require_guide(guide: Program | None, x: Tensor | None) -> None:
+def _check_guide(guide: Program | None, x: Tensor | None) -> None:
     if guide is None and x is not None:
         raise ConfigError("to fix the other layers at the code of x takes the guide that makes it: guide=..., x=...")
 
 
-def require_noise(model: Program, site: str, noise: Mapping[str, Tensor]) -> None:
+def check_noise(model: Program, site: str, noise: Mapping[str, Tensor]) -> None:
     """Raises `ConfigError` for a site that `noise` lacks, and for a model with a site whose noise cannot be held."""
     if site not in noise:
         raise unknown_name("latent site", site, noise)

@@ -13,7 +13,7 @@ from pyro_hvae.metrics import Posteriors
 from pyro_hvae.objectives.handlers import Record, Share
 from pyro_hvae.runtime.random_state import fixed_seed
 
-__all__ = ["posteriors", "sees_data"]
+__all__ = ["posteriors", "direct_data_dependence"]
 
 ROWS = 4096  # (datum, draw) pairs at once
 SEEN = 16  # data that show what a site depends on; two of them might be equal
@@ -66,7 +66,7 @@ def _parameters(guide: Callable[..., Any], x: Tensor, draws: int) -> dict[str, t
 
 
 @torch.no_grad()
-def sees_data(guide: Callable[..., Any], x: Tensor | Rows) -> dict[str, bool]:
+def direct_data_dependence(guide: Callable[..., Any], x: Tensor | Rows) -> dict[str, bool]:
     """Site -> whether its distribution still depends on x when the sites before it are held; the first few data show it.
 
     In a Markov chain of inference only the first does, so that no later layer knows more of x than that one.

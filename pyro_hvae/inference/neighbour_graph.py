@@ -15,7 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from pyro_hvae.errors import ConfigError, DataError
 
-__all__ = ["GraphPath", "LatentPath", "neighbour_graph", "resample", "shortest_path", "shortest_paths", "sparse_graph"]
+__all__ = ["GraphPath", "LatentPath", "neighbour_graph", "resample_path", "shortest_path", "shortest_paths", "sparse_graph"]
 
 # Dijkstra's algorithm keeps a distance (8 bytes) and a predecessor (4) of every node for each source of one call.
 _SEARCH_BYTES = 2**26
@@ -153,10 +153,10 @@ def shortest_paths(nodes: np.ndarray, pairs: np.ndarray, k: int = 10, most: int 
     return found
 
 
-def resample(points: np.ndarray, count: int) -> np.ndarray:
+def resample_path(points: np.ndarray, count: int) -> np.ndarray:
     """`count` equidistant points along the polyline, shape (count, d): jumps between far nodes cannot hide.
 
-    >>> resample(np.array([[0.0], [1.0], [4.0]]), 5).ravel().tolist()
+    >>> resample_path(np.array([[0.0], [1.0], [4.0]]), 5).ravel().tolist()
     [0.0, 1.0, 2.0, 3.0, 4.0]
     """
     arc = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])

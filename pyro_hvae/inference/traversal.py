@@ -10,14 +10,14 @@ from torch import Tensor
 
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.inference.layer_effects import code_noise, noise_mean, require_noise
+from pyro_hvae.inference.layer_effects import check_noise, decode_noise, posterior_noise
 from pyro_hvae.inference.layer_posteriors import posteriors
 from pyro_hvae.inference.sampling import latents
-from pyro_hvae.metrics import MEANINGFUL
+from pyro_hvae.metrics import MEANINGFUL_VARIANCE
 from pyro_hvae.objectives.handlers import Record, is_point
 from pyro_hvae.runtime.random_state import fixed_seed
 
-__all__ = ["Traversals", "Unit", "traverse", "vary_unit"]
+__all__ = ["Traversals", "Unit", "traverse", "vary_dimension"]
 
 Program = Callable[..., Any]
 MOST = 100  # steps of a traversal
@@ -61,27 +61,27 @@ class Traversals:
 
 
 @torch.no_grad()
-def vary_unit(model: Program, noise: Mapping[str, Tensor], site: str, dimension: int, values: Tensor) -> Tensor:
+def vary_dimension(model: Program, noise: Mapping[str, Tensor], site: str, dimension: int, values: Tensor) -> Tensor:
     r"""E[x | z] as one dimension of one layer's noise takes given values, all other noise fixed; shape (steps, *event).
 
     With $z_l = \mu_l(z_{>l}) + \sigma_l(z_{>l}) \epsilon_l$ the layers below a varied one follow it; in a flat model with a
     standard normal prior the noise is z. Where a prior has no such form, as a mixture has not, z itself takes the values.
 
     Arguments:
-        noise: of every layer of one datum, site -> (1, *event of the site), such as `layers.code_noise`.
+        noise: of every layer of one datum, site -> (1, *event of the site), such as `layers.posterior_noise`.
         dimension: of the site's flattened event. values: (steps,), in standard deviations.
 
     Raises:
         ConfigError: for an unknown site or dimension, or a model with a site that has parents but no noise of its own.
     """
-    require_noise(model, site, noise)
+    check_noise(model, site, noise)
     last = noise[site].numel() - 1
     if not 0 <= dimension <= last:
         raise ConfigError(f"layer {site} has the dimensions 0 to {last}, got {dimension}.")
     held = {name: value.expand(len(values), *value.shape[1:]) for name, value in noise.items()}
     varied = held[site].reshape(len(values), -1).clone()
     varied[:, dimension] = values.to(varied)
-    return noise_mean(model, {**held, site: varied.reshape(held[site].shape)})
+    return decode_noise(model, {**held, site: varied.reshape(held[site].shape)})
 
 
 @torch.no_grad()
@@ -98,8 +98,8 @@ def traverse(
 ) -> Traversals:
     r"""Latent traversals of one datum, a row for every dimension in use (Li et al. 2020, figure 4).
 
-    All noise is that of the datum's code, its posterior means (see `layers.code_noise`); that of one dimension at a time takes
-    `steps` values from -`reach` to `reach`. Dimensions with $\mathrm{Var}_x\, E[z_j \mid x] \le 0.01$ are dead and left out.
+    All noise is that of the datum's posterior means (see `posterior_noise`); one dimension at a time takes `steps` values
+    from -`reach` to `reach`. Dimensions with $\mathrm{Var}_x\, E[z_j \mid x] \le 0.01$ are dead and left out.
     The authors' code takes the same 9 values, around a draw from the posterior instead of its means.
 
     Arguments:
@@ -110,7 +110,7 @@ def traverse(
 
     Raises:
         ConfigError: for a number out of range, a guide without Gaussian posteriors, when every dimension is dead, and as
-            `vary_unit`.
+            `vary_dimension`.
     """
     if not 0 < reach < math.inf:
         raise ConfigError(f"a traversal goes from -range to range, which is positive and finite, got {reach:g}.")
@@ -120,21 +120,21 @@ def traverse(
         raise ConfigError(f"a traversal shows at least one dimension of a layer, got {most}.")
     variances = _variances(guide, data, draws, seed)
     with fixed_seed(seed):
-        noise = code_noise(model, guide, x[:1])
+        noise = posterior_noise(model, guide, x[:1])
         units, dead = [], {}
         for site in noise:
             layer = [Unit(site, j, value) for j, value in enumerate(variances[site].tolist())]
-            used = sorted((unit for unit in layer if unit.variance > MEANINGFUL), key=lambda unit: -unit.variance)
+            used = sorted((unit for unit in layer if unit.variance > MEANINGFUL_VARIANCE), key=lambda unit: -unit.variance)
             units, dead[site] = units + used[:most], len(layer) - len(used)
         if not units:
             largest = max(value.max().item() for value in variances.values())
             raise ConfigError(
                 f"nothing to traverse: the posterior has collapsed. The posterior means of no latent dimension have a "
-                f"variance over the data above {MEANINGFUL:g} (the largest is {largest:.2g}). Train longer, or with a smaller "
-                "weight of the rate."
+                f"variance over the data above {MEANINGFUL_VARIANCE:g} (the largest is {largest:.2g}). Train longer, or with a "
+                "smaller weight of the rate."
             )
         values = torch.linspace(-reach, reach, steps)
-        images = [vary_unit(model, noise, unit.site, unit.dimension, values) for unit in units]
+        images = [vary_dimension(model, noise, unit.site, unit.dimension, values) for unit in units]
     return Traversals(units, values, torch.stack(images), dead)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["Draws", "Posteriors", "aggregate_draws", "log_ratios", "same_data"]
+__all__ = ["AggregateDraws", "Posteriors", "draw_aggregate", "log_ratios", "require_same_data"]
 
 TERMS = 10_000_000_000  # (draw, component, dimension) terms up to which everything is exact: a minute
 FEWEST, COMPONENTS = 1_000, 20_000  # draws to keep before components are left out, and data kept then
@@ -106,13 +106,13 @@ class Posteriors:
         Raises:
             ConfigError: for no layers, or layers of different numbers of data.
         """
-        layers = same_data(layers)
+        layers = require_same_data(layers)
         size = math.lcm(*(q.size for q in layers))
         means, stds = ([getattr(q, name).repeat(1, size // q.size, 1) for q in layers] for name in ("means", "stds"))
         return cls(torch.cat(means, 2), torch.cat(stds, 2))
 
 
-def same_data(layers: Iterable[Posteriors]) -> list[Posteriors]:
+def require_same_data(layers: Iterable[Posteriors]) -> list[Posteriors]:
     """The layers; raises `ConfigError` for none, or for layers of different numbers of data."""
     layers = list(layers)
     if len(counts := sorted({len(q) for q in layers})) != 1:
@@ -121,8 +121,8 @@ def same_data(layers: Iterable[Posteriors]) -> list[Posteriors]:
 
 
 @dataclass(frozen=True, eq=False)
-class Draws:
-    """Draws from the aggregate posterior, and the data whose posteriors stand for it.
+class AggregateDraws:
+    """AggregateDraws from the aggregate posterior, and the data whose posteriors stand for it.
 
     Attributes:
         values: z_s ~ q(z | x_n(s)), (S, D).
@@ -142,7 +142,7 @@ class Draws:
         return len(self.components) == self.data
 
 
-def aggregate_draws(q: Posteriors, samples: int = 10_000, seed: int = 0, components: int | None = None) -> Draws:
+def draw_aggregate(q: Posteriors, samples: int = 10_000, seed: int = 0, components: int | None = None) -> AggregateDraws:
     """One draw for each of min(samples, N) different data, and the components to compare them with.
 
     Arguments:
@@ -164,10 +164,10 @@ def aggregate_draws(q: Posteriors, samples: int = 10_000, seed: int = 0, compone
     rows = torch.randperm(len(q), generator=generator)[:samples]
     values = q.rows(rows).draw(generator)
     some = torch.randperm(len(q), generator=generator)[:components] if components < len(q) else torch.arange(len(q))
-    return Draws(values, rows, some, len(q))
+    return AggregateDraws(values, rows, some, len(q))
 
 
-def log_ratios(q: Posteriors, draws: Draws, groups: Tensor | None = None, jointly: bool = True) -> Tensor:
+def log_ratios(q: Posteriors, draws: AggregateDraws, groups: Tensor | None = None, jointly: bool = True) -> Tensor:
     r"""$\log q(z_s \mid x_{n(s)}) - \log \hat q(z_s)$ in nats, whose mean is the information of z about the datum.
 
     $\hat q(z_s) = \frac1N\, q(z_s \mid x_{n(s)}) + \frac{N-1}{N} \frac1B \sum_{b \ne n(s)} q(z_s \mid x_b)$: the own datum
@@ -184,12 +184,12 @@ def log_ratios(q: Posteriors, draws: Draws, groups: Tensor | None = None, jointl
         ConfigError: when the components hold no other datum of a sample's group.
 
     >>> q = Posteriors(torch.tensor([[0.0], [100.0]]), torch.ones(2, 1))
-    >>> log_ratios(q, aggregate_draws(q)).exp()
+    >>> log_ratios(q, draw_aggregate(q)).exp()
     tensor([2., 2.], dtype=torch.float64)
     """
     groups = torch.zeros(len(q), dtype=torch.long) if groups is None else groups
     pieces = zip(draws.values.split(COLUMNS), draws.rows.split(COLUMNS), strict=True)
-    own = torch.cat([_own(q, z, rows, jointly) for z, rows in pieces])
+    own = torch.cat([_own_log_density(q, z, rows, jointly) for z, rows in pieces])
     ratios = torch.empty_like(own)
     of_draws, of_components = groups[draws.rows], groups[draws.components]
     for group in of_draws.unique():
@@ -243,7 +243,7 @@ def _sums(q: Posteriors, z: Tensor, own: Tensor, components: Tensor, position: T
     return sums / q.size
 
 
-def _own(q: Posteriors, z: Tensor, rows: Tensor, jointly: bool) -> Tensor:
+def _own_log_density(q: Posteriors, z: Tensor, rows: Tensor, jointly: bool) -> Tensor:
     """log2 q(z_s | x_n(s)) but for the constant of the Gaussian, which cancels in every ratio; (S, 1) or (S, D)."""
     stds = q.stds[rows]
     log_density = -((z[:, None] - q.means[rows]) / stds).square() / 2 - stds.log()

@@ -9,16 +9,16 @@ from scipy.special import entr
 from torch import Tensor
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.metrics.aggregate_posterior import Posteriors, aggregate_draws, log_ratios, same_data
+from pyro_hvae.metrics.aggregate_posterior import Posteriors, draw_aggregate, log_ratios, require_same_data
 
-__all__ = ["MEANINGFUL", "Gaps", "histogram_gaps", "information_gaps"]
+__all__ = ["MEANINGFUL_VARIANCE", "InformationGaps", "histogram_gaps", "information_gaps"]
 
-MEANINGFUL = 1e-2  # variance of a latent's means over the data, above which MIG-sup counts it
+MEANINGFUL_VARIANCE = 1e-2  # variance of a latent's means over the data, above which MIG-sup counts it
 
 
 @dataclass(frozen=True)
-class Gaps:
-    """Gaps of normalised mutual information; lists run over latent dimensions, dictionaries over factors.
+class InformationGaps:
+    """InformationGaps of normalised mutual information; lists run over latent dimensions, dictionaries over factors.
 
     Attributes:
         mig, mig_sup: the two scores, 1 at best.
@@ -59,7 +59,7 @@ def information_gaps(
     samples: int = 10_000,
     seed: int = 0,
     components: int | None = None,
-) -> Gaps:
+) -> InformationGaps:
     r"""MIG (Chen et al. 2018) and MIG-sup (pro-VLAE, eq. 12) from the aggregate posterior.
 
     $I_{jk} = I(z_j; v_k) / H(v_k)$, at least 0;
@@ -77,21 +77,21 @@ def information_gaps(
     Arguments:
         q: or several layers of the same data, whose dimensions stand side by side.
         factors: by name, integers (N,) that name the values; any integers do.
-        samples, seed, components: as for `aggregate_draws`.
+        samples, seed, components: as for `draw_aggregate`.
 
     Raises:
-        ConfigError: for fewer than two factors of two values, factors that are not N integers, and as `aggregate_draws`.
+        ConfigError: for fewer than two factors of two values, factors that are not N integers, and as `draw_aggregate`.
 
     >>> grid = torch.cartesian_prod(torch.arange(4), torch.arange(5))
     >>> gaps = information_gaps(Posteriors(grid, torch.full((20, 2), 0.01)), {"shape": grid[:, 0], "size": grid[:, 1]})
     >>> round(gaps.mig, 3), round(gaps.mig_sup, 3), gaps.leaders["size"][0]
     (1.0, 1.0, 1)
     """
-    layers = same_data([q] if isinstance(q, Posteriors) else q)
+    layers = require_same_data([q] if isinstance(q, Posteriors) else q)
     labels, excluded = _labels(factors, torch.arange(len(layers[0])))
     known, all_draws = [], []
     for layer in layers:
-        draws = aggregate_draws(layer, samples, seed, components)
+        draws = draw_aggregate(layer, samples, seed, components)
         of_all = log_ratios(layer, draws, jointly=False)
         shares = [(of_all - log_ratios(layer, draws, values, jointly=False)).mean(0) for values in labels.values()]
         known.append(torch.stack(shares, 1))
@@ -101,7 +101,9 @@ def information_gaps(
     return _gaps(torch.cat(known).numpy(), labels, excluded, variances, *counted, all(draws.exact for draws in all_draws))
 
 
-def histogram_gaps(means: Tensor, factors: Mapping[str, Tensor], bins: int = 20, points: int = 10_000, seed: int = 0) -> Gaps:
+def histogram_gaps(
+    means: Tensor, factors: Mapping[str, Tensor], bins: int = 20, points: int = 10_000, seed: int = 0
+) -> InformationGaps:
     r"""MIG and MIG-sup by the plug-in information of histograms, another estimator with other values than `information_gaps`.
 
     As disentanglement_lib's MIG (Locatello et al. 2019): the posterior means of 10,000 points, 20 equal bins between each
@@ -183,15 +185,15 @@ def _gaps(
     samples: int,
     components: int,
     exact: bool,
-) -> Gaps:
+) -> InformationGaps:
     """The scores of an information matrix in nats, (D, K); `variances` are those of the posterior means."""
     names = list(labels)
     entropies = np.array([entr(values.bincount().numpy() / len(values)).sum() for values in labels.values()])
     normalised = np.maximum(known / entropies, 0)  # before any ranking: factors with many values are no better known
     order = np.argsort(-normalised, axis=0, kind="stable")[:2]
-    meaningful = variances.numpy() > MEANINGFUL
+    meaningful = variances.numpy() > MEANINGFUL_VARIANCE
     mig, mig_sup, factor_gaps, latent_gaps = _scores(normalised, meaningful)
-    return Gaps(
+    return InformationGaps(
         mig=mig,
         mig_sup=mig_sup,
         factor_gaps=dict(zip(names, factor_gaps.tolist(), strict=True)),

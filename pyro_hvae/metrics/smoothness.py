@@ -12,7 +12,7 @@ def smoothness_factor(path: np.ndarray) -> np.ndarray:
 
     $s_j = \sqrt{\frac{1}{T-1} \sum_{t=1}^{T-1} (y_{t+1,j} - 2 y_{t,j} + y_{t-1,j})^2}$, in the units of y. Equal steps along a
     straight line have 0, a zig-zag between -h and h has 4h. No step size divides the difference, as in the paper; hence a path
-    with more points over the same movement is smoother. Compare paths of one number of points (`graph.resample`) besides those
+    with more points over the same movement is smoother. Compare paths of one number of points (`resample_path`) besides those
     of the raw nodes.
 
     Arguments:

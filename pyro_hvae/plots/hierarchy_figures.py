@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
-from pyro_hvae.evaluation.gibbs_samples import GibbsReport, of_proposition
+from pyro_hvae.evaluation.gibbs_evaluation import GibbsReport, proposition_note
 from pyro_hvae.inference.layer_effects import LayerShare
 from pyro_hvae.plots.figures import figure_titled, run_name
 from pyro_hvae.plots.image_grid import tiles
@@ -36,7 +36,7 @@ def gibbs_beside_ancestral(run: OpenRun, report: GibbsReport) -> Figure:
 
     count = SIDE * SIDE
     corrected = f", guide resampled among {values['particles']}" if values["particles"] > 1 else ""
-    title = f"Gibbs chains on {kept}{of_proposition(values)}, step {values['steps']}{corrected}"
+    title = f"Gibbs chains on {kept}{proposition_note(values)}, step {values['steps']}{corrected}"
     _grid(run, left, report.chains.mean[-1][:count].cpu(), f"{title}\n{distance('gibbs')}")
     _grid(run, right, report.ancestral[:count], f"Ancestral sampling of all layers\n{distance('ancestral')}")
     return figure

@@ -31,7 +31,7 @@ def information_flow(rows: Rows, title: str) -> Figure:
     or another stage begins.
 
     Arguments:
-        rows: metric rows of a run with step, stage, at times those of `Flow`, and `layers` where they enter one by one.
+        rows: metric rows of a run with step, stage, at times `InformationFlow`'s, and `layers` where they enter one by one.
 
     Raises:
         DataError: when no row holds information.

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from sklearn.decomposition import PCA
 
 from pyro_hvae.evaluation import discontinuities, largest_jump
-from pyro_hvae.inference.graph_interpolation import Interpolation, coordinates
+from pyro_hvae.inference.graph_interpolation import Interpolation, join_sites
 from pyro_hvae.inference.sampling import generate, latents
 from pyro_hvae.objectives.site_dependencies import parents
 from pyro_hvae.plots.figures import BLUE, GREY, figure_titled, run_name
@@ -50,9 +50,9 @@ def latent_space(run: OpenRun, found: Mapping[str, Interpolation], shown: int = 
     x = split.x[pick].to(run.device)
     first = next(iter(found.values()), None)
     sites = first.sites if first is not None else tuple(parents(run.model, x))
-    codes = coordinates(latents(run.guide, x, mean=True), sites)
+    codes = join_sites(latents(run.guide, x, mean=True), sites)
     with fixed_seed(0):
-        prior = coordinates(generate(run.model, 1000), sites)
+        prior = join_sites(generate(run.model, 1000), sites)
     name = ", ".join(sites)
     plane, names = _plane(codes, name)
     panels = 2 if first is None else 3

@@ -10,10 +10,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pyro_hvae.errors import ConfigError, DataError
-from pyro_hvae.evaluation import discontinuities, largest_jump, paths_between
-from pyro_hvae.evaluation.encoded_data import selection
-from pyro_hvae.evaluation.gibbs_samples import of_proposition, sample_by_gibbs
-from pyro_hvae.inference.layer_effects import grid_layers, layer_grid, layer_noise, layer_samples, layer_shares
+from pyro_hvae.evaluation import discontinuities, graph_paths, largest_jump
+from pyro_hvae.evaluation.encoded_data import random_subset
+from pyro_hvae.evaluation.gibbs_evaluation import proposition_note, sample_by_gibbs
+from pyro_hvae.inference.layer_effects import grid_layers, layer_grid, layer_samples, layer_shares, sample_noise
 from pyro_hvae.inference.traversal import traverse
 from pyro_hvae.plots import figures
 from pyro_hvae.plots import hierarchy_figures as panels
@@ -53,7 +53,7 @@ def draw_all(run: OpenRun) -> list[Path]:
     if flow_panels.has_information(rows):
         drawn["information_flow"] = flow_panels.information_flow(rows, f"Information flow of {figures.run_name(run)}")
     try:
-        found = paths_between(run)
+        found = graph_paths(run)
     except DataError:
         found = {}  # no ends connected through the prior: the latent space is still worth looking at
     drawn["latent_space"] = journeys.latent_space(run, found)
@@ -75,7 +75,7 @@ def draw_interpolation(run: OpenRun, nodes: int, k: int, seed: int, first: int |
     ends = None if first is None or second is None else (first, second)
     if nodes < 2:
         raise ConfigError(f"--nodes must be at least 2, got {nodes}.")
-    found = paths_between(run, nodes, k, seed, ends)
+    found = graph_paths(run, nodes, k, seed, ends)
     folder = run.directory.path / "figures"
     paths = [
         figures.save(journeys.latent_space(run, found), folder / "latent_space.png"),
@@ -146,7 +146,7 @@ def draw_gibbs(run: OpenRun, steps: int, **options: Any) -> dict[str, Any]:
 
 def _gibbs_lines(values: dict[str, Any]) -> list[str]:
     lines = [
-        f"Gibbs chain on {', '.join(values['sites'])}{of_proposition(values)}: {values['chains']} chains from "
+        f"Gibbs chain on {', '.join(values['sites'])}{proposition_note(values)}: {values['chains']} chains from "
         f"{values['init']}, {values['steps']} steps, {values['burn_in']} of them burn-in"
         + (f"; guide resampled among {values['particles']} draws" if values["particles"] > 1 else "")
         + ("" if values["noise"] else "; without observation noise, which is not the chain of the propositions"),
@@ -222,7 +222,7 @@ def draw_layer_grids(run: OpenRun, cells: int, reach: float, seed: int, image: i
     """
     x = None if image is None else _test_datum(run, image, seed)
     with fixed_seed(seed):
-        every, planes = layer_noise(run.model, 1), grid_layers(run.model, site)
+        every, planes = sample_noise(run.model, 1), grid_layers(run.model, site)
     images = {}
     for name in reversed(planes):
         with fixed_seed(seed):
@@ -252,7 +252,7 @@ def draw_traversals(
             `traverse`, naming the run.
     """
     path, first = place(runs, picture, "traversals.png"), runs[0]
-    x, data, found = _test_datum(first, image, seed), selection(first.dataset.test, POINTS, seed).x, []
+    x, data, found = _test_datum(first, image, seed), random_subset(first.dataset.test, POINTS, seed).x, []
     for run in runs:
         try:
             one = traverse(run.model, run.guide, x.to(run.device), data.to(run.device), seed=seed, **options)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pyro_hvae.errors import ConfigError, DivergenceError, unknown_name
 from pyro_hvae.evaluation import METRICS
-from pyro_hvae.evaluation.degeneracy import feature_state
+from pyro_hvae.evaluation.degenerate_features import feature_state
 from pyro_hvae.runs.options import coerce, parameters
 from pyro_hvae.runs.run_directory import versions
 from pyro_hvae.runs.run_loading import OpenRun

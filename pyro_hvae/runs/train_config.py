@@ -23,7 +23,7 @@ class TrainConfig:
         starts: how many initialisations are tried over the first tenth of the run; the best validation bound is trained.
         log_every, eval_every, save_every: steps between metric rows, validation bounds and checkpoints.
         information_every: steps between estimates of how much every layer knows of x; 0 makes none.
-        information_points: size of the random sample of training data for these estimates (see `Flow`).
+        information_points: size of the random sample of training data for these estimates (see `InformationFlow`).
         device: auto, cpu, cuda, cuda:i or mps. threads: of torch on the CPU, 0 leaves torch's default.
         engine: "fit" (torch optimiser, fused Adam) or "svi" (stock `pyro.infer.SVI`; slower, same result in the mean).
         compile: whether a step's loss and gradients run as one compiled graph (see `capture`); None decides by the length of

@@ -12,7 +12,7 @@ import torch
 from pyro_hvae.compilation.policy import decide_training
 from pyro_hvae.data import Dataset
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.inference.information_flow import Flow
+from pyro_hvae.inference.information_flow import InformationFlow
 from pyro_hvae.recipes import Stage, stage_lengths
 from pyro_hvae.runs.checkpoints import load_checkpoint
 from pyro_hvae.runs.experiment import Experiment
@@ -77,7 +77,7 @@ def plan(experiment: Experiment, start: int = 0) -> Plan:
         except ConfigError as error:
             raise ConfigError(f"--schedule {experiment.schedule} does not go with this bound: {error}") from error
         if experiment.train.information_every:
-            Flow(first).row(stages[0].objective.guide)
+            InformationFlow(first).row(stages[0].objective.guide)
     return Plan(experiment, dataset, stages, schedules)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from pyro_hvae.compilation.policy import decide_training
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError, DivergenceError, Interrupted
-from pyro_hvae.inference.information_flow import Flow
+from pyro_hvae.inference.information_flow import InformationFlow
 from pyro_hvae.objectives.elbo import Objective
 from pyro_hvae.recipes import Stage, stage_lengths
 from pyro_hvae.runs.checkpoints import load_checkpoint, save_checkpoint
@@ -60,8 +60,8 @@ def fit(
         trackers: told of every row (see `tracking`). experiment: what to write into the run, for recipes.
 
     Rows hold step, stage, loss (weighted), elbo (unweighted bound), distortion, rate.SITE, rate_total, what the schedule logs
-    (beta, constraint, ...), penalty.NAME, lr, and at times validation_elbo and information.SITE (see `Flow`), in nats per
-    datum; what is not named after other data is of the batch of that step.
+    (beta, constraint, ...), penalty.NAME, lr, and at times validation_elbo and information.SITE (`InformationFlow`), in nats
+    per datum; what is not named after other data is of the batch of that step.
 
     The caller's random streams are left as they were; noise comes from `config.seed`.
 
@@ -167,10 +167,10 @@ class _Loop:
             self.save(number, session, offset)  # a run that fails early still has something to look at
         if self.run:
             self.run.update(status="running")
-        flow = Flow(session.x, config.information_points, seed=config.seed) if config.information_every else None
+        flow = InformationFlow(session.x, config.information_points, seed=config.seed) if config.information_every else None
         if flow:
             # A guide without such posteriors is refused before hours go into it.
-            Flow(session.x, 2).row(session.objective.guide)
+            InformationFlow(session.x, 2).row(session.objective.guide)
         while not session.done:
             session.step()
             step, last = offset + session.t, session.done

@@ -6,7 +6,7 @@ import pyro
 import torch
 
 from pyro_hvae.data import Rows
-from pyro_hvae.inference.sampling import bound
+from pyro_hvae.inference.bounds_and_active_units import bound
 from pyro_hvae.objectives.elbo import Objective
 from pyro_hvae.recipes import Stage
 from pyro_hvae.runs.train_config import TrainConfig

@@ -12,7 +12,7 @@ from linear_gaussian import LinearGaussianChain, skip_pair
 from torch import nn
 from torch.testing import assert_close
 
-from pyro_hvae import BottomUp, Chain, Gaussian, StandardNormal, generate, gibbs
+from pyro_hvae import BottomUp, Chain, Gaussian, StandardNormal, generate, gibbs, inference
 from pyro_hvae.cli import main
 from pyro_hvae.compilation import inductor as compiling
 from pyro_hvae.compilation import policy
@@ -21,7 +21,6 @@ from pyro_hvae.compilation.policy import EVALUATION_ROWS, ROWS_PER_CHAIN_STEP, d
 from pyro_hvae.errors import ConfigError, DivergenceError
 from pyro_hvae.inference import gibbs_chains
 from pyro_hvae.inference import importance_sampling as importance
-from pyro_hvae.inference import sampling as inference
 from pyro_hvae.inference.sampling import prior_latents
 
 CPU = torch.device("cpu")

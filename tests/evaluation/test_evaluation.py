@@ -9,13 +9,12 @@ import torch
 from linear_gaussian import Fixed, LinearGaussianChain
 from torch import nn
 
-from pyro_hvae import ELBO, BottomUp, Chain, StandardNormal
+from pyro_hvae import ELBO, BottomUp, Chain, StandardNormal, inference
 from pyro_hvae.data import Dataset, FactorGrid, Rows, Split
 from pyro_hvae.data.rows import bernoulli
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.evaluation import METRICS, likelihood
-from pyro_hvae.inference import sampling as inference
-from pyro_hvae.inference.importance_sampling import _seed_of, importance
+from pyro_hvae.inference.importance_sampling import _batch_seed, importance_weights
 from pyro_hvae.recipes import Stage
 from pyro_hvae.runs.experiment import Experiment
 from pyro_hvae.runs.run_directory import RunDirectory
@@ -264,9 +263,9 @@ def test_an_interrupted_likelihood_goes_on_and_a_larger_limit_extends_a_smaller(
         return columns["log_likelihood"]
 
     whole = values(tmp_path / "whole")
-    size = likelihood.batch_size(2000)
+    size = likelihood.data_per_batch(2000)
     assert 1 < size < 30 and 20 % size
-    genuine, seen = likelihood.importance, []
+    genuine, seen = likelihood.importance_weights, []
 
     def spied(*arguments, start=0, **more):
         if arguments[3] != 2000:  # the few that tell whether all is as it was
@@ -278,7 +277,7 @@ def test_an_interrupted_likelihood_goes_on_and_a_larger_limit_extends_a_smaller(
                 raise KeyboardInterrupt
             yield weights
 
-    monkeypatch.setattr(likelihood, "importance", spied)
+    monkeypatch.setattr(likelihood, "importance_weights", spied)
     with pytest.raises(KeyboardInterrupt):
         values(tmp_path / "cut")
     assert torch.equal(values(tmp_path / "cut"), whole)
@@ -319,13 +318,13 @@ def test_nothing_is_taken_up_that_was_measured_otherwise(tmp_path):
 def test_every_batch_has_noise_of_its_own(tmp_path):
     run, _ = linear_run(tmp_path, 0.3)
     many = run.dataset.test.x[:1].expand(20_000, 4)
-    values = torch.cat([w.log_likelihood for w in importance(run.model, run.guide, many, 1, seed=0)])
+    values = torch.cat([w.log_likelihood for w in importance_weights(run.model, run.guide, many, 1, seed=0)])
     assert len(values.unique()) == 20_000
-    ones = torch.cat([w.log_likelihood for w in importance(run.model, run.guide, many[:3], 40_000, seed=0)])
+    ones = torch.cat([w.log_likelihood for w in importance_weights(run.model, run.guide, many[:3], 40_000, seed=0)])
     assert len(ones.unique()) == 3
     # A batch of one datum: 4096 batches on, the low bits of a shifted number would be the same.
-    assert len({_seed_of(seed=7, first=first) for first in range(20_000)}) == 20_000
-    assert all(0 <= _seed_of(2**53 - 1, first) < 2**32 for first in (0, 10**6))
+    assert len({_batch_seed(seed=7, first=first) for first in range(20_000)}) == 20_000
+    assert all(0 <= _batch_seed(2**53 - 1, first) < 2**32 for first in (0, 10**6))
 
 
 def test_the_control_variate_is_the_bound_of_the_same_weights(tmp_path):
@@ -346,7 +345,7 @@ def test_the_error_of_a_corrected_mean_knows_that_the_subset_is_a_part():
         for _ in range(2000):
             b = torch.randn(60, generator=g)
             values = b + sign * b + 0.3 * torch.randn(60, generator=g)
-            found = likelihood._corrected(values[:20], b[:20], b)
+            found = likelihood._control_variate_mean(values[:20], b[:20], b)
             claimed.append(found["stderr"])
             means.append(found["log_likelihood"])
         assert torch.tensor(claimed).square().mean().sqrt() == pytest.approx(torch.tensor(means).std().item(), rel=0.06)

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from pyro_hvae import BottomUp, Chain, Gaussian, StandardNormal, Vamp, log_likelihood
 from pyro_hvae.errors import ConfigError, DivergenceError
 from pyro_hvae.inference import importance_sampling as importance
-from pyro_hvae.inference.importance_sampling import batch_size
+from pyro_hvae.inference.importance_sampling import data_per_batch
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -68,7 +68,7 @@ def test_an_estimate_depends_on_the_seed_alone_and_not_on_the_chunks():
     values = run(seed=3)
     assert_close(run(seed=3, rows=7), values, rtol=1e-12, atol=1e-12)
     assert not torch.allclose(run(seed=4), values)
-    size = batch_size(1500)
+    size = data_per_batch(1500)
     assert 1 < size < 40
     assert_close(run(seed=3, start=size), values[size:], rtol=0, atol=0)
     with torch.random.fork_rng():

@@ -17,7 +17,7 @@ from pyro_hvae.data import Rows
 from pyro_hvae.data.rows import Drawn, bernoulli
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.guides import BottomUp, Heads
-from pyro_hvae.inference.information_flow import Flow
+from pyro_hvae.inference.information_flow import InformationFlow
 from pyro_hvae.metrics import Posteriors, layer_information
 from pyro_hvae.models import Chain
 from pyro_hvae.plots.figures import save
@@ -44,7 +44,7 @@ def capacity(variance):
 
 
 def test_values_are_those_of_layer_information_for_the_data_chosen(float64):
-    flow = Flow(torch.randn(300, 1), points=200, samples=150, seed=3)
+    flow = InformationFlow(torch.randn(300, 1), points=200, samples=150, seed=3)
     row, x = flow.row(heads(z1=(2, 0.3), z2=(-1, 0.8))), flow.x[:]
     layers = {"z2": Posteriors(-x, torch.full_like(x, 0.8)), "z1": Posteriors(2 * x, torch.full_like(x, 0.3))}
     expected = layer_information(layers, samples=150, seed=3)
@@ -59,7 +59,7 @@ def test_values_are_those_of_layer_information_for_the_data_chosen(float64):
 
 def test_gaussian_channels(float64):
     """x ~ N(0, 1) through two channels at once is one of the sum of their precisions."""
-    row = Flow(torch.randn(20_000, 1), samples=4000).row(heads(z1=(1, 0.5), z2=(1, 1.0)))
+    row = InformationFlow(torch.randn(20_000, 1), samples=4000).row(heads(z1=(1, 0.5), z2=(1, 1.0)))
     assert row["information.z1"] == pytest.approx(capacity(0.25), abs=0.05)
     assert row["information.z2"] == pytest.approx(capacity(1.0), abs=0.05)
     assert row["information.total"] == pytest.approx(capacity(1 / (1 / 0.25 + 1)), abs=0.05)
@@ -67,7 +67,7 @@ def test_gaussian_channels(float64):
 
 
 def test_separated_copied_and_ignorant_layers():
-    row = Flow(line(500), points=400).row(heads(z1=(100, 1.0), z2=(100, 1.0), z3=(0, 0.7)))
+    row = InformationFlow(line(500), points=400).row(heads(z1=(100, 1.0), z2=(100, 1.0), z3=(0, 0.7)))
     assert row["information.z1"] == row["information.total"] == pytest.approx(math.log(400), abs=1e-9)
     assert row["information.over"] == pytest.approx(row["information.z2"], abs=1e-9)
     assert row["information.z3"] == pytest.approx(0, abs=1e-9)
@@ -77,7 +77,7 @@ def test_separated_copied_and_ignorant_layers():
 def test_a_chain_has_a_total_only_where_its_layers_are_independent_given_x():
     def row(weight):
         levels = [Fixed([torch.tensor([[float(w)]])], torch.tensor([1.0])) for w in (1, weight)]
-        return Flow(torch.randn(100, 1), draws=8).row(BottomUp(levels))
+        return InformationFlow(torch.randn(100, 1), draws=8).row(BottomUp(levels))
 
     dependent, ignorant = row(1), row(0)
     assert set(dependent) == {"information.z1", "information.z2", "information.limit"}
@@ -93,14 +93,14 @@ def test_the_selection_is_random_fixed_and_read_once():
         read.append(len(index))
         return index[:, None].astype(np.float32)
 
-    flow = Flow(Rows(Drawn(draw, (1000, 1)), ahead=True), points=100, seed=1)
+    flow = InformationFlow(Rows(Drawn(draw, (1000, 1)), ahead=True), points=100, seed=1)
     x = flow.x[:][:, 0]
     assert len(flow.x) == 100 and len(x.unique()) == 100 and not torch.equal(x.sort().values, x)
     flow.row(heads(z1=(1, 1.0)))
     assert read == [100] and torch.equal(flow.x[:][:, 0], x)
-    assert not torch.equal(Flow(line(1000), points=100, seed=2).x[:][:, 0], x)
+    assert not torch.equal(InformationFlow(line(1000), points=100, seed=2).x[:][:, 0], x)
     some = Rows(line(1000)).take(torch.arange(500, 1000)).map(lambda t: t + 0.5)
-    assert sorted(Flow(some).x[:][:, 0].tolist()) == [500.5 + i for i in range(500)]
+    assert sorted(InformationFlow(some).x[:][:, 0].tolist()) == [500.5 + i for i in range(500)]
 
 
 class Normed(nn.Module):
@@ -125,11 +125,11 @@ def test_modes_statistics_and_random_streams_stay_as_they_were():
     assert set(modes.values()) == {True, False}
     state, streams = {k: v.clone() for k, v in guide.state_dict().items()}, repr(rng_state())
     torch_stream = torch.get_rng_state()
-    flow = Flow(Rows(x, bernoulli), points=200)
+    flow = InformationFlow(Rows(x, bernoulli), points=200)
     first = flow.row(guide)
     assert repr(rng_state()) == streams and torch.equal(torch.get_rng_state(), torch_stream)
     torch.manual_seed(77)
-    assert flow.row(guide) == Flow(Rows(x, bernoulli), points=200).row(guide) == first  # whatever the stream
+    assert flow.row(guide) == InformationFlow(Rows(x, bernoulli), points=200).row(guide) == first  # whatever the stream
     assert {name: module.training for name, module in guide.named_modules()} == modes
     for name, value in guide.state_dict().items():
         assert torch.equal(value, state[name]), name
@@ -154,7 +154,7 @@ def test_training_does_not_notice():
         torch.manual_seed(5)
         guide = normed_guide()
         model = Chain(StandardNormal(2), [Gaussian(2, 2)], Bernoulli(2, (6,)))
-        watching = [Watching(Flow(x, points=100), guide)] if watched else []
+        watching = [Watching(InformationFlow(x, points=100), guide)] if watched else []
         config = hv.TrainConfig(steps=12, batch_size=20, log_every=1)
         rows = hv.fit(hv.ELBO()(model, guide), x, config, trackers=watching)
         values = [row["information.total"] for w in watching for row in w.rows]
@@ -175,13 +175,13 @@ class Pointed(nn.Module):
 def test_what_cannot_be_measured_is_refused():
     guide = Pointed()
     with pytest.raises(ConfigError, match=r"q\(z1 \| \.\.\.\) of this guide is a Delta"):
-        Flow(torch.randn(30, 2)).row(guide)
+        InformationFlow(torch.randn(30, 2)).row(guide)
     assert guide.training
     for x, points in ((line(5), 1), (line(1), 5000), (line(5), -3)):
         with pytest.raises(ConfigError, match=f"at least two data, got {points} points of {len(x)} data"):
-            Flow(x, points=points)
+            InformationFlow(x, points=points)
     with pytest.raises(ConfigError, match="two or more samples, got 1"):
-        Flow(line(5), samples=1).row(heads(z1=(1, 1.0)))
+        InformationFlow(line(5), samples=1).row(heads(z1=(1, 1.0)))
 
 
 def progressive_rows():

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from pyro_hvae import latents, layer_samples, layer_shares, recipes, reconstruct
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import BottomUp
-from pyro_hvae.inference.layer_effects import code_noise, grid_layers, layer_grid, layer_noise
+from pyro_hvae.inference.layer_effects import grid_layers, layer_grid, posterior_noise, sample_noise
 from pyro_hvae.objectives.handlers import Noise, Record
 from pyro_hvae.plots.hierarchy_figures import grid_panels
 from pyro_hvae.runs.train_config import TrainConfig
@@ -84,7 +84,7 @@ def test_noise_at_a_code_reproduces_the_reconstruction():
     x = torch.rand(12, 1, 4, 4)
     for name in ("hvae", "ar-hvae"):
         objective = recipes.build(name, x, {"dims": (3, 2, 2), "hidden": (6,), "upper": (6,)})[-1].objective.eval()
-        noise = code_noise(objective.model, objective.guide, x)
+        noise = posterior_noise(objective.model, objective.guide, x)
         with Record() as record, Noise(noise):
             objective.model(size=12)
         codes = latents(objective.guide, x, mean=True)
@@ -116,7 +116,7 @@ def test_what_cannot_be_varied_is_refused(float64):
 
 def test_noise_comes_from_the_top_down(float64):
     model, _, _ = diagonal_chain()
-    noise = layer_noise(model, 20_000)
+    noise = sample_noise(model, 20_000)
     assert list(noise) == ["z3", "z2", "z1"]
     for value in noise.values():
         assert_close(value.mean(), torch.tensor(0.0), atol=0.02, rtol=0)

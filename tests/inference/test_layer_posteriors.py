@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from pyro_hvae import BottomUp, Gaussian, TopDown
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.inference.layer_posteriors import posteriors, sees_data
+from pyro_hvae.inference.layer_posteriors import direct_data_dependence, posteriors
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -72,10 +72,10 @@ def test_draws_are_seeded_and_leave_the_callers_stream_alone():
 def test_which_sites_still_see_the_data():
     guide, _ = chain_guide()
     x = torch.randn(2, 3)
-    assert sees_data(guide, x) == {"z1": True, "z2": False}
+    assert direct_data_dependence(guide, x) == {"z1": True, "z2": False}
     level = Gaussian(2, 3, ())
     ladder = TopDown([torch.nn.Linear(3, 5), torch.nn.Linear(5, 5)], [Gaussian(5, 3, ()), Gaussian(5, 2, ())], [level])
-    assert sees_data(ladder, x) == {"z2": True, "z1": True}
+    assert direct_data_dependence(ladder, x) == {"z2": True, "z1": True}
 
 
 def test_what_is_no_gaussian_is_refused():

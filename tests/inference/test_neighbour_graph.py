@@ -9,7 +9,7 @@ from scipy.sparse import csgraph
 
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.inference import neighbour_graph as graphs
-from pyro_hvae.inference.neighbour_graph import neighbour_graph, resample, shortest_path, shortest_paths, sparse_graph
+from pyro_hvae.inference.neighbour_graph import neighbour_graph, resample_path, shortest_path, shortest_paths, sparse_graph
 
 
 def ring(n, radius=1.0, seed=0):
@@ -151,8 +151,8 @@ def test_k_must_fit_the_nodes():
 
 def test_resampling_is_equidistant_and_keeps_the_ends():
     points = np.random.default_rng(4).normal(size=(9, 3))
-    dense = resample(points, 100)
+    dense = resample_path(points, 100)
     assert np.allclose(dense[[0, -1]], points[[0, -1]])
-    straight = resample(points[[0, 5]], 50)
+    straight = resample_path(points[[0, 5]], 50)
     steps = np.linalg.norm(np.diff(straight, axis=0), axis=1)
     assert np.allclose(steps, steps[0])

@@ -5,9 +5,8 @@ import torch
 from linear_gaussian import Fixed, LinearGaussianChain
 from torch.testing import assert_close
 
-from pyro_hvae import ELBO, BottomUp, Chain, StandardNormal, TopDown, active_units, generate, latents, reconstruct
+from pyro_hvae import ELBO, BottomUp, Chain, StandardNormal, TopDown, active_units, generate, inference, latents, reconstruct
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.inference import sampling as inference
 
 pytestmark = pytest.mark.usefixtures("float64")
 

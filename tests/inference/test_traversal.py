@@ -13,8 +13,8 @@ from torch.testing import assert_close
 from pyro_hvae import Chain, reconstruct
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import BottomUp
-from pyro_hvae.inference.layer_effects import code_noise
-from pyro_hvae.inference.traversal import Traversals, Unit, traverse, vary_unit
+from pyro_hvae.inference.layer_effects import posterior_noise
+from pyro_hvae.inference.traversal import Traversals, Unit, traverse, vary_dimension
 from pyro_hvae.plots.traversal_figure import traversal_panels
 from pyro_hvae.runs.train_config import TrainConfig
 
@@ -86,10 +86,10 @@ def test_in_a_chain_the_layer_below_follows(float64):
 def test_at_its_own_noise_a_row_passes_through_the_reconstruction(float64):
     model, guide, _, _ = chain_pair()
     x = torch.randn(1, 4)
-    noise = code_noise(model, guide, x)
+    noise = posterior_noise(model, guide, x)
     for site, value in noise.items():
         for j in range(value.shape[1]):
-            assert_close(vary_unit(model, noise, site, j, value[:, j]), reconstruct(model, guide, x))
+            assert_close(vary_dimension(model, noise, site, j, value[:, j]), reconstruct(model, guide, x))
 
 
 def test_what_only_follows_the_noise_below_is_dead(float64):
@@ -118,7 +118,7 @@ def test_where_a_prior_is_a_mixture_the_latent_itself_takes_the_values(float64):
             return pyro.sample("x", dist.Normal(2 * z, 1.0).to_event(1), obs=x)
 
     noise = {"z1": torch.tensor([[0.3, -0.7]])}
-    assert_close(vary_unit(model, noise, "z1", 1, torch.tensor([-1.0, 2.0])), torch.tensor([[0.6, -2.0], [0.6, 4.0]]))
+    assert_close(vary_dimension(model, noise, "z1", 1, torch.tensor([-1.0, 2.0])), torch.tensor([[0.6, -2.0], [0.6, 4.0]]))
 
 
 def test_at_most_so_many_rows_of_a_layer(float64):
@@ -155,15 +155,15 @@ def test_bad_numbers_and_names(float64):
             traverse(model, guide, x, data, steps=steps)
     with pytest.raises(ConfigError, match="at least one dimension of a layer, got 0"):
         traverse(model, guide, x, data, most=0)
-    noise = code_noise(model, guide, x)
+    noise = posterior_noise(model, guide, x)
     for dimension in (-1, 3):
         with pytest.raises(ConfigError, match=f"dimensions 0 to 2, got {dimension}"):
-            vary_unit(model, noise, "z1", dimension, torch.zeros(2))
+            vary_dimension(model, noise, "z1", dimension, torch.zeros(2))
     with pytest.raises(ConfigError, match="no latent site called 'z3'"):
-        vary_unit(model, noise, "z3", 0, torch.zeros(2))
+        vary_dimension(model, noise, "z3", 0, torch.zeros(2))
     full = LinearGaussianChain(dims=(2, 2))
     with pytest.raises(ConfigError, match="site 'z1' is a MultivariateNormal with parents"):
-        vary_unit(full.model(), code_noise(full.model(), full.guide(), x), "z2", 0, torch.zeros(2))
+        vary_dimension(full.model(), posterior_noise(full.model(), full.guide(), x), "z2", 0, torch.zeros(2))
 
 
 def test_the_picture_names_rows_values_and_layers():

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.metrics import Draws, Posteriors, aggregate_draws, log_ratios
+from pyro_hvae.metrics import AggregateDraws, Posteriors, draw_aggregate, log_ratios
 
 
 def posteriors(data=12, size=1, dims=3, seed=0, spread=1.0):
@@ -48,7 +48,7 @@ def by_loops(q, draws, groups, dims):
 @pytest.mark.parametrize("grouped", [False, True])
 def test_ratios_equal_a_double_loop(size, components, grouped):
     q = posteriors(size=size)
-    draws = aggregate_draws(q, samples=9, seed=1, components=components)
+    draws = draw_aggregate(q, samples=9, seed=1, components=components)
     groups = torch.arange(12) % 2 if grouped else torch.zeros(12, dtype=torch.long)
     own_kept = torch.isin(draws.rows, draws.components)
     assert own_kept.all() if components is None else own_kept.any() and not own_kept.all()
@@ -63,7 +63,7 @@ def test_ratios_equal_a_double_loop(size, components, grouped):
 def test_blocks_change_nothing():
     """More data and draws than a block holds, against one matrix of everything."""
     q = posteriors(data=5000, size=2, dims=2)
-    draws = aggregate_draws(q, samples=150)
+    draws = draw_aggregate(q, samples=150)
     law = torch.distributions.Normal(q.means, q.stds)
     kernels = law.log_prob(draws.values[:, None, None, :]).sum(-1).logsumexp(2) - math.log(2)
     own = kernels[torch.arange(150), draws.rows]
@@ -74,12 +74,12 @@ def test_blocks_change_nothing():
 def test_stratified_density_is_unbiased():
     """Averaged over batches of components, q^(z) / q(z | x) is the exact one, whether or not the own datum is among them."""
     q = posteriors(data=10, dims=1)
-    draws = aggregate_draws(q)
+    draws = draw_aggregate(q)
     exact = (-log_ratios(q, draws)).exp()
     runs = []
     for _ in range(2000):
         components = torch.randperm(10)[:3]
-        runs.append((-log_ratios(q, Draws(draws.values, draws.rows, components, 10))).exp())
+        runs.append((-log_ratios(q, AggregateDraws(draws.values, draws.rows, components, 10))).exp())
     runs = torch.stack(runs)
     assert ((runs.mean(0) - exact).abs() < 4 * runs.std(0) / 2000**0.5).all()
 
@@ -87,7 +87,7 @@ def test_stratified_density_is_unbiased():
 def test_memory_is_bounded():
     """2e8 pairs would be 1.6 GB at once."""
     q = posteriors(data=200_000, dims=1)
-    draws = aggregate_draws(q, samples=1000)
+    draws = draw_aggregate(q, samples=1000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     log_ratios(q, draws)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
@@ -96,11 +96,11 @@ def test_memory_is_bounded():
 def test_far_and_narrow_posteriors_are_told_apart():
     """Kernels that underflow by thousands of nats, in many dimensions too."""
     q = Posteriors(1e6 * torch.arange(7.0)[:, None].expand(7, 40), torch.full((7, 40), 1e-6))
-    assert torch.allclose(log_ratios(q, aggregate_draws(q)), torch.tensor(7.0).double().log(), atol=1e-12)
+    assert torch.allclose(log_ratios(q, draw_aggregate(q)), torch.tensor(7.0).double().log(), atol=1e-12)
     equal = Posteriors(torch.full((7, 40), 3.0), torch.full((7, 40), 1e-12))
-    assert log_ratios(equal, aggregate_draws(equal)).abs().max() < 1e-2  # rounding of 3 + 1e-12 times noise
+    assert log_ratios(equal, draw_aggregate(equal)).abs().max() < 1e-2  # rounding of 3 + 1e-12 times noise
     wide = Posteriors(torch.zeros(2, 40), torch.tensor([[1e-3], [1e3]]).expand(2, 40))
-    assert torch.allclose(log_ratios(wide, aggregate_draws(wide)), torch.tensor(2.0).double().log(), atol=1e-12)
+    assert torch.allclose(log_ratios(wide, draw_aggregate(wide)), torch.tensor(2.0).double().log(), atol=1e-12)
 
 
 seeds, sizes = st.integers(0, 1000), st.sampled_from([1, 2])
@@ -112,8 +112,8 @@ def test_rescaling_and_moving_a_dimension_changes_nothing(seed, size, scale, shi
     q = posteriors(seed=seed, size=size)
     factor, move = torch.tensor([1.0, scale, 1.0]).double(), torch.tensor([0.0, shift, 0.0]).double()
     moved = Posteriors(q.means * factor + move, q.stds * factor.abs())
-    draws = aggregate_draws(q, seed=seed, components=5 if few else None)
-    to = Draws(draws.values * factor + move, draws.rows, draws.components, draws.data)
+    draws = draw_aggregate(q, seed=seed, components=5 if few else None)
+    to = AggregateDraws(draws.values * factor + move, draws.rows, draws.components, draws.data)
     for jointly in (True, False):
         assert torch.allclose(log_ratios(q, draws, jointly=jointly), log_ratios(moved, to, jointly=jointly), atol=1e-9)
 
@@ -122,11 +122,11 @@ def test_rescaling_and_moving_a_dimension_changes_nothing(seed, size, scale, shi
 @given(seeds, sizes)
 def test_order_of_dimensions_and_of_data_and_names_of_groups_change_nothing(seed, size):
     q, groups = posteriors(seed=seed, size=size), torch.arange(12) % 3
-    draws = aggregate_draws(q, seed=seed)
+    draws = draw_aggregate(q, seed=seed)
     dims, data = torch.randperm(3), torch.randperm(12)
     place = data.argsort()
     shuffled = q.rows(data).dims(dims)
-    to = Draws(draws.values[:, dims], place[draws.rows], draws.components, 12)
+    to = AggregateDraws(draws.values[:, dims], place[draws.rows], draws.components, 12)
     names = torch.tensor([40, -7, 3])
     assert torch.allclose(log_ratios(q, draws), log_ratios(shuffled, to), atol=1e-9)
     before = log_ratios(q, draws, groups, jointly=False)
@@ -137,8 +137,8 @@ def test_order_of_dimensions_and_of_data_and_names_of_groups_change_nothing(seed
 @given(seeds, sizes, st.floats(0, 20))
 def test_no_ratio_exceeds_the_logarithm_of_the_data(seed, size, spread):
     q = posteriors(seed=seed, size=size, spread=spread)
-    assert (log_ratios(q, aggregate_draws(q, seed=seed)) <= math.log(12) + 1e-12).all()
-    assert (log_ratios(q, aggregate_draws(q, seed=seed, components=3)) <= math.log(12) + 1e-12).all()
+    assert (log_ratios(q, draw_aggregate(q, seed=seed)) <= math.log(12) + 1e-12).all()
+    assert (log_ratios(q, draw_aggregate(q, seed=seed, components=3)) <= math.log(12) + 1e-12).all()
 
 
 def test_draws_follow_their_mixture():
@@ -156,7 +156,7 @@ def test_draws_follow_their_mixture():
 def test_draws_are_of_different_data_and_of_the_seed_alone():
     q = posteriors(data=100)
     state = torch.get_rng_state()
-    one, same, other = (aggregate_draws(q, 60, seed, 30) for seed in (0, 0, 1))
+    one, same, other = (draw_aggregate(q, 60, seed, 30) for seed in (0, 0, 1))
     assert torch.equal(state, torch.get_rng_state())
     assert torch.equal(one.values, same.values) and torch.equal(one.components, same.components)
     assert not torch.equal(one.values, other.values)
@@ -170,7 +170,7 @@ def test_fewer_draws_before_fewer_components(monkeypatch):
     monkeypatch.setattr("pyro_hvae.metrics.aggregate_posterior.TERMS", 40_000_000)
 
     def protocol(data, size, dims=1):
-        draws = aggregate_draws(Posteriors(torch.zeros(data, size, dims), torch.ones(data, size, dims)))
+        draws = draw_aggregate(Posteriors(torch.zeros(data, size, dims), torch.ones(data, size, dims)))
         return len(draws.rows), len(draws.components), draws.exact
 
     assert protocol(4_000, 1) == (4_000, 4_000, True)
@@ -186,9 +186,9 @@ def test_layers_side_by_side():
     both = Posteriors.concatenate([one, two])
     assert both.means.shape == (12, 4, 3) and both.size == 4 and len(both) == 12
     assert torch.equal(both.mean[:, :2], one.mean) and torch.allclose(both.mean[:, 2:], two.mean)
-    draws = aggregate_draws(both)
+    draws = draw_aggregate(both)
     parts = [(one, draws.values[:, :2]), (two, draws.values[:, 2:])]
-    alone = [log_ratios(q, Draws(z, draws.rows, draws.components, 12), jointly=False) for q, z in parts]
+    alone = [log_ratios(q, AggregateDraws(z, draws.rows, draws.components, 12), jointly=False) for q, z in parts]
     assert torch.allclose(log_ratios(both, draws, jointly=False), torch.cat(alone, 1), atol=1e-12)
     thirds = Posteriors.concatenate([posteriors(size=2), posteriors(size=3)])
     assert thirds.size == 6
@@ -222,14 +222,14 @@ def test_bad_requests():
     q = posteriors()
     for arguments, message in [({"samples": 1}, "more samples, got 1"), ({"components": 0}, "more components, got 0")]:
         with pytest.raises(ConfigError, match=message):
-            aggregate_draws(q, **arguments)
+            draw_aggregate(q, **arguments)
     with pytest.raises(ConfigError, match="more data, got 1"):
-        aggregate_draws(posteriors(data=1))
+        draw_aggregate(posteriors(data=1))
     with pytest.raises(ConfigError, match="same data, got \\[3, 4\\] data"):
         Posteriors.concatenate([posteriors(data=3), posteriors(data=4)])
     with pytest.raises(ConfigError, match="got no data"):
         Posteriors.concatenate([])
     with pytest.raises(ConfigError, match="the 2 components hold too few of a group of 4 among 12 data"):
-        log_ratios(q, aggregate_draws(q, components=2), torch.arange(12) // 4)
-    alone = log_ratios(q, aggregate_draws(q), torch.arange(12))  # a group of one: its own density
+        log_ratios(q, draw_aggregate(q, components=2), torch.arange(12) // 4)
+    alone = log_ratios(q, draw_aggregate(q), torch.arange(12))  # a group of one: its own density
     assert torch.equal(alone, torch.zeros(12, dtype=torch.float64))

@@ -25,7 +25,7 @@ def all_three(draws):
     return rank_normalised_rhat(draws), bulk_ess(draws), tail_ess(draws)
 
 
-# Draws (T, C), and what ArviZ 0.23.4 prints: rhat(method="rank"), ess(method="bulk"), ess(method="tail").
+# AggregateDraws (T, C), and what ArviZ 0.23.4 prints: rhat(method="rank"), ess(method="bulk"), ess(method="tail").
 ARVIZ = {
     "independent": (normal(0, 500, 4), 1.0005854497424216, 1832.4255980343723, 1932.0149971664882),
     "an odd number of draws": (normal(0, 101, 5), 1.0005268257979192, 488.2998636204132, 502.16774676622845),

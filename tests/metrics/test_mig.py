@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import mutual_info_score
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.metrics import Gaps, Posteriors, aggregate_draws, histogram_gaps, information_gaps
+from pyro_hvae.metrics import InformationGaps, Posteriors, draw_aggregate, histogram_gaps, information_gaps
 
 EXACT = 1e-12  # kernels a hundred widths apart are zero, and a balanced grid leaves no sampling error
 
@@ -182,7 +182,7 @@ def test_layers_of_a_chain():
 def test_few_components():
     """A perfect code compared with 15 of 60 data: what they say of each value's share can be counted."""
     q = Posteriors(torch.stack([A, B], 1), torch.full((60, 2), 0.01))
-    draws = aggregate_draws(q, samples=60, seed=3, components=15)
+    draws = draw_aggregate(q, samples=60, seed=3, components=15)
     found = scores(A, B, seed=3, components=15)
     assert (found.samples, found.components, found.exact) == (60, 15, False)
     for j, (values, kinds) in enumerate([(A, 3), (B, 4)]):
@@ -262,7 +262,7 @@ def test_a_factor_of_one_value_is_left_out_and_named():
 
 def test_results_are_json():
     found = json.loads(json.dumps(dataclasses.asdict(scores(A, B, C))))
-    assert Gaps(**found) == scores(A, B, C)
+    assert InformationGaps(**found) == scores(A, B, C)
 
 
 seeds = st.integers(0, 1000)

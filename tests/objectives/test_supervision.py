@@ -13,7 +13,7 @@ import pyro_hvae as hv
 from pyro_hvae import ELBO, BottomUp, Chain, Gaussian, StandardNormal
 from pyro_hvae.conditionals.point import Point
 from pyro_hvae.errors import ConfigError, ContractError
-from pyro_hvae.inference.importance_sampling import importance
+from pyro_hvae.inference.importance_sampling import importance_weights
 from pyro_hvae.networks.fully_connected import Fold
 from pyro_hvae.objectives.handlers import ScaleSites, Share
 from pyro_hvae.objectives.pyro_svi import ScheduledELBO
@@ -362,7 +362,7 @@ def test_a_point_takes_particles_at_any_dim():
 def test_an_autoencoder_has_no_importance_weights():
     model, guide = autoencoder()
     with pytest.raises(ConfigError, match=r"a point \(z1\).*no importance weights"):
-        next(importance(model, guide, data(), particles=10))
+        next(importance_weights(model, guide, data(), particles=10))
     with pytest.raises(ConfigError, match="Gaussian posteriors"):
         hv.posteriors(guide, data())
 

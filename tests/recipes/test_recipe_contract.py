@@ -7,7 +7,7 @@ from pyro.infer import SVI, RenyiELBO, Trace_ELBO
 from torch.testing import assert_close
 
 from pyro_hvae import ELBO, for_svi, generate, latents, recipes, reconstruct
-from pyro_hvae.inference.sampling import bound
+from pyro_hvae.inference.bounds_and_active_units import bound
 from pyro_hvae.runs.checkpoints import load_checkpoint, save_checkpoint
 
 SMALL = {"latent": 3, "hidden": (8,)}

@@ -13,8 +13,8 @@ import pyro_hvae as hv
 from pyro_hvae import recipes
 from pyro_hvae.cli import main
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.evaluation.code_probes import regression
-from pyro_hvae.evaluation.degeneracy import degeneracy, feature_state
+from pyro_hvae.evaluation.degenerate_features import degeneracy, feature_state
+from pyro_hvae.evaluation.factor_probes import regression
 from pyro_hvae.metrics import constant_probe
 from pyro_hvae.runs.resolution import resolve
 from pyro_hvae.runs.run_loading import open_run

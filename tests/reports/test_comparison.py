@@ -11,7 +11,7 @@ import pytest
 
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.evaluation import METRICS
-from pyro_hvae.evaluation.metric import Metric
+from pyro_hvae.evaluation.metric_registry import Metric
 from pyro_hvae.plots.comparison_figures import comparison_figure
 from pyro_hvae.reports.comparison_table import compare, compare_text, write_csv
 from pyro_hvae.reports.comparison_values import columns

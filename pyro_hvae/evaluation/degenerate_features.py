@@ -5,8 +5,8 @@ from typing import Any
 import torch
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.evaluation.code_probes import TARGETS, regression
-from pyro_hvae.inference.sampling import bound
+from pyro_hvae.evaluation.factor_probes import PROBED_FACTORS, regression
+from pyro_hvae.inference.bounds_and_active_units import bound
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.runs.run_loading import OpenRun
 from pyro_hvae.runtime.random_state import fixed_seed
@@ -63,7 +63,7 @@ def degeneracy(run: OpenRun, images: int = 200, train: int = 2_000, test: int = 
         images: test images whose patches the variance is over. train, test: data of the probe (see `regression`).
     """
     found = feature_state(run, images, seed)
-    if any(all(name in run.dataset.train.factors for name in columns) for columns in TARGETS["position"]):
+    if any(all(name in run.dataset.train.factors for name in columns) for columns in PROBED_FACTORS["position"]):
         probe = regression(run, train, test, seed=seed)
         found |= {"rmse_position": probe["rmse"]["position"], "constant": probe["controls"]["constant"]["rmse"]["position"]}
     return found

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.evaluation.encoded_data import posterior_means, selection
+from pyro_hvae.evaluation.encoded_data import posterior_means, random_subset
 from pyro_hvae.metrics import LinearProbe, constant_probe, linear_probe, regression_probe
 from pyro_hvae.runs.run_loading import OpenRun
 from pyro_hvae.runtime.random_state import fixed_seed
@@ -15,12 +15,15 @@ from pyro_hvae.runtime.random_state import fixed_seed
 __all__ = ["classes", "regression"]
 
 # name of what is read -> the factors that say it, in whichever set has them
-TARGETS = {"position": [("x", "y"), ("posX", "posY")], "size": [("scale",)]}
+PROBED_FACTORS = {"position": [("x", "y"), ("posX", "posY")], "size": [("scale",)]}
 
 
 def _targets(factors: Mapping[str, Any], name: str) -> dict[str, list[str]]:
     found = {
-        group: list(columns) for group, choices in TARGETS.items() for columns in choices if all(c in factors for c in columns)
+        group: list(columns)
+        for group, choices in PROBED_FACTORS.items()
+        for columns in choices
+        if all(c in factors for c in columns)
     }
     if not found:
         raise ConfigError(
@@ -42,7 +45,7 @@ def regression(
     data = run.dataset
     groups = _targets(data.train.factors, data.name)
     columns = [name for group in groups.values() for name in group]
-    splits = [selection(data.train, train, seed), selection(data.test, test, seed)]
+    splits = [random_subset(data.train, train, seed), random_subset(data.test, test, seed)]
     truth = [np.stack([s.factors[name].double().numpy() for name in columns], 1) for s in splits]
     read: dict[str, Any] = {}
     codes = {"code": [np.concatenate(list(posterior_means(run, split.x, seed).values()), 1) for split in splits]}
@@ -70,7 +73,7 @@ def classes(run: OpenRun, factor: str = "class", train: int = 10_000, test: int 
             f"'{data.name}' has no classes called '{factor}'; its integer factors: {', '.join(known) or 'none'}. "
             "Choose one: -o factor=NAME."
         )
-    splits = [selection(data.train, train, seed), selection(data.test, test, seed)]
+    splits = [random_subset(data.train, train, seed), random_subset(data.test, test, seed)]
     labels = [split.factors[factor].numpy() for split in splits]
 
     seen, fresh = (posterior_means(run, split.x, seed) for split in splits)

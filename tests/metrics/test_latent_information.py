@@ -7,7 +7,7 @@ import torch
 
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.metrics import Posteriors, layer_information, log_ratios, mutual_information
-from pyro_hvae.metrics.aggregate_posterior import aggregate_draws
+from pyro_hvae.metrics.aggregate_posterior import draw_aggregate
 
 
 def channel(sigma, data=10_000, dims=1, seed=0):
@@ -41,7 +41,7 @@ def test_few_components_bias_upwards_by_known_amounts():
         q = channel(0.3, 3000, 2, seed)
         found["all"].append(mutual_information(q, seed=seed).value)
         for components in (100, 500):
-            ratios = log_ratios(q, aggregate_draws(q, 3000, seed, components))
+            ratios = log_ratios(q, draw_aggregate(q, 3000, seed, components))
             found[components].append(ratios.mean().item())
             others = ((-ratios).exp() - 1 / 3000) * 3000 / 2999
             found[f"{components} without own"].append(-others.log().mean().item())
@@ -80,7 +80,7 @@ def test_mixtures():
     q = channel(0.5, data=400)
     means, stds = q.means.expand(400, 5, 1), q.stds.expand(400, 5, 1)
     several = Posteriors(means, stds)
-    draws = aggregate_draws(q)
+    draws = draw_aggregate(q)
     assert torch.allclose(log_ratios(several, draws), log_ratios(q, draws), atol=1e-10)
     words = Posteriors(100 * torch.arange(30).reshape(10, 3, 1), torch.ones(10, 3, 1))
     assert mutual_information(words).value == pytest.approx(math.log(10), abs=1e-12)
@@ -145,7 +145,7 @@ def test_layers_of_a_chain_have_no_total():
 
 
 def test_each_layer_is_as_alone():
-    """Draws differ, the information does not."""
+    """AggregateDraws differ, the information does not."""
     a, b = channel(0.5, 2000), Posteriors(torch.randn(2000, 4, 1), torch.rand(2000, 4, 1) + 0.1)
     found = layer_information({"a": a, "b": b})
     for name, q in [("a", a), ("b", b)]:

@@ -17,7 +17,7 @@ from pyro_hvae.objectives.site_dependencies import parents
 from pyro_hvae.runs.run_loading import OpenRun
 from pyro_hvae.runtime.random_state import fixed_seed
 
-__all__ = ["INITS", "GibbsReport", "of_proposition", "sample_by_gibbs"]
+__all__ = ["STARTING_POINTS", "GibbsReport", "proposition_note", "sample_by_gibbs"]
 
 
 def _from_data(run: OpenRun, count: int) -> Tensor:
@@ -36,7 +36,7 @@ def _from_prior(run: OpenRun, count: int) -> Tensor:
 
 
 # name -> (run, chains) -> starting points
-INITS: dict[str, Callable[[OpenRun, int], Tensor]] = {"data": _from_data, "noise": _from_noise, "prior": _from_prior}
+STARTING_POINTS: dict[str, Callable[[OpenRun, int], Tensor]] = {"data": _from_data, "noise": _from_noise, "prior": _from_prior}
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,14 @@ def sample_by_gibbs(
 
     Arguments:
         sites: of `gibbs`; None keeps the latents that x depends on, z1 of a Markov hierarchy, all of a skip model.
-        chains: how many, in parallel. init: a key of `INITS`. samples: the most draws that enter a distance.
+        chains: how many, in parallel. init: a key of `STARTING_POINTS`. samples: the most draws that enter a distance.
         compile: see `gibbs`; None goes by the number of steps and of chains.
 
     Raises:
         ConfigError: see `gibbs`; also for an unknown init, fewer than two chains or samples, or a run trained on features.
     """
-    if init not in INITS:
-        raise unknown_name("init", init, INITS)
+    if init not in STARTING_POINTS:
+        raise unknown_name("init", init, STARTING_POINTS)
     if run.stage.pixels:
         raise ConfigError(
             "a Gibbs chain needs p(x | z) and q(z | x) of one bound. This run's bound is of features "
@@ -99,7 +99,7 @@ def sample_by_gibbs(
     compile = decide_evaluation(compile, "the chains' step", f"{steps:,} steps of {of_one}", work, run.device)
     with fixed_seed(seed):
         sites = parents(run.model, test[:2].to(run.device)) if sites is None else sites
-        start = INITS[init](run, chains).to(run.device, test[:1].dtype)
+        start = STARTING_POINTS[init](run, chains).to(run.device, test[:1].dtype)
         options: dict[str, Any] = {"noise": noise, "particles": particles, "burn_in": burn_in, "thin": thin}
         how: dict[str, Any] = {"compile": compile, "warn": lambda text: print_line(f"Warning: {text}")}
         found = gibbs(run.model, run.guide, start, steps, sites, **options, **how, progress=progress)
@@ -145,7 +145,7 @@ def _proposition(run: OpenRun, sites: set[str], x: Tensor) -> int | None:
     return 2 if sites == set(latents(run.guide, x)) else None
 
 
-def of_proposition(values: dict[str, Any]) -> str:
+def proposition_note(values: dict[str, Any]) -> str:
     """The words in brackets that name the proposition, or nothing for sites that the paper says nothing about."""
     return f" (Proposition {values['proposition']})" if values["proposition"] else ""
 

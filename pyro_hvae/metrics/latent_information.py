@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from pyro_hvae.metrics.aggregate_posterior import Draws, Posteriors, aggregate_draws, log_ratios
+from pyro_hvae.metrics.aggregate_posterior import AggregateDraws, Posteriors, draw_aggregate, log_ratios
 
 __all__ = ["Information", "LayerInformation", "layer_information", "mutual_information"]
 
@@ -52,14 +52,14 @@ def mutual_information(q: Posteriors, samples: int = 10_000, seed: int = 0, comp
     The mean over samples of `log_ratios`: the entropy of the aggregate posterior (Chen et al. 2018) minus that of the
     posteriors, both at the same draws, which takes most of the variance away. At most log N.
 
-    Arguments and errors as for `aggregate_draws`.
+    Arguments and errors as for `draw_aggregate`.
 
     >>> import torch
     >>> q = Posteriors(1000 * torch.arange(8)[:, None], torch.ones(8, 1))
     >>> round(mutual_information(q).value, 6) == round(math.log(8), 6)
     True
     """
-    draws = aggregate_draws(q, samples, seed, components)
+    draws = draw_aggregate(q, samples, seed, components)
     return _information(log_ratios(q, draws), draws, 1)
 
 
@@ -75,17 +75,17 @@ def layer_information(
 
     Arguments:
         layers: by name; of the same data in the same order.
-        samples, seed, components: as for `aggregate_draws`.
+        samples, seed, components: as for `draw_aggregate`.
 
     Raises:
         ConfigError: for no layers, or layers of different numbers of data.
     """
     joint = Posteriors.concatenate(layers.values())
-    draws = aggregate_draws(joint, samples, seed, components)
+    draws = draw_aggregate(joint, samples, seed, components)
     widths = [q.means.shape[2] for q in layers.values()]
     columns = draws.values.split(widths, dim=1)
     ratios = [
-        log_ratios(q, Draws(values, draws.rows, draws.components, draws.data))
+        log_ratios(q, AggregateDraws(values, draws.rows, draws.components, draws.data))
         for q, values in zip(layers.values(), columns, strict=True)
     ]
     each = {name: _information(ratio, draws, 1) for name, ratio in zip(layers, ratios, strict=True)}
@@ -96,7 +96,7 @@ def layer_information(
     return LayerInformation(each, _information(total, draws, 1), _information(over, draws, len(each) - 1))
 
 
-def _information(ratios: Tensor, draws: Draws, times: int) -> Information:
+def _information(ratios: Tensor, draws: AggregateDraws, times: int) -> Information:
     return Information(
         value=ratios.mean().item(),
         stderr=(ratios.std() / len(ratios) ** 0.5).item(),
