@@ -5,9 +5,11 @@ from .bounds_and_active_units import kl_per_dimension as kl_per_dimension
 from .gibbs_chains import Chains as Chains
 from .gibbs_chains import gibbs as gibbs
 from .graph_interpolation import Interpolation as Interpolation
+from .graph_interpolation import decode_points as decode_points
 from .graph_interpolation import interpolate as interpolate
+from .graph_interpolation import join_sites as join_sites
 from .importance_sampling import data_per_batch as data_per_batch
-from .importance_sampling import importance as importance
+from .importance_sampling import importance_weights as importance_weights
 from .importance_sampling import log_likelihood as log_likelihood
 from .information_flow import InformationFlow as InformationFlow
 from .layer_effects import LayerShare as LayerShare

@@ -5,7 +5,7 @@ import torch
 from patch_pairs import OVERLAPPING, TILING, Pair, texture_mean
 from torch.testing import assert_close
 
-from pyro_hvae.inference.sampling import bound
+from pyro_hvae.inference.bounds_and_active_units import bound
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.objectives.pixel_error import PixelError
 
