@@ -6,9 +6,9 @@ from .dataset import Split as Split
 from .dataset_registry import DATASETS as DATASETS
 from .dataset_registry import find_source as find_source
 from .dataset_registry import is_path as is_path
-from .files.checked_files import File as File
-from .files.checked_files import existing as existing
-from .files.checked_files import find as find
+from .files.data_file import File as File
+from .files.data_file import find as find
+from .files.data_file import find_optional as find_optional
 from .files.download import download as download
 from .files.download import verify as verify
 from .generated.pendulum import pendulum as pendulum

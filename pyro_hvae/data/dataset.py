@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.files.checked_files import File
+from pyro_hvae.data.files.data_file import File
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import ConfigError, unknown_name
 
 __all__ = ["Dataset", "FactorGrid", "Source", "Split", "check_names", "check_seed", "check_side", "check_size", "split_sizes"]
 
-MOST = 2**34  # bytes of generated data that are held in memory
+MAX_BYTES = 2**34  # bytes of generated data that are held in memory
 
 
 class Split:
@@ -93,8 +93,8 @@ def split_sizes(count: int, validation: int, test: int) -> list[int]:
 
 
 def check_size(size: int, each: int) -> None:
-    """Raises `ConfigError` for a number of data below one, or of more than `MOST` bytes in all at so many `each`."""
-    if size < 1 or size * each > MOST:
+    """Raises `ConfigError` for a number of data below one, or of more than `MAX_BYTES` bytes in all at so many `each`."""
+    if size < 1 or size * each > MAX_BYTES:
         why = "it is at least 1" if size < 1 else f"these would need {size * each / 2**30:,.0f} GiB of memory"
         raise ConfigError(f"size={size} is no number of training data to use: {why}. Example: -o size=10000.")
 

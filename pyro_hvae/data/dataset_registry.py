@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from pyro_hvae.data.dataset import Source
-from pyro_hvae.data.files.published_files import published
+from pyro_hvae.data.files.published_files import list_files
 from pyro_hvae.data.generated.pendulum import pendulum
 from pyro_hvae.data.generated.rooms import rooms
 from pyro_hvae.data.generated.sprites import sprites
@@ -18,8 +18,8 @@ from pyro_hvae.data.sets.dsprites_and_shapes3d import dsprites, shapes3d
 from pyro_hvae.data.sets.mnist import fashion_mnist, mnist
 from pyro_hvae.data.sets.mnist_static import mnist_static
 from pyro_hvae.data.sets.omniglot import omniglot
-from pyro_hvae.data.sets.own_data import own
 from pyro_hvae.data.sets.svhn import svhn
+from pyro_hvae.data.sets.user_data import load_user_data
 from pyro_hvae.errors import DataError, unknown_name
 
 __all__ = ["DATASETS", "find_source", "is_path"]
@@ -31,14 +31,14 @@ DATASETS: dict[str, Source] = {
     "rooms": Source(rooms),
     "triangles": Source(triangles),
     "textures": Source(textures),
-    "mnist": Source(mnist, published("MNIST"), "CC BY-SA 3.0"),
-    "mnist-static": Source(mnist_static, published("MNIST_static"), "derived from MNIST"),
-    "fashion-mnist": Source(fashion_mnist, published("FashionMNIST"), "MIT"),
-    "omniglot": Source(omniglot, tuple(file for file in published("OMNIGLOT") if file.path.endswith("zip")), "MIT"),
-    "svhn": Source(svhn, published("SVHN"), "for research that is not commercial"),
-    "celeba": Source(celeba, published("celeba")[:2], "for research that is not commercial"),
-    "dsprites": Source(dsprites, published("dsprites"), "Apache-2.0"),
-    "shapes3d": Source(shapes3d, published("3dshapes"), "Apache-2.0"),
+    "mnist": Source(mnist, list_files("MNIST"), "CC BY-SA 3.0"),
+    "mnist-static": Source(mnist_static, list_files("MNIST_static"), "derived from MNIST"),
+    "fashion-mnist": Source(fashion_mnist, list_files("FashionMNIST"), "MIT"),
+    "omniglot": Source(omniglot, tuple(file for file in list_files("OMNIGLOT") if file.path.endswith("zip")), "MIT"),
+    "svhn": Source(svhn, list_files("SVHN"), "for research that is not commercial"),
+    "celeba": Source(celeba, list_files("celeba")[:2], "for research that is not commercial"),
+    "dsprites": Source(dsprites, list_files("dsprites"), "Apache-2.0"),
+    "shapes3d": Source(shapes3d, list_files("3dshapes"), "Apache-2.0"),
     "cmu-mocap": Source(cmu_mocap, (ARCHIVE,), "free for any use; acknowledge mocap.cs.cmu.edu, NSF EIA-0196217"),
     "faces3d": Source(faces3d, (FACES,), "Basel face model: for research, not to be passed on"),
     "chairs3d": Source(chairs3d, (CHAIRS,), "none stated by its authors"),
@@ -55,7 +55,7 @@ def is_path(name: str) -> bool:
 
 
 def find_source(name: str) -> Source:
-    """The entry of a data set: one of the table, or one made for the path of one's own images or arrays (see `own`).
+    """The entry of a data set: one of the table, or one made for the path of one's own images or arrays (see `load_user_data`).
 
     Raises:
         ConfigError: for an unknown name, with the nearest suggested. DataError: for a path where nothing is.
@@ -66,7 +66,7 @@ def find_source(name: str) -> Source:
     if is_path(name):
         if not path.exists():
             raise DataError(f"there is no file or folder '{name}' to take data from. Check the path, or put them back there.")
-        return Source(partial(own, path), licence="your own")
+        return Source(partial(load_user_data, path), licence="your own")
     error = unknown_name("dataset", name, DATASETS)
     if path.exists():
         error.args = (f"{error} For your own data of that name give a path: --dataset ./{name}.",)

@@ -10,10 +10,10 @@ from torch import Tensor
 
 __all__ = ["Drawn", "Rows", "as_float", "bernoulli"]
 
-RESIDENT = 2**30  # bytes; what is smaller moves to the device as a whole, what is larger is read batch by batch
-HELD = 2**32  # bytes of features that are made once and held
-HELD_ROWS = 256  # of them made at a time
-SOME = 2**26  # values; enough for a mean, too few to fill a laptop's memory
+DEVICE_BYTES = 2**30  # bytes; what is smaller moves to the device as a whole, what is larger is read batch by batch
+MEMORY_BYTES = 2**32  # bytes of features that are made once and held
+PIECE_ROWS = 256  # of them made at a time
+SAMPLE_VALUES = 2**26  # values; enough for a mean, too few to fill a laptop's memory
 
 
 def as_float(raw: Tensor) -> Tensor:
@@ -132,14 +132,14 @@ class Rows:
             event = tuple(both(self.raw(torch.zeros(1, dtype=torch.int64)).to(self.device)).shape[1:])
         return replace(self, prepare=both, event=event)
 
-    def some(self, values: int = SOME) -> Tensor:
+    def sample(self, values: int = SAMPLE_VALUES) -> Tensor:
         """All data as floats where that is at most `values` numbers, else a fixed random selection of as many as fit."""
         count = max(1, values // max(1, self.shape[1:].numel()))
         if len(self) <= count:
             return self[:]
         return self[torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[:count]]
 
-    def held(self) -> "Rows":
+    def load_into_memory(self) -> "Rows":
         """The same data, read once and held where they are given out; as they are where that takes more than 4 GiB.
 
         What is drawn anew whenever data are read (see `bernoulli`) is then drawn once.
@@ -148,11 +148,11 @@ class Rows:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(0)
             one = self[:1]
-            if len(self) * one.nbytes > HELD:
+            if len(self) * one.nbytes > MEMORY_BYTES:
                 return self
             store = torch.empty(len(self), *one.shape[1:], dtype=one.dtype, device=self.device)
             start = 0
-            for piece in self.split(HELD_ROWS):
+            for piece in self.split(PIECE_ROWS):
                 store[start : start + len(piece)] = piece
                 start += len(piece)
         return Rows(store, device=self.device)
@@ -160,7 +160,7 @@ class Rows:
     def to(self, device: torch.device | str) -> "Rows":
         """Given out on a device; a store that fits there easily moves as a whole, a larger one batch by batch."""
         device = torch.device(device)
-        if isinstance(self.store, Tensor) and self.store.device != device and self.store.nbytes <= RESIDENT:
+        if isinstance(self.store, Tensor) and self.store.device != device and self.store.nbytes <= DEVICE_BYTES:
             select = None if self.select is None else self.select.to(device)
             return replace(self, store=self.store.to(device), select=select, ahead=False, device=device)
         return replace(self, device=device)

@@ -26,7 +26,7 @@ def _from_data(run: OpenRun, count: int) -> Tensor:
 
 
 def _from_noise(run: OpenRun, count: int) -> Tensor:
-    x = run.dataset.train.x.some()
+    x = run.dataset.train.x.sample()
     noise = torch.rand(count, *x.shape[1:]) * (x.max() - x.min()) + x.min()
     return noise.round() if torch.equal(x[:100], x[:100].round()) else noise
 

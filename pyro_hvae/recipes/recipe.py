@@ -82,7 +82,7 @@ class Stage:
         return self._held(self.sees(self.data[1] if self.data else x, device))
 
     def _held(self, rows: Rows) -> Rows:
-        return rows.held() if self.keep else rows
+        return rows.load_into_memory() if self.keep else rows
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def texture(
         raise ConfigError(f"texture_share is a fraction of the steps, between 0 and 1, got {texture_share}.")
     patches = Patches(*x.shape[1:], side=patch, stride=1 if overlap else patch, join=join)
     squares = crops(patch)
-    up, down = _patch_pair(squares.train.x.some(), texture_latent, texture_hidden, activation)
+    up, down = _patch_pair(squares.train.x.sample(), texture_latent, texture_hidden, activation)
     first = Stage(
         "texture",
         ELBO()(Chain(StandardNormal(texture_latent), [], down), BottomUp([up])),

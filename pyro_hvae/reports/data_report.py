@@ -8,7 +8,7 @@ import torch
 from tqdm import tqdm
 
 from pyro_hvae.data import DATASETS, Dataset, Source, Split, find_source
-from pyro_hvae.data.files.checked_files import File, existing, find
+from pyro_hvae.data.files.data_file import File, find, find_optional
 from pyro_hvae.data.files.download import download, verify
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.plots.figures import save, sheet
@@ -33,7 +33,7 @@ __all__ = [
 
 def _status(source: Source) -> str:
     """Whether a set can be loaded as things are, by its files alone."""
-    if source.files and all(map(existing, source.files)):
+    if source.files and all(map(find_optional, source.files)):
         return "here"
     return source.origin if source.origin == "built in" else f"{source.origin}, not here"
 
@@ -56,7 +56,7 @@ def load(name: str, options: Mapping[str, str]) -> Dataset:
 def describe(name: str, options: Mapping[str, str]) -> dict[str, Any]:
     """What is in a data set: counts before and after splitting, shape, range, factors, note, licence, files."""
     source, data = find_source(name), load(name, options)
-    some = data.train.x.some(2**22)
+    some = data.train.x.sample(2**22)
     low, high = (value.item() for value in some.aminmax())
     splits = {"training": data.train, "validation": data.validation, "test": data.test}
     return {
@@ -69,7 +69,7 @@ def describe(name: str, options: Mapping[str, str]) -> dict[str, Any]:
         "factors": {factor: _extent(data, factor) for factor in data.train.factors},
         "note": data.note,
         "licence": source.licence,
-        "files": {file.path: str(existing(file) or "missing") for file in source.files},
+        "files": {file.path: str(find_optional(file) or "missing") for file in source.files},
     }
 
 
@@ -93,7 +93,7 @@ def download_files(names: Sequence[str]) -> dict[str, Any]:
     sources = {name: find_source(name) for name in names}  # a name mistyped is told before anything is fetched
     places: dict[str, list[str]] = {name: [] for name in sources}
     for name, file in [(name, file) for name, source in sources.items() for file in source.files]:
-        if path := existing(file):
+        if path := find_optional(file):
             # What does instead was put there by somebody; what has the right name is checked before it is called present.
             places[name].append(str(download(file) if path == data_folder() / file.path else path))
             continue

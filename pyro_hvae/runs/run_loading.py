@@ -86,7 +86,7 @@ class OpenRun:
 def build_stages(experiment: Experiment, data: Dataset | None, program: Program | None) -> list[Stage]:
     """The stages of a recipe, which are sized by the data, or of a finished pair, which needs none."""
     if experiment.recipe is not None and data is not None:
-        return recipes.build(experiment.recipe, data.train.x.some(), experiment.recipe_options, data.crops)
+        return recipes.build(experiment.recipe, data.train.x.sample(), experiment.recipe_options, data.crops)
     if program is None:
         raise ConfigError(
             f"this run is of a user's own program ({experiment.program or 'unnamed'}), which is never imported from the run. "
@@ -165,7 +165,7 @@ def open_run(
     with fixed_seed(0):
         data = load_data(experiment) if experiment.recipe or isinstance(program, str) else None
         # With a program by name there are data; a finished pair needs none.
-        pair = program_from_file(program, data.train.x.some()) if isinstance(program, str) and data else program
+        pair = program_from_file(program, data.train.x.sample()) if isinstance(program, str) and data else program
         stages = build_stages(experiment, data, pair)  # pyright: ignore[reportArgumentType]
     try:
         _require_last(saved["stage"], stages, directory)

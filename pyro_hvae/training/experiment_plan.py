@@ -63,7 +63,7 @@ def plan(experiment: Experiment, start: int = 0) -> Plan:
     """
     dataset = load_data(experiment)
     with fixed_seed(experiment.train.seed + 1_000_003 * start):
-        program = program_from_file(experiment.program, dataset.train.x.some()) if experiment.program else None
+        program = program_from_file(experiment.program, dataset.train.x.sample()) if experiment.program else None
         stages = build_stages(experiment, dataset, program)
         schedules = [SCHEDULES[experiment.schedule](**(experiment.schedule_options | dict(s.schedule))) for s in stages]
         for stage, schedule, steps in zip(stages, schedules, stage_lengths(experiment.train.steps, stages), strict=True):

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from pyro_hvae.data import DATASETS, Dataset, Source, Split
-from pyro_hvae.data.files.checked_files import File
+from pyro_hvae.data.files.data_file import File
 from pyro_hvae.evaluation import discontinuities
 from pyro_hvae.runs.run_loading import _built
 

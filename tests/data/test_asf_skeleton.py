@@ -9,10 +9,10 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from pyro_hvae.data.files.amc_motion import read_motion
-from pyro_hvae.data.files.archives import contents
+from pyro_hvae.data.files.archives import read_named_members
 from pyro_hvae.data.files.asf_skeleton import read_skeleton, rotation
 from pyro_hvae.data.sets.cmu_mocap import FEATURES, MOTIONS, cmu_mocap
-from pyro_hvae.data.sets.stick_figures import HEAD, LEFT, LINE, RIGHT, TRUNK, draw_figures, framing
+from pyro_hvae.data.sets.stick_figures import HEAD, LEFT, LINE, RIGHT, TRUNK, draw_figures, fit_frame
 from pyro_hvae.errors import DataError
 from pyro_hvae.runtime.folders import DATA_VARIABLE
 
@@ -203,7 +203,7 @@ def test_figures_look_right():
     channels = torch.zeros(2, 12)
     channels[1, skeleton.channels.index("larm.rz")] = -60.0  # the arm hangs down instead of pointing to the left
     poses = skeleton.positions(channels)
-    first, second = draw_figures(skeleton, poses, framing(poses))
+    first, second = draw_figures(skeleton, poses, fit_frame(poses))
     assert first.shape == (3, 96, 96) and first.min() >= 0 and first.max() == 1
     drawn = (first[0] < 0.9).nonzero()
     assert drawn[:, 0].min() < 10 and drawn[:, 0].max() > 85  # it stands as high as the picture, but for the margins
@@ -225,14 +225,14 @@ def test_sides_have_colours_and_nearer_bones_hide_farther_ones():
         positions[figure, names.index("larm")] = torch.tensor([0.0, 1.0, 0.0]) + 0.1 * sign * towards
         positions[figure, names.index("rarm")] = torch.tensor([0.0, 1.0, 0.0]) - 0.1 * sign * towards
     positions[:, names.index("rleg")] = torch.tensor([0.0, -1.0, 0.0])
-    near_left, near_right = draw_figures(skeleton, positions, framing(positions))
+    near_left, near_right = draw_figures(skeleton, positions, fit_frame(positions))
     assert colour_of(near_left, LEFT).sum() > 50 and not colour_of(near_left, RIGHT).sum() > 10
     assert colour_of(near_right, RIGHT).sum() > 50 and not colour_of(near_right, LEFT).sum() > 10
 
 
 def test_every_pose_is_inside():
     skeleton = small()
-    frame = framing(skeleton.positions(torch.zeros(1, 12)) * 0.3)
+    frame = fit_frame(skeleton.positions(torch.zeros(1, 12)) * 0.3)
     wild = draw_figures(skeleton, skeleton.positions(torch.randn(70, 12) * 100), frame, size=48)
     assert wild.shape == (70, 3, 48, 48)
     for edge in (wild[..., 0], wild[..., -1], wild[..., 0, :], wild[..., -1, :]):
@@ -245,7 +245,7 @@ def test_real_people_stand_on_their_feet():
     for clip in MOTIONS["walking"]:
         subject = clip.split("_")[0]
         names = [f"subjects/{subject}/{subject}.asf", f"subjects/{subject}/{clip}.amc"]
-        content = dict(contents(REAL, names))
+        content = dict(read_named_members(REAL, names))
         skeleton = read_skeleton(content[names[0]], clip)
         assert all(abs(np.linalg.norm(bone.direction) - 1) < 1e-5 for bone in skeleton.bones[1:])
         channels = torch.from_numpy(read_motion(content[names[1]], skeleton.dof, clip))
@@ -282,10 +282,10 @@ def test_real_pictures():
 def test_features_are_drawn_as_what_was_recorded():
     data = cmu_mocap(motions=("jumping",))
     names = ["subjects/02/02.asf", "subjects/02/02_04.amc"]
-    content = dict(contents(REAL, names))
+    content = dict(read_named_members(REAL, names))
     skeleton = read_skeleton(content[names[0]], "02.asf")
     recorded = torch.from_numpy(read_motion(content[names[1]], skeleton.dof, "02_04.amc"))[::4][: len(data.train)]
     recorded[:, [channel not in FEATURES for channel in skeleton.channels]] = 0
     poses = skeleton.positions(recorded.float())
     assert data.picture is not None
-    assert torch.allclose(data.picture(data.train.x[:]), draw_figures(skeleton, poses, framing(poses)), atol=1e-3)
+    assert torch.allclose(data.picture(data.train.x[:]), draw_figures(skeleton, poses, fit_frame(poses)), atol=1e-3)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pyro_hvae.data.sets.chairs3d_and_faces3d import chairs3d, faces3d, read_grey, shrink
+from pyro_hvae.data.sets.chairs3d_and_faces3d import chairs3d, decode_grey_png, faces3d, shrink_by_area
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.runtime.folders import CACHE_VARIABLE
 
@@ -67,11 +67,11 @@ def test_shrinking_is_an_exact_mean():
     pixels = rng.integers(0, 256, (3, 105, 105), dtype=np.uint8)
     # Repeated four times, 105 pixels are 28 blocks of 15.
     blocks = pixels.repeat(4, 1).repeat(4, 2).reshape(3, 28, 15, 28, 15).mean((2, 4))
-    assert np.array_equal(shrink(pixels, 28), np.rint(blocks)) and shrink(pixels, 28).dtype == np.uint8
-    assert np.array_equal(shrink(pixels, 105), pixels)
+    assert np.array_equal(shrink_by_area(pixels, 28), np.rint(blocks)) and shrink_by_area(pixels, 28).dtype == np.uint8
+    assert np.array_equal(shrink_by_area(pixels, 105), pixels)
     even = pixels[:, :100, :100]
-    assert np.array_equal(shrink(even, 50), np.rint(even.reshape(3, 50, 2, 50, 2).mean((2, 4))))
-    assert np.array_equal(shrink(np.full((600, 600), 201, dtype=np.uint8), 64), np.full((64, 64), 201))
+    assert np.array_equal(shrink_by_area(even, 50), np.rint(even.reshape(3, 50, 2, 50, 2).mean((2, 4))))
+    assert np.array_equal(shrink_by_area(np.full((600, 600), 201, dtype=np.uint8), 64), np.full((64, 64), 201))
 
 
 def test_grey_of_colours():
@@ -83,12 +83,12 @@ def test_grey_of_colours():
     colours = np.zeros((2, 2, 3), dtype=np.uint8)
     colours[0, 0], colours[0, 1], colours[1, 0], colours[1, 1] = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
     # 0.299, 0.587 and 0.114 of 255.
-    assert read_grey(stored(colours), "a.png", 2).tolist() == [[76, 150], [29, 255]]
-    assert read_grey(stored(np.array([[True, False], [False, True]])), "a.png", 2).tolist() == [[255, 0], [0, 255]]
+    assert decode_grey_png(stored(colours), "a.png", 2).tolist() == [[76, 150], [29, 255]]
+    assert decode_grey_png(stored(np.array([[True, False], [False, True]])), "a.png", 2).tolist() == [[255, 0], [0, 255]]
     with pytest.raises(DataError, match="a.png has 2 x 2 pixels instead of 3 x 3"):
-        read_grey(stored(colours), "a.png", 3)
+        decode_grey_png(stored(colours), "a.png", 3)
     with pytest.raises(DataError, match="a.png cannot be read as a PNG image"):
-        read_grey(stored(colours, "JPEG"), "a.png", 2)
+        decode_grey_png(stored(colours, "JPEG"), "a.png", 2)
 
 
 def test_faces(tree):
@@ -142,7 +142,7 @@ def test_images_are_read_once(tree, monkeypatch):
     faces(tree)
     before = faces3d().test.x[:]
     with monkeypatch.context() as patch:
-        patch.delattr(module, "read_grey")
+        patch.delattr(module, "decode_grey_png")
         assert torch.equal(faces3d(data_seed=0).test.x[:], before)
     for path in (tree / "faces3d").rglob("*.png"):
         save(path, np.full((64, 64), 255, dtype=np.uint8))

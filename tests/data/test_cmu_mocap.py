@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pyro_hvae.data.files.amc_motion import read_motion
-from pyro_hvae.data.files.archives import contents
+from pyro_hvae.data.files.archives import read_named_members
 from pyro_hvae.data.files.asf_skeleton import read_skeleton
 from pyro_hvae.data.sets.cmu_mocap import FEATURES, FIVE, MOTIONS, cmu_mocap
 from pyro_hvae.errors import ConfigError, DataError
@@ -56,7 +56,7 @@ def amc(frames, skeleton, first=1):
 
 def frames(clip):
     """Frame t of channel c is c + t, all shifted by the clip, except a still left clavicle."""
-    channels = mocap._channels(bones())
+    channels = mocap._list_channels(bones())
     made = np.add.outer(np.arange(LENGTH), np.arange(62.0)) + 10 * [c for clips in MOTIONS.values() for c in clips].index(clip)
     made[:, channels.index("lclavicle.ry")] = 7.0
     made[:, channels.index("lclavicle.rz")] = -1e-14 * np.arange(LENGTH)
@@ -148,7 +148,7 @@ def test_poses_from_an_archive_or_a_folder(root):
     assert (train[:, moving].min(0).values == -1).all() and (train[:, moving].max(0).values == 1).all()
     assert test.max() > 1  # the poses that end the last clip go further than any in training
     # The way back gives the angles that were written, in the order of time and of the table.
-    index = [mocap._channels(bones()).index(name) for name in FEATURES]
+    index = [mocap._list_channels(bones()).index(name) for name in FEATURES]
     for split, time in ((data.train, slice(0, 32)), (data.validation, slice(32, 36)), (data.test, slice(36, 40))):
         degrees = np.concatenate([frames(clip)[time][:, index] for clip in clips])
         assert data.inverse is not None and np.allclose(data.inverse(split.x[:]), degrees, atol=1e-4)
@@ -199,7 +199,7 @@ def test_options(root):
 
 def test_angles_that_go_round_are_unwrapped(root):
     turning = np.zeros((LENGTH, 62))
-    turning[:, mocap._channels(bones()).index("lhand.rx")] = (np.arange(LENGTH) * 20 + 180) % 360 - 180
+    turning[:, mocap._list_channels(bones()).index("lhand.rx")] = (np.arange(LENGTH) * 20 + 180) % 360 - 180
     archive(root, {**members(), "subjects/02/02_04.amc": amc(turning, bones(), first=17)})
     data = cmu_mocap(motions=("jumping",), stride=1)
     assert data.inverse is not None
@@ -233,7 +233,7 @@ def test_damaged_archives(root):
     for content in (whole[: len(whole) // 2], b"", b"no archive", whole[:200] + b"\xff" * 50 + whole[250:]):
         path.write_bytes(content)
         with pytest.raises(DataError, match="cannot be read as a tar archive"):
-            dict(contents(path, good))
+            dict(read_named_members(path, good))
     path.unlink()
     (root / "CMU_mocap/subjects").mkdir()
     with pytest.raises(DataError, match="cannot read .*02.asf"):

@@ -22,8 +22,8 @@ import pytest
 from pyro_hvae import __version__
 from pyro_hvae.data.files import archives
 from pyro_hvae.data.files import download as fetch
-from pyro_hvae.data.files.archives import members
-from pyro_hvae.data.files.checked_files import File
+from pyro_hvae.data.files.archives import read_members
+from pyro_hvae.data.files.data_file import File
 from pyro_hvae.data.files.download import download, verify
 from pyro_hvae.errors import DataError
 
@@ -263,7 +263,7 @@ def test_an_interrupted_download_leaves_nothing(server, root):
 
 def test_a_killed_download_leaves_nothing_under_the_name(server, root):
     code = (
-        "from pyro_hvae.data.files.download import download; from pyro_hvae.data.files.checked_files import File\n"
+        "from pyro_hvae.data.files.download import download; from pyro_hvae.data.files.data_file import File\n"
         f"file = File({NAME!r}, sha256={SHA256!r}, urls=({server.url('/stalled')!r},))\n"
         "download(file, lambda *_: print('some', flush=True))"
     )
@@ -331,12 +331,12 @@ def text(name):
 @kinds
 def test_members_come_in_the_archives_order(tmp_path, kind):
     path = KINDS[kind](tmp_path / "misnamed", {"b/": b"", **CONTENT})
-    assert list(members(path, lambda name: True)) == list(CONTENT.items())
-    assert list(members(path, text)) == [("b/two.txt", CONTENT["b/two.txt"]), ("a/one.txt", b"1")]
-    assert next(members(path, text))[0] == "b/two.txt"
-    assert dict(members(path, {"a/one.txt", "absent"}.__contains__)) == {"a/one.txt": b"1"}
+    assert list(read_members(path, lambda name: True)) == list(CONTENT.items())
+    assert list(read_members(path, text)) == [("b/two.txt", CONTENT["b/two.txt"]), ("a/one.txt", b"1")]
+    assert next(read_members(path, text))[0] == "b/two.txt"
+    assert dict(read_members(path, {"a/one.txt", "absent"}.__contains__)) == {"a/one.txt": b"1"}
     empty = KINDS[kind](tmp_path / "empty", {})
-    assert list(members(empty, text)) == []
+    assert list(read_members(empty, text)) == []
     assert {p.name for p in tmp_path.iterdir()} == {"misnamed", "empty"}
 
 
@@ -345,8 +345,8 @@ def test_members_come_in_the_archives_order(tmp_path, kind):
 def test_names_that_lead_out(tmp_path, kind, name):
     path = KINDS[kind](tmp_path / kind, {name: b"evil", **CONTENT})
     with pytest.raises(DataError, match="x.txt' leads out of the archive. Replace the archive"):
-        list(members(path, text))
-    assert dict(members(path, lambda name: name == "a/one.txt")) == {"a/one.txt": b"1"}
+        list(read_members(path, text))
+    assert dict(read_members(path, lambda name: name == "a/one.txt")) == {"a/one.txt": b"1"}
     assert [p.name for p in tmp_path.rglob("*")] == [kind]
 
 
@@ -359,8 +359,8 @@ def test_links_and_devices_in_tar(tmp_path, kind):
         entry.type, entry.linkname = kind, "a/one.txt"
         archive.addfile(entry)
     with pytest.raises(DataError, match="'l.txt' is a link or a device, no file"):
-        list(members(path, text))
-    assert dict(members(path, lambda name: name == "a/one.txt")) == {"a/one.txt": b""}
+        list(read_members(path, text))
+    assert dict(read_members(path, lambda name: name == "a/one.txt")) == {"a/one.txt": b""}
 
 
 def test_links_in_zip(tmp_path):
@@ -371,8 +371,8 @@ def test_links_in_zip(tmp_path):
         entry.external_attr = (stat.S_IFLNK | 0o777) << 16
         archive.writestr(entry, "/etc/hostname")
     with pytest.raises(DataError, match="'l.txt' is a link or a device, no file"):
-        list(members(path, text))
-    assert dict(members(path, lambda name: name == "a/one.txt")) == {"a/one.txt": b"1"}
+        list(read_members(path, text))
+    assert dict(read_members(path, lambda name: name == "a/one.txt")) == {"a/one.txt": b"1"}
 
 
 @kinds
@@ -385,19 +385,19 @@ def test_a_name_that_is_there_twice(tmp_path, kind):
             return [*once.items(), *once.items()]
 
     with pytest.raises(DataError, match="'a.txt' is there twice"):
-        list(members(KINDS[kind](tmp_path / kind, Twice()), text))
+        list(read_members(KINDS[kind](tmp_path / kind, Twice()), text))
 
 
 @kinds
 def test_limits_are_exact(tmp_path, kind):
     path = KINDS[kind](tmp_path / kind, CONTENT)
-    assert len(list(members(path, text, largest=10_000))) == 2
+    assert len(list(read_members(path, text, largest=10_000))) == 2
     with pytest.raises(DataError, match="'b/two.txt' goes beyond the 9,999 bytes allowed when decompressed"):
-        list(members(path, text, largest=9_999))
+        list(read_members(path, text, largest=9_999))
     size = 10_001 if "zip" in kind else len((tmp_path / "plain").read_bytes()) if tarred(tmp_path / "plain", CONTENT) else 0
-    assert len(list(members(path, text, total=size))) == 2
+    assert len(list(read_members(path, text, total=size))) == 2
     with pytest.raises(DataError, match="goes beyond the .* bytes allowed when decompressed"):
-        list(members(path, text, total=size - 1))
+        list(read_members(path, text, total=size - 1))
 
 
 @pytest.mark.parametrize("kind", ["deflated.zip", "a.tar.gz", "a.tar.bz2", "a.tar.xz"])
@@ -409,7 +409,7 @@ def test_bombs_cost_no_memory(tmp_path, kind):
     try:
         for limits in ({"largest": 2**20}, {"total": 2**20}):
             with pytest.raises(DataError, match="goes beyond the 1,048,576 bytes"):
-                list(members(path, text, **limits))
+                list(read_members(path, text, **limits))
         assert tracemalloc.get_traced_memory()[1] < size / 4  # most of it the dictionary of xz
     finally:
         tracemalloc.stop()
@@ -421,10 +421,10 @@ def test_a_zip_that_understates_its_sizes(tmp_path):
     assert content.count(struct.pack("<I", 2**20)) == 2
     path.write_bytes(content.replace(struct.pack("<I", 2**20), struct.pack("<I", 10)))
     with pytest.raises(DataError, match="cannot be read as a zip archive: Bad CRC-32"):
-        list(members(path, text))
+        list(read_members(path, text))
     path.write_bytes(content.replace(struct.pack("<I", 2**20), struct.pack("<I", 2**31)))
     with pytest.raises(DataError, match="goes beyond the 1,000 bytes"):
-        list(members(path, text, largest=1000))
+        list(read_members(path, text, largest=1000))
 
 
 def test_tars_whose_sizes_lie(tmp_path):
@@ -439,19 +439,19 @@ def test_tars_whose_sizes_lie(tmp_path):
         entry.size = size
         path.write_bytes(entry.tobuf(tarfile.GNU_FORMAT) + BODY + bytes(1024))
         with pytest.raises(DataError, match=why):
-            next(members(path, text))
+            next(read_members(path, text))
     for size in (-512, -1024):  # back to where it began, and round for ever
         entry = tarfile.TarInfo("a.bin")
         entry.size = size
         path.write_bytes(tarfile.TarInfo("a.txt").tobuf() + entry.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
         with pytest.raises(DataError, match="'a.bin' has an impossible size"):
-            list(members(path, text))
+            list(read_members(path, text))
     # A long name of eight gigabytes, which the module would read at once.
     entry = tarfile.TarInfo("././@LongLink")
     entry.type, entry.size = tarfile.GNUTYPE_LONGNAME, 2**33
     path.write_bytes(entry.tobuf(tarfile.GNU_FORMAT) + BODY)
     with pytest.raises(DataError, match="cannot be read as a tar archive: a header asks for 8589934592 bytes"):
-        list(members(path, text))
+        list(read_members(path, text))
 
 
 @kinds
@@ -462,9 +462,9 @@ def test_archives_that_break_off(tmp_path, kind):
     for length in (0, 1, 5, 100, 512, 1000, 1536, 4608, len(content) // 2, -9 if kind != "a.tar" else 60_000):
         path.write_bytes(content[:length])
         with pytest.raises(DataError, match=f"{kind} (cannot be read as|breaks off)|: the member '.*' is incomplete"):
-            list(members(path, text))
+            list(read_members(path, text))
     with pytest.raises(DataError, match="absent.zip cannot be read as a tar or zip archive: .*No such file"):
-        list(members(tmp_path / "absent.zip", text))
+        list(read_members(tmp_path / "absent.zip", text))
 
 
 @kinds
@@ -475,10 +475,10 @@ def test_damaged_archives(tmp_path, kind):
     for place in places:
         path.write_bytes(content[:place] + bytes(b ^ 0xFF for b in content[place : place + 8]) + content[place + 8 :])
         with pytest.raises(DataError, match=f"{kind} (cannot be read|breaks off or is damaged)"):
-            list(members(path, text))
+            list(read_members(path, text))
     path.write_bytes(b"no archive at all" * 100)
     with pytest.raises(DataError, match="cannot be read as a tar archive"):
-        list(members(path, text))
+        list(read_members(path, text))
 
 
 def test_compressed_tars_are_checked_to_their_end(tmp_path):
@@ -486,17 +486,17 @@ def test_compressed_tars_are_checked_to_their_end(tmp_path):
     content = path.read_bytes()
     path.write_bytes(content[:-8] + struct.pack("<I", zlib.crc32(b"else")) + content[-4:])
     with pytest.raises(DataError, match="CRC check failed"):
-        list(members(path, text))
+        list(read_members(path, text))
     path = tarred(tmp_path / "a.tar", CONTENT)
     path.write_bytes(lzma.compress(path.read_bytes())[:-8])
     with pytest.raises(DataError, match="end-of-stream marker"):
-        list(members(path, text))
+        list(read_members(path, text))
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_zips_of_rare_methods(tmp_path, method):
     with pytest.raises(DataError, match="is compressed by a rare method"):
-        list(members(zipped(tmp_path / "a.zip", CONTENT, method), text))
+        list(read_members(zipped(tmp_path / "a.zip", CONTENT, method), text))
 
 
 def test_encrypted_zips(tmp_path):
@@ -506,11 +506,11 @@ def test_encrypted_zips(tmp_path):
         content[content.index(magic) + place] |= 1
     path.write_bytes(content)
     with pytest.raises(DataError, match="'a.txt' is encrypted"):
-        list(members(path, text))
+        list(read_members(path, text))
 
 
 def test_what_is_passed_over_is_not_decompressed_beyond_the_limit():
-    source = archives._Bounded(io.BytesIO(BODY), 100, 1000)
+    source = archives._BoundedStream(io.BytesIO(BODY), 100, 1000)
     assert source.seek(900) == 900 and source.read(100) == BODY[900:1000] == source.block
     for size in (-1, None, 101, 1):
         with pytest.raises(ValueError, match="a header asks for|beyond the 1,000 bytes"):
@@ -526,7 +526,7 @@ def test_many_members_do_not_pile_up(tmp_path):
         stream.write(header * 5_000 + bytes(1024))
     tracemalloc.start()
     try:
-        assert list(members(path, text)) == []
+        assert list(read_members(path, text)) == []
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()

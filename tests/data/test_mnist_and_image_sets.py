@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from pyro_hvae.data import DATASETS, digits, fashion_mnist, mnist, mnist_static
-from pyro_hvae.data.files import checked_files as files
-from pyro_hvae.data.files.checked_files import File
+from pyro_hvae.data.files import data_file as files
+from pyro_hvae.data.files.data_file import File
 from pyro_hvae.data.files.published_files import FILES
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.runtime.folders import DATA_VARIABLE

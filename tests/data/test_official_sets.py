@@ -16,7 +16,7 @@ from pyro_hvae.data.sets import celeba as faces
 from pyro_hvae.data.sets import dsprites_and_shapes3d as factor_sets
 from pyro_hvae.data.sets import svhn as house_numbers
 from pyro_hvae.data.sets.celeba import celeba
-from pyro_hvae.data.sets.dsprites_and_shapes3d import dsprites, shapes3d, unpack
+from pyro_hvae.data.sets.dsprites_and_shapes3d import dsprites, shapes3d, unpack_bits
 from pyro_hvae.data.sets.svhn import svhn
 from pyro_hvae.errors import ConfigError, DataError, DeviceError
 from pyro_hvae.runtime.folders import CACHE_VARIABLE
@@ -363,7 +363,7 @@ def test_the_evil_file_is_evil(sprites, root):
 
 def test_unpacking_is_numpys():
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 2, (5, 4096), dtype=np.uint8))
-    assert torch.equal(unpack(torch.from_numpy(np.packbits(pixels, 1))), pixels.float().view(5, 1, 64, 64))
+    assert torch.equal(unpack_bits(torch.from_numpy(np.packbits(pixels, 1))), pixels.float().view(5, 1, 64, 64))
 
 
 def test_damaged_sprites(sprites, root, cache):

@@ -87,7 +87,7 @@ def splits(data):
 def test_the_alphabets_are_the_published_ones():
     assert [len(alphabets) for alphabets in ALPHABETS.values()] == [30, 20]
     assert [sum(alphabets.values()) for alphabets in ALPHABETS.values()] == [964, 659]
-    background, evaluation = (module._names(part) for part in ALPHABETS)
+    background, evaluation = (module._list_drawings(part) for part in ALPHABETS)
     assert (len(background), len(evaluation)) == (19_280, 13_180) and len({*background, *evaluation}) == 32_460
     assert "images_background/Alphabet_of_the_Magi/character01/0709_01.png" in background
     assert evaluation[0] == "images_evaluation/Angelic/character01/0965_01.png"
@@ -149,7 +149,7 @@ def test_drawings_are_read_once(tiny, monkeypatch):
     archives(tiny, drawings())
     before = omniglot(binarize="none").test.x[:]
     with monkeypatch.context() as patch:
-        patch.delattr(module, "read_grey")
+        patch.delattr(module, "decode_grey_png")
         assert torch.equal(omniglot(binarize="none").test.x[:], before)
     archives(tiny, dict.fromkeys(drawings(), png(np.ones((105, 105), dtype=bool))))
     assert (omniglot(binarize="none").test.x[:] == 1).all()

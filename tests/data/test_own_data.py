@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 from pyro_hvae.data.dataset import Split
-from pyro_hvae.data.files import array_containers as array_members
-from pyro_hvae.data.sets import own_arrays as array_files
-from pyro_hvae.data.sets import own_images as image_files
-from pyro_hvae.data.sets import own_splits as parts
-from pyro_hvae.data.sets.own_data import own
-from pyro_hvae.data.sets.own_images import read_image
-from pyro_hvae.data.sets.own_splits import deal
+from pyro_hvae.data.files import array_files as array_members
+from pyro_hvae.data.sets import user_arrays as array_files
+from pyro_hvae.data.sets import user_images as image_files
+from pyro_hvae.data.sets import user_splits as parts
+from pyro_hvae.data.sets.user_data import load_user_data
+from pyro_hvae.data.sets.user_images import read_image
+from pyro_hvae.data.sets.user_splits import split_at_random
 from pyro_hvae.errors import ConfigError, DataError, DeviceError
 
 SPLITS = ("train", "validation", "test")
@@ -60,7 +60,7 @@ def test_a_folder_becomes_a_data_set(folder):
     save(folder / ".hidden/a.png", 255)
     save(folder / "__MACOSX/a.png", 255)
     (folder / "read me.txt").write_text("no image")
-    data = own(folder, validation=0.1, test=0.2)
+    data = load_user_data(folder, validation=0.1, test=0.2)
     assert data.name == folder.name and data.counts == {"all": 20} and data.shape == (1, 4, 6)
     assert [len(getattr(data, part)) for part in SPLITS] == [14, 2, 4]
     order = np.random.default_rng(0).permutation(20)
@@ -73,7 +73,7 @@ def test_a_folder_becomes_a_data_set(folder):
 def test_the_split_depends_on_names_and_seed_only(folder, monkeypatch):
     for index in range(12):
         save(folder / f"{'ab'[index % 2]}/{index:02}.png", index)
-    once = own(folder)
+    once = load_user_data(folder)
     scan = os.scandir
 
     class Backwards:  # another file system's order
@@ -88,7 +88,7 @@ def test_the_split_depends_on_names_and_seed_only(folder, monkeypatch):
 
     monkeypatch.setattr(image_files.os, "scandir", Backwards)
     monkeypatch.setenv("PYRO_HVAE_CACHE", "elsewhere")
-    again, other = own(folder), own(folder, data_seed=1)
+    again, other = load_user_data(folder), load_user_data(folder, data_seed=1)
     assert torch.equal(together(once), together(again)) and not torch.equal(together(once), together(other))
     assert torch.equal(together(once).sort(0).values, together(other).sort(0).values)
     assert (once.train.factors["class"] == (once.train.x[:][:, 0, 0, 0] * 255).round().long() % 2).all()
@@ -97,7 +97,7 @@ def test_the_split_depends_on_names_and_seed_only(folder, monkeypatch):
 def test_sub_folders_are_classes(folder):
     for index in range(9):
         save(folder / ["cat", "dog/puppies", "émeu"][index % 3] / f"{index}.png", index % 3)
-    data = own(folder)
+    data = load_user_data(folder)
     for part in SPLITS:
         split = getattr(data, part)
         assert split.factors["class"].dtype == torch.int64
@@ -105,30 +105,30 @@ def test_sub_folders_are_classes(folder):
     assert "3 classes (0 cat, 1 dog, 2 émeu)" in data.note
     save(folder / "astray.png")
     with pytest.raises(DataError, match=r"both in folders, such as cat/0.png, and outside, such as astray.png"):
-        own(folder)
+        load_user_data(folder)
 
 
 def test_a_single_folder_is_no_class(folder):
     for index in range(5):
         save(folder / f"images/{index}.png")
-    assert own(folder).train.factors == {}
+    assert load_user_data(folder).train.factors == {}
 
 
 def test_folders_called_train_and_test_are_these(folder):
     for part, count in (("Train", 8), ("test", 3)):
         for index in range(count):
             save(folder / part / "xy"[index % 2] / f"{index}.png", index)
-    data = own(folder)
+    data = load_user_data(folder)
     assert [len(getattr(data, part)) for part in SPLITS] == [7, 1, 3] and data.counts == {"train": 8, "test": 3}
     assert data.test.factors["class"].tolist() == [0, 0, 1] and "validation data dealt out" in data.note
     for index in range(2):
         save(folder / f"val/x/{index}.png", 100 + index)
-    data = own(folder)
+    data = load_user_data(folder)
     assert [len(getattr(data, part)) for part in SPLITS] == [8, 2, 3] and "split as given" in data.note
     assert torch.allclose(data.validation.x[:][:, 0, 0, 0] * 255, torch.tensor([100.0, 101.0]))
     (folder / "Train").rename(folder / "valid")
     with pytest.raises(DataError, match="has images for test, val, valid, but no folder 'train'"):
-        own(folder)
+        load_user_data(folder)
 
 
 def test_sizes(folder):
@@ -136,8 +136,8 @@ def test_sizes(folder):
         save(folder / f"{index}.png", size=(8, 8))
     save(folder / "4.png", size=(9, 8))
     with pytest.raises(DataError, match=r"0.png has 8 x 8 pixels, 4.png has 9 x 8.*-o size=64"):
-        own(folder)
-    assert own(folder, size=5).shape == (1, 5, 5)
+        load_user_data(folder)
+    assert load_user_data(folder, size=5).shape == (1, 5, 5)
     stripes = np.zeros((10, 30), dtype=np.uint8)
     stripes[:, 10:20] = 200
     Image.fromarray(stripes).save(folder / "wide.png")
@@ -154,9 +154,9 @@ def test_grey_and_colour(folder):
         save(folder / f"{index}.png", 50)
     save(folder / "4.png", (255, 0, 0), "RGB")
     with pytest.raises(DataError, match="0.png is grey, 4.png is coloured. Choose -o channels=1 or -o channels=3"):
-        own(folder)
-    assert own(folder, channels=3).shape == (3, 4, 6)
-    grey = own(folder, channels=1)
+        load_user_data(folder)
+    assert load_user_data(folder, channels=3).shape == (3, 4, 6)
+    grey = load_user_data(folder, channels=1)
     assert grey.shape == (1, 4, 6)
     assert sorted(set((together(grey)[:, 0, 0, 0] * 255).round().tolist())) == [50, 76]  # 0.299 of red
 
@@ -221,19 +221,19 @@ def test_damaged_images(folder, monkeypatch):
     whole = bad.read_bytes()
     bad.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="cannot read the image .*bad.png: .*truncated"):
-        own(folder, size=8)
+        load_user_data(folder, size=8)
     assert not [*(folder.parent / "cache").iterdir()]  # nothing half-made
     for content in (b"", b"no image", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"):
         bad.write_bytes(content)
         with pytest.raises(DataError, match="bad.png is no image of a kind known here"):
-            own(folder, size=8)
+            load_user_data(folder, size=8)
     bad.write_bytes(whole)
     for limit in (2000, 1000):  # Pillow warns above the limit and refuses above twice of it
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         with pytest.raises(DataError, match="bad.png has suspiciously many pixels"):
-            own(folder, size=8)
+            load_user_data(folder, size=8)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2400)
-    assert own(folder, size=8).shape == (1, 8, 8)
+    assert load_user_data(folder, size=8).shape == (1, 8, 8)
 
 
 def test_unreadable_images_and_folders(folder):
@@ -243,10 +243,10 @@ def test_unreadable_images_and_folders(folder):
     if os.access(folder / "a/3.png", os.R_OK):
         pytest.skip("this user may read everything")
     with pytest.raises(DataError, match="3.png: Permission denied"):
-        own(folder)
+        load_user_data(folder)
     (folder / "a").chmod(0)
     with pytest.raises(DataError, match="cannot read the folder"):
-        own(folder)
+        load_user_data(folder)
     (folder / "a").chmod(0o700)
 
 
@@ -258,46 +258,47 @@ def test_links_are_followed_but_in_no_circle(folder, tmp_path):
     (folder / "a/linked.png").symlink_to(tmp_path / "store/0.png")
     (tmp_path / "store/back").symlink_to(folder, target_is_directory=True)
     (folder / "a/self").symlink_to(folder / "a", target_is_directory=True)
-    data = own(folder)
+    data = load_user_data(folder)
     assert data.counts == {"all": 4}  # b/back leads nowhere
     assert "2 classes (0 a, 1 b)" in data.note
     (folder / "a/gone.png").symlink_to(tmp_path / "nowhere.png")
     with pytest.raises(DataError, match="gone.png is no file that could be read, such as a broken link"):
-        own(folder)
+        load_user_data(folder)
 
 
 def test_the_cache_follows_the_files(folder):
     for index in range(5):
         save(folder / f"{index}.png", 10)
-    own(folder)
+    load_user_data(folder)
     cached = [*(folder.parent / "cache").glob("own-*.npy")]
     assert len(cached) == 1
     before = cached[0].stat().st_mtime_ns
-    own(folder)
+    load_user_data(folder)
     assert [*(folder.parent / "cache").iterdir()] == cached and cached[0].stat().st_mtime_ns == before
     save(folder / "0.png", 200, size=(6, 4), pnginfo=None, compress_level=0)
-    assert together(own(folder)).max() * 255 == 200
+    assert together(load_user_data(folder)).max() * 255 == 200
     for index in range(5):  # the same names, sizes and times in another folder
         save(folder.parent / f"other/{index}.bmp", index)
         save(folder.parent / f"others/{index}.bmp", 100)
         for name in ("other", "others"):
             os.utime(folder.parent / f"{name}/{index}.bmp", (0, 0))
-    assert together(own(folder.parent / "other")).max() * 255 < 5 and together(own(folder.parent / "others")).min() * 255 > 99
+    other, others = (together(load_user_data(folder.parent / name)) for name in ("other", "others"))
+    assert other.max() * 255 < 5 and others.min() * 255 > 99
 
 
 def test_folders_without_images(folder):
     with pytest.raises(DataError, match="holds no images: it is empty"):
-        own(folder)
+        load_user_data(folder)
     for name in "abcd":
         (folder / f"{name}.csv").write_text("1,2")
     with pytest.raises(DataError, match="holds no images, but only 4 other files such as a.csv, b.csv, c.csv. Images are .bmp"):
-        own(folder)
+        load_user_data(folder)
     for index in range(2):
         save(folder / f"{index}.png")
     with pytest.raises(ConfigError, match="2 data are too few to take 1 for validation and 1 for test"):
-        own(folder)
+        load_user_data(folder)
     save(folder / "2.png")
-    assert [len(getattr(own(folder), part)) for part in SPLITS] == [1, 1, 1]
+    assert [len(getattr(load_user_data(folder), part)) for part in SPLITS] == [1, 1, 1]
 
 
 # Arrays
@@ -313,9 +314,9 @@ def test_a_npy_is_mapped_and_not_read(folder, monkeypatch):
     path = npy(folder, images)
     monkeypatch.setattr(array_files, "PIECE", 20)  # one image at a time
     checked = []
-    pieces = array_files._pieces
-    monkeypatch.setattr(array_files, "_pieces", lambda array: (checked.append(1) or piece for piece in pieces(array)))
-    data = own(path)
+    pieces = array_files._iterate_pieces
+    monkeypatch.setattr(array_files, "_iterate_pieces", lambda array: (checked.append(1) or piece for piece in pieces(array)))
+    data = load_user_data(path)
     assert data.name == "a.npy" and data.shape == (1, 4, 5) and len(checked) == 1 and data.train.x.ahead
     order = np.random.default_rng(0).permutation(10)
     assert torch.equal(together(data), torch.from_numpy(images[[*order[2:], *order[:2]], None]).float() / 255)
@@ -331,7 +332,7 @@ def test_a_npy_is_mapped_and_not_read(folder, monkeypatch):
 @pytest.mark.parametrize("shape", [(6, 4, 5), (6, 1, 4, 5), (6, 3, 4, 5), (6, 4, 5, 1), (6, 4, 5, 3), (6, 3, 5, 3)])
 def test_layouts_of_images(folder, shape):
     grey = np.random.default_rng(0).random(shape)
-    data = own(npy(folder, grey))
+    data = load_user_data(npy(folder, grey))
     if len(shape) == 3:
         expected = grey[:, None]
     else:
@@ -346,20 +347,20 @@ def test_layouts_of_images(folder, shape):
 def test_kinds_of_values(folder, kind):
     top = 1 if kind in (">f4", "f2", "f8", "?") else 255
     values = (np.arange(24) % 2 * top).reshape(6, 2, 2).astype(kind)
-    assert together(own(npy(folder, values))).unique().tolist() == [0, 1]
+    assert together(load_user_data(npy(folder, values))).unique().tolist() == [0, 1]
     if top == 255:  # whole numbers that are at most 1 are black and white, not nearly black
-        assert together(own(npy(folder, values // 255))).unique().tolist() == [0, 1]
-        assert together(own(npy(folder, values // 255 * 2))).max() == torch.tensor(2 / 255)
+        assert together(load_user_data(npy(folder, values // 255))).unique().tolist() == [0, 1]
+        assert together(load_user_data(npy(folder, values // 255 * 2))).max() == torch.tensor(2 / 255)
 
 
 def test_vectors(folder):
     values = np.random.default_rng(0).normal(size=(20, 7)) * 1e3
-    data = own(npy(folder, values))
+    data = load_user_data(npy(folder, values))
     order = np.random.default_rng(0).permutation(20)
     assert data.shape == (7,)
     assert torch.equal(together(data), torch.from_numpy(values[[*order[4:], *order[:4]]]).float())
-    assert together(own(npy(folder, np.full((4, 2), -300)))).unique().tolist() == [-300]
-    assert together(own(npy(folder, np.full((4, 2), 51, np.uint8)))).unique().tolist() == [torch.tensor(0.2).item()]
+    assert together(load_user_data(npy(folder, np.full((4, 2), -300)))).unique().tolist() == [-300]
+    assert together(load_user_data(npy(folder, np.full((4, 2), 51, np.uint8)))).unique().tolist() == [torch.tensor(0.2).item()]
 
 
 def test_values_out_of_range(folder):
@@ -374,12 +375,12 @@ def test_values_out_of_range(folder):
         bad = good.copy()
         bad[3, 2, 1] = value
         with pytest.raises(DataError, match=why):
-            own(npy(folder, bad))
+            load_user_data(npy(folder, bad))
     for value in (256, -1):
         with pytest.raises(DataError, match="images are integers from 0 to 255"):
-            own(npy(folder, np.full((6, 4, 5), value)))
+            load_user_data(npy(folder, np.full((6, 4, 5), value)))
     with pytest.raises(DataError, match=r"1e\+300 at index \(0, 0\)"):
-        own(npy(folder, np.full((6, 4), 1e300)))
+        load_user_data(npy(folder, np.full((6, 4), 1e300)))
 
 
 def test_the_place_is_right_in_later_pieces(folder, monkeypatch):
@@ -387,7 +388,7 @@ def test_the_place_is_right_in_later_pieces(folder, monkeypatch):
     bad = np.zeros((10, 4))
     bad[7, 3] = bad[9, 0] = np.nan
     with pytest.raises(DataError, match=r"index \(7, 3\)"):
-        own(npy(folder, bad))
+        load_user_data(npy(folder, bad))
 
 
 @pytest.mark.parametrize(
@@ -407,7 +408,7 @@ def test_the_place_is_right_in_later_pieces(folder, monkeypatch):
 )
 def test_arrays_that_are_no_data(folder, array, why):
     with pytest.raises(DataError, match=why):
-        own(npy(folder, array))
+        load_user_data(npy(folder, array))
 
 
 class Trap:
@@ -427,19 +428,19 @@ def test_pickles_are_never_opened(folder):
     with zipfile.ZipFile(folder / "inner.npz", "w") as archive:
         archive.writestr("x.npy", payload)
     with pytest.raises(DataError, match="cannot read"):  # even if it were asked for
-        array_members.READERS[".npz"](folder / "o.npz")["x"].read()
+        array_members.ARRAY_READERS[".npz"](folder / "o.npz")["x"].read()
     for name in ("o.npy", "o.npz"):
         with pytest.raises(DataError, match="holds pickled objects, which can run any program"):
-            own(folder / name)
+            load_user_data(folder / name)
     for name in ("bare.pkl", "bare.PT", "bare.pth"):
         with pytest.raises(DataError, match="is not opened: .* is a pickle, which can run any program"):
-            own(folder / name)
+            load_user_data(folder / name)
     for name in ("bare.npy", "bare.npz", "inner.npz"):
         with pytest.raises(DataError, match="cannot read"):
-            own(folder / name)
+            load_user_data(folder / name)
     pytest.importorskip("h5py")
     with pytest.raises(DataError, match="cannot read"):
-        own(folder / "bare.h5")
+        load_user_data(folder / "bare.h5")
     assert not os.path.exists("sprung")
     pickle.loads(payload)
     assert os.path.exists("sprung")  # so the trap was set
@@ -453,18 +454,18 @@ def test_damaged_arrays(folder):
     for content in (b"", whole[:5], whole[:40], whole[:-1], whole[:128], b"PK\3\4" + whole, whole.replace(b"<f8", b"<x8")):
         path.write_bytes(content)
         with pytest.raises(DataError, match="cannot read .*a.npy"):
-            own(path)
+            load_user_data(path)
     path.write_bytes(whole[:8] + (len(huge) + 1).to_bytes(2, "little") + huge + b"\n" + bytes(64))
     with warnings.catch_warnings(record=True) as heard, pytest.raises(DataError, match="cannot read .*a.npy"):
         warnings.simplefilter("always")
-        own(path)
+        load_user_data(path)
     assert not heard  # of the overflow
     np.savez_compressed(folder / "a.npz", x=np.random.default_rng(0).random((50, 4)))
     whole = (folder / "a.npz").read_bytes()
     for content in (b"", whole[:-30], whole[:300] + b"\0" * 9 + whole[309:]):
         (folder / "a.npz").write_bytes(content)
         with pytest.raises(DataError, match="cannot read .*a.npz"):
-            own(folder / "a.npz")
+            load_user_data(folder / "a.npz")
 
 
 def npz(folder, **arrays):
@@ -475,16 +476,16 @@ def npz(folder, **arrays):
 def test_which_array_of_several(folder):
     images, codes = np.full((9, 2, 2), 9, np.uint8), np.random.default_rng(0).random((9, 40))
     for name in ("x", "images", "imgs", "data", "Images"):
-        assert own(npz(folder, **{name: images, "codes": codes})).shape == (1, 2, 2)
-    assert own(npz(folder, anything=images, y=np.arange(9), k=np.arange(9)[:, None])).shape == (1, 2, 2)
-    assert own(npz(folder, x=images, images=codes)).shape == (1, 2, 2)
-    assert own(npz(folder, x=images, codes=codes), key="codes").shape == (40,)
+        assert load_user_data(npz(folder, **{name: images, "codes": codes})).shape == (1, 2, 2)
+    assert load_user_data(npz(folder, anything=images, y=np.arange(9), k=np.arange(9)[:, None])).shape == (1, 2, 2)
+    assert load_user_data(npz(folder, x=images, images=codes)).shape == (1, 2, 2)
+    assert load_user_data(npz(folder, x=images, codes=codes), key="codes").shape == (40,)
     with pytest.raises(DataError, match=r"not clear .*: a \(9, 2, 2\) uint8, b \(9, 40\) float64. Name it: -o key=NAME"):
-        own(npz(folder, a=images, b=codes))
+        load_user_data(npz(folder, a=images, b=codes))
     with pytest.raises(ConfigError, match="no array called 'code'. Did you mean 'codes'"):
-        own(npz(folder, x=images, codes=codes), key="code")
+        load_user_data(npz(folder, x=images, codes=codes), key="code")
     with pytest.raises(DataError, match="there is none"):
-        own(npz(folder))
+        load_user_data(npz(folder))
 
 
 def test_other_arrays_become_factors(folder):
@@ -502,7 +503,7 @@ def test_other_arrays_become_factors(folder):
         mean=np.zeros(3),
         features=np.random.default_rng(0).random((20, 2)),
     )
-    data = own(path, key="x")
+    data = load_user_data(path, key="x")
     assert set(data.test.factors) == {"labels", "angle", "y", "latents_0", "latents_1"}
     for part in SPLITS:
         split = getattr(data, part)
@@ -511,7 +512,7 @@ def test_other_arrays_become_factors(folder):
         assert torch.equal(split.factors["latents_1"], -index.long())
         assert torch.equal(split.factors["angle"], index.double() / 2)
     with pytest.raises(DataError, match=r"angle of a.npz has the value nan at index \(2, 0\)"):
-        own(npz(folder, x=x, angle=np.where(np.arange(20) == 2, np.nan, 0.0)))
+        load_user_data(npz(folder, x=x, angle=np.where(np.arange(20) == 2, np.nan, 0.0)))
 
 
 @pytest.mark.parametrize("names", ["{}", "x_{}", "{}_images"])
@@ -519,23 +520,23 @@ def test_arrays_named_after_the_parts(folder, names):
     made = {part: np.full((count, 2, 2), count * 10, np.uint8) for part, count in (("train", 8), ("val", 3), ("test", 4))}
     arrays = {names.format(part): array for part, array in made.items()}
     labels = {f"{part}_labels": np.full((len(array), 1), len(array)) for part, array in made.items()}
-    data = own(npz(folder, **arrays, **labels))
+    data = load_user_data(npz(folder, **arrays, **labels))
     assert data.counts == {"train": 8, "validation": 3, "test": 4}
     for part, count in zip(SPLITS, (8, 3, 4), strict=True):
         split = getattr(data, part)
         assert len(split) == count and (split.x[:] * 255 == count * 10).all()
         assert split.factors["labels"].tolist() == [count] * count
     del arrays[names.format("val")]
-    data = own(npz(folder, **arrays, **labels))
+    data = load_user_data(npz(folder, **arrays, **labels))
     assert [len(getattr(data, part)) for part in SPLITS] == [7, 1, 4] and (data.validation.x[:] * 255 == 80).all()
     arrays[names.format("test")] = made["test"][:, :1]
     with pytest.raises(DataError, match="differ in shape"):
-        own(npz(folder, **arrays))
+        load_user_data(npz(folder, **arrays))
 
 
 def test_bytes_mean_the_same_in_every_part(folder):
     train, test = np.full((5, 2, 2), 200, np.uint8), np.ones((5, 2, 2), np.uint8)
-    assert own(npz(folder, train=train, test=test)).test.x[:].max() == torch.tensor(1 / 255)
+    assert load_user_data(npz(folder, train=train, test=test)).test.x[:].max() == torch.tensor(1 / 255)
 
 
 def test_names_in_archives_lead_nowhere(folder):
@@ -545,7 +546,7 @@ def test_names_in_archives_lead_nowhere(folder):
         archive.write(inside, "../../x.npy")
         archive.writestr("../../run.py", "boo")
     inside.unlink()
-    assert own(folder / "slip.npz").shape == (2,)
+    assert load_user_data(folder / "slip.npz").shape == (2,)
     assert [path.name for path in folder.iterdir()] == ["slip.npz"] and not (folder.parent / "x.npy").exists()
 
 
@@ -558,31 +559,31 @@ def test_hdf5(folder, monkeypatch, tmp_path):
         file["note"] = "text"
         file["far"] = h5py.ExternalLink(str(tmp_path / "b.h5"), "x")
     monkeypatch.setattr(array_members, "PIECE", 300)
-    data = own(path, key="group/images")
+    data = load_user_data(path, key="group/images")
     order = data.test.factors["group/labels"]
     assert torch.equal(data.test.x[:] * 255, torch.from_numpy(images[order.numpy()]).permute(0, 3, 1, 2).float())
     assert data.train.x.ahead and len([*(tmp_path / "cache").glob("own-*.npy")]) == 1
-    assert torch.equal(together(own(path)), together(data))
+    assert torch.equal(together(load_user_data(path)), together(data))
     with h5py.File(path, "w") as file:
         file["train/data"] = np.full((6, 3), -2.5)
         file["test/data"] = np.full((4, 3), 7, dtype=">i4")
-    data = own(path)
+    data = load_user_data(path)
     assert len(data.test) == 4 and data.test.x[:].unique().tolist() == [7] and data.train.x[:].unique().tolist() == [-2.5]
     (tmp_path / "secret").write_bytes(bytes(100))
     with h5py.File(path, "w") as file:
         file.create_dataset("x", (5, 4), "u1", external=[(str(tmp_path / "secret"), 0, 100)])
     with pytest.raises(DataError, match="x of .*a.h5 is stored in other files"):
-        own(path)
+        load_user_data(path)
     path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(50))
     with pytest.raises(DataError, match="cannot read"):
-        own(path)
+        load_user_data(path)
 
 
 def test_hdf5_without_its_extra(folder, monkeypatch):
     (folder / "a.hdf5").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(DeviceError, match=r"needs the extra 'data'. Install it .*: pip install -e '\.\[data\]'"):
-        own(folder / "a.hdf5")
+        load_user_data(folder / "a.hdf5")
 
 
 # Options
@@ -601,33 +602,33 @@ def test_options(folder):
         ({"channels": 1}, "are for folders of images"),
     ]:
         with pytest.raises(ConfigError, match=why):
-            own(path, **options)
+            load_user_data(path, **options)
     with pytest.raises(ConfigError, match="key=x names an array, but"):
-        own(folder, key="x")
+        load_user_data(folder, key="x")
 
 
 def test_paths_that_are_no_data(folder, monkeypatch):
     for name, why in [("a.csv", "of no kind that data are"), ("a.zip", "is an archive"), ("a.png", "is a single image")]:
         (folder / name).write_bytes(b"")
         with pytest.raises(DataError, match=why):
-            own(folder / name)
+            load_user_data(folder / name)
     with pytest.raises(DataError, match="there is no file or folder .*nowhere"):
-        own("nowhere")
+        load_user_data("nowhere")
     np.save(folder / "b.npy", np.zeros((5, 2)))
     monkeypatch.setenv("HOME", str(folder))
-    assert len(own("~/b.npy").train) == 3
+    assert len(load_user_data("~/b.npy").train) == 3
 
 
 def test_dealing_keeps_factors_beside_their_data():
     x = torch.arange(40.0)[:, None]
-    made = parts.deal({"train": parts.Split(x, {"k": torch.arange(40)})}, 3, 0.25, 0.1)
+    made = parts.split_at_random({"train": parts.Split(x, {"k": torch.arange(40)})}, 3, 0.25, 0.1)
     assert [len(split) for split in made] == [26, 10, 4]
     assert all(torch.equal(split.x[:][:, 0].long(), split.factors["k"]) for split in made)
     assert torch.cat([split.factors["k"] for split in made]).sort().values.tolist() == list(range(40))
 
 
 def test_the_split_is_the_documented_permutation():
-    train, validation, test = deal({"train": Split(torch.arange(26.0)[:, None])}, 5, 0.1, 0.06)
+    train, validation, test = split_at_random({"train": Split(torch.arange(26.0)[:, None])}, 5, 0.1, 0.06)
     order = np.random.default_rng(5).permutation(26)
     sizes = (round(2.6), round(26 * 0.06))  # 3 and 2: rounded, not cut
     assert sizes == (3, 2)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pyro_hvae.data.batches import Batches
-from pyro_hvae.data.generated.rooms import SHAPES, SIZE, cast, rooms
+from pyro_hvae.data.generated.rooms import SHAPES, SIZE, cast_materials, rooms
 from pyro_hvae.errors import ConfigError
 
 # The package may show the function of the same name in the module's place.
@@ -22,7 +22,7 @@ SMALL = {"floor_hues": 2, "wall_hues": 3, "object_hues": 2, "scales": 2, "shapes
 
 def seen(shape, scale, degrees):
     """Material of every ray, (256, 256)."""
-    return scene._hits(shape, scale, *scene._rays(degrees))[0].reshape(SIZE * RAYS, SIZE * RAYS)
+    return scene._trace_rays(shape, scale, *scene._camera_rays(degrees))[0].reshape(SIZE * RAYS, SIZE * RAYS)
 
 
 def camera(degrees):
@@ -58,7 +58,7 @@ def distance(shape, scale, point):
 @pytest.mark.parametrize("degrees", [-30, 0, 12.5])
 def test_the_camera(degrees):
     place, axes = camera(degrees)
-    start, rays = scene._rays(degrees)
+    start, rays = scene._camera_rays(degrees)
     assert np.allclose(start[:, 0], place)
     right, up, forward = axes @ rays
     grid = ((np.arange(SIZE * RAYS) + 0.5) / (SIZE * RAYS) * 2 - 1) * SPAN
@@ -74,7 +74,7 @@ def test_the_silhouette_of_the_sphere(scale, degrees):
     length = np.linalg.norm(towards)
     mask = seen("sphere", scale, degrees) == OBJECT
     # Every ray within the cone that touches the sphere, and no other.
-    _, rays = scene._rays(degrees)
+    _, rays = scene._camera_rays(degrees)
     cosine = towards @ rays / length / np.linalg.norm(rays, axis=0)
     assert np.array_equal(mask.ravel(), cosine > math.sqrt(1 - (radius / length) ** 2))
     # The cone meets the image plane in an ellipse: tangents of the extreme angles bound it from above and below.
@@ -91,7 +91,7 @@ def test_the_silhouette_of_the_sphere(scale, degrees):
     assert mask.sum() * to_unit**2 == pytest.approx(math.pi * (top - bottom) / 2 * wide, rel=2e-3)
     # As pixels, anti-aliased: white marks the object where floor, walls and sky are not.
     cover = mask.reshape(SIZE, RAYS, SIZE, RAYS).mean((1, 3))
-    weights = cast("sphere", scale, degrees)
+    weights = cast_materials("sphere", scale, degrees)
     assert np.array_equal(weights[OBJECT] > 0, cover > 0)
     assert (weights[[FLOOR, WALLS, BLUE]][:, cover == 1] == 0).all()
     assert np.unique(cover).size > 12
@@ -99,9 +99,9 @@ def test_the_silhouette_of_the_sphere(scale, degrees):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_rays_meet_the_surface_first_and_never_miss(shape):
-    scale, (start, rays) = 1.1, scene._rays(21.0)
+    scale, (start, rays) = 1.1, scene._camera_rays(21.0)
     rays = rays[:, ::29]
-    reach = scene._enter(shape, scale, start, rays)
+    reach = scene._find_entry(shape, scale, start, rays)
     hit = np.isfinite(reach)
     point = start + np.where(hit, reach, 0) * rays
     assert hit.sum() > 100 and abs(distance(shape, scale, point[:, hit])).max() < 1e-12
@@ -113,7 +113,7 @@ def test_rays_meet_the_surface_first_and_never_miss(shape):
     late = steps[inside.argmax(1)][found] - reach[found]
     assert (late > -1e-9).all() and (late < steps[1] - steps[0] + 1e-9).all()
     # Normals: the gradient of the distance, where that is smooth.
-    surface, normal, tiny = point[:, hit], scene._normal(shape, scale, point[:, hit]), 1e-6
+    surface, normal, tiny = point[:, hit], scene._surface_normals(shape, scale, point[:, hit]), 1e-6
     gradient = np.stack(
         [
             (distance(shape, scale, surface + move) - distance(shape, scale, surface - move)) / (2 * tiny)
@@ -138,12 +138,12 @@ def test_walls_floor_and_sky_are_where_perspective_puts_them():
     assert abs(np.flatnonzero(column == FLOOR)[0] - row * RAYS) <= 1
     # The two walls at a corner face the lamp differently, so that the edge is seen.
     column, row = pixel([-WALL, 1.5, -WALL], 30.0)
-    walls = cast("sphere", 0.75, 30.0)[WALLS, int(row)]
+    walls = cast_materials("sphere", 0.75, 30.0)[WALLS, int(row)]
     assert abs(walls[int(column) - 2] - walls[int(column) + 2]) > 0.05
 
 
 def test_light_and_shadow():
-    weights = cast("cylinder", 1.0, 0.0)
+    weights = cast_materials("cylinder", 1.0, 0.0)
     assert weights.dtype == np.float32 and (weights >= 0).all() and (weights.sum(0) <= 1 + 1e-6).all()
     # Lambert's law on the floor in front, where nothing hides the lamp.
     spot = np.array([1.5, 0.0, 3.0])
@@ -153,16 +153,16 @@ def test_light_and_shadow():
     # Only the ambient light where the object hides all of the lamp, as just beside the foot of a sphere.
     material = seen("sphere", 1.0, 0.0).reshape(SIZE, RAYS, SIZE, RAYS)
     bare = (material == FLOOR).all((1, 3))
-    assert cast("sphere", 1.0, 0.0)[FLOOR][bare].min() == pytest.approx(scene.AMBIENT)
+    assert cast_materials("sphere", 1.0, 0.0)[FLOOR][bare].min() == pytest.approx(scene.AMBIENT)
     # The sky: white at the horizon, bluer above, nothing else.
-    sky = cast("sphere", 0.75, 0.0)[:, :4]
+    sky = cast_materials("sphere", 0.75, 0.0)[:, :4]
     assert np.allclose(sky[LIGHT] + sky[BLUE], 1) and (np.diff(sky[BLUE], axis=0) < 0).all()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_turning_the_camera_the_other_way_mirrors_the_image(shape):
     for scale, degrees in [(0.75, 30.0), (1.0, 60 / 14), (1.25, 0.0)]:
-        assert np.allclose(cast(shape, scale, degrees)[..., ::-1], cast(shape, scale, -degrees), atol=1e-6)
+        assert np.allclose(cast_materials(shape, scale, degrees)[..., ::-1], cast_materials(shape, scale, -degrees), atol=1e-6)
 
 
 def test_larger_objects_cover_more_and_shapes_and_orientations_differ():
@@ -187,7 +187,7 @@ def test_the_grid_is_the_originals():
     index = 11 + 15 * (2 + 4 * (5 + 8 * (9 + 10 * (7 + 10 * 3))))  # the original's get_index
     assert data.grid.index(values).tolist() == [index]
     colours = np.array([colorsys.hsv_to_rgb(hue, 1, 1) for hue in (0.3, 0.7, 0.9)])
-    weights = cast("sphere", 0.75 + 0.5 * 5 / 7, -30 + 60 * 11 / 14)
+    weights = cast_materials("sphere", 0.75 + 0.5 * 5 / 7, -30 + 60 * 11 / 14)
     image = data.grid.x.raw(torch.tensor([index]))[0]
     assert image.dtype == torch.uint8
     sky = weights[LIGHT] + weights[BLUE] * np.array([0.35, 0.62, 0.95])[:, None, None]
@@ -198,7 +198,7 @@ def test_the_grid_is_the_originals():
 
 def test_hues_are_the_tables():
     data = rooms(scales=1, shapes=("cylinder",), orientations=1)
-    weights = cast("cylinder", 1.0, 0.0)
+    weights = cast_materials("cylinder", 1.0, 0.0)
     for material, factor in enumerate(("floor_hue", "wall_hue", "object_hue")):
         # The object reflects some white everywhere, if ever so little.
         alone = weights[material] * (np.delete(weights, material, 0).sum(0) < 1e-5)
@@ -216,7 +216,7 @@ def test_colours_and_geometry_are_independent():
     data = rooms(**SMALL)
     grid, base = data.grid, torch.tensor([[0, 0, 0, 1, 0, 2]])
     first = grid.x.raw(grid.index(base))[0].numpy()
-    weights = cast("sphere", 1.25, 30.0)
+    weights = cast_materials("sphere", 1.25, 30.0)
     for material in range(3):
         other = base.clone()
         other[0, material] = 1
@@ -246,19 +246,19 @@ def test_smaller_images_are_block_means(side, block):
         assert all(torch.equal(part.factors[key], whole.factors[key]) for key in whole.factors)
         where = small.grid.index(torch.stack(list(part.factors.values()), 1))
         assert torch.equal(part.x[:], small.grid.x[where])
-    parts = cast("cube", 1.25, -30.0).reshape(5, side, block, side, block)
-    assert np.abs(cast("cube", 1.25, -30.0, side) - parts.mean((2, 4))).max() < 1e-6
+    parts = cast_materials("cube", 1.25, -30.0).reshape(5, side, block, side, block)
+    assert np.abs(cast_materials("cube", 1.25, -30.0, side) - parts.mean((2, 4))).max() < 1e-6
 
 
 def test_nothing_is_cast_before_it_is_asked_for():
-    cast.cache_clear()
+    cast_materials.cache_clear()
     data = rooms()
-    assert cast.cache_info().misses == 0
+    assert cast_materials.cache_info().misses == 0
     _ = data.grid.x[torch.tensor([0, 4800, 3])]
-    assert cast.cache_info().misses == 2  # 0 and 4800 differ in colours alone
-    assert 480 * cast("cube", 0.75, -30.0).nbytes < 1e8
+    assert cast_materials.cache_info().misses == 2  # 0 and 4800 differ in colours alone
+    assert 480 * cast_materials("cube", 0.75, -30.0).nbytes < 1e8
     with pytest.raises(ValueError, match="read-only"):
-        cast("cube", 0.75, -30.0)[0] = 0
+        cast_materials("cube", 0.75, -30.0)[0] = 0
 
 
 def test_parts_of_the_grid():
@@ -273,7 +273,7 @@ def test_parts_of_the_grid():
         values[3] = 0  # the only scale, 1
         image = part.x.raw(part.index(torch.tensor([values])))[0]
         shape, degrees = ("capsule", "cube")[values[4]], (-30.0, 0.0, 30.0)[values[5]]
-        row, column = np.unravel_index(cast(shape, 1.0, degrees)[OBJECT].argmax(), (64, 64))
+        row, column = np.unravel_index(cast_materials(shape, 1.0, degrees)[OBJECT].argmax(), (64, 64))
         assert image[0, row, column] > image[1, row, column] and torch.equal(image[:, 62], expected[0, :, 62])
 
 

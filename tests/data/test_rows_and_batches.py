@@ -86,15 +86,15 @@ def test_mapping_and_moving():
 
 
 def test_what_does_not_fit_stays(monkeypatch):
-    monkeypatch.setattr(rows, "RESIDENT", 100)
+    monkeypatch.setattr(rows, "DEVICE_BYTES", 100)
     moved = replace(Rows(BYTES), ahead=True).to("meta")
     assert moved.home.type == "cpu" and moved.ahead and moved[:2].device.type == "meta"
 
 
 def test_some_is_all_or_a_fixed_choice():
-    assert torch.equal(Rows(BYTES).some(), Rows(BYTES)[:])
-    few = Rows(BYTES).some(60)
-    assert few.shape == (5, 1, 3, 4) and torch.equal(few, Rows(BYTES).some(60))
+    assert torch.equal(Rows(BYTES).sample(), Rows(BYTES)[:])
+    few = Rows(BYTES).sample(60)
+    assert few.shape == (5, 1, 3, 4) and torch.equal(few, Rows(BYTES).sample(60))
     places = {tuple(x.flatten().tolist()) for x in Rows(BYTES)[:]}
     assert len({tuple(x.flatten().tolist()) for x in few} & places) == 5
 
@@ -187,15 +187,15 @@ def test_derived_arrays_are_made_once_and_mapped(tmp_path):
         assert len(calls) > 1 or not list((tmp_path / "cache").glob("[!.]*"))  # nothing under its name before it is whole
         array[:] = 7
 
-    first = derived.derived("numbers", [source], (5, 2), fill)
-    again = derived.derived("numbers", [source], (5, 2), fill)
+    first = derived.cache_array("numbers", [source], (5, 2), fill)
+    again = derived.cache_array("numbers", [source], (5, 2), fill)
     assert torch.equal(first, torch.full((5, 2), 7, dtype=torch.uint8)) and torch.equal(first, again) and len(calls) == 1
     again[0] = 9  # in memory alone
-    assert (derived.derived("numbers", [source], (5, 2), fill) == 7).all() and len(calls) == 1
+    assert (derived.cache_array("numbers", [source], (5, 2), fill) == 7).all() and len(calls) == 1
     for change in ({"version": 2}, {"shape": (5, 3)}):
-        derived.derived(**{"name": "numbers", "sources": [source], "shape": (5, 2), "fill": fill, **change})
+        derived.cache_array(**{"name": "numbers", "sources": [source], "shape": (5, 2), "fill": fill, **change})
     os.utime(source, ns=(1, 1))
-    derived.derived("numbers", [source], (5, 2), fill)
+    derived.cache_array("numbers", [source], (5, 2), fill)
     assert len(calls) == 4
     # Another file of the same name, size and time is another source; so is one that took its place.
     other = tmp_path / "other" / "source"
@@ -203,13 +203,13 @@ def test_derived_arrays_are_made_once_and_mapped(tmp_path):
     for place in (other, source):
         place.write_bytes(b"xyz")
         os.utime(place, ns=(1, 1))
-        derived.derived("numbers", [place], (5, 2), fill)
+        derived.cache_array("numbers", [place], (5, 2), fill)
     assert len(calls) == 6
     # What is damaged or another array is made anew.
     for content in (b"", b"text", next((tmp_path / "cache").iterdir()).read_bytes()[:-3]):
         for path in (tmp_path / "cache").iterdir():
             path.write_bytes(content)
-        assert (derived.derived("numbers", [source], (5, 2), fill) == 7).all()
+        assert (derived.cache_array("numbers", [source], (5, 2), fill) == 7).all()
     assert len(calls) == 9
 
 
@@ -222,12 +222,12 @@ def test_a_derived_array_is_complete_or_absent(tmp_path, monkeypatch):
         raise DataError("line 3")
 
     with pytest.raises(DataError, match="line 3"):
-        derived.derived("half", [source], (5, 2), broken)
+        derived.cache_array("half", [source], (5, 2), broken)
     assert list((tmp_path / "cache").iterdir()) == []
     with pytest.raises(DataError, match="cannot read .*absent"):
-        derived.derived("none", [tmp_path / "absent"], (5, 2), lambda array: None)
+        derived.cache_array("none", [tmp_path / "absent"], (5, 2), lambda array: None)
     with pytest.raises(DataError, match="No space left.*PYRO_HVAE_CACHE to a folder with room for 9,000,000,000,000 MB"):
-        derived.derived("much", [source], (9 * 10**18,), lambda array: None)
+        derived.cache_array("much", [source], (9 * 10**18,), lambda array: None)
     monkeypatch.setenv("PYRO_HVAE_CACHE", str(source / "below"))
     with pytest.raises(DataError, match="cannot write .*below"):
-        derived.derived("blocked", [source], (5, 2), lambda array: None)
+        derived.cache_array("blocked", [source], (5, 2), lambda array: None)

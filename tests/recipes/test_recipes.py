@@ -7,7 +7,7 @@ import torch
 
 from pyro_hvae import RECIPES, Laplace, recipes
 from pyro_hvae.data import DATASETS, Source
-from pyro_hvae.data.sets.own_data import own
+from pyro_hvae.data.sets.user_data import load_user_data
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.sampling import likelihood_name
 from pyro_hvae.networks.network_registry import NETWORKS
@@ -63,7 +63,7 @@ def test_presets_have_no_key_that_nothing_takes():
     for (recipe, dataset), values in [*PRESETS.items(), *PAPER.items()]:
         known = (
             set(parameters(RECIPES[recipe].build))
-            | set(parameters(DATASETS[dataset].load if dataset in DATASETS else own))
+            | set(parameters(DATASETS[dataset].load if dataset in DATASETS else load_user_data))
             | {"schedule"}
         )
         known |= set(resolved(recipe, dataset).train.__dataclass_fields__)
@@ -78,7 +78,7 @@ def test_presets_have_no_key_that_nothing_takes():
 def test_no_option_of_a_data_set_is_one_of_something_else():
     others = {key for recipe in RECIPES.values() for key in parameters(recipe.build)} | {"preset"}
     others |= {key for schedule in SCHEDULES.values() for key in parameters(schedule)} | set(TrainConfig.__dataclass_fields__)
-    for name, source in [*DATASETS.items(), ("own", Source(own))]:
+    for name, source in [*DATASETS.items(), ("own", Source(load_user_data))]:
         assert not others & set(parameters(source.load)), name
 
 

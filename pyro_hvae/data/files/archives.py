@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PureWindowsPath
 from typing import IO, Any
 
-from pyro_hvae.data.files.checked_files import read_checked
+from pyro_hvae.data.files.data_file import read_checked
 from pyro_hvae.errors import DataError
 
-__all__ = ["contents", "members"]
+__all__ = ["read_named_members", "read_members"]
 
 LARGEST, TOTAL = 2**26, 2**35  # bytes, of one member and of all
 PIECE = 2**16  # bytes; the most that is decompressed at a time
@@ -22,24 +22,24 @@ PIECE = 2**16  # bytes; the most that is decompressed at a time
 COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 
 
-def contents(
+def read_named_members(
     path: Path, names: Iterable[str], largest: int = LARGEST, shorten: Callable[[str], str] = str
 ) -> Iterator[tuple[str, bytes]]:
     """Name and content of all the named files of an archive, or of the unpacked folder, in any order.
 
     Arguments:
         names: each with the name of the folder that was archived in front, as in "subjects/02/02_01.amc".
-        largest: of `members`. shorten: a member's name -> what of it is compared with the names.
+        largest: of `read_members`. shorten: a member's name -> what of it is compared with the names.
 
     Raises:
-        DataError: when one is missing, and as `members` does.
+        DataError: when one is missing, and as `read_members` does.
     """
     wanted = frozenset(names)
     if path.is_dir():
         yield from ((name, read_checked(path.parent / name)) for name in sorted(wanted))
         return
     missing = set(wanted)
-    for member, content in members(path, lambda member: shorten(member) in wanted, largest):
+    for member, content in read_members(path, lambda member: shorten(member) in wanted, largest):
         missing.discard(name := shorten(member))
         yield name, content
         if not missing:
@@ -51,7 +51,7 @@ def contents(
         )
 
 
-def members(
+def read_members(
     path: Path, wanted: Callable[[str], bool], largest: int = LARGEST, total: int = TOTAL
 ) -> Iterator[tuple[str, bytes]]:
     """Name and content of the files wanted, one after the other in the archive's order; nothing is written to disk.
@@ -74,7 +74,7 @@ def members(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with zipfile.ZipFile(path := Path(folder, "a.zip"), "w") as archive:
     ...         archive.writestr("b/one.txt", "1"), archive.writestr("../two.png", "2")
-    ...     dict(members(path, lambda name: name.endswith(".txt")))
+    ...     dict(read_members(path, lambda name: name.endswith(".txt")))
     (None, None)
     {'b/one.txt': b'1'}
     """
@@ -99,7 +99,7 @@ def members(
             start = stream.read(6)
             kind = "zip" if start.startswith(b"PK") else "tar"
             stream.seek(0)
-            yield from (_zip if kind == "zip" else _tar)(path, stream, start, chosen, largest, total)
+            yield from (_read_zip if kind == "zip" else _read_tar)(path, stream, start, chosen, largest, total)
     except DataError:
         raise
     # The decompressors' own errors (lzma.LZMAError, zlib.error) have only Exception in common.
@@ -117,7 +117,7 @@ def _too_large(path: Path, name: str, limit: int) -> DataError:
     return _refused(path, name, f"goes beyond the {limit:,} bytes allowed when decompressed")
 
 
-def _zip(
+def _read_zip(
     path: Path, stream: IO[bytes], start: bytes, chosen: Callable[[str, bool], bool], largest: int, total: int
 ) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(stream) as archive:
@@ -141,12 +141,12 @@ def _zip(
             yield member.filename, bytes(content)
 
 
-def _tar(
+def _read_tar(
     path: Path, stream: IO[bytes], start: bytes, chosen: Callable[[str, bool], bool], largest: int, total: int
 ) -> Iterator[tuple[str, bytes]]:
     opener = next((opener for magic, opener in COMPRESSED.items() if start.startswith(magic)), None)
     with opener(stream) if opener else stream as plain:
-        source = _Bounded(plain, max(largest, PIECE), total)
+        source = _BoundedStream(plain, max(largest, PIECE), total)
         archive, end = tarfile.open(fileobj=source, mode="r:"), -1
         while (member := archive.next()) is not None:
             archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]  # it would keep them, however many
@@ -169,7 +169,7 @@ def _tar(
             pass
 
 
-class _Bounded(io.BufferedIOBase):
+class _BoundedStream(io.BufferedIOBase):
     """A stream read in pieces of at most `largest` bytes, and no further than to byte `total`; `block` is the last piece."""
 
     def __init__(self, stream: IO[Any], largest: int, total: int) -> None:

@@ -16,10 +16,10 @@ from pyro_hvae.errors import DataError
 from pyro_hvae.runtime.atomic_files import atomic_write
 from pyro_hvae.runtime.folders import CACHE_VARIABLE, cache_folder
 
-__all__ = ["derived"]
+__all__ = ["cache_array"]
 
 
-def derived(
+def cache_array(
     name: str, sources: Sequence[Path], shape: tuple[int, ...], fill: Callable[[np.ndarray], None], version: int = 1
 ) -> Tensor:
     """An array of bytes of the given shape, as a tensor whose memory is a file in the cache: it costs no memory until read.
@@ -41,7 +41,7 @@ def derived(
         raise DataError(f"cannot read {error.filename}: {error.strerror}. Check that it is a file you may read.") from error
     key = hashlib.sha256(repr((name, version, shape, stats)).encode()).hexdigest()[:16]
     path = cache_folder() / f"{name}-{key}.npy"
-    array = _mapped(path, shape)
+    array = _map_array(path, shape)
     if array is None:
         hint = f"Set {CACHE_VARIABLE} to a folder with room for {math.prod(shape) / 1e6:,.0f} MB."
         with atomic_write(path, hint, shared=True) as part:
@@ -53,12 +53,12 @@ def derived(
             fill(new)
             new.flush()
             del new  # Windows replaces no file that is mapped
-        array = _mapped(path, shape)
+        array = _map_array(path, shape)
         assert array is not None  # it has just been written
     return torch.from_numpy(array)
 
 
-def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+def _map_array(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     """The array of a file, mapped; None where there is none, or another or a damaged one that has to be made anew."""
     try:
         # Copy-on-write: torch wants writable memory, and nothing is ever written back.

@@ -10,7 +10,7 @@ from http.client import HTTPException, IncompleteRead, responses
 from pathlib import Path
 
 from pyro_hvae import __version__
-from pyro_hvae.data.files.checked_files import File
+from pyro_hvae.data.files.data_file import File
 from pyro_hvae.errors import DataError
 from pyro_hvae.runtime.atomic_files import atomic_write
 from pyro_hvae.runtime.folders import DATA_VARIABLE, data_folder

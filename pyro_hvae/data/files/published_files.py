@@ -6,12 +6,12 @@ MD5s are the publishers'. What is weaker says so.
 
 from collections.abc import Mapping
 
-from pyro_hvae.data.files.checked_files import File
+from pyro_hvae.data.files.data_file import File
 
-__all__ = ["FILES", "published"]
+__all__ = ["FILES", "list_files"]
 
 
-def _set(
+def _describe_files(
     folder: str,
     files: Mapping[str, tuple[int | None, str]],
     mirrors: tuple[str, ...] = (),
@@ -43,7 +43,7 @@ def _set(
 
 _CELEBA = "The authors give it out for research that is not commercial, at mmlab.ie.cuhk.edu.hk/projects/CelebA.html."
 _FILES = [
-    *_set(
+    *_describe_files(
         "MNIST/raw",
         {
             "train-images-idx3-ubyte.gz": (9_912_422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
@@ -55,7 +55,7 @@ _FILES = [
         instead=("MNIST/raw/{stem}",),
         dataset="mnist",
     ),
-    *_set(
+    *_describe_files(
         "FashionMNIST/raw",
         {
             "train-images-idx3-ubyte.gz": (26_421_880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
@@ -70,7 +70,7 @@ _FILES = [
         dataset="fashion-mnist",
         instead=("FashionMNIST/raw/{stem}",),
     ),
-    *_set(
+    *_describe_files(
         "MNIST_static",
         {
             "binarized_mnist_train.amat": (78_400_000, "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d"),
@@ -81,7 +81,7 @@ _FILES = [
         instead=("MNIST_static/binarized_mnist_packed.npz",),
         dataset="mnist-static",
     ),
-    *_set(
+    *_describe_files(
         "OMNIGLOT",
         {
             "images_background.zip": (9_464_212, "ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640"),
@@ -95,7 +95,7 @@ _FILES = [
         instead=("OMNIGLOT/{stem}", "omniglot-py/{name}", "omniglot-py/{stem}"),
     ),
     # The size is not known; the MD5 is that of one public project.
-    *_set(
+    *_describe_files(
         "OMNIGLOT",
         {
             "chardata.mat": (None, "21ecaf34373511aa7691cf2e0802aa3d"),
@@ -106,7 +106,7 @@ _FILES = [
         ),
         how="It is part of github.com/yburda/iwae; without it, -o source=images reads the official drawings.",
     ),
-    *_set(
+    *_describe_files(
         "SVHN",
         {
             "train_32x32.mat": (182_040_794, "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8"),
@@ -117,7 +117,7 @@ _FILES = [
         instead=("svhn/{name}",),
         dataset="svhn",
     ),
-    *_set(
+    *_describe_files(
         "celeba",
         {
             "img_align_celeba.zip": (1_443_490_838, "46fb89443c578308acf364d7d379fe1b9efb793042c0af734b6112e4fd3a8c74"),
@@ -125,7 +125,7 @@ _FILES = [
         instead=("celeba/{stem}",),
         how=_CELEBA,
     ),
-    *_set(
+    *_describe_files(
         "celeba",
         {
             "list_eval_partition.txt": (2_836_386, "fc955bcb3ef8fbdf7d5640d9a8693a8431b5f2ee291a5c1449a1549e7e073fe7"),
@@ -134,7 +134,7 @@ _FILES = [
         how=_CELEBA,
     ),
     # The size is not known; the MD5 is that of several public projects.
-    *_set(
+    *_describe_files(
         "dsprites",
         {
             "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz": (None, "7da33b31b13a06f4b04a70402ce90c2e"),
@@ -145,7 +145,7 @@ _FILES = [
         ),
         how="Fetch it by 'pyro-hvae data download dsprites', or use the data set 'sprites', which needs no file.",
     ),
-    *_set(
+    *_describe_files(
         "3dshapes",
         {
             "3dshapes.h5": (267_573_662, "0a0f6ed98baff276a50f3a081a7434d788da63cb135a98189b2a5b5769be1785"),
@@ -157,10 +157,10 @@ _FILES = [
 FILES: dict[str, File] = {file.path: file for file in _FILES}
 
 
-def published(folder: str) -> tuple[File, ...]:
+def list_files(folder: str) -> tuple[File, ...]:
     """All files of the table in one folder, such as "MNIST".
 
-    >>> [file.path for file in published("3dshapes")]
+    >>> [file.path for file in list_files("3dshapes")]
     ['3dshapes/3dshapes.h5']
     """
     return tuple(file for path, file in FILES.items() if path.split("/")[0] == folder)

@@ -53,7 +53,7 @@ def read_angles(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return angles[best], squares[np.arange(len(flat)), best].clip(min=0.0)
 
 
-def _split(rng: np.random.Generator, size: int) -> Split:
+def _draw_split(rng: np.random.Generator, size: int) -> Split:
     angles = rng.uniform(0.0, 2 * math.pi, size)
     return Split(torch.from_numpy(render(angles)), {"angle": torch.from_numpy(angles)})
 
@@ -76,9 +76,9 @@ def pendulum(data_seed: int = 0, size: int = 15_000) -> Dataset:
     train, validation, test = (np.random.default_rng([data_seed, split]) for split in range(3))
     return Dataset(
         name="pendulum",
-        train=_split(train, size),
-        validation=_split(validation, 1_000),
-        test=_split(test, 3_000),
+        train=_draw_split(train, size),
+        validation=_draw_split(validation, 1_000),
+        test=_draw_split(test, 3_000),
         read_angles=lambda images: read_angles(images.cpu().numpy()),
         ends={"0 to 180 degrees": torch.from_numpy(render(np.array([0.0, math.pi])))},
     )

@@ -21,7 +21,7 @@ from pyro_hvae.data.dataset import Dataset, FactorGrid, check_names, check_side
 from pyro_hvae.data.rows import Drawn, Rows
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["SHAPES", "cast", "rooms"]
+__all__ = ["SHAPES", "cast_materials", "rooms"]
 
 ORIGINAL = (10, 10, 10, 8, 4, 15)  # values of the factors
 SIZE, RAYS = 64, 4  # pixels; rays per pixel along either axis
@@ -40,7 +40,7 @@ _INDEX = np.arange(SIZE * RAYS)
 _SHUFFLE = np.array([1, 3, 0, 2])  # a pixel's rays see the lamp's parts in another order; mirrored rays see mirrored parts
 
 
-def _rays(degrees: float) -> tuple[np.ndarray, np.ndarray]:
+def _camera_rays(degrees: float) -> tuple[np.ndarray, np.ndarray]:
     """The camera (3, 1) and the directions (3, rays) of all rays, row by row."""
     place = ((_INDEX + 0.5) * 2 / _INDEX.size - 1) * math.tan(VIEW / 2)
     x, y = (axis.ravel() for axis in np.meshgrid(place, -place))
@@ -51,38 +51,39 @@ def _rays(degrees: float) -> tuple[np.ndarray, np.ndarray]:
     return np.array([[DISTANCE * sine], [ELEVATION], [DISTANCE * cosine]]), rays
 
 
-def _slab(start: np.ndarray, ray: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+def _intersect_slab(start: np.ndarray, ray: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
     """Where rays enter and leave low < coordinate < high."""
     first, second = (low - start) / ray, (high - start) / ray
     return np.minimum(first, second), np.maximum(first, second)
 
 
-def _round(start: np.ndarray, ray: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
+def _intersect_round(start: np.ndarray, ray: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
     """Where rays enter and leave the ball (3 coordinates) or endless cylinder (2 coordinates) about the origin; NaN: never."""
     a, b, c = (ray * ray).sum(0), (start * ray).sum(0), (start * start).sum(0) - radius**2
     root = np.sqrt(b * b - a * c)
     return (-b - root) / a, (-b + root) / a
 
 
-def _enter(shape: str, scale: float, start: np.ndarray, ray: np.ndarray) -> np.ndarray:
+def _find_entry(shape: str, scale: float, start: np.ndarray, ray: np.ndarray) -> np.ndarray:
     """How far along the rays (3, n) from (3, n) or (3, 1) the object begins, in units of the rays' lengths; inf: nowhere."""
     radius, height = (scale * length for length in SHAPES[shape])
     with np.errstate(invalid="ignore", divide="ignore"):
         if shape in ("sphere", "capsule"):
             ends = (start - [[0], [y], [0]] for y in (radius, height - radius))
-            parts = [[_round(end, ray, radius)] for end in ends]
-            parts.append([_round(start[::2], ray[::2], radius), _slab(start[1], ray[1], radius, height - radius)])
+            parts = [[_intersect_round(end, ray, radius)] for end in ends]
+            side = _intersect_round(start[::2], ray[::2], radius)
+            parts.append([side, _intersect_slab(start[1], ray[1], radius, height - radius)])
         elif shape == "cylinder":
-            parts = [[_round(start[::2], ray[::2], radius), _slab(start[1], ray[1], 0.0, height)]]
+            parts = [[_intersect_round(start[::2], ray[::2], radius), _intersect_slab(start[1], ray[1], 0.0, height)]]
         else:
             sides = [(-radius, radius), (0.0, height), (-radius, radius)]
-            parts = [[_slab(start[axis], ray[axis], *side) for axis, side in enumerate(sides)]]
+            parts = [[_intersect_slab(start[axis], ray[axis], *side) for axis, side in enumerate(sides)]]
         # A part is what lies between all its pairs of surfaces, the object the union of its parts.
         spans = [(np.maximum.reduce([p[0] for p in part]), np.minimum.reduce([p[1] for p in part])) for part in parts]
         return np.minimum.reduce([np.where((enter < leave) & (enter > 0), enter, np.inf) for enter, leave in spans])
 
 
-def _normal(shape: str, scale: float, point: np.ndarray) -> np.ndarray:
+def _surface_normals(shape: str, scale: float, point: np.ndarray) -> np.ndarray:
     """Unit normals (3, n) at points (3, n) of the object's surface."""
     radius, height = (scale * length for length in SHAPES[shape])
     x, y, z = point
@@ -96,25 +97,25 @@ def _normal(shape: str, scale: float, point: np.ndarray) -> np.ndarray:
     return np.sign([x, middle, z]) * (faces == faces.max(0))
 
 
-def _hits(shape: str, scale: float, start: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _trace_rays(shape: str, scale: float, start: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What every ray meets first (BLUE: nothing), at which point (3, rays), and the normal (3, rays) there."""
     with np.errstate(divide="ignore"):
         # Walls are seen from inside only: the camera looks through those behind which it stands.
         across = (WALL - start[::2] * np.sign(rays[::2])) / abs(rays[::2])
         floor = np.where(rays[1] < 0, -start[1] / rays[1], np.inf)
-    walls, thing = across.min(0), _enter(shape, scale, start, rays)
+    walls, thing = across.min(0), _find_entry(shape, scale, start, rays)
     reach = np.minimum(np.minimum(floor, walls), thing)
     point = start + reach * rays
     material = np.select([thing == reach, floor == reach, point[1] < HEIGHT], [OBJECT, FLOOR, WALLS], BLUE)
     normal = np.zeros_like(rays)
     normal[1, material == FLOOR] = 1.0
     normal[::2] = np.where(material == WALLS, -np.sign(rays[::2]) * (across == walls), 0.0)
-    normal[:, material == OBJECT] = _normal(shape, scale, point[:, material == OBJECT])
+    normal[:, material == OBJECT] = _surface_normals(shape, scale, point[:, material == OBJECT])
     return material, point, normal
 
 
 @lru_cache(maxsize=1024)
-def cast(shape: str, scale: float, degrees: float, side: int = SIZE) -> np.ndarray:
+def cast_materials(shape: str, scale: float, degrees: float, side: int = SIZE) -> np.ndarray:
     """How much of each material's colour every pixel has, (5, side, side), float32, at least 0, at most 1 in sum.
 
     The materials are floor, walls, object, white light (reflections, the sky above the walls) and the sky's blue. A surface
@@ -128,18 +129,18 @@ def cast(shape: str, scale: float, degrees: float, side: int = SIZE) -> np.ndarr
         degrees: by how much the camera is turned about the object, from -30 to 30; the room and the object stay.
         side: of the image, in pixels: 64, 32 or 16.
 
-    >>> (cast("sphere", 1.0, 0.0)[2, [0, 32], 32] > 0.5).tolist()  # the object, in the middle of the first row and the image
+    >>> (cast_materials("sphere", 1.0, 0.0)[2, [0, 32], 32] > 0.5).tolist()  # the object's share
     [False, True]
     """
-    start, rays = _rays(degrees)
-    material, point, normal = _hits(shape, scale, start, rays)
+    start, rays = _camera_rays(degrees)
+    material, point, normal = _trace_rays(shape, scale, start, rays)
     part = ((_SHUFFLE + 0.5) / RAYS - 0.5)[_INDEX % RAYS] * BREADTH
     columns, rows = np.meshgrid(part, part)
     to_lamp = LAMP[:, None] + np.stack([columns.ravel(), np.zeros(rows.size), rows.ravel()]) - point
     to_lamp /= np.linalg.norm(to_lamp, axis=0)
     facing = (normal * to_lamp).sum(0).clip(min=0.0)
     on_floor, on_object, sky = (np.flatnonzero(material == kind) for kind in (FLOOR, OBJECT, BLUE))
-    facing[on_floor] *= np.isinf(_enter(shape, scale, point[:, on_floor], to_lamp[:, on_floor]))
+    facing[on_floor] *= np.isinf(_find_entry(shape, scale, point[:, on_floor], to_lamp[:, on_floor]))
     half = to_lamp[:, on_object] - rays[:, on_object] / np.linalg.norm(rays[:, on_object], axis=0)
     gloss = GLOSS * ((normal[:, on_object] * half).sum(0) / np.linalg.norm(half, axis=0)).clip(min=0.0) ** SHARPNESS
 
@@ -155,20 +156,20 @@ def cast(shape: str, scale: float, degrees: float, side: int = SIZE) -> np.ndarr
     return pixels
 
 
-def _colours(hues: int) -> np.ndarray:
+def _make_palette(hues: int) -> np.ndarray:
     """RGB of evenly spaced hues from red on, fully saturated, (hues, 3) in [0, 1]."""
     return np.array([colorsys.hsv_to_rgb(index / hues, 1.0, 1.0) for index in range(hues)])
 
 
-def _spread(low: float, high: float, count: int) -> list[float]:
+def _space_evenly(low: float, high: float, count: int) -> list[float]:
     """Evenly spaced values from low to high, exactly symmetric about the middle, which is the only one of one."""
     return [(low + high) / 2 + (high - low) / 2 * (2 * index + 1 - count) / max(1, count - 1) for index in range(count)]
 
 
-def _painter(sizes: tuple[int, ...], shapes: tuple[str, ...], side: int) -> Callable[[np.ndarray], np.ndarray]:
+def _make_painter(sizes: tuple[int, ...], shapes: tuple[str, ...], side: int) -> Callable[[np.ndarray], np.ndarray]:
     """Positions (k,) in the grid of those sizes -> images (k, 3, side, side), uint8."""
-    palettes = [_colours(hues) for hues in sizes[:3]]
-    scales, turns = _spread(0.75, 1.25, sizes[3]), _spread(-30.0, 30.0, sizes[5])
+    palettes = [_make_palette(hues) for hues in sizes[:3]]
+    scales, turns = _space_evenly(0.75, 1.25, sizes[3]), _space_evenly(-30.0, 30.0, sizes[5])
 
     def draw(index: np.ndarray) -> np.ndarray:
         *hues, scale, shape, turn = np.unravel_index(index, sizes)
@@ -178,7 +179,7 @@ def _painter(sizes: tuple[int, ...], shapes: tuple[str, ...], side: int) -> Call
         colours *= 255
         images = np.empty((len(index), 3, side * side), np.uint8)
         for row in range(len(index)):
-            weights = cast(shapes[shape[row]], scales[scale[row]], turns[turn[row]], side)
+            weights = cast_materials(shapes[shape[row]], scales[scale[row]], turns[turn[row]], side)
             images[row] = colours[row] @ weights.reshape(5, -1) + 0.5  # rounded: conversion to bytes cuts off
         return images.reshape(-1, 3, side, side)
 
@@ -232,7 +233,7 @@ def rooms(
             raise ConfigError(f"{name}s is a number of values from 1 to {most}, got {size}.")
     check_side(side)
     count = math.prod(sizes.values())
-    store = Drawn(_painter(tuple(sizes.values()), shapes, side), (count, 3, side, side))
+    store = Drawn(_make_painter(tuple(sizes.values()), shapes, side), (count, 3, side, side))
     grid = FactorGrid(sizes, Rows(store, ahead=True))
     note = (
         "stand-in for 3D Shapes: its factors, values and order, but a scene of our own, so likelihoods cannot be compared with "

@@ -50,14 +50,14 @@ def _outline(shape: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 @cache
-def _turned(shape: str) -> tuple[np.ndarray, np.ndarray]:
+def _turned_outline(shape: str) -> tuple[np.ndarray, np.ndarray]:
     """Corners x, y in all orientations, each (40, corners + 1), the last the first again; turned anticlockwise."""
     x, y = (np.append(corners, corners[0]) for corners in _outline(shape))
     angle = np.linspace(0, 2 * math.pi, FACTORS["orientation"])[:, None]
     return np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
 
 
-def _draw(shape: str, factors: np.ndarray) -> np.ndarray:
+def _draw_shape(shape: str, factors: np.ndarray) -> np.ndarray:
     """Images of one shape as 64 rows of bits (k, 64), column c being bit c, at factors (k, 4) without the shape.
 
     A pixel belongs to a shape if its centre does. A row is filled between the first and the second, third and fourth ...
@@ -68,7 +68,7 @@ def _draw(shape: str, factors: np.ndarray) -> np.ndarray:
     # In units in which the corners are whole numbers; pixel centres are then SNAP / 2 more than a multiple of SNAP.
     x, y = (
         np.rint((turned[orientation] * size + (16 + 32 * place / 31)[:, None]) * SNAP) - SNAP / 2
-        for turned, place in zip(_turned(shape), position, strict=True)
+        for turned, place in zip(_turned_outline(shape), position, strict=True)
     )
     below = np.ceil(y / SNAP).astype(np.int64)  # the first row at or below each corner
     rows = np.diff(below, axis=1)
@@ -111,12 +111,12 @@ def render(factors: np.ndarray) -> np.ndarray:
         where = np.flatnonzero(factors[:, 0] == number)
         for first in range(0, len(where), TOGETHER):
             part = where[first : first + TOGETHER]
-            bits[part] = _draw(shape, factors[part, 1:])
+            bits[part] = _draw_shape(shape, factors[part, 1:])
     images = np.unpackbits(bits.view(np.uint8), axis=1, bitorder="little").reshape(-1, 1, SIZE, SIZE)
     return np.multiply(images, 255, out=images)
 
 
-def _chosen(count: int, size: int, circular: bool) -> np.ndarray:
+def _choose_values(count: int, size: int, circular: bool) -> np.ndarray:
     """Which `count` of the values 0 to size - 1 a smaller grid has: the middles of equal parts, or their starts on a circle."""
     return (2 * np.arange(count) + (0 if circular else 1)) * size // (2 * count)
 
@@ -161,7 +161,7 @@ def sprites(
     counts = (scales, orientations, positions, positions)
     chosen = [np.array([SHAPES.index(shape) for shape in shapes])]
     for count, (name, size) in zip(counts, list(FACTORS.items())[1:], strict=True):
-        chosen.append(_chosen(count, size, circular=name == "orientation"))
+        chosen.append(_choose_values(count, size, circular=name == "orientation"))
     sizes = dict(zip(FACTORS, map(len, chosen), strict=True))
 
     def draw(index: np.ndarray) -> np.ndarray:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from pyro_hvae.data.files.array_containers import READERS
-from pyro_hvae.data.sets.own_images import IMAGES, read_image
+from pyro_hvae.data.files.array_files import ARRAY_READERS
+from pyro_hvae.data.sets.user_images import IMAGES, read_image
 from pyro_hvae.errors import ConfigError, DataError, unknown_name
 
 __all__ = ["BUILT_IN", "SIDE", "choose_textures", "contrast"]
@@ -21,13 +21,13 @@ LOOKED_AT = 500  # images of a large folder that are compared; more would take s
 Readers = dict[str, Callable[[], np.ndarray]]
 
 
-def _mixed(share: np.ndarray, *colours: tuple[int, int, int]) -> np.ndarray:
+def _mix_colours(share: np.ndarray, *colours: tuple[int, int, int]) -> np.ndarray:
     """The first colour where the share (SIDE, SIDE) is 0, the second where it is 1."""
     first, second = np.array(colours, dtype=np.float64)
     return np.rint(first + share[..., None] * (second - first)).astype(np.uint8)
 
 
-def _waves(directions: int, period: float) -> np.ndarray:
+def _draw_waves(directions: int, period: float) -> np.ndarray:
     """A sum of plane waves of a period in pixels, cut off at 0 and 1, so that edges are soft and areas plain."""
     row, column = np.mgrid[0:SIDE, 0:SIDE]
     angles = 0.7 + math.pi * np.arange(directions) / directions
@@ -35,22 +35,22 @@ def _waves(directions: int, period: float) -> np.ndarray:
     return np.clip(0.5 + np.cos(phases + 2.0 * np.arange(directions)).sum(-1), 0.0, 1.0)
 
 
-def _checks() -> np.ndarray:
+def _draw_checks() -> np.ndarray:
     row, column = np.mgrid[0:SIDE, 0:SIDE] // 3
-    return _mixed((row + column) % 2, (80, 0, 20), (250, 190, 70))
+    return _mix_colours((row + column) % 2, (80, 0, 20), (250, 190, 70))
 
 
-def _checkerboard() -> np.ndarray:
+def _draw_checkerboard() -> np.ndarray:
     row, column = np.mgrid[0:SIDE, 0:SIDE] // 8 % 2
     return np.array([[230, 40, 40], [40, 80, 220], [250, 220, 50], [30, 150, 70]], dtype=np.uint8)[2 * row + column]
 
 
 BUILT_IN: Readers = {
-    "checks": _checks,
-    "stripes": lambda: _mixed(_waves(1, 5.0), (0, 20, 110), (150, 220, 255)),
-    "blobs": lambda: _mixed(_waves(5, 6.0), (10, 70, 10), (200, 240, 90)),
-    "checkerboard": _checkerboard,
-    "faint": lambda: _mixed(_waves(5, 6.0), (122, 122, 122), (134, 134, 134)),
+    "checks": _draw_checks,
+    "stripes": lambda: _mix_colours(_draw_waves(1, 5.0), (0, 20, 110), (150, 220, 255)),
+    "blobs": lambda: _mix_colours(_draw_waves(5, 6.0), (10, 70, 10), (200, 240, 90)),
+    "checkerboard": _draw_checkerboard,
+    "faint": lambda: _mix_colours(_draw_waves(5, 6.0), (122, 122, 122), (134, 134, 134)),
 }
 """Name -> a texture by formula: three of high contrast and different mean colours, so fine that every part of them has nearly
 the mean colour of the whole; then those of the paper's second challenge, simple coloured squares and low contrast."""
@@ -83,14 +83,14 @@ def choose_textures(source: str = "", names: tuple[str, ...] = (), count: int = 
     if count < 1 or len(set(names)) < len(names):
         raise ConfigError(f"textures need a count above 0 and different names, got {count} and {', '.join(names) or 'none'}.")
     path = Path(os.path.expanduser(source))
-    readers = BUILT_IN if not source else _packed(path) if path.suffix.lower() == ".npz" else _folder(path)
+    readers = BUILT_IN if not source else _open_npz(path) if path.suffix.lower() == ".npz" else _open_folder(path)
     for name in names:
         if name not in readers:
             near = difflib.get_close_matches(name, readers, 12, 0.0)
             raise unknown_name(f"texture among the {len(readers):,} of {source or 'the library'}", name, near)
     compared = names or list(readers)[: LOOKED_AT if source else count]
-    found = {name: _fitted(readers[name](), f"{source}: image {name}", least) for name in compared}
-    return found if names else _select(found, count)
+    found = {name: _fit_to_square(readers[name](), f"{source}: image {name}", least) for name in compared}
+    return found if names else _select_distinct(found, count)
 
 
 def contrast(texture: np.ndarray) -> float:
@@ -103,7 +103,7 @@ def contrast(texture: np.ndarray) -> float:
     return float(patches.std(axis=(-2, -1)).mean())
 
 
-def _select(found: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+def _select_distinct(found: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
     scores = np.array([contrast(texture) for texture in found.values()])
     means = np.array([texture.mean((0, 1)) for texture in found.values()])
     taken = [int(scores.argmax())]
@@ -114,7 +114,7 @@ def _select(found: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
     return {name: texture for i, (name, texture) in enumerate(found.items()) if i in taken}
 
 
-def _folder(path: Path) -> Readers:
+def _open_folder(path: Path) -> Readers:
     try:
         files = [file for file in path.iterdir() if file.suffix.lower() in IMAGES and file.name[0] != "."]
     except OSError as error:
@@ -124,8 +124,8 @@ def _folder(path: Path) -> Readers:
     return {file.name: lambda file=file: read_image(file, channels=3).transpose(1, 2, 0) for file in sorted(files, key=str)}
 
 
-def _packed(path: Path) -> Readers:
-    members = READERS[".npz"](path)
+def _open_npz(path: Path) -> Readers:
+    members = ARRAY_READERS[".npz"](path)
     images, names = members.get("images"), members.get("names")
     if images is None or images.dtype != np.uint8 or len(images.shape) != 4 or images.shape[3] != 3 or 0 in images.shape:
         found = f"of shape {images.shape} and type {images.dtype}" if images else f"not among {', '.join(members) or 'nothing'}"
@@ -139,7 +139,7 @@ def _packed(path: Path) -> Readers:
     return {title: lambda image=image: image for title, image in zip(titles, pixels, strict=True)}
 
 
-def _fitted(pixels: np.ndarray, name: str, least: int) -> np.ndarray:
+def _fit_to_square(pixels: np.ndarray, name: str, least: int) -> np.ndarray:
     height, width = pixels.shape[:2]
     if min(height, width) < least:
         raise DataError(f"{name} has only {width} x {height} pixels, but crops have {least} x {least}. Use a larger image.")

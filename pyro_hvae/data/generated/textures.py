@@ -106,7 +106,7 @@ def triangles(
             given = ", ".join(map(str, limits)) or "none"
             raise ConfigError(f"{key} needs a lowest and a highest value between {least} and 1, got {given}.")
     chosen = choose_textures(str(textures or ""), names, count, FRAME)
-    views = _views(chosen, FRAME)
+    views = _view_crops(chosen, FRAME)
 
     def split(number: int, size: int) -> Split:
         rng = np.random.default_rng([data_seed, number])
@@ -123,7 +123,7 @@ def triangles(
     train, validation, test = map(split, range(3), (size, *HELD_OUT))
     note = f"Textures: {', '.join(chosen)}. Triangles may reach beyond the frame."
     counts = {"textures": len(chosen)}
-    crops = partial(_crops, chosen, data_seed=data_seed)
+    crops = partial(_draw_crops, chosen, data_seed=data_seed)
     return Dataset("triangles", train, validation, test, counts, note, {"texture": [*chosen]}, crops=crops)
 
 
@@ -157,11 +157,11 @@ def textures(
     check_seed(data_seed)
     if not 1 <= crop <= SIDE:
         raise ConfigError(f"crop is a width from 1 to {SIDE} pixels, as textures are {SIDE} x {SIDE}; got {crop}.")
-    return _crops(choose_textures(str(textures or ""), names, count, crop), crop, size, data_seed)
+    return _draw_crops(choose_textures(str(textures or ""), names, count, crop), crop, size, data_seed)
 
 
-def _crops(chosen: dict[str, np.ndarray], crop: int, size: int = 20_000, data_seed: int = 0) -> Dataset:
-    views = _views(chosen, crop)
+def _draw_crops(chosen: dict[str, np.ndarray], crop: int, size: int = 20_000, data_seed: int = 0) -> Dataset:
+    views = _view_crops(chosen, crop)
 
     def split(number: int, size: int) -> Split:
         which = np.arange(size * len(views)) % len(views)
@@ -200,6 +200,6 @@ def cut_crops(images: Tensor, side: int, size: int = 60_000, held_out: int = 6_0
     return Dataset("crops", train, validation, test, note="Squares of the images: all splits are of the same ones.")
 
 
-def _views(chosen: dict[str, np.ndarray], crop: int) -> np.ndarray:
+def _view_crops(chosen: dict[str, np.ndarray], crop: int) -> np.ndarray:
     """All crops of the textures without a copy: (textures, rows, columns, 3, crop, crop)."""
     return np.lib.stride_tricks.sliding_window_view(np.stack([*chosen.values()]), (crop, crop), (1, 2))

@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from pyro_hvae.data.dataset import Dataset, Split
-from pyro_hvae.data.files.archives import contents
-from pyro_hvae.data.files.array_cache import derived
-from pyro_hvae.data.files.checked_files import File, existing, find, read_checked
+from pyro_hvae.data.files.archives import read_named_members
+from pyro_hvae.data.files.array_cache import cache_array
+from pyro_hvae.data.files.data_file import File, find, find_optional, read_checked
 from pyro_hvae.data.files.published_files import FILES
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import DataError, unknown_name
@@ -55,29 +55,29 @@ def celeba(crop: str = "vlae") -> Dataset:
     """
     if crop not in CROPS:
         raise unknown_name("crop", crop, CROPS)
-    images, codes = find(IMAGES), _list(find(PARTITION), PARTITION, (), {"0": 0, "1": 1, "2": 2})
+    images, codes = find(IMAGES), _read_table(find(PARTITION), PARTITION, (), {"0": 0, "1": 1, "2": 2})
     parts = [np.flatnonzero(codes == part) for part in range(3)]
     if [len(part) for part in parts] != list(COUNTS.values()):
         found = ", ".join(f"{len(part):,}" for part in parts)
         raise DataError(f"{PARTITION.path} has {found} images in its parts. Replace it by the original.")
-    factors = _attributes()
+    factors = _read_attributes()
 
     def fill(array: np.ndarray) -> None:
-        places = {f"img_align_celeba/{_name(place)}": place for place in range(len(array))}
-        for name, content in contents(images, places, LARGEST):
-            array[places[name]] = _shrunk(content, f"{images}: {name}", *CROPS[crop])
+        places = {f"img_align_celeba/{_image_name(place)}": place for place in range(len(array))}
+        for name, content in read_named_members(images, places, LARGEST):
+            array[places[name]] = _decode_face(content, f"{images}: {name}", *CROPS[crop])
 
-    x = Rows(derived(f"celeba-{crop}", [images], (len(codes), 3, 64, 64), fill), ahead=True)
+    x = Rows(cache_array(f"celeba-{crop}", [images], (len(codes), 3, 64, 64), fill), ahead=True)
     train, validation, test = (Split(x.take(part), {name: values[part] for name, values in factors.items()}) for part in parts)
     note = f"The authors' partition, in crops as for {crop}, with values in [0, 1]."
     return Dataset("celeba", train, validation, test, COUNTS, note)
 
 
-def _name(place: int) -> str:
+def _image_name(place: int) -> str:
     return f"{place + 1:06d}.jpg"
 
 
-def _list(path: Path, file: File, names: Sequence[str], values: Mapping[str, int]) -> np.ndarray:
+def _read_table(path: Path, file: File, names: Sequence[str], values: Mapping[str, int]) -> np.ndarray:
     """What a list says of each image, int64 (n, names), or (n,) where there is one nameless column.
 
     A line is an image's name and its values. Named columns have two lines above them: how many images, and the names.
@@ -91,25 +91,25 @@ def _list(path: Path, file: File, names: Sequence[str], values: Mapping[str, int
     table = np.empty((count, columns), dtype=np.int64)
     for place, line in enumerate(lines[heading:]):
         name, *words = line.split() or [""]
-        if name != _name(place) or len(words) != columns or not values.keys() >= set(words):
+        if name != _image_name(place) or len(words) != columns or not values.keys() >= set(words):
             raise DataError(
-                f"{path}, line {heading + place + 1}: not {_name(place)} and {columns} times one of {', '.join(values)}. "
+                f"{path}, line {heading + place + 1}: not {_image_name(place)} and {columns} times one of {', '.join(values)}. "
                 "Replace the file by the original."
             )
         table[place] = [values[word] for word in words]
     return table if names else table[:, 0]
 
 
-def _attributes() -> dict[str, Tensor]:
+def _read_attributes() -> dict[str, Tensor]:
     """Name -> 0 or 1 of every image; nothing where there is no such file."""
-    path = existing(ATTRIBUTES)
+    path = find_optional(ATTRIBUTES)
     if path is None:
         return {}
-    table = torch.from_numpy(_list(path, ATTRIBUTES, NAMES, {"-1": 0, "1": 1}))
+    table = torch.from_numpy(_read_table(path, ATTRIBUTES, NAMES, {"-1": 0, "1": 1}))
     return dict(zip(NAMES, table.unbind(1), strict=True))
 
 
-def _shrunk(content: bytes, name: str, box: tuple[int, int, int, int], resample: Image.Resampling) -> np.ndarray:
+def _decode_face(content: bytes, name: str, box: tuple[int, int, int, int], resample: Image.Resampling) -> np.ndarray:
     """An image's part within `box`, shape (3, 64, 64)."""
     try:
         image = Image.open(io.BytesIO(content), formats=("JPEG",))

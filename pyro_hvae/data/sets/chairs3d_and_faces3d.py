@@ -13,12 +13,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from pyro_hvae.data.dataset import Dataset, FactorGrid, Split, check_seed, split_sizes
-from pyro_hvae.data.files.array_cache import derived
-from pyro_hvae.data.files.checked_files import File, find, read_checked
+from pyro_hvae.data.files.array_cache import cache_array
+from pyro_hvae.data.files.data_file import File, find, read_checked
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import ConfigError, DataError
 
-__all__ = ["CHAIRS", "FACES", "chairs3d", "faces3d", "read_grey", "shrink"]
+__all__ = ["CHAIRS", "FACES", "chairs3d", "faces3d", "decode_grey_png", "shrink_by_area"]
 
 SIDE = 64  # pixels, of the images given out
 RENDER = 600  # pixels, of the chairs as published
@@ -34,7 +34,7 @@ FACES = File(
 )
 
 
-def read_grey(content: bytes, name: str | Path, size: int) -> np.ndarray:
+def decode_grey_png(content: bytes, name: str | Path, size: int) -> np.ndarray:
     """The grey values of a square PNG image, (size, size), uint8; colours become their luma (ITU-R 601).
 
     Arguments:
@@ -54,28 +54,28 @@ def read_grey(content: bytes, name: str | Path, size: int) -> np.ndarray:
 
 
 @cache
-def _cover(old: int, new: int) -> np.ndarray:
+def _area_weights(old: int, new: int) -> np.ndarray:
     """Which part of each of `new` equal stretches of [0, old] each unit stretch makes up, (new, old); rows sum to one."""
     edges, units = np.linspace(0, old, new + 1), np.arange(old)
     overlap = np.minimum(edges[1:, None], units + 1) - np.maximum(edges[:-1, None], units)
     return overlap.clip(min=0) * new / old
 
 
-def shrink(pixels: np.ndarray, size: int) -> np.ndarray:
+def shrink_by_area(pixels: np.ndarray, size: int) -> np.ndarray:
     """Square images (..., n, n), uint8, -> (..., size, size): every new pixel is the mean over the area it covers, rounded.
 
     The exact integral, also where n / size is no whole number, so that the mean of an image stays what it is; the box filters
     of image libraries take whole pixels only.
 
-    >>> shrink(np.array([[0, 90, 90], [0, 90, 90], [0, 0, 0]], dtype=np.uint8), 2)
+    >>> shrink_by_area(np.array([[0, 90, 90], [0, 90, 90], [0, 0, 0]], dtype=np.uint8), 2)
     array([[30, 90],
            [10, 30]], dtype=uint8)
     """
-    cover = _cover(pixels.shape[-1], size)
+    cover = _area_weights(pixels.shape[-1], size)
     return np.rint(cover @ pixels @ cover.T).astype(np.uint8)
 
 
-def _tree(root: Path, pattern: str, view: str) -> tuple[list[str], list[str], list[Path]]:
+def _list_views(root: Path, pattern: str, view: str) -> tuple[list[str], list[str], list[Path]]:
     """Identities, views, and the images of all their pairs in row-major order.
 
     Arguments:
@@ -106,7 +106,7 @@ def _tree(root: Path, pattern: str, view: str) -> tuple[list[str], list[str], li
     return list(found), views, [images[name] for images in found.values() for name in views]
 
 
-def _dataset(
+def _build_dataset(
     name: str,
     cached: str,
     tree: tuple[list[str], list[str], list[Path]],
@@ -126,7 +126,7 @@ def _dataset(
 
     grid = FactorGrid(
         {"identity": len(identities), "view": len(views)},
-        Rows(derived(cached, paths, (len(paths), 1, SIDE, SIDE), fill), ahead=True),
+        Rows(cache_array(cached, paths, (len(paths), 1, SIDE, SIDE), fill), ahead=True),
     )
     held = max(1, len(identities) // 10)
     order = torch.from_numpy(np.random.default_rng(data_seed).permutation(len(identities)))
@@ -139,8 +139,8 @@ def _dataset(
 
 def _read_chair(path: Path, crop: int) -> np.ndarray:
     start = (RENDER - crop) // 2
-    pixels = read_grey(read_checked(path), path, RENDER)
-    return 255 - shrink(pixels[start : start + crop, start : start + crop], SIDE)
+    pixels = decode_grey_png(read_checked(path), path, RENDER)
+    return 255 - shrink_by_area(pixels[start : start + crop, start : start + crop], SIDE)
 
 
 def chairs3d(crop: int = 400, data_seed: int = 0) -> Dataset:
@@ -148,10 +148,10 @@ def chairs3d(crop: int = 400, data_seed: int = 0) -> Dataset:
 
     The folder rendered_chairs of the published archive goes to the data folder; its images are
     rendered_chairs/<model>/renders/image_NNN_pPPP_tTTT_rRRR.png, 600 x 600 on white. They are turned grey by their luma, cut
-    to the central square, averaged over areas (see `shrink`) and inverted. The VHP paper (Klushyn et al. 2019) states neither
-    crop nor split, and crops differ between publications. The factors are "identity", the model's position among the sorted
-    folders, and "view", the position of (p, t), elevation and azimuth, among the sorted pairs. No model is in two splits: 80,
-    10 and 10 % of them at random. The first reading takes minutes; its result is kept in the cache.
+    to the central square, averaged over areas (see `shrink_by_area`) and inverted. The VHP paper (Klushyn et al. 2019) states
+    neither crop nor split, and crops differ between publications. The factors are "identity", the model's position among the
+    sorted folders, and "view", the position of (p, t), elevation and azimuth, among the sorted pairs. No model is in two
+    splits: 80, 10 and 10 % of them at random. The first reading takes minutes; its result is kept in the cache.
 
     Arguments:
         crop: side of the central square in pixels, 64 to 600. data_seed: seed of the split by model.
@@ -165,15 +165,15 @@ def chairs3d(crop: int = 400, data_seed: int = 0) -> Dataset:
             f"crop is the side in pixels of the square cut out of {RENDER} x {RENDER}, {SIDE} to {RENDER}, not {crop}."
         )
     check_seed(data_seed)
-    tree = _tree(find(CHAIRS), "*/renders/*.png", r"image_\d+_(p\d+_t\d+)_r\d+\.png")
+    tree = _list_views(find(CHAIRS), "*/renders/*.png", r"image_\d+_(p\d+_t\d+)_r\d+\.png")
     found = len(tree[0]), len(tree[1])
     whole = "All" if found == (MODELS, VIEWS) else f"Not the published {MODELS:,} x {VIEWS} but"
     note = f"{whole} {found[0]:,} models x {found[1]} views, the central {crop} pixels of {RENDER}; split by model."
-    return _dataset("chairs3d", f"chairs3d-{crop}", tree, partial(_read_chair, crop=crop), data_seed, note)
+    return _build_dataset("chairs3d", f"chairs3d-{crop}", tree, partial(_read_chair, crop=crop), data_seed, note)
 
 
 def _read_face(path: Path) -> np.ndarray:
-    return read_grey(read_checked(path), path, SIDE)
+    return decode_grey_png(read_checked(path), path, SIDE)
 
 
 def faces3d(data_seed: int = 0) -> Dataset:
@@ -192,6 +192,6 @@ def faces3d(data_seed: int = 0) -> Dataset:
         DataError: when the folder is missing, an identity lacks a view, or an image is damaged or not 64 x 64.
     """
     check_seed(data_seed)
-    tree = _tree(find(FACES), "*/*.png", r"([^.].*)\.png")
+    tree = _list_views(find(FACES), "*/*.png", r"([^.].*)\.png")
     note = f"Faces rendered by the user, {len(tree[0]):,} identities x {len(tree[1])} views; split by identity."
-    return _dataset("faces3d", "faces3d", tree, _read_face, data_seed, note)
+    return _build_dataset("faces3d", "faces3d", tree, _read_face, data_seed, note)

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from pyro_hvae.data.dataset import Dataset, Split, check_names
 from pyro_hvae.data.files.amc_motion import read_motion
-from pyro_hvae.data.files.archives import contents
+from pyro_hvae.data.files.archives import read_named_members
 from pyro_hvae.data.files.asf_skeleton import Skeleton, read_skeleton
-from pyro_hvae.data.files.checked_files import File, find
-from pyro_hvae.data.sets.stick_figures import draw_figures, framing
+from pyro_hvae.data.files.data_file import File, find
+from pyro_hvae.data.sets.stick_figures import draw_figures, fit_frame
 from pyro_hvae.errors import ConfigError, DataError
 
 __all__ = ["ARCHIVE", "FEATURES", "FIVE", "MOTIONS", "cmu_mocap"]
@@ -51,16 +51,16 @@ _LEFT_OUT: _Bones = {"fingers": ("rx",), "thumb": ("rx", "rz")}
 _ROOT: _Bones = {"root": ("tx", "ty", "tz", "rx", "ry", "rz")}
 
 
-def _channels(bones: _Bones, side: str = "") -> tuple[str, ...]:
+def _list_channels(bones: _Bones, side: str = "") -> tuple[str, ...]:
     return tuple(f"{side}{bone}.{dof}" for bone, dofs in bones.items() for dof in dofs)
 
 
 FEATURES: tuple[str, ...] = (
-    *_channels(_LEG, "l"),
-    *_channels(_LEG, "r"),
-    *_channels(_TRUNK),
-    *_channels(_ARM, "l"),
-    *_channels(_ARM, "r"),
+    *_list_channels(_LEG, "l"),
+    *_list_channels(_LEG, "r"),
+    *_list_channels(_TRUNK),
+    *_list_channels(_ARM, "l"),
+    *_list_channels(_ARM, "r"),
 )
 """The 50 joint angles in their order: left leg (7), right leg (7), trunk and head (18), left arm (9), right arm (9)."""
 
@@ -102,14 +102,14 @@ def cmu_mocap(motions: tuple[str, ...] = FIVE, stride: int = 4) -> Dataset:
     poses: list[list[np.ndarray]] = [[], [], []]
     labels: list[list[int]] = [[], [], []]
     clips = [clip for motion in motions for clip in MOTIONS[motion]]
-    angles, skeleton = _read(clips)
+    angles, skeleton = _read_clips(clips)
     for motion in motions:
         for clip in MOTIONS[motion]:
-            for part, block in enumerate(_blocks(angles[clip][::stride], clip, stride)):
+            for part, block in enumerate(_cut_clip(angles[clip][::stride], clip, stride)):
                 poses[part].append(block)
                 labels[part] += [list(MOTIONS).index(motion)] * len(block)
     degrees = [np.concatenate(part) for part in poses]
-    scale, inverse = _scaling(degrees[0])
+    scale, inverse = _fit_scaling(degrees[0])
     train, validation, test = (
         Split(scale(part), {"motion": torch.tensor(label)}) for part, label in zip(degrees, labels, strict=True)
     )
@@ -122,39 +122,39 @@ def cmu_mocap(motions: tuple[str, ...] = FIVE, stride: int = 4) -> Dataset:
         counts={f"{motion} clips": len(MOTIONS[motion]) for motion in motions} | frames,
         note=f"Clips {', '.join(clips)} at {120 / stride:g} Hz, each cut in time 80/10/10; which the papers used is not known.",
         labels={"motion": tuple(MOTIONS)},
-        picture=_picture(skeleton, inverse, train.x[:]),
-        ends=_ends(train, motions),
+        picture=_make_picture(skeleton, inverse, train.x[:]),
+        ends=_choose_ends(train, motions),
         inverse=inverse,
     )
 
 
-def _read(clips: list[str]) -> tuple[dict[str, np.ndarray], Skeleton]:
+def _read_clips(clips: list[str]) -> tuple[dict[str, np.ndarray], Skeleton]:
     """Clip -> the `FEATURES` of all its frames in degrees, without jumps by full turns; and the first clip's skeleton."""
     folder = PurePosixPath("subjects")
     subjects = {clip: clip.split("_")[0] for clip in clips}
     asf = {clip: str(folder / subject / f"{subject}.asf") for clip, subject in subjects.items()}
     amc = {clip: str(folder / subject / f"{clip}.amc") for clip, subject in subjects.items()}
     path = find(ARCHIVE)
-    content = dict(contents(path, [*asf.values(), *amc.values()], shorten=_innermost))
+    content = dict(read_named_members(path, [*asf.values(), *amc.values()], shorten=_strip_outer_folders))
     skeletons = {name: read_skeleton(content[name], name) for name in dict.fromkeys(asf.values())}
     angles = {}
     for clip in clips:
         skeleton = skeletons[asf[clip]]
-        index = _index(skeleton, asf[clip])
+        index = _find_features(skeleton, asf[clip])
         frames = read_motion(content[amc[clip]], skeleton.dof, amc[clip])[:, index]
         angles[clip] = np.unwrap(frames, period=360, axis=0)  # before subsampling, while steps are smallest
     return angles, skeletons[asf[clips[0]]]
 
 
-def _innermost(member: str) -> str:
+def _strip_outer_folders(member: str) -> str:
     """An archive may have the folder "subjects" inside others, as in "all_asfamc/subjects"."""
     return "/".join(member.split("/")[-3:])
 
 
-def _index(skeleton: Skeleton, name: str) -> list[int]:
+def _find_features(skeleton: Skeleton, name: str) -> list[int]:
     """Where the `FEATURES` are among a skeleton's channels, which have to be the database's 62."""
     channels = skeleton.channels
-    expected = {*FEATURES, *_channels(_ROOT), *_channels(_LEFT_OUT, "l"), *_channels(_LEFT_OUT, "r")}
+    expected = {*FEATURES, *_list_channels(_ROOT), *_list_channels(_LEFT_OUT, "l"), *_list_channels(_LEFT_OUT, "r")}
     if wrong := expected.symmetric_difference(channels):
         signed = ", ".join(f"{'lacks' if channel in expected else 'adds'} {channel}" for channel in sorted(wrong))
         raise DataError(
@@ -164,7 +164,7 @@ def _index(skeleton: Skeleton, name: str) -> list[int]:
     return [channels.index(channel) for channel in FEATURES]
 
 
-def _ends(train: Split, motions: tuple[str, ...]) -> dict[str, Tensor]:
+def _choose_ends(train: Split, motions: tuple[str, ...]) -> dict[str, Tensor]:
     """As in the paper, a pair of poses within a motion and pairs of different motions: of the first one and each other.
 
     Which poses the paper took is not known. Ours are training poses (a motion's held-out end may be a person standing still):
@@ -182,7 +182,7 @@ def _ends(train: Split, motions: tuple[str, ...]) -> dict[str, Tensor]:
     return {name: torch.stack([begin, end]) for name, end in ends.items()}
 
 
-def _picture(skeleton: Skeleton, inverse: Callable[[Tensor], Tensor], training: Tensor) -> Callable[[Tensor], Tensor]:
+def _make_picture(skeleton: Skeleton, inverse: Callable[[Tensor], Tensor], training: Tensor) -> Callable[[Tensor], Tensor]:
     """Features (n, 50) -> pictures (n, 3, 96, 96), on the scale on which the training poses fill them."""
     index = [skeleton.channels.index(channel) for channel in FEATURES]
 
@@ -191,11 +191,11 @@ def _picture(skeleton: Skeleton, inverse: Callable[[Tensor], Tensor], training: 
         channels[:, index] = inverse(features)
         return skeleton.positions(channels)
 
-    frame = framing(positions(training))
+    frame = fit_frame(positions(training))
     return lambda features: draw_figures(skeleton, positions(features), frame)
 
 
-def _blocks(frames: np.ndarray, clip: str, stride: int) -> list[np.ndarray]:
+def _cut_clip(frames: np.ndarray, clip: str, stride: int) -> list[np.ndarray]:
     """80, 10 and 10 % of a clip in the order of time."""
     blocks = np.split(frames, [len(frames) * 8 // 10, len(frames) * 9 // 10])
     if not all(map(len, blocks)):
@@ -205,7 +205,7 @@ def _blocks(frames: np.ndarray, clip: str, stride: int) -> list[np.ndarray]:
     return blocks
 
 
-def _scaling(degrees: np.ndarray) -> tuple[Callable[[np.ndarray], Tensor], Callable[[Tensor], Tensor]]:
+def _fit_scaling(degrees: np.ndarray) -> tuple[Callable[[np.ndarray], Tensor], Callable[[Tensor], Tensor]]:
     """Degrees -> features and back, each channel of the given poses filling [-1, 1]."""
     low, high = degrees.min(0), degrees.max(0)
     middle, half = (low + high) / 2, (high - low) / 2

@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.data.dataset import Dataset, FactorGrid, check_seed
-from pyro_hvae.data.files.array_cache import derived
-from pyro_hvae.data.files.checked_files import File, find, read_checked
-from pyro_hvae.data.files.published_files import published
+from pyro_hvae.data.files.array_cache import cache_array
+from pyro_hvae.data.files.data_file import File, find, read_checked
+from pyro_hvae.data.files.published_files import list_files
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import DataError, DeviceError, missing_extra
 
-__all__ = ["dsprites", "shapes3d", "unpack"]
+__all__ = ["dsprites", "shapes3d", "unpack_bits"]
 
-(DSPRITES,), (SHAPES3D,) = published("dsprites"), published("3dshapes")
+(DSPRITES,), (SHAPES3D,) = list_files("dsprites"), list_files("3dshapes")
 SPRITES = {"shape": 3, "scale": 6, "orientation": 40, "x": 32, "y": 32}
 SHAPES = {"floor_hue": 10, "wall_hue": 10, "object_hue": 10, "scale": 8, "shape": 4, "orientation": 15}
 HELD_OUT, TESTED = 5_000, 10_000  # images for validation and for testing
@@ -46,9 +46,9 @@ def dsprites(data_seed: int = 0) -> Dataset:
         ConfigError: for a negative seed. DataError: when the file is missing, corrupt, or holds other images.
     """
     check_seed(data_seed)
-    store = _stored("dsprites", DSPRITES, (math.prod(SPRITES.values()), 512), _pack_sprites)
-    x = Rows(store, prepare=unpack, event=(1, 64, 64), ahead=True)
-    return _dataset("dsprites", FactorGrid(SPRITES, x), data_seed)
+    store = _read_into_cache("dsprites", DSPRITES, (math.prod(SPRITES.values()), 512), _pack_sprites)
+    x = Rows(store, prepare=unpack_bits, event=(1, 64, 64), ahead=True)
+    return _build_dataset("dsprites", FactorGrid(SPRITES, x), data_seed)
 
 
 def shapes3d(data_seed: int = 0) -> Dataset:
@@ -68,23 +68,23 @@ def shapes3d(data_seed: int = 0) -> Dataset:
         DataError: when the file is missing, corrupt, or holds other images.
     """
     check_seed(data_seed)
-    store = _stored("shapes3d", SHAPES3D, (math.prod(SHAPES.values()), 3, 64, 64), _copy_shapes)
-    return _dataset("shapes3d", FactorGrid(SHAPES, Rows(store, ahead=True)), data_seed)
+    store = _read_into_cache("shapes3d", SHAPES3D, (math.prod(SHAPES.values()), 3, 64, 64), _copy_shapes)
+    return _build_dataset("shapes3d", FactorGrid(SHAPES, Rows(store, ahead=True)), data_seed)
 
 
-def unpack(raw: Tensor) -> Tensor:
+def unpack_bits(raw: Tensor) -> Tensor:
     """Bits (n, 512), uint8, the first pixel the highest of the first byte, -> images (n, 1, 64, 64) of 0. and 1.
 
     >>> bits = torch.zeros(1, 512, dtype=torch.uint8)
     >>> bits[0, 0] = 0b10100000
-    >>> unpack(bits)[0, 0, 0, :4]
+    >>> unpack_bits(bits)[0, 0, 0, :4]
     tensor([1., 0., 1., 0.])
     """
     places = torch.arange(7, -1, -1, dtype=torch.uint8, device=raw.device)
     return (raw[..., None] >> places).bitwise_and_(1).float().view(-1, 1, 64, 64)
 
 
-def _dataset(name: str, grid: FactorGrid, data_seed: int) -> Dataset:
+def _build_dataset(name: str, grid: FactorGrid, data_seed: int) -> Dataset:
     train, validation, test = grid.split(data_seed, HELD_OUT, TESTED)
     return Dataset(
         name,
@@ -97,7 +97,7 @@ def _dataset(name: str, grid: FactorGrid, data_seed: int) -> Dataset:
     )
 
 
-def _stored(name: str, file: File, shape: tuple[int, ...], fill: Callable[[io.BytesIO, np.ndarray], None]) -> Tensor:
+def _read_into_cache(name: str, file: File, shape: tuple[int, ...], fill: Callable[[io.BytesIO, np.ndarray], None]) -> Tensor:
     """What `fill` makes of the file's content, from the cache."""
     path = find(file)
 
@@ -111,24 +111,24 @@ def _stored(name: str, file: File, shape: tuple[int, ...], fill: Callable[[io.By
         except Exception as error:
             raise DataError(f"{path} is not the published file: {error}. Replace it by the original.") from error
 
-    return derived(name, [path], shape, filled)
+    return cache_array(name, [path], shape, filled)
 
 
 def _pack_sprites(content: io.BytesIO, array: np.ndarray) -> None:
     count, sizes = len(array), (1, *SPRITES.values())  # one colour
     with zipfile.ZipFile(content) as archive:
-        classes = np.concatenate(list(_slabs(archive, "latents_classes", (count, len(sizes)), np.dtype(np.int64))))
+        classes = np.concatenate(list(_read_slabs(archive, "latents_classes", (count, len(sizes)), np.dtype(np.int64))))
         if not np.array_equal(classes, np.stack(np.unravel_index(np.arange(count), sizes), 1)):
             raise ValueError("its images are in another order than that of their factors")
         start = 0
-        for images in _slabs(archive, "imgs", (count, 64, 64), np.dtype(np.uint8)):
+        for images in _read_slabs(archive, "imgs", (count, 64, 64), np.dtype(np.uint8)):
             if images.max() > 1:
                 raise ValueError("its pixels are not 0 or 1")
             array[start : start + len(images)] = np.packbits(images.reshape(len(images), -1), axis=1)
             start += len(images)
 
 
-def _slabs(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Iterator[np.ndarray]:
+def _read_slabs(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Iterator[np.ndarray]:
     """An array of an .npz file in parts, never one of another shape or type, and so none of pickled objects."""
     with archive.open(f"{name}.npy") as stream:
         version = np.lib.format.read_magic(stream)
@@ -149,7 +149,7 @@ def _copy_shapes(content: io.BytesIO, array: np.ndarray) -> None:
         raise missing_extra("data", "reading 3dshapes.h5") from error
     count, sizes = len(array), tuple(SHAPES.values())
     with h5py.File(content, "r") as file:
-        labels, images = _inside(h5py, file, "labels"), _inside(h5py, file, "images")
+        labels, images = _get_local_dataset(h5py, file, "labels"), _get_local_dataset(h5py, file, "images")
         for found, shape, kind in ((labels, (count, len(sizes)), "float64"), (images, (count, 64, 64, 3), "uint8")):
             if (found.shape, found.dtype) != (shape, kind):
                 raise ValueError(f"its {found.name} is {found.dtype} of shape {found.shape} instead of {kind} of shape {shape}")
@@ -164,7 +164,7 @@ def _copy_shapes(content: io.BytesIO, array: np.ndarray) -> None:
             array[start : start + slab] = images[start : start + slab].transpose(0, 3, 1, 2)
 
 
-def _inside(h5py: Any, file: Any, name: str) -> Any:
+def _get_local_dataset(h5py: Any, file: Any, name: str) -> Any:
     """A dataset of the file, not one that the format allows to be elsewhere on the disk."""
     if not isinstance(file.get(name, getlink=True), h5py.HardLink) or file[name].is_virtual or file[name].external:
         raise ValueError(f"its '{name}' is kept in another file")

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.binarisation import binarised, check_binarize
+from pyro_hvae.data.binarisation import binarize_splits, check_binarize
 from pyro_hvae.data.dataset import Dataset, Split
-from pyro_hvae.data.files.checked_files import find, read_checked
+from pyro_hvae.data.files.data_file import find, read_checked
 from pyro_hvae.data.files.published_files import FILES
 from pyro_hvae.errors import DataError
 
@@ -52,7 +52,7 @@ def read_idx(content: bytes, name: str | Path) -> np.ndarray:
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
 
 
-def _load(name: str) -> np.ndarray:
+def _read_array(name: str) -> np.ndarray:
     """The array of an idx file, from the gzipped original where it is there, else from an unpacked copy of any origin."""
     file = FILES[f"{name}.gz"]
     path = find(file)
@@ -65,9 +65,9 @@ def _load(name: str) -> np.ndarray:
         raise DataError(f"{path} cannot be unpacked: {error}. Replace it by the original.") from error
 
 
-def _pair(folder: str, part: str) -> tuple[Tensor, Tensor]:
+def _read_part(folder: str, part: str) -> tuple[Tensor, Tensor]:
     """Images (n, 1, 28, 28), uint8, and classes (n,), int64, of one of the two parts."""
-    images, classes = _load(f"{folder}/raw/{part}-images-idx3-ubyte"), _load(f"{folder}/raw/{part}-labels-idx1-ubyte")
+    images, classes = (_read_array(f"{folder}/raw/{part}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
     if images.shape != (len(images), 28, 28) or classes.shape != images.shape[:1] or classes.max(initial=0) > 9:
         raise DataError(
             f"{folder}/raw/{part}-*: images of shape {images.shape} and labels of shape {classes.shape} are no pair of n "
@@ -77,15 +77,15 @@ def _pair(folder: str, part: str) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(images[:, None].copy()), torch.from_numpy(classes.astype(np.int64))
 
 
-def _dataset(name: str, folder: str, binarize: str, data_seed: int, names: Sequence[str]) -> Dataset:
+def _build_dataset(name: str, folder: str, binarize: str, data_seed: int, names: Sequence[str]) -> Dataset:
     check_binarize(binarize, data_seed)  # options first: a wrong one is not worth waiting for files
-    (x, classes), (test, test_classes) = _pair(folder, "train"), _pair(folder, "t10k")
+    (x, classes), (test, test_classes) = _read_part(folder, "train"), _read_part(folder, "t10k")
     if len(x) <= HELD_OUT:
         raise DataError(
             f"{folder}/raw/train-*: {len(x):,} images, of which the last {HELD_OUT:,} are for validation, leave none to train "
             "on. Replace the files by the originals."
         )
-    rows = binarised(binarize, data_seed, x[:-HELD_OUT], x[-HELD_OUT:], test)
+    rows = binarize_splits(binarize, data_seed, x[:-HELD_OUT], x[-HELD_OUT:], test)
     labels = classes[:-HELD_OUT], classes[-HELD_OUT:], test_classes
     splits = (Split(part, {"class": digits}) for part, digits in zip(rows, labels, strict=True))
     counts = {"training file": len(x), "test file": len(test)}
@@ -99,15 +99,15 @@ def mnist(binarize: str = "none", data_seed: int = 777) -> Dataset:
     The factor "class" is the digit. Example: `mnist(binarize="fixed").train.x` has shape (50000, 1, 28, 28).
 
     Arguments:
-        binarize: "none" for grey values in [0, 1]; "dynamic" and "fixed" as in `binarised`. Likelihoods of fixed pixels can
-            be compared among themselves only; the static ones of the literature are in `mnist_static`.
+        binarize: "none" for grey values in [0, 1]; "dynamic" and "fixed" as in `binarize_splits`. Likelihoods of fixed pixels
+            can be compared among themselves only; the static ones of the literature are in `mnist_static`.
         data_seed: seed of the pixels that are drawn once.
 
     Raises:
         ConfigError: for an unknown kind of binarisation or a negative seed.
         DataError: when a file is missing, not the published one, or corrupt.
     """
-    return _dataset("mnist", "MNIST", binarize, data_seed, tuple("0123456789"))
+    return _build_dataset("mnist", "MNIST", binarize, data_seed, tuple("0123456789"))
 
 
 def fashion_mnist(binarize: str = "none", data_seed: int = 777) -> Dataset:
@@ -122,4 +122,4 @@ def fashion_mnist(binarize: str = "none", data_seed: int = 777) -> Dataset:
         ConfigError: for an unknown kind of binarisation or a negative seed.
         DataError: when a file is missing, not the published one, or corrupt.
     """
-    return _dataset("fashion-mnist", "FashionMNIST", binarize, data_seed, CLOTHES)
+    return _build_dataset("fashion-mnist", "FashionMNIST", binarize, data_seed, CLOTHES)

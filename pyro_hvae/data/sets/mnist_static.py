@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.data.dataset import Dataset, Split
-from pyro_hvae.data.files.checked_files import find, read_checked
+from pyro_hvae.data.files.data_file import find, read_checked
 from pyro_hvae.data.files.published_files import FILES
 from pyro_hvae.errors import DataError
 from pyro_hvae.runtime.folders import data_folder
@@ -42,7 +42,7 @@ def mnist_static() -> Dataset:
         DataError: when a file is missing or corrupt, or does not hold as many images.
     """
     path = data_folder() / PACKED
-    pixels, classes = _packed(path) if path.exists() else ({name: _text(name) for name in COUNTS}, {})
+    pixels, classes = _read_packed(path) if path.exists() else ({name: _read_text(name) for name in COUNTS}, {})
     found = {name: hashlib.md5(np.ascontiguousarray(x).data, usedforsecurity=False).hexdigest() for name, x in pixels.items()}
     others = [f"{name} {found[name]}" for name in COUNTS if found[name] != MD5[name]]
     note = "Verified: the MD5s of all three arrays of pixels are the known ones."
@@ -50,11 +50,11 @@ def mnist_static() -> Dataset:
         note = (
             f"Unknown split, not to be compared with published likelihoods: the MD5s of {', '.join(others)} are not the known."
         )
-    splits = (Split(_images(pixels[name]), classes.get(name)) for name in COUNTS)
+    splits = (Split(_to_images(pixels[name]), classes.get(name)) for name in COUNTS)
     return Dataset("mnist-static", *splits, counts=COUNTS, note=note)
 
 
-def _packed(path: Path) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Tensor]]]:
+def _read_packed(path: Path) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Tensor]]]:
     """Split -> pixels (n, 784) and split -> factors."""
     pixels, classes, content = {}, {}, io.BytesIO(read_checked(path))
     try:
@@ -64,7 +64,7 @@ def _packed(path: Path) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Tens
                 if bits.shape != (count, PIXELS // 8):
                     raise DataError(f"{path}: '{name}' has shape {bits.shape}, not {(count, PIXELS // 8)}. Replace the file.")
                 pixels[name] = np.unpackbits(bits, axis=1, count=PIXELS)
-                classes[name] = _classes(path, arrays, name, count)
+                classes[name] = _read_classes(path, arrays, name, count)
     except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"{path} cannot be read as packed images: {error}. Replace it by the original, or remove it "
@@ -73,7 +73,7 @@ def _packed(path: Path) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Tens
     return pixels, classes
 
 
-def _classes(path: Path, arrays: np.lib.npyio.NpzFile, name: str, count: int) -> dict[str, Tensor]:
+def _read_classes(path: Path, arrays: np.lib.npyio.NpzFile, name: str, count: int) -> dict[str, Tensor]:
     """The inferred digits; a file without them is fine, one with wrong ones is not."""
     if (key := f"{name}_labels_inferred") not in arrays:
         return {}
@@ -83,7 +83,7 @@ def _classes(path: Path, arrays: np.lib.npyio.NpzFile, name: str, count: int) ->
     return {"class": torch.from_numpy(classes)}
 
 
-def _text(name: str) -> np.ndarray:
+def _read_text(name: str) -> np.ndarray:
     """The images of one .amat file: one per line, 784 times 0 or 1 with spaces between.
 
     Line by line, since the text is sixteen times the size of the bits, and so that an error can name its line.
@@ -106,6 +106,6 @@ def _text(name: str) -> np.ndarray:
     return pixels - np.uint8(ord("0"))
 
 
-def _images(pixels: np.ndarray) -> Tensor:
+def _to_images(pixels: np.ndarray) -> Tensor:
     # The packed arrays may lie column by column, and reading a few images is slow then.
     return torch.from_numpy(np.ascontiguousarray(pixels).reshape(-1, 1, 28, 28) * np.uint8(255))

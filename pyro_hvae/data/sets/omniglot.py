@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.binarisation import binarised, check_binarize
+from pyro_hvae.data.binarisation import binarize_splits, check_binarize
 from pyro_hvae.data.dataset import Dataset, Split
-from pyro_hvae.data.files.archives import contents
-from pyro_hvae.data.files.array_cache import derived
-from pyro_hvae.data.files.checked_files import existing, find, read_checked
+from pyro_hvae.data.files.archives import read_named_members
+from pyro_hvae.data.files.array_cache import cache_array
+from pyro_hvae.data.files.data_file import find, find_optional, read_checked
 from pyro_hvae.data.files.published_files import FILES
-from pyro_hvae.data.sets.chairs3d_and_faces3d import read_grey, shrink
+from pyro_hvae.data.sets.chairs3d_and_faces3d import decode_grey_png, shrink_by_area
 from pyro_hvae.errors import ConfigError, DataError, unknown_name
 
 __all__ = ["ALPHABETS", "omniglot"]
@@ -60,8 +60,8 @@ def omniglot(source: str = "auto", split: str = "random", binarize: str = "dynam
     al. 2016), with its test images, and the 1,345 validation images of its authors: the last of the others, shuffled by
     `numpy.random.RandomState(123)`. Grey values are rounded to 256 levels. "images" are the official drawings of 105 x 105
     pixels, OMNIGLOT/images_background.zip and images_evaluation.zip, unpacked or not, or torchvision's folder omniglot-py;
-    each pixel of ours is the mean over the 3.75 x 3.75 it covers (see `shrink`). How chardata.mat was resized is not known, so
-    likelihoods on these cannot be compared with the literature's digit for digit.
+    each pixel of ours is the mean over the 3.75 x 3.75 it covers (see `shrink_by_area`). How chardata.mat was resized is not
+    known, so likelihoods on these cannot be compared with the literature's digit for digit.
 
     The factors are "alphabet" (0 to 49), "character" (0 to 1,622, each of one alphabet) and, for "images", "drawer" (0 to 19,
     not the same people for all alphabets). Each source numbers alphabets and characters in an order of its own.
@@ -72,7 +72,7 @@ def omniglot(source: str = "auto", split: str = "random", binarize: str = "dynam
             numbers, and 45 of the 32,460 images are left out (chardata.mat lacks as many; which ones is not known).
             "characters", for "images" only: tested on the 13,180 images of the 20 evaluation alphabets, validated on 96
             characters of the 30 background alphabets drawn by the same generator (1,920 images), trained on the rest (17,360).
-        binarize: as in `binarised`; "dynamic" is the literature's choice.
+        binarize: as in `binarize_splits`; "dynamic" is the literature's choice.
         data_seed: seed of the pixels that are drawn once. The split does not depend on it.
 
     Raises:
@@ -87,17 +87,17 @@ def omniglot(source: str = "auto", split: str = "random", binarize: str = "dynam
         raise ConfigError("chardata.mat has one split only. Use source=images with split=characters, or split=random.")
     check_binarize(binarize, data_seed)  # options first: a wrong one is not worth waiting for files
     if source == "auto":
-        source = "chardata" if split == "random" and existing(CHARDATA) else "images"
-    (x, factors, counts), note = (_chardata() if source == "chardata" else _images()), NOTES[source == "chardata"]
-    parts = _parts(source, split, len(x))
-    rows = binarised(binarize, data_seed, *(x[part] for part in parts))
+        source = "chardata" if split == "random" and find_optional(CHARDATA) else "images"
+    (x, factors, counts), note = (_read_chardata() if source == "chardata" else _read_drawings()), NOTES[source == "chardata"]
+    parts = _split_indices(source, split, len(x))
+    rows = binarize_splits(binarize, data_seed, *(x[part] for part in parts))
     splits = (
         Split(row, {name: values[part] for name, values in factors.items()}) for row, part in zip(rows, parts, strict=True)
     )
     return Dataset("omniglot", *splits, counts=counts, note=f"{note} Split: {split}. Binarisation: {binarize}.")
 
 
-def _parts(source: str, split: str, count: int) -> list[np.ndarray]:
+def _split_indices(source: str, split: str, count: int) -> list[np.ndarray]:
     """The indices of training, validation and test images among all."""
     shuffled = np.random.RandomState(SHUFFLE).permutation
     if split == "characters":
@@ -110,7 +110,7 @@ def _parts(source: str, split: str, count: int) -> list[np.ndarray]:
     return np.split(order, [TRAIN - HELD_OUT, TRAIN])
 
 
-def _chardata() -> Labelled:
+def _read_chardata() -> Labelled:
     """Images (n, 1, 28, 28), uint8, of the training and then the test file, their factors, and how many each holds."""
     from scipy.io import loadmat, whosmat  # here, as few need it
 
@@ -140,7 +140,7 @@ def _chardata() -> Labelled:
     return torch.from_numpy(x), factors, {"training file": TRAIN, "test file": TEST}
 
 
-def _names(part: str) -> list[str]:
+def _list_drawings(part: str) -> list[str]:
     """The images of a part, relative to the folder it unpacks into, in the order of their official numbers."""
     letters = [(p, name, k) for p, names in ALPHABETS.items() for name, count in names.items() for k in range(1, count + 1)]
     return [
@@ -151,9 +151,9 @@ def _names(part: str) -> list[str]:
     ]
 
 
-def _images() -> Labelled:
+def _read_drawings() -> Labelled:
     """Images (n, 1, 28, 28), uint8, of all drawings with ink = 255, their factors, and how many each part holds."""
-    names = {part: _names(part) for part in ALPHABETS}
+    names = {part: _list_drawings(part) for part in ALPHABETS}
     paths = {part: find(IMAGES[part]) for part in ALPHABETS}
     sources = [
         file for part, path in paths.items() for file in ([path.parent / n for n in names[part]] if path.is_dir() else [path])
@@ -164,11 +164,11 @@ def _images() -> Labelled:
     def fill(out: np.ndarray) -> None:
         place = {name: i for i, name in enumerate(sum(names.values(), []))}
         for part, path in paths.items():
-            for name, content in contents(path, names[part], LARGEST):
-                out[place[name], 0] = shrink(255 - read_grey(content, f"{path}: {name}", DRAWING), SIDE)
+            for name, content in read_named_members(path, names[part], LARGEST):
+                out[place[name], 0] = shrink_by_area(255 - decode_grey_png(content, f"{path}: {name}", DRAWING), SIDE)
 
     counts = {part: len(images) for part, images in names.items()}
-    x = derived("omniglot-28", sources, (sum(counts.values()), 1, SIDE, SIDE), fill)
+    x = cache_array("omniglot-28", sources, (sum(counts.values()), 1, SIDE, SIDE), fill)
     sizes = torch.tensor([count for alphabets in ALPHABETS.values() for count in alphabets.values()])
     alphabet = torch.arange(len(sizes)).repeat_interleave(sizes * DRAWERS)
     index = torch.arange(len(x))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pyro_hvae.data.files.asf_skeleton import Skeleton
 
-__all__ = ["draw_figures", "framing"]
+__all__ = ["draw_figures", "fit_frame"]
 
 AZIMUTH, ELEVATION = 50.0, 10.0  # degrees from straight ahead towards the figure's right, and up from the horizontal
 # Okabe and Ito's blue and orange, which also colour-blind people tell apart, for the left and the right limbs.
@@ -16,9 +16,9 @@ LINE, HEAD = 0.014, 0.05  # half the width of a line and the head's radius, as p
 TOGETHER = 64  # figures drawn at a time, so that a thousand of them need no gigabytes
 
 
-def framing(positions: Tensor) -> Tensor:
+def fit_frame(positions: Tensor) -> Tensor:
     """What `draw_figures` has to show of poses (n, bones, 3) as a square: its centre's two coordinates and half its side."""
-    seen = _seen(positions)[..., :2].flatten(0, 1)
+    seen = _project(positions)[..., :2].flatten(0, 1)
     low, high = seen.min(0).values, seen.max(0).values
     return torch.cat([(low + high) / 2, (high - low).max(0, keepdim=True).values / 2])
 
@@ -31,14 +31,14 @@ def draw_figures(skeleton: Skeleton, positions: Tensor, frame: Tensor, size: int
     that the whole figure is always inside.
 
     Arguments:
-        frame: from `framing` of the poses that are to fill the picture. size: height and width in pixels.
+        frame: from `fit_frame` of the poses that are to fill the picture. size: height and width in pixels.
     """
-    return torch.cat([_draw(skeleton, part, frame.to(part), size) for part in positions.split(TOGETHER)])
+    return torch.cat([_draw_part(skeleton, part, frame.to(part), size) for part in positions.split(TOGETHER)])
 
 
-def _draw(skeleton: Skeleton, positions: Tensor, frame: Tensor, size: int) -> Tensor:
+def _draw_part(skeleton: Skeleton, positions: Tensor, frame: Tensor, size: int) -> Tensor:
     names = [bone.name for bone in skeleton.bones]
-    seen = _seen(positions)
+    seen = _project(positions)
     centred = seen[..., :2] - frame[:2]
     extent = centred.abs().amax((1, 2), keepdim=True).maximum(frame[2])
     ends = centred * ((size / 2 - 1 - HEAD * size) / extent)  # room for the head's ball and a soft edge
@@ -50,16 +50,16 @@ def _draw(skeleton: Skeleton, positions: Tensor, frame: Tensor, size: int) -> Te
     middle = (start + end) / 2
     start, end = (torch.where(ball[:, None], middle, point) for point in (start, end))
     radius = torch.where(ball, HEAD * size, LINE * size).to(seen)
-    colour = seen.new_tensor([_colour(name, names) for name in names[1:]])
+    colour = seen.new_tensor([_choose_colour(name, names) for name in names[1:]])
     figures = torch.arange(len(seen), device=seen.device)
     picture = seen.new_ones(len(seen), 3, size, size)
     for bone in far_first.unbind(1):
-        ink = _ink(start[figures, bone], end[figures, bone], radius[bone], size)[:, None]
+        ink = _line_coverage(start[figures, bone], end[figures, bone], radius[bone], size)[:, None]
         picture += ink * (colour[bone][:, :, None, None] - picture)
     return picture
 
 
-def _ink(start: Tensor, end: Tensor, radius: Tensor, size: int) -> Tensor:
+def _line_coverage(start: Tensor, end: Tensor, radius: Tensor, size: int) -> Tensor:
     """How much of each pixel lines with round ends cover, (n, size, size): 1/2 at their edge, from 0 to 1 within a pixel.
 
     Arguments:
@@ -73,7 +73,7 @@ def _ink(start: Tensor, end: Tensor, radius: Tensor, size: int) -> Tensor:
     return (0.5 + radius[:, None, None] - distance).clamp(0, 1)
 
 
-def _seen(positions: Tensor) -> Tensor:
+def _project(positions: Tensor) -> Tensor:
     """Positions from the root as the viewer has them: to the right, up, and towards the viewer."""
     a, e = math.radians(AZIMUTH), math.radians(ELEVATION)
     right = [math.cos(a), 0.0, math.sin(a)]
@@ -82,7 +82,7 @@ def _seen(positions: Tensor) -> Tensor:
     return (positions - positions[:, :1]) @ positions.new_tensor([right, up, viewer]).T
 
 
-def _colour(name: str, names: list[str]) -> tuple[float, float, float]:
+def _choose_colour(name: str, names: list[str]) -> tuple[float, float, float]:
     """By side: limbs come in pairs such as lfemur and rfemur, and "lowerback" is no left one."""
     for side, other, colour in (("l", "r", LEFT), ("r", "l", RIGHT)):
         if name[0] == side and other + name[1:] in names:

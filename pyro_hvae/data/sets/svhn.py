@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.data.dataset import Dataset, Split
-from pyro_hvae.data.files.array_cache import derived
-from pyro_hvae.data.files.checked_files import find
+from pyro_hvae.data.files.array_cache import cache_array
+from pyro_hvae.data.files.data_file import find
 from pyro_hvae.data.files.published_files import FILES
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import DataError, unknown_name
@@ -39,7 +39,7 @@ def svhn(train: str = "extra") -> Dataset:
     """
     if train not in TRAIN:
         raise unknown_name("train", train, TRAIN)
-    (x, classes), (held, held_classes), (test, test_classes) = _part(*TRAIN[train]), _part("train"), _part("test")
+    (x, classes), (held, held_classes), (test, test_classes) = map(_read_part, (TRAIN[train], ("train",), ("test",)))
     before, after = COUNTS["train"] - HELD_OUT, COUNTS["train"]
     if "train" in TRAIN[train]:
         chosen = torch.cat([torch.arange(before), torch.arange(after, len(x))])
@@ -54,22 +54,22 @@ def svhn(train: str = "extra") -> Dataset:
     )
 
 
-def _part(*names: str) -> tuple[Rows, Tensor]:
+def _read_part(names: tuple[str, ...]) -> tuple[Rows, Tensor]:
     """Images (n, 3, 32, 32) and digits (n,), int64, of some files, one after the other."""
     paths = {name: find(FILES[f"SVHN/{name}_32x32.mat"]) for name in names}
-    digits = np.concatenate([_digits(path, COUNTS[name]) for name, path in paths.items()])
+    digits = np.concatenate([_read_digits(path, COUNTS[name]) for name, path in paths.items()])
 
     def fill(array: np.ndarray) -> None:
         start = 0
         for name, path in paths.items():
-            array[start : start + COUNTS[name]] = _variable(path, "X").transpose(3, 2, 0, 1)
+            array[start : start + COUNTS[name]] = _read_variable(path, "X").transpose(3, 2, 0, 1)
             start += COUNTS[name]
 
-    store = derived(f"svhn-{'-'.join(names)}", list(paths.values()), (len(digits), 3, 32, 32), fill)
+    store = cache_array(f"svhn-{'-'.join(names)}", list(paths.values()), (len(digits), 3, 32, 32), fill)
     return Rows(store, ahead=True), torch.from_numpy(digits)
 
 
-def _digits(path: Path, count: int) -> np.ndarray:
+def _read_digits(path: Path, count: int) -> np.ndarray:
     """The digits of a file that is known from then on to announce `count` images, so that no other number is ever read."""
     from scipy.io import whosmat  # here and below, as few need it
 
@@ -82,13 +82,13 @@ def _digits(path: Path, count: int) -> np.ndarray:
             f"{path} should hold bytes X (32, 32, 3, {count}) and numbers y ({count}, 1), it has {found or 'nothing'}. "
             "Replace it by the original."
         )
-    y = _variable(path, "y")
+    y = _read_variable(path, "y")
     if not np.isin(y, np.arange(1, 11)).all():
         raise DataError(f"{path}: y has other values than the digits 1 to 9 and 10 for 0. Replace the file by the original.")
     return y[:, 0].astype(np.int64) % 10
 
 
-def _variable(path: Path, name: str) -> Any:
+def _read_variable(path: Path, name: str) -> Any:
     from scipy.io import loadmat
 
     try:

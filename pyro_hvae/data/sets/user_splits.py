@@ -9,7 +9,7 @@ from torch import Tensor
 from pyro_hvae.data.dataset import Split, check_seed
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["PARTS", "check_deal", "deal"]
+__all__ = ["PARTS", "check_fractions", "split_at_random"]
 
 PARTS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -19,7 +19,7 @@ PARTS = {
 """What folders and arrays are called, in small letters -> the part they hold."""
 
 
-def check_deal(data_seed: int, validation: float, test: float) -> None:
+def check_fractions(data_seed: int, validation: float, test: float) -> None:
     """Raises `ConfigError` for a negative seed, or fractions that are not above 0 and together below 1."""
     check_seed(data_seed)
     if not (validation > 0 and test > 0 and validation + test < 1):
@@ -29,7 +29,7 @@ def check_deal(data_seed: int, validation: float, test: float) -> None:
         )
 
 
-def deal(parts: Mapping[str, Split], data_seed: int, validation: float, test: float) -> tuple[Split, Split, Split]:
+def split_at_random(parts: Mapping[str, Split], data_seed: int, validation: float, test: float) -> tuple[Split, Split, Split]:
     """Training, validation and test data, where one or both of the latter may have to be taken from the training data.
 
     The training data are permuted by `numpy.random.default_rng(data_seed).permutation(n)`, the same on every machine. The
@@ -42,7 +42,7 @@ def deal(parts: Mapping[str, Split], data_seed: int, validation: float, test: fl
     Raises:
         ConfigError: when nothing is left to train on.
 
-    >>> [len(split) for split in deal({"train": Split(torch.zeros(30, 2))}, 0, 0.1, 0.2)]
+    >>> [len(split) for split in split_at_random({"train": Split(torch.zeros(30, 2))}, 0, 0.1, 0.2)]
     [21, 3, 6]
     """
     train = parts["train"]

@@ -5,18 +5,18 @@ import zlib
 from pathlib import Path
 
 from pyro_hvae.data.dataset import Dataset
-from pyro_hvae.data.sets.own_arrays import ARRAYS, read_arrays
-from pyro_hvae.data.sets.own_images import IMAGES, listed, read_images
-from pyro_hvae.data.sets.own_splits import check_deal, deal
+from pyro_hvae.data.sets.user_arrays import ARRAYS, read_arrays
+from pyro_hvae.data.sets.user_images import IMAGES, list_images, read_images
+from pyro_hvae.data.sets.user_splits import check_fractions, split_at_random
 from pyro_hvae.errors import ConfigError, DataError
 
-__all__ = ["own"]
+__all__ = ["load_user_data"]
 
 PICKLES = {".pkl", ".pickle", ".p", ".pt", ".pth", ".ckpt", ".joblib", ".dill"}
 KNOWN = f"Known are folders of images and {', '.join(ARRAYS)} files"
 
 
-def own(
+def load_user_data(
     path: str | Path,
     size: int = 0,
     channels: int = 0,
@@ -46,7 +46,7 @@ def own(
         ConfigError: for an option out of range or of the other kind of source, or fewer than three data.
         DataError: when nothing, or nothing known, is at the path, or something in it cannot be used.
     """
-    check_deal(data_seed, validation, test)
+    check_fractions(data_seed, validation, test)
     if size < 0:
         raise ConfigError(f"size is the width and height in pixels, or 0 for the images' own, got {size}.")
     if channels not in (0, 1, 3):
@@ -64,24 +64,24 @@ def own(
             raise ConfigError(f"size and channels are for folders of images; the arrays of {path} are taken as they are.")
         parts, what = read_arrays(path, key)
     else:
-        raise DataError(_refusal(path, suffix))
+        raise DataError(_explain_refusal(path, suffix))
     drawn = [part for part in ("validation", "test") if part not in parts]
     split = f"{' and '.join(drawn)} data dealt out at random with data_seed={data_seed}" if drawn else "split as given"
     counts = {part: len(held) for part, held in parts.items()} if len(parts) > 1 else {"all": len(parts["train"])}
-    train, held, last = deal(parts, data_seed, validation, test)
+    train, held, last = split_at_random(parts, data_seed, validation, test)
     note = f"Your own data: {what}; {split}."
     name, labels = Path(os.path.abspath(path)).name, {"class": classes}
-    return Dataset(name, train, held, last, counts=counts, note=note, labels=labels, identity=_identity(path))
+    return Dataset(name, train, held, last, counts=counts, note=note, labels=labels, identity=_fingerprint(path))
 
 
-def _identity(path: Path) -> str:
+def _fingerprint(path: Path) -> str:
     """The number of files, their bytes, and a checksum of their names and sizes: times and places may change, data may not."""
-    files = listed(path)[0] if path.is_dir() else [""]
+    files = list_images(path)[0] if path.is_dir() else [""]
     sizes = [(path / name).stat().st_size for name in files]
     return f"{len(files)} files of {sum(sizes)} bytes ({zlib.crc32(repr(list(zip(files, sizes, strict=True))).encode()):08x})"
 
 
-def _refusal(path: Path, suffix: str) -> str:
+def _explain_refusal(path: Path, suffix: str) -> str:
     if suffix in PICKLES:
         return (
             f"{path} is not opened: a {suffix} file is a pickle, which can run any program when it is loaded. If you trust it, "

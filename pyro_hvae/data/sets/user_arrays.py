@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.data.dataset import Split
-from pyro_hvae.data.files.array_containers import READERS, Member
+from pyro_hvae.data.files.array_files import ARRAY_READERS, StoredArray
 from pyro_hvae.data.rows import Rows, as_float
-from pyro_hvae.data.sets.own_splits import PARTS
+from pyro_hvae.data.sets.user_splits import PARTS
 from pyro_hvae.errors import DataError, unknown_name
 
 __all__ = ["ARRAYS", "read_arrays"]
 
-ARRAYS = tuple(READERS)
+ARRAYS = tuple(ARRAY_READERS)
 NAMES = ("", "x", "images", "imgs", "image", "data")  # what the array of data is called, in order of preference
 COLUMNS = 32  # a table of more whole numbers is no list of factors
 PIECE = 2**22  # values checked at once
@@ -49,12 +49,12 @@ def read_arrays(path: Path, key: str = "") -> tuple[dict[str, Split], str]:
         DataError: when the file cannot be read or lacks its end, it is not clear which array is meant, or the data have
             another shape or kind, are none, or contain a value out of range, NaN or infinity, saying where.
     """
-    members = READERS[path.suffix.lower()](path)
-    if key and key not in members and key not in {_word(name)[1] for name in members}:
+    members = ARRAY_READERS[path.suffix.lower()](path)
+    if key and key not in members and key not in {_split_name(name)[1] for name in members}:
         raise unknown_name("array", key, members)
-    parts = _sorted(members, key)
-    names = {part: _data(path, held, key) for part, held in parts.items()}
-    arrays = {part: _checked(path, parts[part][name]) for part, name in names.items()}
+    parts = _group_by_part(members, key)
+    names = {part: _choose_array(path, held, key) for part, held in parts.items()}
+    arrays = {part: _read_data(path, parts[part][name]) for part, name in names.items()}
     if len(shapes := {array.shape[1:] for array, _ in arrays.values()}) > 1:
         raise DataError(f"the parts of {path} differ in shape: {', '.join(map(str, shapes))}. They have to be of one shape.")
     highest = max(top for _, top in arrays.values())
@@ -62,28 +62,28 @@ def read_arrays(path: Path, key: str = "") -> tuple[dict[str, Split], str]:
     for part, (array, _) in arrays.items():
         images = array.ndim > 2
         grey = array.dtype.kind in "iu" and highest > 1 and (images or array.dtype == np.uint8)
-        x = Rows(torch.from_numpy(array), _bytes if grey else _numbers, ahead=parts[part][names[part]].mapped)
+        x = Rows(torch.from_numpy(array), _to_grey if grey else _to_floats, ahead=parts[part][names[part]].mapped)
         others = {name: member for name, member in parts[part].items() if name != names[part]}
-        splits[part] = Split(x, _factors(path, others, len(array)))
+        splits[part] = Split(x, _read_factors(path, others, len(array)))
     shape, kind = splits["train"].x.shape, arrays["train"][0].dtype
     what = f"{shape[3]} x {shape[2]} images" if len(shape) > 2 else f"vectors of {shape[1]}"
-    meaning = " as grey values" if splits["train"].x.prepare is _bytes else ""
-    return splits, f"{what} from {_title(path, parts['train'][names['train']])}, {kind}{meaning}"
+    meaning = " as grey values" if splits["train"].x.prepare is _to_grey else ""
+    return splits, f"{what} from {_describe_array(path, parts['train'][names['train']])}, {kind}{meaning}"
 
 
-def _numbers(raw: Tensor) -> Tensor:
+def _to_floats(raw: Tensor) -> Tensor:
     # Contiguous, since images with channels last are a view that only some networks would take.
     return raw.float().contiguous()
 
 
-def _bytes(raw: Tensor) -> Tensor:
+def _to_grey(raw: Tensor) -> Tensor:
     return as_float(raw.to(torch.uint8)).contiguous()
 
 
-def _word(name: str) -> tuple[str, str]:
+def _split_name(name: str) -> tuple[str, str]:
     """The part that an array's name says it belongs to, and what it is called without that.
 
-    >>> _word("x_train"), _word("test/labels"), _word("contest")
+    >>> _split_name("x_train"), _split_name("test/labels"), _split_name("contest")
     (('train', 'x'), ('test', 'labels'), ('', 'contest'))
     """
     words = re.split(r"([_./ -])", name)
@@ -94,22 +94,22 @@ def _word(name: str) -> tuple[str, str]:
     return "", name
 
 
-def _sorted(members: dict[str, Member], key: str) -> dict[str, dict[str, Member]]:
+def _group_by_part(members: dict[str, StoredArray], key: str) -> dict[str, dict[str, StoredArray]]:
     """Part -> the arrays of it by name; all are for training where none of the names speaks of training data."""
-    parts: dict[str, dict[str, Member]] = {}
+    parts: dict[str, dict[str, StoredArray]] = {}
     for name, member in members.items():
-        part, rest = _word(name)
+        part, rest = _split_name(name)
         if other := parts.setdefault(part, {}).get(rest):
             raise DataError(f"{other.name} and {name} are both '{rest}' of the {part} data. Rename or remove one.")
         parts[part][rest] = member
-    data = set(_candidates(parts.get("train", {}), key))
+    data = set(_find_candidates(parts.get("train", {}), key))
     if not data or key in members:
         return {"train": members}
     # Other parts need the same array: there may be labels for testing without data.
-    return {part: held for part, held in parts.items() if part and data & set(_candidates(held, key))}
+    return {part: held for part, held in parts.items() if part and data & set(_find_candidates(held, key))}
 
 
-def _candidates(members: dict[str, Member], key: str) -> list[str]:
+def _find_candidates(members: dict[str, StoredArray], key: str) -> list[str]:
     """Names of the arrays that could be the data, the most likely alone where there is one."""
     wide = {name: member for name, member in members.items() if len(member.shape) > 1 and member.shape[1:] != (1,)}
     if key:
@@ -120,21 +120,21 @@ def _candidates(members: dict[str, Member], key: str) -> list[str]:
     return list(wide)
 
 
-def _data(path: Path, members: dict[str, Member], key: str) -> str:
-    found = _candidates(members, key) or list(members)
+def _choose_array(path: Path, members: dict[str, StoredArray], key: str) -> str:
+    found = _find_candidates(members, key) or list(members)
     if len(found) == 1:
         return found[0]
     listed = ", ".join(f"{m.name} {m.shape} {m.dtype}" for m in members.values())
     raise DataError(f"it is not clear which array of {path} holds the data: {listed or 'there is none'}. Name it: -o key=NAME.")
 
 
-def _title(path: Path, member: Member) -> str:
+def _describe_array(path: Path, member: StoredArray) -> str:
     return f"{member.name} of {path.name}" if member.name else path.name
 
 
-def _checked(path: Path, member: Member) -> tuple[np.ndarray, float]:
+def _read_data(path: Path, member: StoredArray) -> tuple[np.ndarray, float]:
     """The array as (n, d) or (n, c, h, w), and its highest value (or that it is above 1, for bytes)."""
-    title, shape, kind = _title(path, member), member.shape, member.dtype.kind
+    title, shape, kind = _describe_array(path, member), member.shape, member.dtype.kind
     if kind == "O":
         raise DataError(
             f"{title} holds pickled objects, which can run any program when they are loaded, and is not opened. "
@@ -153,17 +153,17 @@ def _checked(path: Path, member: Member) -> tuple[np.ndarray, float]:
     if kind == "b":
         highest = 1.0
     elif array.dtype == np.uint8:
-        highest = next((2.0 for piece in _pieces(array) if piece.max() > 1), 1.0)
+        highest = next((2.0 for piece in _iterate_pieces(array) if piece.max() > 1), 1.0)
     else:
-        lowest, highest = _range(title, array)
+        lowest, highest = _find_range(title, array)
         if array.ndim > 2:
-            _check_grey(title, kind == "f", lowest, highest)
+            _check_grey_range(title, kind == "f", lowest, highest)
     if array.ndim == 3:
         return array[:, None], highest
     return array if array.ndim == 2 or shape[1] in (1, 3) else array.transpose(0, 3, 1, 2), highest
 
 
-def _check_grey(title: str, floats: bool, lowest: float, highest: float) -> None:
+def _check_grey_range(title: str, floats: bool, lowest: float, highest: float) -> None:
     kind, limit = ("floats", 1) if floats else ("integers", 255)
     if lowest < 0 or highest > limit:
         bytes_inside = floats and lowest >= 0 and highest <= 255
@@ -174,15 +174,15 @@ def _check_grey(title: str, floats: bool, lowest: float, highest: float) -> None
         )
 
 
-def _pieces(array: np.ndarray) -> Iterator[np.ndarray]:
+def _iterate_pieces(array: np.ndarray) -> Iterator[np.ndarray]:
     rows = max(1, PIECE // max(1, array[0].size))
     return (array[start : start + rows] for start in range(0, len(array), rows))
 
 
-def _range(title: str, array: np.ndarray) -> tuple[float, float]:
+def _find_range(title: str, array: np.ndarray) -> tuple[float, float]:
     """Lowest and highest value, read piece by piece; raises `DataError` for the first that is no finite float32."""
     lowest, highest, done = np.inf, -np.inf, 0
-    for piece in _pieces(array):
+    for piece in _iterate_pieces(array):
         with np.errstate(over="ignore"):
             finite = np.isfinite(piece.astype(np.float32, copy=False))
         if not finite.all():
@@ -193,7 +193,7 @@ def _range(title: str, array: np.ndarray) -> tuple[float, float]:
     return lowest, highest
 
 
-def _factors(path: Path, members: dict[str, Member], count: int) -> dict[str, Tensor]:
+def _read_factors(path: Path, members: dict[str, StoredArray], count: int) -> dict[str, Tensor]:
     factors: dict[str, Tensor] = {}
     for name, member in members.items():
         shape, kind = member.shape, member.dtype.kind
@@ -204,7 +204,7 @@ def _factors(path: Path, members: dict[str, Member], count: int) -> dict[str, Te
             continue
         values = member.read().reshape(count, columns)
         if kind == "f":
-            _range(_title(path, member), values)
+            _find_range(_describe_array(path, member), values)
         table = torch.from_numpy(np.array(values, dtype=np.float64 if kind == "f" else np.int64))
         factors |= {name if columns == 1 else f"{name}_{column}": table[:, column] for column in range(columns)}
     return factors

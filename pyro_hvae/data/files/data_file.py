@@ -7,7 +7,7 @@ from pathlib import Path
 from pyro_hvae.errors import DataError
 from pyro_hvae.runtime.folders import DATA_VARIABLE, data_folder
 
-__all__ = ["File", "existing", "find", "read_checked"]
+__all__ = ["File", "find_optional", "find", "read_checked"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class File:
         return f"{kind} {wanted}" if wanted else ""
 
 
-def existing(file: File) -> Path | None:
+def find_optional(file: File) -> Path | None:
     """Where a file is below the data folder, or the first of those that do instead of it; None where there is none."""
     root = data_folder()
     return next((root / name for name in (file.path, *file.instead) if (root / name).exists()), None)
@@ -56,7 +56,7 @@ def find(file: File) -> Path:
     Raises:
         DataError: when none of them exists, saying how to get it and where to put it.
     """
-    if path := existing(file):
+    if path := find_optional(file):
         return path
     root = data_folder()
     instead = f" (or {' or '.join(file.instead)})" if file.instead else ""

@@ -13,12 +13,12 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from pyro_hvae.data.dataset import Split
-from pyro_hvae.data.files.array_cache import derived
+from pyro_hvae.data.files.array_cache import cache_array
 from pyro_hvae.data.rows import Rows
-from pyro_hvae.data.sets.own_splits import PARTS
+from pyro_hvae.data.sets.user_splits import PARTS
 from pyro_hvae.errors import DataError
 
-__all__ = ["IMAGES", "listed", "read_image", "read_images"]
+__all__ = ["IMAGES", "list_images", "read_image", "read_images"]
 
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm"}
 # Only these decoders run, whatever a file is called: others start programs (PostScript) or are rarely tested.
@@ -33,7 +33,7 @@ def read_images(folder: Path, size: int = 0, channels: int = 0) -> tuple[dict[st
     all called train, validation (val, valid) or test are parts. Folders at the top, or within the parts, are classes,
     numbered in the order of their names; what is deeper belongs to them. A single folder is no class.
 
-    The images are decoded once, into the cache (see `derived`), and mapped into memory from there.
+    The images are decoded once, into the cache (see `cache_array`), and mapped into memory from there.
 
     Arguments:
         folder: that holds them. size, channels: see `read_image`.
@@ -42,7 +42,7 @@ def read_images(folder: Path, size: int = 0, channels: int = 0) -> tuple[dict[st
         DataError: when there are no images, some are in classes and some not, one cannot be read, or they differ in size
             (without `size`) or in colour (without `channels`), naming the file.
     """
-    names, others = listed(folder)
+    names, others = list_images(folder)
     if not names:
         more = f"{len(others)} other files such as" if len(others) > 1 else "one other file,"
         seen = f", but only {more} {', '.join(others[:3])}" if others else ": it is empty"
@@ -51,7 +51,7 @@ def read_images(folder: Path, size: int = 0, channels: int = 0) -> tuple[dict[st
     in_parts = all("/" in name for name in names) and all(top.lower() in PARTS for top in tops)
     if in_parts and not any(PARTS[top.lower()] == "train" for top in tops):
         raise DataError(f"{folder} has images for {', '.join(sorted(tops))}, but no folder 'train'. Add or rename one.")
-    labels, classes = _classes(folder, [name.partition("/")[2] if in_parts else name for name in names])
+    labels, classes = _number_classes(folder, [name.partition("/")[2] if in_parts else name for name in names])
 
     first = read_image(folder / names[0], size, channels)
 
@@ -59,12 +59,12 @@ def read_images(folder: Path, size: int = 0, channels: int = 0) -> tuple[dict[st
         for index, name in enumerate(tqdm(names, "reading images", leave=False, disable=None, delay=1)):
             image = read_image(folder / name, size, channels)
             if image.shape != first.shape:
-                raise DataError(_difference(folder, (names[0], first.shape), (name, image.shape)))
+                raise DataError(_describe_difference(folder, (names[0], first.shape), (name, image.shape)))
             array[index] = image
 
     # What is not in the files: how they are read.
     name = f"own-{zlib.crc32(repr((names, size, channels)).encode()):08x}"
-    store = derived(name, [folder / name for name in names], (len(names), *first.shape), fill)
+    store = cache_array(name, [folder / name for name in names], (len(names), *first.shape), fill)
     x = Rows(store, ahead=True)
     members: dict[str, list[int]] = {}
     for index, name in enumerate(names):
@@ -74,7 +74,7 @@ def read_images(folder: Path, size: int = 0, channels: int = 0) -> tuple[dict[st
         part: Split(x.take(torch.tensor(index)), {factor: values[index] for factor, values in factors.items()})
         for part, index in members.items()
     }
-    return parts, _summary(first.shape, len(names), size, channels, classes), classes
+    return parts, _summarize(first.shape, len(names), size, channels, classes), classes
 
 
 def read_image(path: Path, size: int = 0, channels: int = 0) -> np.ndarray:
@@ -99,7 +99,7 @@ def read_image(path: Path, size: int = 0, channels: int = 0) -> np.ndarray:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as file:
-                image = _plain(ImageOps.exif_transpose(file), str(file.format))
+                image = _to_grey_or_rgb(ImageOps.exif_transpose(file), str(file.format))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise DataError(f"{path} has suspiciously many pixels: {error}. Make it smaller, or remove it.") from error
     except Image.UnidentifiedImageError as error:
@@ -115,7 +115,7 @@ def read_image(path: Path, size: int = 0, channels: int = 0) -> np.ndarray:
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
-def _plain(image: Image.Image, kind: str) -> Image.Image:
+def _to_grey_or_rgb(image: Image.Image, kind: str) -> Image.Image:
     """An opaque image of mode L (grey) or RGB."""
     if image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PNG", "PPM")):
         grey = np.asarray(image).astype(np.int64)
@@ -134,9 +134,9 @@ def _plain(image: Image.Image, kind: str) -> Image.Image:
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
-def listed(folder: Path) -> tuple[list[str], list[str]]:
+def list_images(folder: Path) -> tuple[list[str], list[str]]:
     """Relative names of the images and of other files, sorted; composed and decomposed accents sort alike."""
-    names = sorted(_walk(folder, "", frozenset()), key=lambda name: (unicodedata.normalize("NFC", name), name))
+    names = sorted(_walk_folder(folder, "", frozenset()), key=lambda name: (unicodedata.normalize("NFC", name), name))
     return [name for name in names if _is_image(name)], [name for name in names if not _is_image(name)]
 
 
@@ -144,7 +144,7 @@ def _is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGES
 
 
-def _walk(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[str]:
+def _walk_folder(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[str]:
     if (real := os.path.realpath(folder)) in above:
         return
     try:
@@ -156,14 +156,14 @@ def _walk(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[str]:
         if name.startswith(".") or name == "__MACOSX":
             continue
         if is_folder:
-            yield from _walk(folder / name, f"{prefix}{name}/", above | {real})
+            yield from _walk_folder(folder / name, f"{prefix}{name}/", above | {real})
         elif not is_file and _is_image(name):
             raise DataError(f"{folder / name} is no file that could be read, such as a broken link. Replace or remove it.")
         else:
             yield f"{prefix}{name}"
 
 
-def _classes(folder: Path, names: list[str]) -> tuple[torch.Tensor, list[str]]:
+def _number_classes(folder: Path, names: list[str]) -> tuple[torch.Tensor, list[str]]:
     """Position of every image's folder among the folders, and these; no folders where no image is in one."""
     outside = [name for name in names if "/" not in name]
     if not outside:
@@ -180,7 +180,7 @@ def _classes(folder: Path, names: list[str]) -> tuple[torch.Tensor, list[str]]:
     return torch.zeros(len(names), dtype=torch.int64), []
 
 
-def _difference(folder: Path, one: tuple[str, tuple[int, ...]], other: tuple[str, tuple[int, ...]]) -> str:
+def _describe_difference(folder: Path, one: tuple[str, tuple[int, ...]], other: tuple[str, tuple[int, ...]]) -> str:
     (a, (channels, *size)), (b, (other_channels, *other_size)) = one, other
     if size != other_size:
         sizes = f"{a} has {size[1]} x {size[0]} pixels, {b} has {other_size[1]} x {other_size[0]}"
@@ -190,7 +190,7 @@ def _difference(folder: Path, one: tuple[str, tuple[int, ...]], other: tuple[str
     return f"the images in {folder} differ in colour: {colours}. Choose -o channels=1 or -o channels=3."
 
 
-def _summary(shape: tuple[int, ...], count: int, size: int, channels: int, classes: list[str]) -> str:
+def _summarize(shape: tuple[int, ...], count: int, size: int, channels: int, classes: list[str]) -> str:
     parts = [f"{count:,} images of {shape[2]} x {shape[1]} pixels, {'grey' if shape[0] == 1 else 'colour'}"]
     parts += ["shorter side scaled and the centre cut out"] if size else []
     parts += ["converted to grey"] if channels == 1 else ["converted to colour"] if channels == 3 else []

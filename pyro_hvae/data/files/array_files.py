@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from pyro_hvae.data.files.array_cache import derived
+from pyro_hvae.data.files.array_cache import cache_array
 from pyro_hvae.errors import DataError, HVAEError, missing_extra
 
-__all__ = ["READERS", "Member"]
+__all__ = ["ARRAY_READERS", "StoredArray"]
 
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 PIECE = 2**24  # bytes copied at once
 
 
 @dataclass(frozen=True)
-class Member:
+class StoredArray:
     """One array of a file.
 
     Attributes:
@@ -48,30 +48,30 @@ def _reading(path: Path) -> Iterator[None]:
         raise DataError(f"cannot read {path}: {reason.rstrip('.')}. It is damaged, incomplete or of another kind.") from error
 
 
-def _native(array: np.ndarray) -> np.ndarray:
+def _to_torch_type(array: np.ndarray) -> np.ndarray:
     """As a kind of number that torch can index, at the price of a copy where it is another."""
     kinds = {"u2": "i4", "u4": "i8", "u8": "i8", "f16": "f8", "f12": "f8"}
     kind = array.dtype.str[1:]
     return array.astype(kinds.get(kind, array.dtype.newbyteorder("=")), copy=False)
 
 
-def _npy(path: Path) -> dict[str, Member]:
+def _read_npy(path: Path) -> dict[str, StoredArray]:
     with _reading(path):
         with path.open("rb") as file:
-            shape, dtype = _header(file)
+            shape, dtype = _read_header(file)
         if dtype.hasobject or 0 in shape:  # neither can be mapped, and neither is read
-            return {"": Member("", shape, dtype, lambda: np.empty(shape, dtype))}
+            return {"": StoredArray("", shape, dtype, lambda: np.empty(shape, dtype))}
         with np.errstate(over="raise"):
             # Copy-on-write: torch wants writable memory, and nothing is ever written back.
-            array = _native(npy.open_memmap(path, mode="c"))
-    return {"": Member("", shape, dtype, lambda: array, mapped=isinstance(array, np.memmap))}
+            array = _to_torch_type(npy.open_memmap(path, mode="c"))
+    return {"": StoredArray("", shape, dtype, lambda: array, mapped=isinstance(array, np.memmap))}
 
 
-def _npz(path: Path) -> dict[str, Member]:
+def _read_npz(path: Path) -> dict[str, StoredArray]:
     def reader(name: str) -> Callable[[], np.ndarray]:
         def read() -> np.ndarray:
             with _reading(path), zipfile.ZipFile(path) as archive, archive.open(name) as file:
-                return _native(npy.read_array(file, allow_pickle=False))
+                return _to_torch_type(npy.read_array(file, allow_pickle=False))
 
         return read
 
@@ -81,13 +81,13 @@ def _npz(path: Path) -> dict[str, Member]:
         for name in archive.namelist():
             if name.endswith(".npy"):
                 with archive.open(name) as file:
-                    shape, dtype = _header(file)
+                    shape, dtype = _read_header(file)
                 key = name.removesuffix(".npy")
-                members[key] = Member(key, shape, dtype, reader(name))
+                members[key] = StoredArray(key, shape, dtype, reader(name))
     return members
 
 
-def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
+def _read_header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
     version = npy.read_magic(file)
     if version not in HEADERS:
         raise ValueError(f"format {version} of arrays is not known here")
@@ -95,7 +95,7 @@ def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
     return shape, dtype
 
 
-def _hdf5(path: Path) -> dict[str, Member]:
+def _read_hdf5(path: Path) -> dict[str, StoredArray]:
     try:
         import h5py
     except ImportError as error:
@@ -112,12 +112,12 @@ def _hdf5(path: Path) -> dict[str, Member]:
                     array[start : start + rows] = stored[start : start + rows]
 
         def read() -> np.ndarray:
-            if _copied(shape, dtype):
+            if _goes_to_cache(shape, dtype):
                 cached = f"own-{zlib.crc32(repr((os.path.realpath(path), name)).encode()):08x}"
-                return derived(cached, [path], shape, copy).numpy()
+                return cache_array(cached, [path], shape, copy).numpy()
             with _reading(path), h5py.File(path, "r") as file:
                 stored: Any = file[name]
-                return _native(np.asarray(stored[()]))
+                return _to_torch_type(np.asarray(stored[()]))
 
         return read
 
@@ -129,15 +129,20 @@ def _hdf5(path: Path) -> dict[str, Member]:
         if item.is_virtual or item.external:
             raise DataError(f"{name} of {path} is stored in other files, which are not followed. Copy it into one file.")
         shape, dtype = tuple(item.shape), item.dtype
-        members[name] = Member(name, shape, dtype, reader(name, shape, dtype), mapped=_copied(shape, dtype))
+        members[name] = StoredArray(name, shape, dtype, reader(name, shape, dtype), mapped=_goes_to_cache(shape, dtype))
 
     with _reading(path), h5py.File(path, "r") as file:
         file.visititems(visit)  # which follows no links out of the file
     return members
 
 
-def _copied(shape: tuple[int, ...], dtype: np.dtype) -> bool:
+def _goes_to_cache(shape: tuple[int, ...], dtype: np.dtype) -> bool:
     return dtype == np.uint8 and len(shape) > 1
 
 
-READERS: dict[str, Callable[[Path], dict[str, Member]]] = {".npy": _npy, ".npz": _npz, ".h5": _hdf5, ".hdf5": _hdf5}
+ARRAY_READERS: dict[str, Callable[[Path], dict[str, StoredArray]]] = {
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+    ".h5": _read_hdf5,
+    ".hdf5": _read_hdf5,
+}
