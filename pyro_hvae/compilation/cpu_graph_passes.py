@@ -1,23 +1,23 @@
-"""What makes a recorded graph faster on a processor, beyond what Inductor does by itself."""
+"""Changes to a recorded graph that make it faster on a CPU, beyond what Inductor does."""
 
 from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
 
-__all__ = ["channels_last", "separate_biases"]
+__all__ = ["separate_biases", "use_channels_last"]
 
 aten = torch.ops.aten
-INPUT = {aten.convolution.default: 0, aten.convolution_backward.default: 1}  # operation -> which of its arguments
+INPUT = {aten.convolution.default: 0, aten.convolution_backward.default: 1}  # operation -> position of its input
 
 
-def channels_last(traced: GraphModule) -> None:
-    """Hands two-dimensional convolutions their inputs with the channels last, once for the pass and its gradient.
+def use_channels_last(traced: GraphModule) -> None:
+    """Gives two-dimensional convolutions their inputs with the channels last: one copy for the pass and its gradient.
 
-    That is how a CPU's are fastest, and Inductor otherwise writes each input three times: as it was, and for each of the two.
+    A CPU is fastest with that layout. Inductor alone writes each input three times: as it was, and for each of the two.
     """
     for node in list(traced.graph.nodes):
-        uses = [user for user in node.users if _input_of_2d(user) is node]
+        uses = [user for user in node.users if _convolution_input(user) is node]
         if uses:
             with traced.graph.inserting_after(node):
                 last = traced.graph.call_function(aten.clone.default, (node,), {"memory_format": torch.channels_last})
@@ -26,8 +26,8 @@ def channels_last(traced: GraphModule) -> None:
 
 
 def separate_biases(traced: GraphModule) -> None:
-    """Adds biases after matrix products instead of within: torch writes them into the result first, Inductor adds them to
-    whatever it computes from it (5 % of a step of small networks)."""
+    """Adds biases after matrix products instead of within them. Torch would write the biases into the result first; Inductor
+    adds them to whatever it computes from the product (5 % of a step of small networks)."""
     for node in list(traced.graph.nodes):
         if node.target is aten.addmm.default and not node.kwargs:
             bias, one, two = node.args
@@ -38,7 +38,7 @@ def separate_biases(traced: GraphModule) -> None:
     traced.recompile()
 
 
-def _input_of_2d(node: Node) -> Any:
+def _convolution_input(node: Node) -> Any:
     """The input of a two-dimensional convolution (or of its gradient), else None."""
     which = INPUT.get(node.target)  # pyright: ignore[reportArgumentType, reportCallIssue]
     if which is None or len(node.args[3 + which]) != 2:  # pyright: ignore[reportArgumentType]

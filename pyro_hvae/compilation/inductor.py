@@ -1,4 +1,4 @@
-"""A recorded graph made fast by Inductor, where that works."""
+"""Compiles a recorded graph with Inductor, and runs it uncompiled where that fails."""
 
 import logging
 import os
@@ -6,33 +6,31 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from pyro_hvae.compilation.cpu_graph_passes import channels_last, separate_biases
+from pyro_hvae.compilation.cpu_graph_passes import separate_biases, use_channels_last
 from pyro_hvae.runtime.folders import cache_folder
 
-__all__ = ["Runner", "compiler", "compile_obstacle"]
+__all__ = ["GraphRunner", "compile_obstacle", "compiler"]
 
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
+TORCH_LOGGER = logging.getLogger("torch.utils.cpp_extension")
 
 
 def compiler() -> str | None:
-    """The C++ compiler that Inductor would use on the CPU, as far as one can tell without running it; None without any.
-
-    Whether it works is only known once it has compiled something.
-    """
+    """Path of the C++ compiler that Inductor would use on the CPU, or None. Only compiling shows whether it works."""
     names = [os.environ.get("CXX"), *(("cl",) if sys.platform == "win32" else ("g++", "clang++", "c++"))]
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
 def compile_obstacle(device: torch.device) -> str | None:
-    """Why nothing is compiled for a device unless somebody asks for it, as a sentence; None where it is."""
+    """Why nothing is compiled on a device unless the user asks for it, as a sentence; None where there is no obstacle."""
     if device.type not in ("cpu", "cuda"):
         return f"nothing is compiled on {device.type} unless --compile asks for it."
     if device.type == "cpu" and compiler() is None:
@@ -40,15 +38,15 @@ def compile_obstacle(device: torch.device) -> str | None:
     return None
 
 
-class Runner:
-    """A graph as a function: the same tensors in, the same out, without a gradient.
+class GraphRunner:
+    """A graph as a function from tensors to tensors, without a gradient.
 
-    Random numbers are torch's own on every device, so that they are those of the eager pass; Inductor's are 18 times as slow on
-    a processor, and others. On CUDA the kernels are launched as one CUDA graph, which draws fresh numbers in every replay.
-    What it returns there lives until the next call.
+    Random numbers come from torch on every device, so that they equal those of the eager pass; Inductor's own differ, and are
+    18 times as slow on a CPU. On CUDA the kernels are launched as one CUDA graph, which draws fresh numbers in every replay,
+    and what it returns lives until the next call.
 
-    Compiled code is kept in `compiled` of the cache folder (PYRO_HVAE_CACHE), where another process finds it; a
-    TORCHINDUCTOR_CACHE_DIR of one's own is respected.
+    Compiled code is kept in the folder `compiled` of the cache (PYRO_HVAE_CACHE), where other processes find it. A
+    TORCHINDUCTOR_CACHE_DIR that the user has set is respected.
 
     Attributes:
         graph: as recorded. compiled: whether it runs compiled, and not as it was recorded.
@@ -60,49 +58,33 @@ class Runner:
         self._run: Callable[..., Any] = graph
         if compile:
             if not self.cuda:
-                channels_last(graph)
+                use_channels_last(graph)
                 separate_biases(graph)
-            _keep_cache()
+            # Inductor's default, which every optimiser sets, lies among temporary files.
+            given = os.environ.get(CACHE, "")
+            if not given or given.startswith(os.path.join(tempfile.gettempdir(), "torchinductor_")):
+                os.environ[CACHE] = str(cache_folder() / "compiled")
             self._run = torch.compile(graph, fullgraph=True, dynamic=dynamic, options=options)
 
     @property
-    def lends(self) -> bool:
-        """Whether what it returns is written over by the next call."""
+    def reuses_memory(self) -> bool:
+        """Whether the next call overwrites what this one returns."""
         return self.cuda and self.compiled
 
     @torch.no_grad()
     def __call__(self, *tensors: Tensor) -> Sequence[Tensor]:
-        if self.lends:
+        if self.reuses_memory:
             torch.compiler.cudagraph_mark_step_begin()
         return self._run(*tensors)
 
-    def first(self, *tensors: Tensor) -> tuple[Sequence[Tensor] | None, Exception | None]:
-        """The first call at some shapes, which compiles. Where that fails the error is returned; later calls run the graph."""
+    def first_call(self, *tensors: Tensor) -> tuple[Sequence[Tensor] | None, Exception | None]:
+        """Compiles by the first call at some shapes. Returns the error where that fails; later calls then run the graph."""
         try:
-            with _quiet(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Inductor's own, of its parts
+            # Hides Inductor's warnings about itself, and torch's line that a machine with CUDA's tools has no GPU.
+            with warnings.catch_warnings(action="ignore"), patch.object(TORCH_LOGGER, "disabled", True):
                 return self(*tensors), None
         except Exception as error:  # of many kinds: no compiler, no space left, a bug of Inductor
             if not self.compiled:
                 raise
             self._run, self.compiled = self.graph, False
             return None, error
-
-
-def _keep_cache() -> None:
-    """Compiled code outlives a reboot: Inductor's own default, which any optimiser sets, is the folder of temporary files."""
-    given = os.environ.get(CACHE, "")
-    if not given or given.startswith(os.path.join(tempfile.gettempdir(), "torchinductor_")):
-        os.environ[CACHE] = str(cache_folder() / "compiled")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without torch's remark, on standard error, that a machine with CUDA's tools has no GPU."""
-    logger = logging.getLogger("torch.utils.cpp_extension")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -1,11 +1,11 @@
-"""A module's pass as a function of tensors alone, which changes nothing."""
+"""A module's pass as a function of tensors alone, without side effects."""
 
 import operator
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import chain
-from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import pyro
 import torch
@@ -15,17 +15,17 @@ from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["Places", "Pure", "Uncapturable"]
+__all__ = ["PureFunction", "TensorSlots", "Uncapturable"]
 
-Kept = list[tuple[dict[str, Any], str, Any]]
+Slots = list[tuple[dict[str, Any], str, Any]]  # a dictionary of a module, a name in it, the tensor there
 
 
 class Uncapturable(Exception):
-    """Why a module cannot run as one graph; never reaches the caller of a captured module, for which it runs eagerly."""
+    """Why a module cannot run as one graph. It never reaches the caller of a captured module, which then runs eagerly."""
 
 
-class Places:
-    """Where a module and its sub-modules keep parameters and buffers; a tensor that is kept in several places counts once.
+class TensorSlots:
+    """The places in which a module and its sub-modules keep parameters and buffers. A tensor in several places counts once.
 
     Attributes:
         modules: as `modules()` gives them. parameters, buffers: the tensors, in their order.
@@ -33,74 +33,62 @@ class Places:
 
     def __init__(self, module: nn.Module) -> None:
         self.modules = list(module.modules())
-        self._parameters = _kept(m._parameters for m in self.modules)
-        self._buffers = _kept(m._buffers for m in self.modules)
-        self.parameters, self.buffers = (_unique(kept) for kept in (self._parameters, self._buffers))
-        self._held = [kept for m in self.modules for kept in (m._parameters, m._buffers, m._modules)]
-        self._now = [value for kept in self._held for value in kept.values()]
+        self._parameters = _slots(m._parameters for m in self.modules)
+        self._buffers = _slots(m._buffers for m in self.modules)
+        self.parameters, self.buffers = (
+            list({id(t): t for _, _, t in slots}.values()) for slots in (self._parameters, self._buffers)
+        )
+        self._dictionaries = [d for m in self.modules for d in (m._parameters, m._buffers, m._modules)]
+        self._values = [value for d in self._dictionaries for value in d.values()]
 
-    def current(self) -> bool:
-        """Whether every module and tensor is still where it was; one that was replaced is not what a graph reads."""
-        values = chain.from_iterable(map(dict.values, self._held))
-        return sum(map(len, self._held)) == len(self._now) and all(map(operator.is_, values, self._now))
+    def unchanged(self) -> bool:
+        """Whether every module and tensor is still in its place. A graph would not read one that has replaced another."""
+        values = chain.from_iterable(map(dict.values, self._dictionaries))
+        return sum(map(len, self._dictionaries)) == len(self._values) and all(map(operator.is_, values, self._values))
 
     @contextmanager
-    def holding(self, parameters: Sequence[Tensor], buffers: Sequence[Tensor]) -> Iterator[Callable[[], list[Tensor]]]:
-        """Puts other tensors in the places of the module's own; yields a function that tells what the buffers are by then."""
-        instead = {id(old): new for old, new in zip(self.parameters + self.buffers, [*parameters, *buffers], strict=True)}
-        where = {id(tensor): (kept, name) for kept, name, tensor in self._buffers}
-
-        def now() -> list[Tensor]:
-            return [where[id(buffer)][0][where[id(buffer)][1]] for buffer in self.buffers]
-
+    def substitute(self, parameters: Sequence[Tensor], buffers: Sequence[Tensor]) -> Iterator[Callable[[], list[Tensor]]]:
+        """Puts other tensors in the places of the module's own. Yields a function that returns the buffers there now."""
+        new = {id(old): new for old, new in zip(self.parameters + self.buffers, [*parameters, *buffers], strict=True)}
+        slots = {id(tensor): (d, name) for d, name, tensor in self._buffers}
         try:
-            for kept, name, tensor in (*self._parameters, *self._buffers):
-                kept[name] = instead[id(tensor)]
-            yield now
+            for d, name, tensor in (*self._parameters, *self._buffers):
+                d[name] = new[id(tensor)]
+            yield lambda: [d[name] for d, name in (slots[id(buffer)] for buffer in self.buffers)]
         finally:
-            for kept, name, tensor in (*self._parameters, *self._buffers):
-                kept[name] = tensor
+            for d, name, tensor in (*self._parameters, *self._buffers):
+                d[name] = tensor
 
 
-def _kept(dictionaries: Iterable[dict[str, Any]]) -> Kept:
-    return [(kept, name, tensor) for kept in dictionaries for name, tensor in kept.items() if tensor is not None]
+def _slots(dictionaries: Iterable[dict[str, Any]]) -> Slots:
+    return [(d, name, tensor) for d in dictionaries for name, tensor in d.items() if tensor is not None]
 
 
-def _unique(kept: Kept) -> list[Tensor]:
-    return list({id(tensor): tensor for _, _, tensor in kept}.values())
-
-
-class Pure:
+class PureFunction:
     """A module's forward pass (and the gradients of its loss) as a function of tensors.
 
-    It takes parameters, buffers and arguments, and returns outputs, then gradients, then the new values of those buffers that
-    the pass changes, all in one list. Which these are, and what the outputs are called, is learned in the first call, which
-    is also where a `fault` is found.
+    It takes parameters, buffers and arguments. It returns one list: outputs, then gradients, then the new values of those
+    buffers that the pass changes. The first call finds out which these are, and sets the attributes.
 
     Arguments:
-        module: returns a tensor, or a mapping from names to tensors. gradient: of the tensor, or of that called "loss",
-            with respect to the parameters that require one.
+        module: returns a tensor, or a mapping from names to tensors. gradient: whether to differentiate the tensor, or the one
+            called "loss", with respect to the parameters that require a gradient.
 
     Attributes:
+        count: of parameters and of buffers, which precede the module's arguments.
         names: of the outputs; None where the module returns a tensor. trained: indices of the parameters with a gradient.
         changed: indices of the buffers that a pass changes. fault: why no graph can do what the first call did, or None.
-        moved: whether that call has changed what it was given.
+        changes_inputs: whether the first call has changed parameters or arguments in place.
     """
 
-    names: tuple[str, ...] | None
-
-    def __init__(self, module: nn.Module, places: Places, gradient: bool) -> None:
-        self.module, self.places, self.gradient = module, places, gradient
-        self.wanted = [i for i, p in enumerate(places.parameters) if gradient and p.requires_grad]
-        self.trained: list[int] | None = None
+    def __init__(self, module: nn.Module, slots: TensorSlots, gradient: bool) -> None:
+        self.module, self.slots, self.gradient = module, slots, gradient
+        self.wanted = [i for i, p in enumerate(slots.parameters) if gradient and p.requires_grad]
+        self.count = len(slots.parameters), len(slots.buffers)
+        self.trained, self.changes_inputs = list[int](), False
+        self.names: tuple[str, ...] | None = None
         self.changed: list[int] | None = None
         self.fault: str | None = None
-        self.moved = False
-
-    @property
-    def count(self) -> tuple[int, int]:
-        """Of parameters and buffers: what of the arguments of the function are not the module's arguments."""
-        return len(self.places.parameters), len(self.places.buffers)
 
     def __call__(self, *tensors: Tensor) -> list[Tensor]:
         p, b = self.count
@@ -112,23 +100,24 @@ class Pure:
             buffers[i] = buffers[i].clone()
         given = [*leaves, *arguments, *buffers]
         versions = [tensor._version for tensor in given]
-        own = {id(parameter) for parameter in self.places.parameters}
+        own = {id(parameter) for parameter in self.slots.parameters}
         stored = {name for name, tensor in pyro.get_param_store().named_parameters() if id(tensor) not in own}
-        statements = _Statements(leaves, stored)
-        with torch.set_grad_enabled(self.gradient), pyro.validation_enabled(False), _tensors_stay(), statements:
-            with self.places.holding(leaves, buffers) as now:
+        refusal = _RefuseStoredParameters(leaves, stored)
+        with torch.set_grad_enabled(self.gradient), pyro.validation_enabled(False), _make_pyro_recordable(), refusal:
+            with self.slots.substitute(leaves, buffers) as current_buffers:
                 outputs = self._named(self.module(*arguments))
-                after = now()
-            moved = [tensor._version != version for tensor, version in zip(given, versions, strict=True)]
+                after = current_buffers()
             if self.changed is None:
-                self.moved = any(moved[: len(moved) - b])
-                self.fault = self._fault(outputs, leaves, list(zip(after, buffers, strict=True)))
-                pairs = zip(after, buffers, moved[len(moved) - b :], strict=True)
-                self.changed = [i for i, (new, old, in_place) in enumerate(pairs) if new is not old or in_place]
+                in_place = [tensor._version != version for tensor, version in zip(given, versions, strict=True)]
+                self.changes_inputs = any(in_place[: len(given) - b])
+                self.fault = self._find_fault(outputs, leaves, list(zip(after, buffers, strict=True)))
+                pairs = zip(after, buffers, in_place[len(given) - b :], strict=True)
+                self.changed = [i for i, (new, old, changed) in enumerate(pairs) if new is not old or changed]
             grads = self._gradients(outputs, leaves)
         return [*(t.detach() for t in outputs.values()), *grads, *(after[i].detach() for i in self.changed)]
 
     def _named(self, outputs: Any) -> dict[str, Tensor]:
+        """The outputs by name. Raises `ConfigError` where one is no tensor, or the loss is not one number."""
         self.names = tuple(outputs) if isinstance(outputs, Mapping) else None
         named = dict(outputs) if isinstance(outputs, Mapping) else {"loss": outputs}
         what = type(self.module).__name__
@@ -143,29 +132,30 @@ class Pure:
             )
         return named
 
-    def _fault(self, outputs: Mapping[str, Tensor], leaves: list[Tensor], buffers: list[tuple[Tensor, Tensor]]) -> str | None:
-        if self.moved:
+    def _find_fault(
+        self, outputs: Mapping[str, Tensor], leaves: list[Tensor], buffers: list[tuple[Tensor, Tensor]]
+    ) -> str | None:
+        if self.changes_inputs:
             return "it changes parameters or arguments in place"
         for new, old in buffers:
             if (new.shape, new.dtype, new.device) != (old.shape, old.dtype, old.device):
                 return "it changes the shape, dtype or device of a buffer"
-        if self.gradient and _trains_others(outputs["loss"], leaves):
+        if self.gradient and _reaches_other_leaves(outputs["loss"], leaves):
             return "its loss reaches tensors that require a gradient and are no parameters of the module"
         return None
 
     def _gradients(self, outputs: Mapping[str, Tensor], leaves: list[Tensor]) -> list[Tensor]:
         wanted = [leaves[i] for i in self.wanted]
         if not wanted or not outputs["loss"].requires_grad:
-            self.trained = []
             return []
         grads = torch.autograd.grad(outputs["loss"], wanted, allow_unused=True)
-        # A parameter that the loss does not reach has no gradient, which is something else than a gradient of zero.
+        # A parameter that the loss does not reach has no gradient, which differs from a gradient of zero.
         self.trained = [i for i, grad in zip(self.wanted, grads, strict=True) if grad is not None]
         return [grad for grad in grads if grad is not None]
 
-    def parts(self, values: Sequence[Tensor]) -> tuple[Any, dict[int, Tensor], dict[int, Tensor]]:
-        """What a call returned: outputs as the module returns them, gradients by parameter, new values by buffer."""
-        assert self.trained is not None and self.changed is not None
+    def split(self, values: Sequence[Tensor]) -> tuple[Any, dict[int, Tensor], dict[int, Tensor]]:
+        """The results of a call: outputs as the module returns them, gradients by parameter, new values by buffer."""
+        assert self.changed is not None
         start = 1 if self.names is None else len(self.names)
         stop = start + len(self.trained)
         outputs = values[0] if self.names is None else dict(zip(self.names, values[:start], strict=True))
@@ -173,14 +163,14 @@ class Pure:
         return outputs, grads, dict(zip(self.changed, values[stop : stop + len(self.changed)], strict=True))
 
 
-def _trains_others(loss: Tensor, leaves: list[Tensor]) -> bool:
+def _reaches_other_leaves(loss: Tensor, leaves: list[Tensor]) -> bool:
     """Whether autograd would give a gradient to anything but these leaves."""
-    own, seen, todo = {id(leaf) for leaf in leaves}, set(), [loss.grad_fn]
+    own, visited, todo = {id(leaf) for leaf in leaves}, set(), [loss.grad_fn]
     while todo:
         node = todo.pop()
-        if node is None or node in seen:
+        if node is None or node in visited:
             continue
-        seen.add(node)
+        visited.add(node)
         if hasattr(node, "variable") and id(node.variable) not in own:  # pyright: ignore[reportAttributeAccessIssue]
             return True
         todo += [following for following, _ in node.next_functions]
@@ -188,30 +178,24 @@ def _trains_others(loss: Tensor, leaves: list[Tensor]) -> bool:
 
 
 @contextmanager
-def _tensors_stay() -> Iterator[None]:
-    """Stock bounds of Pyro read numbers off tensors, for warnings and as constants: here they detach them instead.
+def _make_pyro_recordable() -> Iterator[None]:
+    """Detaches tensors where Pyro's bounds read numbers off them, for warnings and as constants.
 
-    And the store in which a PyroModule leaves its parameters is one for this pass.
+    Also gives the pass a parameter store of its own, for a PyroModule leaves its parameters in the store.
     """
-    instead = {"torch_item": lambda x: x.detach() if isinstance(x, Tensor) else x, "warn_if_nan": lambda *args: None}
-    modules: list[ModuleType] = [trace_elbo, trace_mean_field_elbo]
-    before = [(module, name, getattr(module, name)) for module in modules for name in instead if hasattr(module, name)]
-    try:
-        for module, name, _ in before:
-            setattr(module, name, instead[name])
-        with pyro.get_param_store().scope():
-            yield
-    finally:
-        for module, name, function in before:
-            setattr(module, name, function)
+    replacements = {"torch_item": lambda x: x.detach() if isinstance(x, Tensor) else x, "warn_if_nan": lambda *args: None}
+    with ExitStack() as stack:
+        for module in (trace_elbo, trace_mean_field_elbo):
+            for name in filter(module.__dict__.__contains__, replacements):
+                stack.enter_context(patch.object(module, name, replacements[name]))
+        stack.enter_context(pyro.get_param_store().scope())
+        yield
 
 
-class _Statements(Messenger):
-    """Refuses parameters of Pyro's store: a graph would read them once and never train them.
+class _RefuseStoredParameters(Messenger):
+    """Refuses parameters of Pyro's store (those `stored`, and new ones): a graph would read them once and never train them.
 
-    Arguments:
-        leaves: what stands for the module's parameters, which PyroModules may well announce. stored: names of what is in the
-            store and not a parameter of the module.
+    PyroModules may announce the `leaves`, which stand for the module's own parameters.
     """
 
     def __init__(self, leaves: Sequence[Tensor], stored: Collection[str]) -> None:

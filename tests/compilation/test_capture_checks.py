@@ -18,7 +18,7 @@ class Wrong:
     """Records a graph, and something besides."""
 
     def __init__(self, monkeypatch, change):
-        record = capturing.record
+        record = capturing.record_graph
 
         def wrong(pure, tensors, dynamic=False):
             traced = record(pure, tensors, dynamic)
@@ -26,7 +26,7 @@ class Wrong:
             traced.recompile()
             return traced
 
-        monkeypatch.setattr(capturing, "record", wrong)
+        monkeypatch.setattr(capturing, "record_graph", wrong)
 
 
 def one_output(index, factor):
