@@ -176,5 +176,5 @@ def _is_settings(value: Any) -> bool:
 
 
 def function_modes() -> list[Any]:
-    """The modes around torch's functions now, such as `networks_in`, except a default device."""
+    """The modes around torch's functions now, such as `network_precision`, except a default device."""
     return [mode for mode in torch.overrides._get_current_function_mode_stack() if not isinstance(mode, DeviceContext)]

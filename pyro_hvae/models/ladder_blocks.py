@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.models import Rung
-from pyro_hvae.networks.fully_connected import Fold, image_shape, linear
+from pyro_hvae.networks.fully_connected import FlattenPlates, image_shape, linear
 
 __all__ = ["Affine", "Blocks", "LadderNetworks", "concatenated", "doubled", "folded", "four_layers", "image", "kept"]
 
@@ -105,7 +105,7 @@ class Blocks:
         """Fully connected layers of these sizes, features (*plates, sizes[0]) -> (*plates, sizes[-1])."""
         layers: list[nn.Module] = []
         for a, b in zip(sizes, sizes[1:], strict=False):
-            layers += [linear(a, b, 2.0, bias=self._biased), Fold(nn.Sequential(*self._end(b, 0)), [b])]
+            layers += [linear(a, b, 2.0, bias=self._biased), FlattenPlates(nn.Sequential(*self._end(b, 0)), [b])]
         return nn.Sequential(*layers)
 
 
@@ -135,9 +135,9 @@ def _draw(conv: nn.Conv2d | nn.ConvTranspose2d, fan_in: int, variance: float) ->
         nn.init.zeros_(conv.bias)
 
 
-def folded(event: Sequence[int], *layers: nn.Module) -> Fold:
+def folded(event: Sequence[int], *layers: nn.Module) -> FlattenPlates:
     """Layers on images of a shape, from flat to flat features."""
-    return Fold(nn.Sequential(*layers), event)
+    return FlattenPlates(nn.Sequential(*layers), event)
 
 
 def image(event: Sequence[int], name: str, divisor: int) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""Plain networks: tensors in, tensors out, no probability."""
+"""Plain networks: modules from tensors to tensors, without probability."""
 
 import lazy_loader
 

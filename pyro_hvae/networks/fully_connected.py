@@ -1,40 +1,53 @@
-"""Plain networks: what maps features to features, with no probability in it."""
+"""Fully connected networks, their activations and initial weights."""
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError, unknown_name
 
-__all__ = ["ACTIVATIONS", "Fold", "image_shape", "linear", "mlp", "unit"]
+__all__ = ["ACTIVATIONS", "Activation", "FlattenPlates", "find_activation", "image_shape", "init_weights", "linear", "mlp"]
 
 
-# name -> (module, variance gain of its input, features it takes per feature it gives): He for ReLU-like units, LeCun for tanh.
-ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], float, int]] = {
-    "relu": (nn.ReLU, 2.0, 1),
-    "leaky-relu": (lambda: nn.LeakyReLU(0.1), 2.0, 1),
-    "elu": (nn.ELU, 2.0, 1),
-    "tanh": (nn.Tanh, 1.0, 1),
+class Activation(NamedTuple):
+    """An activation function and what it needs of the layer before it.
+
+    Attributes:
+        make: builds the module. variance: gain of its input, He's for ReLU-like functions, LeCun's for tanh.
+        width: features it takes per feature it gives.
+    """
+
+    make: Callable[[], nn.Module]
+    variance: float
+    width: int = 1
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "relu": Activation(nn.ReLU, 2.0),
+    "leaky-relu": Activation(lambda: nn.LeakyReLU(0.1), 2.0),
+    "elu": Activation(nn.ELU, 2.0),
+    "tanh": Activation(nn.Tanh, 1.0),
     # Half the features, each times the sigmoid of its partner: with the linear map before it, Tomczak's GatedDense.
-    "gated": (nn.GLU, 2.0, 2),
+    "gated": Activation(nn.GLU, 2.0, 2),
 }
 
 
-def unit(activation: str) -> tuple[Callable[[], nn.Module], float, int]:
+def find_activation(name: str) -> Activation:
     """The entry of `ACTIVATIONS`; raises `ConfigError` for an unknown name."""
-    if activation not in ACTIVATIONS:
-        raise unknown_name("activation", activation, ACTIVATIONS)
-    return ACTIVATIONS[activation]
+    if name not in ACTIVATIONS:
+        raise unknown_name("activation", name, ACTIVATIONS)
+    return ACTIVATIONS[name]
 
 
-class Fold(nn.Module):
-    """Runs a network that wants exactly one batch dimension under any plates.
+class FlattenPlates(nn.Module):
+    """Runs a network that takes exactly one batch dimension under any plates.
 
-    Shapes: (*plates, features) -> (*plates, outputs); the network sees (rows, *event) and may return any event.
+    Shapes: (*plates, features) -> (*plates, outputs); the network gets (rows, *event) and may return any event.
 
     >>> import torch
-    >>> Fold(nn.Conv2d(1, 2, 3), (1, 5, 5))(torch.zeros(4, 3, 25)).shape
+    >>> FlattenPlates(nn.Conv2d(1, 2, 3), (1, 5, 5))(torch.zeros(4, 3, 25)).shape
     torch.Size([4, 3, 18])
     """
 
@@ -50,8 +63,8 @@ def image_shape(event: Sequence[int], name: str, divisor: int, shallower: str, o
     """Channels, height and width of an event.
 
     Arguments:
-        name: of the network that wants images. divisor: what its halvings divide the sides by.
-        shallower, otherwise: remedies, a network with fewer halvings (told where it has many) and another one.
+        name: of the network that needs images. divisor: of the sides, 2 for every halving.
+        shallower, otherwise: remedies, a network with fewer halvings (only named where there are many) and another one.
 
     Raises:
         ConfigError: for data that are no images, or whose sides cannot be divided.
@@ -65,13 +78,20 @@ def image_shape(event: Sequence[int], name: str, divisor: int, shallower: str, o
     return event[0], event[1], event[2]
 
 
-def linear(inputs: int, outputs: int, variance: float = 1.0, gain: float = 1.0, bias: bool = True) -> nn.Linear:
-    """A linear layer with weights U(-a, a), a = gain sqrt(3 variance / inputs), and zero bias."""
-    layer = nn.Linear(inputs, outputs, bias)
-    bound = gain * math.sqrt(3 * variance / inputs)
+def init_weights(
+    layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d, fan_in: int, variance: float = 1.0, gain: float = 1.0
+) -> None:
+    """Draws weights from U(-a, a), a = gain sqrt(3 variance / fan_in), and sets biases to zero."""
+    bound = gain * math.sqrt(3 * variance / fan_in)
     nn.init.uniform_(layer.weight, -bound, bound)
-    if bias:
+    if layer.bias is not None:
         nn.init.zeros_(layer.bias)
+
+
+def linear(inputs: int, outputs: int, variance: float = 1.0, gain: float = 1.0, bias: bool = True) -> nn.Linear:
+    """A linear layer with the weights of `init_weights`."""
+    layer = nn.Linear(inputs, outputs, bias)
+    init_weights(layer, inputs, variance, gain)
     return layer
 
 
@@ -105,15 +125,14 @@ def mlp(
       (2): Linear(in_features=8, out_features=2, bias=True)
     )
     """
-    make, variance, wide = unit(activation)
-    sizes = [inputs, *hidden, outputs]
+    make, variance, width = find_activation(activation)
+    sizes = [inputs, *hidden] if end else [inputs, *hidden, outputs]
     layers: list[nn.Module] = []
-    for i, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
-        if end and i == len(sizes) - 2:
-            # The last layer feeds a distribution's parameters, no activation: unit variance gain.
-            layers.append(linear(fan_in, fan_out, gain=gain))
-        else:
-            layers.append(linear(fan_in, wide * fan_out, variance))
-            layers += [Fold(nn.BatchNorm1d(wide * fan_out), [wide * fan_out])] if norm else []
-            layers.append(make())
+    for before, after in zip(sizes, sizes[1:], strict=False):
+        layers.append(linear(before, width * after, variance))
+        layers += [FlattenPlates(nn.BatchNorm1d(width * after), [width * after])] if norm else []
+        layers.append(make())
+    if end:
+        # The last layer feeds a distribution's parameters, no activation: unit variance gain.
+        layers.append(linear(sizes[-1], outputs, gain=gain))
     return nn.Sequential(*layers)

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["Gate", "gates_of", "set_gates"]
+__all__ = ["Gate", "program_gates", "set_gates"]
 
 
 class Gate(nn.Module):
     r"""$h \mapsto \alpha h$ with $\alpha \in [0, 1]$, open ($\alpha = 1$) unless a schedule moves it (pro-VLAE, eq. 9).
 
-    alpha is a buffer: part of a checkpoint, and never trained. `closed` and `opened` repeat what it says for Python, so that a
-    program can leave out what a closed gate would multiply by zero, without waiting for a device.
+    alpha is a buffer: part of a checkpoint, and never trained. `closed` (alpha = 0) and `opened` (alpha = 1) are copies of it
+    in Python, so that a program can skip what a closed gate would multiply by zero without waiting for a device.
 
     >>> gate = Gate()
     >>> gate.set(0.25)
@@ -42,12 +42,11 @@ class Gate(nn.Module):
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        alpha = self.alpha.item()
-        self.closed, self.opened = alpha == 0, alpha == 1
+        self.set(self.alpha.item())
 
 
-def gates_of(program: Any) -> dict[str, Gate]:
-    """Site -> gate of a program, in its order; empty for a program that has none.
+def program_gates(program: Any) -> dict[str, Gate]:
+    """Site -> gate of a program, in its order; empty for a program without gates.
 
     A program has gates when its attribute `gates` maps the names of latent sites to `Gate`s, as `Ladder`'s and `Heads`' do.
     """
@@ -60,11 +59,11 @@ def set_gates(program: Any, alphas: Mapping[str, float]) -> None:
     Raises:
         ConfigError: when there is not one alpha for every gate.
     """
-    found = gates_of(program)
-    if set(found) != set(alphas):
+    gates = program_gates(program)
+    if set(gates) != set(alphas):
         raise ConfigError(
-            f"the gates of {type(program).__name__} are those of {sorted(found) or 'no site'}, but values were given for "
+            f"the gates of {type(program).__name__} are those of {sorted(gates) or 'no site'}, but values were given for "
             f"{sorted(alphas) or 'none'}. Give one for each."
         )
     for site, alpha in alphas.items():
-        found[site].set(alpha)
+        gates[site].set(alpha)

@@ -1,7 +1,7 @@
-"""Networks in half the bits, densities in all of them."""
+"""Matrix products and convolutions in 16 bits, everything else in 32."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from pyro_hvae.errors import unknown_name
 
-__all__ = ["PRECISIONS", "networks_in"]
+__all__ = ["PRECISIONS", "network_precision"]
 
 # name -> dtype of the products of networks; None leaves them as they are.
 PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bf16": torch.bfloat16}
@@ -19,13 +19,12 @@ PRODUCTS = {getattr(nn.functional, name) for name in ("linear", "conv1d", "conv2
 }
 
 
-@contextmanager
-def networks_in(precision: str) -> Iterator[None]:
-    r"""Takes the matrix products and convolutions of networks in another precision; whatever follows them is float32 again.
+def network_precision(precision: str) -> AbstractContextManager[Any]:
+    r"""A context that takes the matrix products and convolutions of networks in another precision; their results are float32.
 
-    What makes a network slow is done in 16 bits, what makes a bound wrong there is not: activations, draws and log-densities.
-    (A whole pass under autocast hands rounded means to a density that divides them by a small sigma.) Weights stay float32,
-    and so do their gradients.
+    Products, which make a network slow, are taken in 16 bits; activations, draws and log-densities, whose rounding would make a
+    bound wrong, are not. (A whole pass under autocast hands rounded means to a density that divides them by a small sigma.)
+    Weights and their gradients stay float32.
 
     Arguments:
         precision: "float32" (nothing changes) or "bf16".
@@ -34,21 +33,17 @@ def networks_in(precision: str) -> Iterator[None]:
         ConfigError: for another name.
 
     >>> layer = nn.Linear(3, 2)
-    >>> with networks_in("bf16"):
+    >>> with network_precision("bf16"):
     ...     layer(torch.ones(3)).dtype
     torch.float32
     """
     if precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
     dtype = PRECISIONS[precision]
-    if dtype is None:
-        yield
-        return
-    with _Products(dtype):
-        yield
+    return nullcontext() if dtype is None else _LowPrecisionProducts(dtype)
 
 
-class _Products(TorchFunctionMode):
+class _LowPrecisionProducts(TorchFunctionMode):
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype

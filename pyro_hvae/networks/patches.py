@@ -1,4 +1,4 @@
-"""Patches of images: cut out around every pixel or side by side, and put together again."""
+"""Patches of images: cutting an image into patches and joining them again."""
 
 from dataclasses import dataclass
 
@@ -19,8 +19,8 @@ class Patches:
 
     Attributes:
         channels, height, width: of the images. side: of a patch, in pixels. stride: 1, or the side, with no overlap.
-        join: how overlapping patches become an image: every pixel the `average` of all patches over it, or what the patch
-            around it has at its `centre`. Side by side, there is nothing to choose.
+        join: how overlapping patches become an image: every pixel is the `average` of all patches over it, or the `centre` of
+            the patch around it. A tiling takes `average`.
 
     Raises:
         ConfigError: for an even patch around every pixel (which has no centre), a tiling that does not fill the image,
@@ -85,21 +85,21 @@ class Patches:
 
     def cut(self, images: Tensor) -> Tensor:
         """Images (n, channels, height, width) -> patches (n, rows, columns, channels, side, side)."""
-        found = unfold(images, self.side, padding=self.padding, stride=self.stride)
-        return found.transpose(1, 2).reshape(-1, self.rows, self.columns, *self.event)
+        columns = unfold(images, self.side, padding=self.padding, stride=self.stride)
+        return columns.transpose(1, 2).reshape(-1, self.rows, self.columns, *self.event)
 
     def put(self, patches: Tensor) -> Tensor:
-        """The inverse of `cut` for patches that agree where they overlap; else joined as `join` says."""
+        """Joins patches to images, as `join` says; the inverse of `cut` for patches that agree where they overlap."""
         if self.join == "centre":
             return patches[..., self.side // 2, self.side // 2].permute(0, 3, 1, 2)
         flat = patches.flatten(3).flatten(1, 2).transpose(1, 2)
         total = fold(flat, (self.height, self.width), self.side, padding=self.padding, stride=self.stride)
         if self.stride > 1:
             return total
-        down, across = (self._over(n).to(total) for n in (self.height, self.width))
+        down, across = (self._count_patches(n).to(total) for n in (self.height, self.width))
         return total / (down[:, None] * across)
 
-    def _over(self, pixels: int) -> Tensor:
-        """How many patches lie over each pixel of a line: fewer at its ends."""
-        place = torch.arange(pixels)
-        return (place + self.padding).clamp(max=pixels - 1) - (place - self.padding).clamp(min=0) + 1
+    def _count_patches(self, pixels: int) -> Tensor:
+        """The number of patches over each pixel of a line: fewer at its ends."""
+        pixel = torch.arange(pixels)
+        return (pixel + self.padding).clamp(max=pixels - 1) - (pixel - self.padding).clamp(min=0) + 1

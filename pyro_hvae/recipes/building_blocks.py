@@ -10,7 +10,7 @@ from pyro_hvae.conditionals import Bernoulli, Gaussian, Laplace, StandardNormal
 from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.models import Chain
-from pyro_hvae.networks.network_registry import networks
+from pyro_hvae.networks.network_registry import network_pair
 
 __all__ = ["LIKELIHOODS", "BuildingBlocks", "check_dims"]
 
@@ -104,7 +104,7 @@ class BuildingBlocks:
             return self.decoder_with(
                 parents, hidden=self.hidden, activation=self.activation, norm=self.norm, output_mean=self.x.mean(0)
             )
-        build = networks(self.network).decoder
+        build = network_pair(self.network).decoder
         return self.decoder_with(parents, net=lambda inputs, _: build(inputs, self.event, self.hidden, self.activation))
 
     def decoder_with(self, parents: int, **network: Any) -> nn.Module:
@@ -123,13 +123,13 @@ class BuildingBlocks:
         if self.network == "mlp":
             start |= {"hidden": self.hidden, "activation": self.activation, "norm": self.norm}
         else:
-            build = networks(self.network).encoder
+            build = network_pair(self.network).encoder
             start["net"] = lambda _, outputs: build(self.event, outputs, self.hidden, self.activation, 0.1)
         return Gaussian(self.event, latent, isotropic=self.posterior == "isotropic", **start)
 
     def trunk(self, features: int) -> nn.Module:
         """A network from x to features that several conditionals share, shape (*plates, *event) -> (*plates, features)."""
-        net = networks(self.network).encoder(self.event, features, self.hidden, self.activation, 1.0)
+        net = network_pair(self.network).encoder(self.event, features, self.hidden, self.activation, 1.0)
         return nn.Sequential(nn.Flatten(-len(self.event)), net, nn.ReLU())
 
     def prior_level(self, parents: int, latent: int) -> Gaussian:

@@ -10,7 +10,7 @@ from pyro_hvae.conditionals.point import Point
 from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.guides import Heads
 from pyro_hvae.models import Ladder, Rung
-from pyro_hvae.networks.fully_connected import Fold, linear, mlp
+from pyro_hvae.networks.fully_connected import FlattenPlates, linear, mlp
 from pyro_hvae.objectives.elbo import ELBO, Objective
 from pyro_hvae.objectives.supervision import Supervision
 from pyro_hvae.recipes.building_blocks import BuildingBlocks, check_dims
@@ -90,7 +90,7 @@ def _guide(blocks: BuildingBlocks, latents: dict[str, int], features: int, code:
     def head(size: int) -> nn.Module:
         if code == "gaussian":
             return Gaussian(features, size, (), gain=0.1, init_log_scale=-3.0)
-        after = [Fold(nn.BatchNorm1d(size, affine=False), [size])] if norm else []
+        after = [FlattenPlates(nn.BatchNorm1d(size, affine=False), [size])] if norm else []
         return Point(Gaussian(features, size, scale=1.0, net=nn.Sequential(*mlp(features, size, ()), *after)))
 
     return Heads({site: head(latents[site]) for site in reversed(latents)}, trunk=blocks.trunk(features))

@@ -14,7 +14,7 @@ from pyro_hvae.data import Dataset
 from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.models import Chain, EncodingModel
-from pyro_hvae.networks.network_registry import networks
+from pyro_hvae.networks.network_registry import network_pair
 from pyro_hvae.networks.patches import Patches
 from pyro_hvae.objectives.elbo import ELBO, Objective
 from pyro_hvae.objectives.pixel_error import PixelError
@@ -87,7 +87,7 @@ def texture(
         until=PlateauRule(),
     )
     encode, decode = PatchEncoder(up, patches), PatchDecoder(down, patches)
-    event, nets = encode.event, networks(network)
+    event, nets = encode.event, network_pair(network)
     prior = StandardNormal(latent)
     p = Gaussian(latent, event, scale=SCALE, net=lambda inputs, _: nets.decoder(inputs, event, hidden, activation))
     q = Gaussian(

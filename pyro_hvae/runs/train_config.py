@@ -27,7 +27,7 @@ class TrainConfig:
         device: auto, cpu, cuda, cuda:i or mps. threads: of torch on the CPU, 0 leaves torch's default.
         engine: "fit" (torch optimiser, fused Adam) or "svi" (stock `pyro.infer.SVI`; slower, same result in the mean).
         compile: whether a step's loss and gradients run as one compiled graph (see `capture`); None decides by the length of
-            the run (see `decide_training`). precision: of the networks, float32 or bf16 (see `networks_in`).
+            the run (see `decide_training`). precision: of the networks, float32 or bf16 (see `network_precision`).
 
     Raises:
         ConfigError: for a setting out of range.

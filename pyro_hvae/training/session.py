@@ -13,7 +13,7 @@ from torch import Tensor
 from pyro_hvae.compilation.captured_loss import Captured, capture
 from pyro_hvae.data import Batches, Rows
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.networks.layer_gates import gates_of, set_gates
+from pyro_hvae.networks.layer_gates import program_gates, set_gates
 from pyro_hvae.objectives.elbo import Estimate, Objective
 from pyro_hvae.objectives.pyro_svi import FunctionOptim, ScheduledELBO, for_svi
 from pyro_hvae.runs.train_config import TrainConfig
@@ -31,7 +31,7 @@ def begin(schedule: Schedule, objective: Objective, steps: int) -> None:
     Raises:
         ConfigError: when the schedule moves gates and model and guide do not have the same.
     """
-    schedule.start(steps, list(gates_of(objective.model)))
+    schedule.start(steps, list(program_gates(objective.model)))
     _move_gates(schedule, objective)
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae.networks.mixed_precision import networks_in
+from pyro_hvae.networks.mixed_precision import network_precision
 from pyro_hvae.objectives.elbo import Objective
 from pyro_hvae.objectives.estimate import Terms
 from pyro_hvae.schedules import Schedule
@@ -29,7 +29,7 @@ class TrainingPass(nn.Module):
     may then do what it likes in Python, and the pass can be captured all the same.
 
     Arguments:
-        nats: also return the constraint in nats. precision: of the networks (see `networks_in`).
+        nats: also return the constraint in nats. precision: of the networks (see `network_precision`).
     """
 
     schedule: Schedule | None
@@ -52,7 +52,7 @@ class TrainingPass(nn.Module):
 
     def forward(self, x: Tensor, *weights: Tensor) -> dict[str, Tensor]:
         """Name -> tensor, "loss" among them; what `found` reads."""
-        with networks_in(self.precision):
+        with network_precision(self.precision):
             estimate = self.objective.estimate(x)
         by_site: Mapping[str, Tensor] = dict(zip(self.sites, weights, strict=True))
         if self.schedule is not None:

@@ -9,8 +9,8 @@ from torch.testing import assert_close
 
 from pyro_hvae import Gaussian
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.networks.fully_connected import Fold, mlp
-from pyro_hvae.networks.network_registry import NETWORKS, networks
+from pyro_hvae.networks.fully_connected import FlattenPlates, mlp
+from pyro_hvae.networks.network_registry import NETWORKS, network_pair
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -18,8 +18,8 @@ from pyro_hvae.networks.network_registry import NETWORKS, networks
 def test_networks_under_any_plates(name, plates):
     """A particle plate is so many data side by side."""
     event = (2, 8, 8) if name == "conv-4x4" else (2, 8, 12)  # that one is for squares
-    encoder = networks(name).encoder(event, 6, (3, 4), "relu", 1.0)
-    decoder = networks(name).decoder(5, event, (3, 4), "relu")
+    encoder = network_pair(name).encoder(event, 6, (3, 4), "relu", 1.0)
+    decoder = network_pair(name).decoder(5, event, (3, 4), "relu")
     pixels = math.prod(event)
     x, z = torch.rand(*plates, pixels), torch.randn(*plates, 5)
     assert encoder(x).shape == (*plates, 6) and decoder(z).shape == (*plates, pixels)
@@ -29,7 +29,7 @@ def test_networks_under_any_plates(name, plates):
 
 def test_published_sizes():
     """The gated convolutions of the VHP and convHVAE: 28 x 28 images to 294 features; the HVAE's to 7 x 7 x 128."""
-    gated = networks("gated-conv").encoder((1, 28, 28), 64, (32, 64), "gated", 1.0)
+    gated = network_pair("gated-conv").encoder((1, 28, 28), 64, (32, 64), "gated", 1.0)
     assert gated[-1].in_features == 294
     convolutions = [m for m in gated.modules() if isinstance(m, nn.Conv2d)]
     assert [(m.out_channels // 2, m.kernel_size[0], m.stride[0]) for m in convolutions] == [
@@ -39,7 +39,7 @@ def test_published_sizes():
         (64, 3, 2),
         (6, 3, 1),
     ]
-    assert networks("conv").encoder((1, 28, 28), 40, (64, 128), "relu", 1.0)[-1].in_features == 7 * 7 * 128
+    assert network_pair("conv").encoder((1, 28, 28), 40, (64, 128), "relu", 1.0)[-1].in_features == 7 * 7 * 128
 
 
 def layers(network, x):
@@ -61,7 +61,7 @@ def layers(network, x):
 def test_conv_dense_of_a_beta_vae():
     """64 x 64 in colour: four convolutions to 4 x 4, a dense layer of 256, and the mirror image; weights plus biases."""
     hidden = (32, 32, 32, 32, 256)
-    assert layers(networks("conv-dense").encoder((3, 64, 64), 18, hidden, "elu", 1.0), torch.rand(2, 12288)) == [
+    assert layers(network_pair("conv-dense").encoder((3, 64, 64), 18, hidden, "elu", 1.0), torch.rand(2, 12288)) == [
         ("Conv2d", (32, 32, 32), 3 * 32 * 16 + 32),
         ("Conv2d", (32, 16, 16), 32 * 32 * 16 + 32),
         ("Conv2d", (32, 8, 8), 16416),
@@ -69,7 +69,7 @@ def test_conv_dense_of_a_beta_vae():
         ("Linear", (256,), 512 * 256 + 256),
         ("Linear", (18,), 256 * 18 + 18),
     ]
-    assert layers(networks("conv-dense").decoder(9, (3, 64, 64), hidden, "elu"), torch.randn(2, 9)) == [
+    assert layers(network_pair("conv-dense").decoder(9, (3, 64, 64), hidden, "elu"), torch.randn(2, 9)) == [
         ("Linear", (256,), 9 * 256 + 256),
         ("Linear", (512,), 256 * 512 + 512),
         ("ConvTranspose2d", (32, 8, 8), 16416),
@@ -81,8 +81,8 @@ def test_conv_dense_of_a_beta_vae():
 
 def test_conv_dense_of_grey_images():
     """32 x 32, other widths, and nothing but the activation in between."""
-    encoder = networks("conv-dense").encoder((1, 32, 32), 4, (8, 16, 12, 24), "elu", 1.0)
-    decoder = networks("conv-dense").decoder(2, (1, 32, 32), (8, 16, 12, 24), "elu")
+    encoder = network_pair("conv-dense").encoder((1, 32, 32), 4, (8, 16, 12, 24), "elu", 1.0)
+    decoder = network_pair("conv-dense").decoder(2, (1, 32, 32), (8, 16, 12, 24), "elu")
     x, z = torch.rand(5, 1024), torch.randn(5, 2)
     sizes = [((8, 16, 16), 136), ((16, 8, 8), 2064), ((12, 4, 4), 3084), ((24,), 4632), ((4,), 100)]
     assert [layer[1:] for layer in layers(encoder, x)] == sizes
@@ -98,7 +98,7 @@ def test_conv_dense_of_grey_images():
     h = act(wide(act(dense(z)))).reshape(5, 12, 4, 4)
     assert_close(decoder(z), one(act(two(act(three(h))))).flatten(1))
     # The gain is the last layer's alone.
-    assert networks("conv-dense").encoder((1, 32, 32), 4, (8, 24), "elu", 1e-6)(x).abs().max() < 1e-4
+    assert network_pair("conv-dense").encoder((1, 32, 32), 4, (8, 24), "elu", 1e-6)(x).abs().max() < 1e-4
 
 
 def test_a_gate_is_half_the_features_times_the_sigmoid_of_the_other():
@@ -115,7 +115,7 @@ def test_features_end_with_an_activation_and_normalisation_sees_all_plates():
     assert isinstance(net[-1], nn.ReLU) and (net(torch.randn(9, 3)) >= 0).all()
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm1d)]
     assert [n.num_features for n in norms] == [5, 4]
-    fold = Fold(nn.BatchNorm1d(4, affine=False), [4])
+    fold = FlattenPlates(nn.BatchNorm1d(4, affine=False), [4])
     out = fold(3 + 2 * torch.randn(50, 40, 4))
     assert_close(out.mean((0, 1)), torch.zeros(4), atol=1e-5, rtol=0)
     assert_close(out.std((0, 1)), torch.ones(4), atol=1e-2, rtol=0)
@@ -124,18 +124,18 @@ def test_features_end_with_an_activation_and_normalisation_sees_all_plates():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: networks("convv"), "Did you mean 'conv'"),
-        (lambda: networks("conv").encoder((50,), 4, (3, 4), "relu", 1.0), r"images .* have shape \(50,\).*network=mlp"),
-        (lambda: networks("gated-conv").decoder(4, (1, 10, 12), (3, 4), "relu"), "sides divisible by 4"),
-        (lambda: networks("gated-conv").decoder(4, (1, 8, 8), (3,), "relu"), "two channel widths"),
-        (lambda: networks("conv").encoder((1, 28, 28), 4, (3, 4, 5), "relu", 1.0), "sides divisible by 8"),
-        (lambda: networks("conv-dense").encoder((1, 12, 8), 4, (3, 3, 3, 9), "elu", 1.0), "conv-dense .* divisible by 8"),
-        (lambda: networks("conv-dense").decoder(4, (1, 8, 12), (3, 3, 3, 9), "elu"), r"conv-dense .* shape \(1, 8, 12\)"),
-        (lambda: networks("conv-dense").encoder((1, 8, 8), 4, (3,), "elu", 1.0), r"at least two widths.* hidden=\(3,\)"),
-        (lambda: networks("conv-dense").decoder(4, (1, 8, 8), (), "elu"), r"at least two widths.* hidden=\(\)"),
-        (lambda: networks("conv-dense").decoder(4, (1, 8, 8), (3, 9), "gated"), "conv-dense does not .*activation=gated"),
-        (lambda: networks("conv").decoder(4, (1, 8, 8), (3, 4), "gated"), "Use -o network=gated-conv"),
-        (lambda: networks("conv").encoder((1, 8, 8), 4, (3, 4), "rellu", 1.0), "Did you mean 'relu'"),
+        (lambda: network_pair("convv"), "Did you mean 'conv'"),
+        (lambda: network_pair("conv").encoder((50,), 4, (3, 4), "relu", 1.0), r"images .* have shape \(50,\).*network=mlp"),
+        (lambda: network_pair("gated-conv").decoder(4, (1, 10, 12), (3, 4), "relu"), "sides divisible by 4"),
+        (lambda: network_pair("gated-conv").decoder(4, (1, 8, 8), (3,), "relu"), "two channel widths"),
+        (lambda: network_pair("conv").encoder((1, 28, 28), 4, (3, 4, 5), "relu", 1.0), "sides divisible by 8"),
+        (lambda: network_pair("conv-dense").encoder((1, 12, 8), 4, (3, 3, 3, 9), "elu", 1.0), "conv-dense .* divisible by 8"),
+        (lambda: network_pair("conv-dense").decoder(4, (1, 8, 12), (3, 3, 3, 9), "elu"), r"conv-dense .* shape \(1, 8, 12\)"),
+        (lambda: network_pair("conv-dense").encoder((1, 8, 8), 4, (3,), "elu", 1.0), r"at least two widths.* hidden=\(3,\)"),
+        (lambda: network_pair("conv-dense").decoder(4, (1, 8, 8), (), "elu"), r"at least two widths.* hidden=\(\)"),
+        (lambda: network_pair("conv-dense").decoder(4, (1, 8, 8), (3, 9), "gated"), "conv-dense does not .*activation=gated"),
+        (lambda: network_pair("conv").decoder(4, (1, 8, 8), (3, 4), "gated"), "Use -o network=gated-conv"),
+        (lambda: network_pair("conv").encoder((1, 8, 8), 4, (3, 4), "rellu", 1.0), "Did you mean 'relu'"),
     ],
 )
 def test_bad_networks(make, message):

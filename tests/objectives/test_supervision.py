@@ -14,7 +14,7 @@ from pyro_hvae import ELBO, BottomUp, Chain, Gaussian, StandardNormal
 from pyro_hvae.conditionals.point import Point
 from pyro_hvae.errors import ConfigError, ContractError
 from pyro_hvae.inference.importance_sampling import importance_weights
-from pyro_hvae.networks.fully_connected import Fold
+from pyro_hvae.networks.fully_connected import FlattenPlates
 from pyro_hvae.objectives.handlers import ScaleSites, Share
 from pyro_hvae.objectives.pyro_svi import ScheduledELBO
 from pyro_hvae.objectives.supervision import Supervision
@@ -320,7 +320,7 @@ def test_bad_options_are_refused(options):
 
 
 def autoencoder(norm=False):
-    net = nn.Sequential(nn.Linear(D, 2), *([Fold(nn.BatchNorm1d(2, affine=False), [2])] if norm else []))
+    net = nn.Sequential(nn.Linear(D, 2), *([FlattenPlates(nn.BatchNorm1d(2, affine=False), [2])] if norm else []))
     model = Chain(StandardNormal(2), [], Gaussian(2, PIXELS, (8,), scale=math.sqrt(0.5)))
     return model, BottomUp([Point(Gaussian(PIXELS, 2, scale=1.0, net=net))])
 
@@ -370,7 +370,7 @@ def test_an_autoencoder_has_no_importance_weights():
 def test_an_autoencoder_teaches_an_autoencoder():
     x = data()
     flat = Chain(StandardNormal(2), [], Gaussian(2, PIXELS, (8,), scale=math.sqrt(0.5)))
-    code = nn.Sequential(nn.Linear(D, 2), Fold(nn.BatchNorm1d(2, affine=False), [2]))
+    code = nn.Sequential(nn.Linear(D, 2), FlattenPlates(nn.BatchNorm1d(2, affine=False), [2]))
     teach = flat, BottomUp([Point(Gaussian(PIXELS, 2, scale=1.0, net=code))])
     model = Chain(StandardNormal(1), [Gaussian(1, 2, (4,))], Gaussian(3, PIXELS, (8,), scale=math.sqrt(0.5)), skip=True)
     guide = BottomUp([Point(Gaussian(PIXELS, 2, (), scale=1.0)), Point(Gaussian(2, 1, (), scale=1.0))])

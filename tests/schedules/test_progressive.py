@@ -15,7 +15,7 @@ from pyro_hvae import Progressive, recipes
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError, Interrupted
 from pyro_hvae.guides import Heads
-from pyro_hvae.networks.layer_gates import Gate, gates_of, set_gates
+from pyro_hvae.networks.layer_gates import Gate, program_gates, set_gates
 from pyro_hvae.runs.train_config import TrainConfig
 from pyro_hvae.schedules import Constant
 from pyro_hvae.training.session import Session, begin
@@ -230,7 +230,7 @@ def test_a_checkpoint_of_a_run_on_its_way_remembers_its_gates():
     objective, other = ladder(), ladder(seed=5)
     set_gates(objective.model, {"z3": 1.0, "z2": 0.25, "z1": 0.0})
     other.load_state_dict(objective.state_dict())
-    gates = gates_of(other.model)
+    gates = program_gates(other.model)
     assert [gate.alpha.item() for gate in gates.values()] == [1.0, 0.25, 0.0]
     assert gates["z1"].closed and not gates["z2"].opened and gates["z3"].opened
     fixed = {site: torch.randn(4, 2) for site in LAYERS}

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import pyro_hvae as hv
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.networks.mixed_precision import networks_in
+from pyro_hvae.networks.mixed_precision import network_precision
 from pyro_hvae.runs.train_config import TrainConfig
 from pyro_hvae.training.session import Session
 from pyro_hvae.training.training_step import TrainingPass
@@ -41,7 +41,7 @@ def test_products_are_those_of_rounded_numbers(name):
     with torch.no_grad():
         for p in layer.parameters():
             p.uniform_(0.5, 1.5)  # nothing cancels, so that relative errors of terms bound that of their sum
-    with networks_in("bf16"):
+    with network_precision("bf16"):
         found = layer(x)
     expected = layer(x)
     assert found.dtype == torch.float32 and found.shape == expected.shape
@@ -56,14 +56,14 @@ def test_a_product_by_hand():
     one = 1 + 2.0**-8
     x, w = torch.tensor([[one, 3.0]]), torch.tensor([[2.0, one]])
     assert F.linear(x, w).item() == 2 * one + 3 * one
-    with networks_in("bf16"):
+    with network_precision("bf16"):
         assert F.linear(x, w).item() == 5.0 and F.linear(x, weight=w, bias=torch.tensor([0.5])).item() == 5.5
 
 
 def test_gradients_and_weights_stay_in_single_precision():
     layer, x = nn.Linear(4, 3), torch.randn(6, 4, requires_grad=True)
     seed = torch.randn(6, 3)
-    with networks_in("bf16"):
+    with network_precision("bf16"):
         (layer(x) * seed).sum().backward()
     for value in (layer.weight, layer.bias, x):
         assert value.dtype == value.grad.dtype == torch.float32
@@ -90,7 +90,7 @@ def test_densities_draws_and_activations_are_the_same_bit_for_bit():
     torch.manual_seed(1)
     draw = dist.Normal(loc, scale).rsample()
     norm = nn.BatchNorm1d(4)
-    with networks_in("bf16"):
+    with network_precision("bf16"):
         assert all(torch.equal(a, b) for a, b in zip(expected, densities(loc, scale, logits, value), strict=True))
         torch.manual_seed(1)
         assert torch.equal(draw, dist.Normal(loc, scale).rsample())
@@ -99,25 +99,25 @@ def test_densities_draws_and_activations_are_the_same_bit_for_bit():
 
 def test_double_precision_is_left_alone():
     layer, x = nn.Linear(4, 3).double(), torch.randn(6, 4).double()
-    with networks_in("bf16"):
+    with network_precision("bf16"):
         assert torch.equal(layer(x), F.linear(x, layer.weight, layer.bias)) and layer(x).dtype == torch.float64
 
 
 def test_float32_changes_nothing_and_the_end_of_the_context_ends_it():
     layer, x = nn.Linear(4, 3), torch.randn(6, 4)
     expected = layer(x)
-    with networks_in("float32"):
+    with network_precision("float32"):
         assert torch.equal(layer(x), expected)
-    with pytest.raises(ZeroDivisionError), networks_in("bf16"):
+    with pytest.raises(ZeroDivisionError), network_precision("bf16"):
         raise ZeroDivisionError
     assert torch.equal(layer(x), expected)
-    with networks_in("bf16"):
+    with network_precision("bf16"):
         assert not torch.equal(layer(x), expected)
 
 
 @pytest.mark.parametrize("name", ["bf-16", "float16", ""])
 def test_other_names_are_refused(name):
-    with pytest.raises(ConfigError, match="precision"), networks_in(name):
+    with pytest.raises(ConfigError, match="precision"), network_precision(name):
         pass
 
 
@@ -134,7 +134,7 @@ def test_a_training_pass_rounds_its_networks_and_nothing_behind_them():
     torch.manual_seed(4)
     values = TrainingPass(loss, hv.Constant(), precision="bf16")(x)
     torch.manual_seed(4)
-    with networks_in("bf16"):
+    with network_precision("bf16"):
         p, q = loss.elbo.sites(model, guide, x)
     assert torch.equal(values["term.x"], p["x"]["fn"].log_prob(x))
     z = q["z1"]["value"]
@@ -156,7 +156,7 @@ def test_a_captured_module_notices_it():
     layer, x = nn.Linear(6, 5), torch.randn(3, 6)
     captured = hv.capture(layer, gradient=False, compile=False, warn=lambda text: None)
     for precision in ("float32", "bf16", "float32", "bf16"):
-        with networks_in(precision):
+        with network_precision(precision):
             assert torch.equal(captured(x), layer(x))
 
 

@@ -8,17 +8,17 @@ from torch import nn
 from torch.testing import assert_close
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.networks.network_registry import networks
+from pyro_hvae.networks.network_registry import network_pair
 
 HIDDEN = (5, 6, 7, 9, 11)
 
 
 def encoder(event, hidden=HIDDEN, activation="relu", outputs=4, name="conv-4x4", gain=1.0):
-    return networks(name).encoder(event, outputs, hidden, activation, gain)
+    return network_pair(name).encoder(event, outputs, hidden, activation, gain)
 
 
 def decoder(event, hidden=HIDDEN, activation="relu", inputs=3, name="conv-4x4"):
-    return networks(name).decoder(inputs, event, hidden, activation)
+    return network_pair(name).decoder(inputs, event, hidden, activation)
 
 
 def weighted(network):
