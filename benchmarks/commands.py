@@ -111,7 +111,7 @@ def _bare(recipe: str, dataset: str, options: dict[str, str]) -> tuple[Side, Cap
     """Steps of the same experiment without anything around them, and their graph."""
     made = plan(resolve(recipe, dataset, options=options))
     objective, schedule = made.stages[0].objective.train(), made.schedules[0]
-    x = made.stages[0].learns_from(made.dataset.train.x, torch.device("cpu"))[: made.experiment.train.batch_size]
+    x = made.stages[0].training_data(made.dataset.train.x, torch.device("cpu"))[: made.experiment.train.batch_size]
     passing = TrainingPass(objective, schedule)
     captured = capture(passing)
     optimizer = torch.optim.Adam(objective.parameters(), made.experiment.train.lr, fused=True)

@@ -53,7 +53,7 @@ def _recipe(name: str, dtype: torch.dtype, compile: bool) -> dict[str, float]:
             each.objective.float()  # data are, and what earlier stages make of them
         if stage.before:
             stage.before()
-        x = stage.learns_from(made.dataset.train.x, torch.device("cpu"))[:BATCH]
+        x = stage.training_data(made.dataset.train.x, torch.device("cpu"))[:BATCH]
         for each in made.stages:
             each.objective.to(dtype).train()  # a stage may hold another's networks
         label = name if len(made.stages) == 1 else f"{name}, {stage.name}"

@@ -17,7 +17,8 @@ from pyro_hvae.runs.resolution import resolve
 from pyro_hvae.runs.trackers import Progress, make_trackers
 from pyro_hvae.runtime.devices import pick_device
 from pyro_hvae.runtime.folders import runs_folder
-from pyro_hvae.training.experiment_plan import plan, resumed, train
+from pyro_hvae.training.experiment_plan import plan
+from pyro_hvae.training.experiment_training import resume_experiment, train
 
 __all__ = ["Prepared", "compare_runs", "plan_text", "prepare", "report_text", "run_training"]
 
@@ -61,7 +62,7 @@ def prepare(
         }
         if extra := [name for name, value in given.items() if value]:
             raise ConfigError(f"--resume takes everything from the run, so {' and '.join(extra)} cannot be given with it.")
-        path, experiment = resumed(resume, dict(settings), program)
+        path, experiment = resume_experiment(resume, dict(settings), program)
     else:
         if recipe is not None and program is not None:
             raise ConfigError(f"'{recipe}' and --program both name what to train. Use one of them.")

@@ -79,6 +79,6 @@ def runs_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def emit(values: dict[str, Any], as_json: bool, text: str) -> None:
     """One JSON object, or the text for people, on stdout."""
-    from pyro_hvae.runs.run_directory import finite
+    from pyro_hvae.runs.run_directory import replace_nonfinite
 
-    click.echo(json.dumps(finite(values)) if as_json else text)
+    click.echo(json.dumps(replace_nonfinite(values)) if as_json else text)

@@ -43,7 +43,7 @@ def feature_state(run: OpenRun, images: int = 200, seed: int = 0) -> dict[str, A
         )
     with fixed_seed(seed):
         # Of z2 alone: in single precision a total beside 37,000 nats of density would have no third digit.
-        rate = bound(ELBO(), run.objective.model, run.objective.guide, run.seen(chosen))["rate"]["z2"]
+        rate = bound(ELBO(), run.objective.model, run.objective.guide, run.view_of(chosen))["rate"]["z2"]
     degenerate = now < CONSTANT * before and rate < SILENT
     found = {"variance": now, "pretrained": before, "ratio": now / before, "rate": rate}
     return {**found, "degenerate": degenerate, "images": len(chosen)}

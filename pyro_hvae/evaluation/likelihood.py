@@ -53,7 +53,7 @@ def evaluate(
         the subset's images goes. `space` is what all these are densities of: the data, or features that a stage was trained on,
         which cannot be compared with densities of data.
     """
-    test, objective = run.seen(run.dataset.test.x), run.objective
+    test, objective = run.view_of(run.dataset.test.x), run.objective
     model, guide, elbo = objective.model, objective.guide, objective.elbo
     if limit < 0:
         raise ConfigError(f"limit={limit}: the likelihood is taken of at least one datum, or with 0 of all.")

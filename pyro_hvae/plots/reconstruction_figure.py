@@ -54,7 +54,7 @@ def reconstruct_test(runs: Sequence[OpenRun], count: int = COLUMNS) -> list[Reco
     found = []
     for run in runs:
         on, pixels = x.to(run.device), run.stage.pixels
-        rows = {ALONE: pixels.decoded(on)} if pixels else {}
+        rows = {ALONE: pixels.reconstruct(on)} if pixels else {}
         rows[FULL] = reconstruct(run.model, run.guide, on)
         found.append(Reconstructions(x, {kind: again.cpu() for kind, again in rows.items()}))
     return found

@@ -1,4 +1,4 @@
-"""What a recipe is: a function from training data to stages, and where it comes from."""
+"""The recipe of a system, and the stages that it builds."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,20 +17,20 @@ __all__ = ["Pixels", "Recipe", "Stage", "stage_lengths"]
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """What a stage that sees features of x offers over x itself, with the same parameters.
+    """A pair over x that shares the parameters of a stage that trains on features of x.
 
     Attributes:
         model, guide: a pair that keeps the contract, for pictures and codes. Its density is not what was trained.
         space: what the trained pair's "x" is, for the protocol of its likelihood.
-        decoded: x -> x as the features alone keep it, the best reconstruction that there can be.
-        variance: x -> variance of the features over all places of all images, and the value that it had when the stage began;
+        reconstruct: x -> x decoded from its features, the best reconstruction that features allow.
+        variance: x -> the variance of the features over all places of all images, and the value it had when the stage began;
             None where features are fixed.
     """
 
     model: nn.Module
     guide: nn.Module
     space: str
-    decoded: Callable[[Tensor], Tensor]
+    reconstruct: Callable[[Tensor], Tensor]
     variance: Callable[[Tensor], tuple[float, float]] | None = None
 
 
@@ -41,15 +41,16 @@ class Stage:
     Attributes:
         objective: the pair and its bound.
         share: this stage's proportion of the run's steps, relative to the other stages'.
-        view: maps a batch of the data set's x to what this stage trains on (a later stage may see an earlier one's
-            features), without gradient; None is x itself.
+        view: maps a batch of the data set's x to what this stage trains on, without gradient (a later stage may train on an
+            earlier one's features); None is x itself.
         before: called once, when this stage begins after those before it are trained.
-        schedule: options of the schedule that are this stage's own.
+        schedule: options of the schedule for this stage alone.
         data: training and validation data of the stage's own, in the place of the run's.
-        keep: the view, which costs more than a step, is made once, when the stage begins, and held in memory where it fits.
-        settings: training settings (see `TrainConfig`) that are this stage's own.
-        until: the stage ends before its share of the steps does when its loss is flat (without the constants of p(x | z)).
-        pixels: what is shown of a stage that sees features.
+        keep: compute the view, which costs more than a step, once when the stage begins, and hold it in memory where it fits.
+        settings: training settings (see `TrainConfig`) for this stage alone.
+        until: ends the stage before its share of the steps is used up, when its loss is flat (without the constants of
+            p(x | z)).
+        pixels: the pair over x, for a stage that trains on features.
     """
 
     name: str
@@ -64,24 +65,20 @@ class Stage:
     until: PlateauRule | None = None
     pixels: Pixels | None = None
 
-    def sees(self, x: Tensor | Rows, device: torch.device) -> Rows:
-        """The stage's view of data, given out on a device."""
+    def view_of(self, x: Tensor | Rows, device: torch.device) -> Rows:
+        """The stage's view of x on a device, computed when it is read."""
         rows = Rows.of(x).to(device)
         return rows.map(self.view) if self.view else rows
 
-    def trains_on(self, x: Tensor | Rows, device: torch.device) -> Rows:
-        """What the stage trains on, of a run whose training data are x; nothing is read yet."""
-        return self.sees(self.data[0] if self.data else x, device)
+    def training_data(self, x: Tensor | Rows, device: torch.device) -> Rows:
+        """The stage's view of its training data, in a run whose training data are x."""
+        return self._hold(self.view_of(self.data[0] if self.data else x, device))
 
-    def learns_from(self, x: Tensor | Rows, device: torch.device) -> Rows:
-        """The same, read and held where the stage keeps it."""
-        return self._held(self.trains_on(x, device))
+    def validation_data(self, x: Tensor | Rows, device: torch.device) -> Rows:
+        """The stage's view of its validation data, in a run whose validation data are x."""
+        return self._hold(self.view_of(self.data[1] if self.data else x, device))
 
-    def judged_on(self, x: Tensor | Rows, device: torch.device) -> Rows:
-        """What the stage is validated on, of a run whose validation data are x."""
-        return self._held(self.sees(self.data[1] if self.data else x, device))
-
-    def _held(self, rows: Rows) -> Rows:
+    def _hold(self, rows: Rows) -> Rows:
         return rows.load_into_memory() if self.keep else rows
 
 
@@ -91,11 +88,9 @@ class Recipe:
 
     Attributes:
         build: (x, **options) -> stages, with x the training data: its shape sets the networks, its mean their start.
-        paper: where it comes from. summary: one line for `list`.
-        schedule: the default.
-        refused: schedule name -> why it makes no sense here.
-        crops: its builder takes a second argument, a function from a side in pixels to a `Dataset` of squares of what the
-            images are made of.
+        paper: its authors and year. summary: one line for `list`.
+        schedule: the default. refused: name of a schedule -> why it does not go with this recipe.
+        crops: `build` takes a second argument: side in pixels -> `Dataset` of squares of what the images are made of.
     """
 
     build: Callable[..., list[Stage]]

@@ -1,4 +1,4 @@
-"""Textures first, then the whole image: a VAE on patches and a VAE on the map of their codes (Sahoo 2020)."""
+"""Texture VAE on patches, then a Global VAE on the map of their codes (Sahoo 2020)."""
 
 import math
 from collections.abc import Callable
@@ -26,7 +26,7 @@ __all__ = ["texture"]
 
 SCALE = math.sqrt(0.5)  # of both likelihoods: -log p is the sum of squares, up to a constant
 JOINT = ("none", "features", "pixels")
-SOME = 256  # images that tell where features are
+SAMPLE = 256  # images for the mean and variance of features
 
 
 def texture(
@@ -49,22 +49,22 @@ def texture(
 ) -> list[Stage]:
     r"""Texture VAE, frozen once its loss is flat, and a Global VAE on the map of its codes (Sahoo 2020).
 
-    Stage `texture`: patch -> z1, trained on crops of textures (of the images, where their data set does not know what they are
-    made of). Stage `global`: the map of posterior means of all patches -> z2, loss
+    Stage `texture`: patch -> z1, trained on crops of the data set's textures, or of its images where it has no textures.
+    Stage `global`: the map of posterior means of all patches -> z2, loss
     $\lVert z_1 - \tilde z_1 \rVert^2 + KL(q(z_2 \mid z_1) \Vert N(0, I))$. Both likelihoods are N(mean, 1/2 I). Pictures show
-    pixels: z2 is decoded by both decoders, each code of the map to a patch, overlapping patches joined as `join` says.
+    pixels: both decoders decode z2, each code of the map becomes a patch, and `join` joins overlapping patches.
 
-    The paper leaves all networks open but the sizes of the codes; that overlapping patches are averaged is our choice, too.
+    The paper gives the sizes of the codes and no network. Averages over overlapping patches are our choice, too.
 
-    Its ablations: `overlap=false patch=8`, patches side by side; `joint=features`, the encoder of textures trained along
-    with the Global VAE on the loss above, which degenerates; `joint=pixels`, encoder and decoder of textures trained along,
-    with the squared error of what z1 decodes to added.
+    Ablations of the paper: `overlap=false patch=8`, patches side by side; `joint=features`, which also trains the texture
+    encoder on the loss of the global stage and degenerates; `joint=pixels`, which also trains the texture encoder and decoder,
+    on that loss plus the squared error of the pixels decoded from z1.
 
     Arguments:
-        crops: side in pixels -> a data set of squares to learn textures from.
+        crops: side in pixels -> a data set of squares for stage one.
         latent, texture_latent: dimensions of z2 and of a patch's z1.
-        texture_share: of the steps, at most, for stage one; it ends earlier when an epoch's mean loss is within 0.1 % of that
-            five epochs before.
+        texture_share: largest share of the steps for stage one, which ends earlier when an epoch's mean loss is within 0.1 %
+            of the mean loss five epochs before.
     """
     if x.dim() != 4 or x.shape[-1] != x.shape[-2]:
         raise ConfigError(
@@ -101,23 +101,23 @@ def texture(
     guide = BottomUp([ImagePosterior(q, encode)], first=2)
     if joint == "none":
         objective: Objective = ELBO()(model, BottomUp([q], first=2))
+    elif joint == "features":
+        objective = ELBO()(EncodingModel(model, encode), guide)
     else:
-        pixel_error = joint == "pixels"
-        elbo = PixelError(decode) if pixel_error else ELBO()
-        objective = elbo(EncodingModel(model, encode, decode if pixel_error else None), guide)
+        objective = PixelError(decode)(EncodingModel(model, encode, decode), guide)
     pixels = Pixels(
         Chain(prior, [], ImageLikelihood(p, decode, SCALE), first=2),
         guide,
         f"z1, the codes of {patches.rows} x {patches.columns} patches, {texture_latent} each",
         lambda images: decode(encode(images)),
-        variance=None if joint == "none" else partial(_variance, encode),
+        variance=None if joint == "none" else partial(_feature_variances, encode),
     )
     second = Stage(
         "global",
         objective,
         share=1 - texture_share,
         view=encode if joint == "none" else None,
-        before=partial(_begin, encode, q, x[:SOME].clone()),
+        before=partial(_measure_features, encode, q, x[:SAMPLE].clone()),
         keep=joint == "none",
         pixels=pixels,
     )
@@ -131,8 +131,8 @@ def _patch_pair(x: Tensor, latent: int, hidden: tuple[int, ...], activation: str
 
 
 @torch.no_grad()
-def _begin(encode: PatchEncoder, q: Gaussian, x: Tensor) -> None:
-    """Where features lie is known once textures are."""
+def _measure_features(encode: PatchEncoder, q: Gaussian, x: Tensor) -> None:
+    """Stores the mean and the variance of the features, which are known once stage one is trained."""
     device = next(encode.parameters()).device
     encode.to(device)  # its buffer is no part of an objective that sees features
     features = encode(x.to(device))
@@ -141,5 +141,5 @@ def _begin(encode: PatchEncoder, q: Gaussian, x: Tensor) -> None:
     encode.spread.copy_(encode.variance_over_patches(x.to(device)))
 
 
-def _variance(encode: PatchEncoder, x: Tensor) -> tuple[float, float]:
+def _feature_variances(encode: PatchEncoder, x: Tensor) -> tuple[float, float]:
     return encode.variance_over_patches(x.to(encode.spread.device)).item(), encode.spread.item()

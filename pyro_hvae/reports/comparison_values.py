@@ -10,7 +10,7 @@ from pyro_hvae.evaluation import METRICS
 from pyro_hvae.reports.run_report import measure
 from pyro_hvae.runs.checkpoints import load_checkpoint
 from pyro_hvae.runs.experiment import Experiment, read_toml
-from pyro_hvae.runs.run_directory import RunDirectory, finite
+from pyro_hvae.runs.run_directory import RunDirectory, replace_nonfinite
 from pyro_hvae.runs.run_loading import open_run
 
 __all__ = ["Column", "Entry", "columns", "entry", "gather"]
@@ -138,7 +138,7 @@ def gather(entries: Sequence[Entry], asked: Sequence[Column], checkpoint: str, d
             tell(f"Measuring {metric} of {e.path} ({number} of {total}).")
             try:
                 run = run or open_run(e.path, checkpoint, device=device)
-                e.results[metric] = finite(measure(run, metric))
+                e.results[metric] = replace_nonfinite(measure(run, metric))
             except HVAEError as error:
                 e.reasons[metric] = str(error)
                 # That a metric does not apply to a run, which is a ConfigError, is no failure.

@@ -66,7 +66,7 @@ def _pair(name: str) -> dict[str, str]:
     """Model, guide and bound of a recipe at its defaults, read off the built objects."""
     x = torch.zeros(64, 1, 8, 8)
     stage = build(name, x, {})[-1]
-    objective, x = stage.objective, stage.sees(x, x.device)
+    objective, x = stage.objective, stage.view_of(x, x.device)
     model, guide = objective.model, objective.guide
     parts = [f"L={len(latents(guide, x[:2]))}"] + (["skip=True"] if getattr(model, "skip", False) else [])
     parts += ["prior=Vamp"] if isinstance(getattr(model, "prior", None), Vamp) else []

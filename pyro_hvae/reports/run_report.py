@@ -9,7 +9,7 @@ from pyro_hvae.errors import ConfigError, DivergenceError, unknown_name
 from pyro_hvae.evaluation import METRICS
 from pyro_hvae.evaluation.degenerate_features import feature_state
 from pyro_hvae.runs.options import coerce, parameters
-from pyro_hvae.runs.run_directory import versions
+from pyro_hvae.runs.run_directory import package_versions
 from pyro_hvae.runs.run_loading import OpenRun
 
 __all__ = ["evaluation_text", "finish", "measure", "measure_all", "metrics_text", "table"]
@@ -44,7 +44,7 @@ def measure(run: OpenRun, name: str, how: Mapping[str, Any] | None = None, **opt
         "step": run.step,
         "run_seed": experiment.train.seed,
         "data": {"name": experiment.dataset, **experiment.data_options},
-        "versions": versions(),
+        "versions": package_versions(),
     }
     run.directory.write_json(f"eval/{name}.json", values)
     return values

@@ -8,13 +8,10 @@ from .options import typed_options as typed_options
 from .resolution import resolve as resolve
 from .run_directory import RunDirectory as RunDirectory
 from .run_directory import find_run as find_run
-from .run_directory import finite as finite
-from .run_directory import versions as versions
 from .run_loading import OpenRun as OpenRun
-from .run_loading import as_opened as as_opened
 from .run_loading import build_stages as build_stages
 from .run_loading import load as load
-from .run_loading import load_data as load_data
+from .run_loading import load_dataset as load_dataset
 from .run_loading import open_run as open_run
 from .run_loading import read_experiment as read_experiment
 from .trackers import Progress as Progress

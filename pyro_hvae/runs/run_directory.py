@@ -18,20 +18,20 @@ from pyro_hvae.runs.experiment import Experiment
 from pyro_hvae.runtime.atomic_files import atomic_write
 from pyro_hvae.runtime.folders import runs_folder
 
-__all__ = ["RunDirectory", "find_run", "finite", "versions"]
+__all__ = ["RunDirectory", "find_run", "replace_nonfinite", "package_versions"]
 
 
-def finite(values: Any) -> Any:
-    """The same values with what JSON cannot say (inf, nan) as null."""
+def replace_nonfinite(values: Any) -> Any:
+    """The same values with None in the place of inf and nan, which JSON does not have."""
     if isinstance(values, Mapping):
-        return {k: finite(v) for k, v in values.items()}
+        return {k: replace_nonfinite(v) for k, v in values.items()}
     if isinstance(values, list | tuple):
-        return [finite(v) for v in values]
+        return [replace_nonfinite(v) for v in values]
     return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
-def versions() -> dict[str, str]:
-    """Of what decides numbers here."""
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide numbers."""
     packages = ("pyro-hvae", "torch", "pyro-ppl", "numpy", "scipy", "scikit-learn")
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
@@ -94,7 +94,7 @@ class RunDirectory:
         self.update(
             command=[Path(sys.argv[0]).name, *sys.argv[1:]],
             seed=experiment.train.seed,
-            versions=versions(),
+            versions=package_versions(),
         )
 
     def require_writable(self, folder: str) -> None:
@@ -118,7 +118,7 @@ class RunDirectory:
         self.write("config.toml", tomli_w.dumps(experiment.to_dict()))
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> Path:
-        return self.write(name, json.dumps(finite(values), indent=2) + "\n")
+        return self.write(name, json.dumps(replace_nonfinite(values), indent=2) + "\n")
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Contents of a JSON file of the run, empty when it is absent; raises `DataError` when it is damaged."""
@@ -146,7 +146,7 @@ class RunDirectory:
             )
         return path
 
-    def append(self, row: Mapping[str, Any]) -> None:
+    def append_row(self, row: Mapping[str, Any]) -> None:
         """Adds one line to metrics.jsonl."""
         try:
             with open(self.metrics, "a", encoding="utf-8") as file:
@@ -164,7 +164,7 @@ class RunDirectory:
                 break
         return rows
 
-    def forget_after(self, step: int) -> None:
+    def drop_rows_after(self, step: int) -> None:
         """Drops the metric rows after a step: what a resumed run will measure again."""
         kept = [json.dumps(row) + "\n" for row in self.rows() if row["step"] <= step]
         self.write("metrics.jsonl", "".join(kept))

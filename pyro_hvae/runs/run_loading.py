@@ -1,4 +1,4 @@
-"""Trained runs, opened: the configuration, data and stages of one, and what the tools look at."""
+"""Opens trained runs: their configuration, data, stages, model and guide."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -16,18 +16,18 @@ from pyro_hvae.objectives.elbo import ELBO, Objective
 from pyro_hvae.recipes import RECIPES, Stage
 from pyro_hvae.runs.checkpoints import load_checkpoint
 from pyro_hvae.runs.experiment import Experiment, read_toml
-from pyro_hvae.runs.options import coerce, parameters
+from pyro_hvae.runs.options import known_options
 from pyro_hvae.runs.run_directory import RunDirectory, find_run
 from pyro_hvae.runs.user_program import Program, program_from_file
 from pyro_hvae.runtime.devices import pick_device
 from pyro_hvae.runtime.random_state import fixed_seed
 from pyro_hvae.schedules import SCHEDULES
 
-__all__ = ["Loaded", "OpenRun", "as_opened", "build_stages", "load", "load_data", "open_run", "read_experiment"]
+__all__ = ["LoadedPair", "OpenRun", "build_stages", "load", "load_dataset", "open_run", "read_experiment"]
 
 
-class Loaded(NamedTuple):
-    """What `load` gives back: the trained pair, in evaluation mode, and the configuration of its run."""
+class LoadedPair(NamedTuple):
+    """The trained pair of a run, in evaluation mode, and the configuration of the run."""
 
     model: nn.Module
     guide: nn.Module
@@ -36,42 +36,42 @@ class Loaded(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class OpenRun:
-    """A trained run with its data, for evaluation.
-
-    Attributes:
-        directory: where it lives. stages: all of them, their objectives on their device and in evaluation mode.
-    """
+    """A trained run with its data, for evaluation; puts the objectives of its stages in evaluation mode."""
 
     directory: RunDirectory
     experiment: Experiment
     stages: list[Stage]
     step: int
 
+    def __post_init__(self) -> None:
+        for stage in self.stages:
+            stage.objective.eval()
+
     @property
     def stage(self) -> Stage:
-        """The last one, which there is to look at."""
+        """The last stage."""
         return self.stages[-1]
 
     @cached_property
     def dataset(self) -> Dataset:
-        return load_data(self.experiment)
+        return load_dataset(self.experiment)
 
     def images(self, x: Tensor) -> Tensor:
-        """Data as images to look at: themselves, unless their set has a picture of them (stick figures for joint angles)."""
+        """Images of data: x itself, or the pictures of its data set (stick figures for joint angles)."""
         return self.dataset.picture(x) if self.dataset.picture else x
 
-    def seen(self, x: Rows) -> Rows:
-        """Data as the objective's pair has them: themselves, unless it was trained on features of them."""
-        return self.stage.sees(x, self.device)
+    def view_of(self, x: Rows) -> Rows:
+        """The view of x on which the objective was trained: x itself, or features of x."""
+        return self.stage.view_of(x, self.device)
 
     @property
     def objective(self) -> Objective:
-        """The pair that was trained, and its bound."""
+        """The trained pair and its bound."""
         return self.stage.objective
 
     @property
     def model(self) -> nn.Module:
-        """The model of the data: the one that was trained, or the one of pixels that goes with features."""
+        """The model of x: the trained one, or for a stage trained on features the one over pixels."""
         return self.stage.pixels.model if self.stage.pixels else self.objective.model
 
     @property
@@ -84,7 +84,7 @@ class OpenRun:
 
 
 def build_stages(experiment: Experiment, data: Dataset | None, program: Program | None) -> list[Stage]:
-    """The stages of a recipe, which are sized by the data, or of a finished pair, which needs none."""
+    """The stages of a recipe, sized by the data, or the one stage of a user's program, which needs no data."""
     if experiment.recipe is not None and data is not None:
         return recipes.build(experiment.recipe, data.train.x.sample(), experiment.recipe_options, data.crops)
     if program is None:
@@ -96,13 +96,14 @@ def build_stages(experiment: Experiment, data: Dataset | None, program: Program 
     return [Stage("program", (elbo[0] if elbo else ELBO())(model, guide))]
 
 
-def load_data(experiment: Experiment) -> Dataset:
+def load_dataset(experiment: Experiment) -> Dataset:
+    """The data of an experiment; raises `DataError` where they are no longer those of its run."""
     if experiment.dataset not in DATASETS and not is_path(experiment.dataset):
         raise ConfigError(
             f"this run was trained on '{experiment.dataset}', which only the script that made it has. "
             "Use hv.load(RUN, program=(model, guide)) there."
         )
-    data = _built(experiment.dataset, tuple(sorted(experiment.data_options.items())))
+    data = _load_dataset(experiment.dataset, tuple(sorted(experiment.data_options.items())))
     if experiment.data_identity and data.identity != experiment.data_identity:
         raise DataError(
             f"the data at {experiment.dataset} are no longer those of this run: {data.identity} instead of "
@@ -111,8 +112,8 @@ def load_data(experiment: Experiment) -> Dataset:
     return data
 
 
-@lru_cache(maxsize=1)  # trial starts, training and evaluation of one run look at the same, never modified, tensors
-def _built(name: str, options: tuple[tuple[str, Any], ...]) -> Dataset:
+@lru_cache(maxsize=1)  # trial starts, training and evaluation of one run share the data, which nothing modifies
+def _load_dataset(name: str, options: tuple[tuple[str, Any], ...]) -> Dataset:
     return find_source(name).load(**dict(options))
 
 
@@ -125,26 +126,16 @@ def read_experiment(path: Path) -> Experiment:
     for kind, table in (("recipe", RECIPES), ("schedule", SCHEDULES)):
         if experiment.recipe and (name := getattr(experiment, kind)) not in table:
             raise unknown_name(f"{kind} of '{file}'", name, table)
-    # What only a user's own script has stays unknown, and is told when it is asked for.
+    # Data of a user's own script are unknown here; `load_dataset` raises where they are needed.
     known = experiment.recipe is not None or experiment.dataset in DATASETS or is_path(experiment.dataset)
     source = find_source(experiment.dataset) if known else None
+    schedule = SCHEDULES.get(experiment.schedule)
     return replace(
         experiment,
-        recipe_options=_typed(experiment.recipe_options, RECIPES[experiment.recipe].build) if experiment.recipe else {},
-        schedule_options=_typed(experiment.schedule_options, SCHEDULES.get(experiment.schedule)),
-        data_options=_typed(experiment.data_options, source and source.load),
+        recipe_options=known_options(experiment.recipe_options, RECIPES[experiment.recipe].build) if experiment.recipe else {},
+        schedule_options=known_options(experiment.schedule_options, schedule) if schedule else {},
+        data_options=known_options(experiment.data_options, source.load) if source else {},
     )
-
-
-def _typed(options: dict[str, Any], function: Any) -> dict[str, Any]:
-    known = parameters(function) if function else {}
-    return {k: coerce(k, v, known[k].annotation) for k, v in options.items() if k in known}
-
-
-def as_opened(directory: RunDirectory, experiment: Experiment, stages: list[Stage], step: int) -> OpenRun:
-    for stage in stages:
-        stage.objective.eval()
-    return OpenRun(directory, experiment, stages, step)
 
 
 def open_run(
@@ -163,12 +154,12 @@ def open_run(
     saved = load_checkpoint(directory.require_checkpoint(checkpoint))
     experiment = read_experiment(directory.path)
     with fixed_seed(0):
-        data = load_data(experiment) if experiment.recipe or isinstance(program, str) else None
+        data = load_dataset(experiment) if experiment.recipe or isinstance(program, str) else None
         # With a program by name there are data; a finished pair needs none.
         pair = program_from_file(program, data.train.x.sample()) if isinstance(program, str) and data else program
         stages = build_stages(experiment, data, pair)  # pyright: ignore[reportArgumentType]
     try:
-        _require_last(saved["stage"], stages, directory)
+        _require_last_stage(saved["stage"], stages, directory)
         for stage, programs in zip(stages, saved["programs"], strict=True):
             stage.objective.model.load_state_dict(programs["model"])
             stage.objective.guide.load_state_dict(programs["guide"])
@@ -177,19 +168,19 @@ def open_run(
         raise CheckpointError(f"checkpoint of '{directory.path}' does not fit its configuration: {reason}") from error
     for stage in stages:
         stage.objective.to(pick_device(device))
-    return as_opened(directory, experiment, stages, saved["step"])
+    return OpenRun(directory, experiment, stages, saved["step"])
 
 
-def _require_last(stage: int, stages: list[Stage], directory: RunDirectory) -> None:
+def _require_last_stage(stage: int, stages: list[Stage], directory: RunDirectory) -> None:
     """Raises `CheckpointError` for a run in an earlier stage than the last."""
     if stage < len(stages) - 1:
         raise CheckpointError(
-            f"'{directory.path}' is still in stage {stage + 1} of {len(stages)}, '{stages[stage].name}'; '{stages[-1].name}', "
-            f"which there is to look at, has not begun. Go on with it: pyro-hvae train --resume {directory.path}"
+            f"'{directory.path}' is still in stage {stage + 1} of {len(stages)}, '{stages[stage].name}'; the last stage, "
+            f"'{stages[-1].name}', has not begun. Go on with it: pyro-hvae train --resume {directory.path}"
         )
 
 
-def load(run: str | PathLike[str], checkpoint: str = "last", program: Program | None = None, device: str = "cpu") -> Loaded:
+def load(run: str | PathLike[str], checkpoint: str = "last", program: Program | None = None, device: str = "cpu") -> LoadedPair:
     """Model, guide and configuration of a run: `model, guide, config = hv.load("last")`."""
     opened = open_run(run, checkpoint, program, device)
-    return Loaded(opened.model, opened.guide, opened.experiment)
+    return LoadedPair(opened.model, opened.guide, opened.experiment)

@@ -1,4 +1,4 @@
 from .experiment_plan import plan as plan
-from .experiment_plan import resumed as resumed
-from .experiment_plan import train as train
+from .experiment_training import resume_experiment as resume_experiment
+from .experiment_training import train as train
 from .loop import fit as fit

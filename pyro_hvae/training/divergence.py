@@ -1,4 +1,4 @@
-"""Whether the losses of a run are still usable, read off their device once for many steps."""
+"""Detects losses that are no longer usable; reads them off their device once for many steps."""
 
 import math
 from collections.abc import Mapping
@@ -7,67 +7,66 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_hvae.training.training_step import Found
+from pyro_hvae.training.training_step import StepResult
 
-__all__ = ["BLOCK", "Trouble", "Watch"]
+__all__ = ["BLOCK", "Divergence", "DivergenceDetector"]
 
-BLOCK = 100  # steps between looks, at most
+BLOCK = 100  # largest number of steps between two checks
 FACTOR = 1e6  # times the first loss, or nats where that is below one
 
 
-class Trouble(NamedTuple):
-    """The first step whose loss is not usable, that loss, and which site is to blame."""
+class Divergence(NamedTuple):
+    """The first step whose loss is not usable, that loss, and the site that causes it."""
 
     step: int
     loss: float
     site: str
 
 
-class Watch:
-    """Collects what steps found, as tensors, and says when asked whether all of it is sound: finite, and not a million times
-    the first loss.
+class DivergenceDetector:
+    """Collects the losses of steps as tensors, and checks that all are finite and at most a million times the first.
 
     >>> from pyro_hvae.objectives.estimate import Terms
-    >>> watch = Watch()
+    >>> detector = DivergenceDetector()
     >>> for step, loss in enumerate((2.0, math.nan, math.nan), 1):
-    ...     watch.see(step, Found(torch.tensor(loss), Terms({"x": torch.tensor([-loss])}, 1, 0.0), None))
-    >>> watch.trouble()
-    Trouble(step=2, loss=nan, site="'x' (mean |log-ratio| nan)")
+    ...     detector.add(step, StepResult(torch.tensor(loss), Terms({"x": torch.tensor([-loss])}, 1, 0.0), None))
+    >>> detector.check()
+    Divergence(step=2, loss=nan, site="'x' (mean |log-ratio| nan)")
     """
 
     def __init__(self) -> None:
         self.first: float | None = None
-        self.seen: list[tuple[int, Tensor]] = []
+        self.losses: list[tuple[int, Tensor]] = []
         self.terms: list[Mapping[str, Tensor]] = []
 
     def __len__(self) -> int:
-        """Steps that have not been looked at."""
-        return len(self.seen)
+        """Number of steps since the last check."""
+        return len(self.losses)
 
-    def see(self, step: int, found: Found) -> None:
+    def add(self, step: int, result: StepResult) -> None:
         # A CUDA graph writes its next results where its last ones are.
-        self.seen.append((step, found.loss.clone()))
-        if found.loss.is_cuda:
+        self.losses.append((step, result.loss.clone()))
+        if result.loss.is_cuda:
             self.terms.clear()
-        self.terms.append(found.terms.terms)
+        self.terms.append(result.terms.terms)
 
-    def trouble(self) -> Trouble | None:
-        """What is wrong with the steps seen since the last look, or None; waits for the device."""
-        if not self.seen:
+    def check(self) -> Divergence | None:
+        """The first divergence in the steps since the last check, or None; waits for the device."""
+        if not self.losses:
             return None
-        losses = torch.stack([loss for _, loss in self.seen]).tolist()
-        steps, terms = [step for step, _ in self.seen], self.terms
-        self.seen, self.terms = [], []
-        first = self.first = losses[0] if self.first is None else self.first
-        limit = FACTOR * max(1.0, abs(first))
+        losses = torch.stack([loss for _, loss in self.losses]).tolist()
+        steps, terms = [step for step, _ in self.losses], self.terms
+        self.losses, self.terms = [], []
+        self.first = losses[0] if self.first is None else self.first
+        limit = FACTOR * max(1.0, abs(self.first))
         for i, (step, loss) in enumerate(zip(steps, losses, strict=True)):
             if not math.isfinite(loss) or abs(loss) > limit:
-                return Trouble(step, loss, worst_site(terms[min(i, len(terms) - 1)]))
+                return Divergence(step, loss, worst_site(terms[min(i, len(terms) - 1)]))
         return None
 
 
 def worst_site(terms: Mapping[str, Tensor]) -> str:
-    """The site whose term is not finite, or the largest, with its value."""
+    """The site whose term is not finite, or else the largest, with its value."""
     means = {name: term.detach().double().abs().mean().item() for name, term in terms.items()}
     bad = [name for name, value in means.items() if not math.isfinite(value)]
     name = bad[0] if bad else max(means, key=lambda n: means[n])

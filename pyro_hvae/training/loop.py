@@ -1,4 +1,4 @@
-"""The one training loop: schedule, step, log, evaluate, checkpoint."""
+"""The training loop of all recipes: schedule, step, log, evaluate, checkpoint."""
 
 import math
 import signal
@@ -10,6 +10,7 @@ from os import PathLike
 from typing import Any
 
 import pyro
+import torch
 from torch import Tensor
 
 from pyro_hvae.compilation.policy import decide_training
@@ -27,9 +28,8 @@ from pyro_hvae.runtime.devices import limit_threads, pick_device
 from pyro_hvae.runtime.random_state import fixed_seed, rng_state, set_rng_state
 from pyro_hvae.runtime.signals import defer_signals
 from pyro_hvae.schedules import Constant, Schedule
-from pyro_hvae.training.divergence import BLOCK, Watch
-from pyro_hvae.training.session import Session, begin
-from pyro_hvae.training.trial_starts import placed, validated
+from pyro_hvae.training.divergence import BLOCK, DivergenceDetector
+from pyro_hvae.training.session import Session, start_schedule, validation_bound
 
 __all__ = ["fit"]
 
@@ -57,13 +57,13 @@ def fit(
         out: run directory for metrics and checkpoints; None keeps nothing.
         validation: data for the unweighted bound that chooses `checkpoints/best.pt`.
         resume: go on from `out`'s last checkpoint. On the CPU the result is bit-identical to an uninterrupted run.
-        trackers: told of every row (see `tracking`). experiment: what to write into the run, for recipes.
+        trackers: told of every step (see `Tracker`). experiment: the configuration to write into the run, for recipes.
 
-    Rows hold step, stage, loss (weighted), elbo (unweighted bound), distortion, rate.SITE, rate_total, what the schedule logs
-    (beta, constraint, ...), penalty.NAME, lr, and at times validation_elbo and information.SITE (`InformationFlow`), in nats
-    per datum; what is not named after other data is of the batch of that step.
+    Rows hold step, stage, loss (weighted), elbo (unweighted bound), distortion, rate.SITE, rate_total, the values that the
+    schedule logs (beta, constraint, ...), penalty.NAME and lr, in nats per datum of the step's batch; at some steps also
+    validation_elbo and information.SITE (see `InformationFlow`).
 
-    The caller's random streams are left as they were; noise comes from `config.seed`.
+    The caller's random streams stay as they are; noise comes from `config.seed`.
 
     Raises:
         ContractError, ConfigError: for a pair or combination that cannot be trained.
@@ -80,140 +80,152 @@ def fit(
         raise ConfigError(f"{len(stages)} stages need as many schedules, got {len(schedules)}.")
     lengths, device = stage_lengths(config.steps, stages), pick_device(config.device)
     run = RunDirectory(out) if out is not None else None
-    saved = None
-    if run and resume:
-        saved = load_checkpoint(run.require_checkpoint())
+    saved = _load_saved(run, config, len(stages)) if run and resume else None
+    if run and saved:
         if config.compile is None:
             config = replace(config, compile=saved.get("compile", False))  # older runs were trained eagerly
-        if saved["step"] > config.steps or (len(stages) > 1 and saved["steps"] != config.steps):
-            raise ConfigError(
-                f"the run is at step {saved['step']} of {saved['steps']}; it cannot go on with {config.steps} steps. Only a "
-                "run of one stage can be made longer, and none shorter than it is. Leave --steps out to go on as planned."
-            )
         lengths[: saved["stage"]] = saved.get("lengths", lengths)[: saved["stage"]]  # older runs have none
-        run.forget_after(saved["step"])
+        run.drop_rows_after(saved["step"])
         if experiment:
             run.write_config(experiment)  # the length may have changed
     for stage, each, length in zip(stages, schedules, lengths, strict=True):
-        begin(each, stage.objective, length)  # how many kinds of passes there are is then known
+        start_schedule(each, stage.objective, length)  # sets the number of kinds of passes
     graphs = sum(each.pass_kinds for each in schedules)
     compile, why = decide_training(config.compile, config.engine, lengths, graphs, device)
     config = replace(config, compile=compile)
     if run and not resume:
         given = replace(experiment, train=config) if experiment else None
         run.create(given or Experiment(None, "own data", type(schedules[0]).__name__.lower(), config))
-    loop = _Loop(stages, run, trackers, config, lengths)
+    loop = _Loop(stages, schedules, lengths, config, run, trackers, saved)
     with ExitStack() as stack:
         stack.enter_context(fixed_seed(config.seed))
         stack.enter_context(limit_threads(config.threads))
         stack.enter_context(pyro.validation_enabled(False))
-        loop.stop = stack.enter_context(defer_signals())
+        loop.signals = stack.enter_context(defer_signals())
         for tracker in loop.trackers:
             tracker.start(sum(lengths), saved["step"] if saved else 0)
             stack.callback(tracker.close)
         loop.tell(why)
-        offset = 0
-        if saved:
-            for number in range(len(stages)):  # also those that have not begun: their start
-                loop.load_programs(number, saved)
-        for number, (stage, length) in enumerate(zip(stages, lengths, strict=True)):
-            stage.objective.to(device).train()
-            settings = replace(config, **stage.settings)
-            if stage.before and (not saved or number > saved["stage"]):
-                stage.before()
-            if not saved or number >= saved["stage"]:
-                for tracker in loop.trackers if len(stages) > 1 else []:
-                    tracker.stage(stage.name, length)
-                seen, schedule_ = stage.learns_from(x, device), placed(schedules[number], device)
-                session = Session(stage.objective, seen, settings, schedule_, length, stage.until, loop.tell, loop.warn)
-                stack.enter_context(session.scope())
-                if saved and number == saved["stage"]:
-                    loop.load_programs(number, saved)  # after the session's probing passes, which may move buffers
-                    session.load_state_dict(saved["session"])
-                    set_rng_state(saved["rng"])
-                    loop.best = saved["best"]
-                judged = None if validation is None else stage.judged_on(validation, device)
-                loop.run_stage(number, session, offset, judged)
-            offset += lengths[number]
-        if run:
-            run.update(status="finished", step=offset)
+        loop.run_stages(x, validation, device, stack)
     return loop.rows
 
 
-class _Loop:
-    """The parts of `fit` that stay the same from stage to stage."""
+def _load_saved(run: RunDirectory, config: TrainConfig, stages: int) -> dict[str, Any]:
+    """The last checkpoint of a run to resume; raises `ConfigError` where its length does not go with the settings."""
+    saved = load_checkpoint(run.require_checkpoint())
+    if saved["step"] > config.steps or (stages > 1 and saved["steps"] != config.steps):
+        raise ConfigError(
+            f"the run is at step {saved['step']} of {saved['steps']}; it cannot go on with {config.steps} steps. Only a "
+            "run of one stage can be made longer, and none shorter than it is. Leave --steps out to go on as planned."
+        )
+    return saved
 
-    stop: list[int]
+
+class _Loop:
+    """The stages of one call of `fit`, with what they write and tell.
+
+    Attributes:
+        lengths: planned steps of the stages; for stages that ended early, the steps they took.
+        offset: steps of the stages before the present one.
+    """
+
+    signals: list[int]
 
     def __init__(
         self,
         stages: list[Stage],
+        schedules: list[Schedule],
+        lengths: list[int],
+        config: TrainConfig,
         run: RunDirectory | None,
         trackers: Sequence[Tracker],
-        config: TrainConfig,
-        lengths: list[int],
+        saved: dict[str, Any] | None,
     ) -> None:
-        self.stages, self.run, self.trackers, self.config = stages, run, list(trackers), config
-        self.lengths = lengths  # planned, and of stages that ended before that, taken
+        self.stages, self.schedules, self.lengths, self.config = stages, schedules, lengths, config
+        self.run, self.trackers, self.saved = run, list(trackers), saved
         self.rows: list[Row] = run.rows() if run else []
-        self.best = -math.inf
-        self.watch = Watch()
-        self.warned = False
+        self.best, self.offset, self.warned = -math.inf, 0, False
 
-    def run_stage(self, number: int, session: Session, offset: int, validation: Rows | None) -> None:
+    def run_stages(self, x: Tensor | Rows, validation: Tensor | Rows | None, device: torch.device, stack: ExitStack) -> None:
+        """Trains the stages that are not finished; `stack` keeps the contexts of their sessions."""
+        saved, current = self.saved, self.saved["stage"] if self.saved else -1
+        if saved:
+            for number in range(len(self.stages)):  # also the start of stages that have not begun
+                self.load_programs(number, saved)
+        for number, stage in enumerate(self.stages):
+            stage.objective.to(device).train()
+            if stage.before and number > current:
+                stage.before()
+            if number >= current:
+                schedule, length = self.schedules[number], self.lengths[number]
+                for tracker in self.trackers if len(self.stages) > 1 else []:
+                    tracker.stage(stage.name, length)
+                data, settings = stage.training_data(x, device), replace(self.config, **stage.settings)
+                session = Session(stage.objective, data, settings, schedule, length, stage.until, self.tell, self.warn)
+                stack.enter_context(session.scope())
+                if saved and number == current:
+                    self.load_programs(number, saved)  # after the session's probing passes, which may move buffers
+                    session.load_state_dict(saved["session"])
+                    set_rng_state(saved["rng"])
+                    self.best = saved["best"]
+                self.run_stage(number, session, None if validation is None else stage.validation_data(validation, device))
+            self.offset += self.lengths[number]
+        if self.run:
+            self.run.update(status="finished", step=self.offset)
+
+    def run_stage(self, number: int, session: Session, validation: Rows | None) -> None:
         config, final = self.config, number == len(self.stages) - 1
-        self.watch = Watch()  # each stage has a scale of its own
+        self.detector = DivergenceDetector()  # each stage has a scale of its own
         if self.run and not self.run.checkpoint().is_file():
-            self.save(number, session, offset)  # a run that fails early still has something to look at
+            self.save(number, session)  # a run that fails early still has a checkpoint
         if self.run:
             self.run.update(status="running")
         flow = InformationFlow(session.x, config.information_points, seed=config.seed) if config.information_every else None
         if flow:
-            # A guide without such posteriors is refused before hours go into it.
+            # Refuses a guide without such posteriors before hours of training.
             InformationFlow(session.x, 2).row(session.objective.guide)
         while not session.done:
             session.step()
-            step, last = offset + session.t, session.done
-            self.watch.see(step, session.found)
-            row = None
-            if step % config.log_every == 0 or last or session.entered_main:
-                row = {"step": step, "stage": number, **session.row()}
-            if row or len(self.watch) >= BLOCK:  # never wait for a device at every step
+            step, last = self.offset + session.t, session.done
+            self.detector.add(step, session.result)
+            logged = step % config.log_every == 0 or last or session.entered_main
+            validated = validation is not None and (step % config.eval_every == 0 or last)
+            informed = flow is not None and (step % config.information_every == 0 or last)
+            row = {"step": step, "stage": number, **session.row()} if logged or validated or informed else None
+            if logged or len(self.detector) >= BLOCK:  # never wait for a device at every step
                 self.check(session)
-            if validation is not None and (step % config.eval_every == 0 or last):
-                row = row or {"step": step, "stage": number, **session.row()}
-                row["validation_elbo"] = value = validated(session.objective, validation, config.seed)
+            if row and validation is not None and validated:
+                row["validation_elbo"] = value = validation_bound(session.objective, validation, config.seed)
                 if final and session.schedule.final and value > self.best:
                     self.check(session, step)
                     self.best = value
-                    self.save(number, session, offset, "best")
-            if flow and (step % config.information_every == 0 or last):
-                row = row or {"step": step, "stage": number, **session.row()}
+                    self.save(number, session, "best")
+            if row and flow and informed:
                 row |= flow.row(session.objective.guide)
             if row:
                 self.rows.append(row)
                 if self.run:
-                    self.run.append(row)
+                    self.run.append_row(row)
             for tracker in self.trackers:
                 tracker.step(row)
             self.warn_if_stuck(session, last)
-            if step % config.save_every == 0 or last or self.stop:
+            if step % config.save_every == 0 or last or self.signals:
                 self.check(session, step)
-                self.save(number, session, offset)
-            if self.stop and not (last and final):
-                self.interrupted(step)
+                self.save(number, session)
+            if self.signals and not (last and final):
+                self.interrupt(step)
         if session.t < self.lengths[number]:
             for tracker in self.trackers:
                 tracker.shorten(self.lengths[number] - session.t)
             self.lengths[number] = session.t
 
-    def save(self, number: int, session: Session, offset: int, which: str = "last") -> None:
+    def save(self, number: int, session: Session, which: str = "last") -> None:
         if self.run is None:
             return
         programs = [{"model": s.objective.model.state_dict(), "guide": s.objective.guide.state_dict()} for s in self.stages]
         content = {
             "stage": number,
-            "step": offset + session.t,
+            "step": self.offset + session.t,
             "steps": self.config.steps,
             "lengths": self.lengths,
             "programs": programs,
@@ -230,9 +242,9 @@ class _Loop:
         objective.guide.load_state_dict(programs["guide"])
 
     def check(self, session: Session, saving: int | None = None) -> None:
-        """Stops a run whose losses (or, before they are saved at a step, whose weights) are no longer usable."""
-        if trouble := self.watch.trouble():
-            step, what = trouble.step, f"the loss became {trouble.loss:.3g} at step {trouble.step}; worst site {trouble.site}"
+        """Stops a run whose losses are no longer usable, or whose weights are not when they are to be saved (step `saving`)."""
+        if found := self.detector.check():
+            step, what = found.step, f"the loss became {found.loss:.3g} at step {found.step}; worst site {found.site}"
         elif saving is not None and not all(bool(p.isfinite().all()) for p in session.objective.parameters()):
             step, what = saving, f"weights became infinite or NaN at step {saving}"
         else:
@@ -240,10 +252,10 @@ class _Loop:
         where = ""
         if self.run:
             self.run.update(status="diverged", step=step)
-            kept = self.run.checkpoint()
-            where = f" The last good checkpoint is kept: {kept}." if kept.is_file() else ""
-        what_next = f" Try a smaller learning rate (--lr {session.lr / 10:.1g}) or clip gradients (-o grad_clip=10)."
-        raise DivergenceError(f"{what}.{where}{what_next}")
+            last = self.run.checkpoint()
+            where = f" The last good checkpoint is kept: {last}." if last.is_file() else ""
+        advice = f" Try a smaller learning rate (--lr {session.lr / 10:.1g}) or clip gradients (-o grad_clip=10)."
+        raise DivergenceError(f"{what}.{where}{advice}")
 
     def tell(self, message: str) -> None:
         for tracker in self.trackers if message else ():
@@ -255,10 +267,10 @@ class _Loop:
         for tracker in self.trackers:
             tracker.warn(message)
         if not self.trackers:
-            warnings.warn(message, stacklevel=5)
+            warnings.warn(message, stacklevel=6)
 
     def warn_if_stuck(self, session: Session, last: bool) -> None:
-        """REWO's initial phase ends silently never when kappa cannot be reached."""
+        """Warns once, after a quarter of the stage, when REWO's initial phase may never end: kappa is too small."""
         if not session.initial or self.warned or not (last or session.t >= session.length // 4):
             return
         self.warned = True
@@ -271,10 +283,10 @@ class _Loop:
         )
         self.warn(message)
 
-    def interrupted(self, step: int) -> None:
+    def interrupt(self, step: int) -> None:
         how = ""
         if self.run:
             self.run.update(status="interrupted", step=step)
             how = f" Saved {self.run.checkpoint()}; go on with: pyro-hvae train --resume {self.run.path}"
-        name = signal.Signals(self.stop[0]).name
-        raise Interrupted(f"stopped by {name} at step {step} of {self.config.steps}.{how}", self.stop[0])
+        name = signal.Signals(self.signals[0]).name
+        raise Interrupted(f"stopped by {name} at step {step} of {self.config.steps}.{how}", self.signals[0])

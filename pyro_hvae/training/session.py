@@ -1,4 +1,4 @@
-"""One stage of training in motion: batches, optimiser, schedule and the last estimate."""
+"""A training session of one stage: batches, optimiser, schedule and the steps."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,29 +13,30 @@ from torch import Tensor
 from pyro_hvae.compilation.captured_loss import Captured, capture
 from pyro_hvae.data import Batches, Rows
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.inference.bounds_and_active_units import bound
 from pyro_hvae.networks.layer_gates import program_gates, set_gates
 from pyro_hvae.objectives.elbo import Estimate, Objective
 from pyro_hvae.objectives.pyro_svi import FunctionOptim, ScheduledELBO, for_svi
 from pyro_hvae.runs.train_config import TrainConfig
-from pyro_hvae.runtime.random_state import set_torch_rng_state, torch_rng_state
+from pyro_hvae.runtime.random_state import fixed_seed, set_torch_rng_state, torch_rng_state
 from pyro_hvae.schedules import Schedule
 from pyro_hvae.schedules.plateau import PlateauDetector, PlateauRule
-from pyro_hvae.training.training_step import Found, TrainingPass
+from pyro_hvae.training.training_step import StepResult, TrainingPass
 
-__all__ = ["Session", "begin", "learning_rate"]
+__all__ = ["Session", "learning_rate", "start_schedule", "validation_bound"]
 
 
-def begin(schedule: Schedule, objective: Objective, steps: int) -> None:
-    """Tells a schedule of the run it is to govern, and moves the pair's gates to where it wants them first.
+def start_schedule(schedule: Schedule, objective: Objective, steps: int) -> None:
+    """Starts a schedule for a pair and a number of steps, and sets the pair's gates to its first values.
 
     Raises:
-        ConfigError: when the schedule moves gates and model and guide do not have the same.
+        ConfigError: when the schedule moves gates, and model and guide do not have the same.
     """
     schedule.start(steps, list(program_gates(objective.model)))
-    _move_gates(schedule, objective)
+    _set_gates(schedule, objective)
 
 
-def _move_gates(schedule: Schedule, objective: Objective) -> None:
+def _set_gates(schedule: Schedule, objective: Objective) -> None:
     alphas = schedule.gate_alphas()
     if alphas is not None:
         set_gates(objective.model, alphas.model)
@@ -48,27 +49,36 @@ def learning_rate(lr: float, decay: float, step: int, steps: int, floor: float =
     >>> [round(learning_rate(1.0, 0.5, t, 100), 3) for t in (1, 50, 75, 100)]
     [1.0, 1.0, 0.5, 0.02]
     """
-    begin = (1 - decay) * steps
-    if step <= begin or decay == 0:
+    start = (1 - decay) * steps
+    if step <= start or decay == 0:
         return lr
-    return lr * max(floor, 0.5 * (1 + math.cos(math.pi * (step - begin) / (steps - begin))))
+    return lr * max(floor, 0.5 * (1 + math.cos(math.pi * (step - start) / (steps - start))))
+
+
+def validation_bound(objective: Objective, x: Rows, seed: int) -> float:
+    """The bound of validation data in nats per datum, always under the same noise."""
+    objective.eval()
+    with fixed_seed(seed):
+        value = bound(objective.elbo, objective.model, objective.guide, x)["elbo"]
+    objective.train()
+    return value
 
 
 class Session:
-    """Steps an objective. Everything that decides the next step is in `state_dict` (and the global random streams).
+    """Trains an objective step by step. `state_dict` and the global random streams decide the next step.
 
     Arguments:
-        x: the training data, as the stage sees them and on its device.
+        x: the stage's view of the training data, on its device. schedule: moved to that device.
         until: end before `length` when the loss is flat.
-        tell, warn: called with a line about every graph that is compiled (`config.compile`, where None is taken for False),
-            and about what cannot be.
+        tell, warn: called with a line about every graph that is compiled (only if `config.compile` is true), and with a warning
+            where compiling fails.
 
     Attributes:
-        t, length: steps done and planned. found: in the last batch. lr: of the last step.
+        t, length: steps done and planned. result: of the last batch. lr: of the last step.
         initial: whether the schedule's initial phase still lasts. entered_main: whether it ended in the last step.
     """
 
-    found: Found
+    result: StepResult
 
     def __init__(
         self,
@@ -81,46 +91,47 @@ class Session:
         tell: Callable[[str], Any] | None = None,
         warn: Callable[[str], Any] | None = None,
     ) -> None:
+        schedule = (schedule.float() if x.device.type == "mps" else schedule).to(x.device)  # MPS has no float64
         self.objective, self.config, self.schedule, self.length = objective, config, schedule, length
         self.t, self.lr, self.entered_main = 0, config.lr, False
         self.x, self.batches = x, Batches(x, min(config.batch_size, len(x)), config.seed)
         self.flatness = PlateauDetector(until, len(x) // config.batch_size)
-        begin(schedule, objective, length)
+        start_schedule(schedule, objective, length)
         self.initial = schedule.initial
-        # What REWO's initial phase trains.
+        # The parameters that REWO's initial phase trains.
         self.reconstruction = objective.reconstruction_parameters(x[:2]) if self.initial else None
         if self.initial and not self.reconstruction:
             raise ConfigError(
                 "nothing that reaches log p(x|z) can be trained (all frozen?), so REWO's initial phase cannot end."
             )
         parameters = [p for p in objective.parameters() if p.requires_grad]
-        stepped = {id(p) for p in self.reconstruction or ()}
-        self.held = [p for p in parameters if id(p) not in stepped] if self.initial else []
+        trained = {id(p) for p in self.reconstruction or ()}
+        self.frozen = [p for p in parameters if id(p) not in trained] if self.initial else []
         self.optimizer = torch.optim.Adam(parameters, config.lr, fused=x.device.type in ("cpu", "cuda"))
-        self.passing = TrainingPass(objective, schedule, nats=until is not None, precision=config.precision)
-        self.captured = capture(self.passing, tell=tell, warn=warn) if config.compile else None
+        self.training_pass = TrainingPass(objective, schedule, nats=until is not None, precision=config.precision)
+        self.captured = capture(self.training_pass, tell=tell, warn=warn) if config.compile else None
         self.svi = self._stock_svi() if config.engine == "svi" else None
 
     def _stock_svi(self) -> SVI:
-        elbo = ScheduledELBO(self.objective.elbo, self.schedule, self.reconstruction, self._seen_by_svi)
+        elbo = ScheduledELBO(self.objective.elbo, self.schedule, self.reconstruction, self._record_svi)
         return SVI(*for_svi(self.objective.model, self.objective.guide), FunctionOptim(self._apply), elbo)
 
     @property
     def done(self) -> bool:
-        """Whether all steps are, or the loss is flat."""
+        """Whether all steps are done or the loss is flat."""
         return self.t >= self.length or self.flatness.reached
 
     def scope(self) -> AbstractContextManager[Any]:
-        """What must surround the steps: a parameter store of its own for SVI, nothing otherwise."""
+        """A context for the steps: a parameter store of its own for SVI, nothing otherwise."""
         return pyro.get_param_store().scope() if self.config.engine == "svi" else nullcontext()
 
     def step(self) -> None:
-        """One batch: pass, schedule, loss, gradient, step (Klushyn et al. 2019, Algorithm 1, in this order)."""
+        """Trains on one batch: pass, schedule, loss, gradient, step (Klushyn et al. 2019, Algorithm 1, in this order)."""
         self.t += 1
         self.lr = learning_rate(self.config.lr, self.config.lr_decay, self.t, self.length)
         before = self.initial
         batch = self.batches.next()
-        _move_gates(self.schedule, self.objective)
+        _set_gates(self.schedule, self.objective)
         if self.svi is not None:
             self.optimizer.zero_grad(set_to_none=True)  # SVI only zeroes what it has seen
             self.svi.step(batch)
@@ -130,35 +141,35 @@ class Session:
 
     def _step(self, batch: Tensor) -> None:
         captured = None if self.schedule.unique_pass else self.captured
-        weights = self.passing.arguments(self.schedule)
-        # Parameters without a gradient are skipped by the optimiser, and their Adam state stays unborn.
+        weights = self.training_pass.arguments(self.schedule)
+        # The optimiser skips parameters without a gradient and makes no Adam state for them.
         if captured is not None:
-            values = self._run(captured, batch, *weights)
+            values = self._run_captured(captured, batch, *weights)
         else:
-            values = self.passing(batch, *weights)
-            self._look_at_phase()
+            values = self.training_pass(batch, *weights)
+            self._update_phase()
             self.optimizer.zero_grad(set_to_none=True)
             values["loss"].backward(inputs=self.reconstruction if self.initial else None)
         self._apply()
-        self._seen(self.passing.found(values))
+        self._record(self.training_pass.result(values))
 
-    def _look_at_phase(self) -> None:
-        """It ends once and for all, so that a device is not asked at every step."""
+    def _update_phase(self) -> None:
+        """Reads whether the initial phase lasts; once it has ended, no later step waits for the device."""
         self.initial = self.initial and self.schedule.initial
 
-    def _run(self, captured: Captured, *arguments: Tensor) -> Any:
-        """A captured pass; in the initial phase without the gradients of what is not stepped.
+    def _run_captured(self, captured: Captured, *arguments: Tensor) -> Any:
+        """Runs a captured pass; in the initial phase without gradients of frozen parameters.
 
-        Whether the phase ends with this batch is only known afterwards. The step that ends it is of all parameters, so that one
-        pass is done again, from the same state and with the same noise.
+        Only the pass itself shows whether the phase ends with this batch. The step that ends it is of all parameters, so this
+        pass runs again, from the same state and with the same noise.
         """
         if not self.initial:
             return captured(*arguments)
-        buffers = [(buffer, buffer.clone()) for buffer in self.passing.buffers()]
+        buffers = [(buffer, buffer.clone()) for buffer in self.training_pass.buffers()]
         drawn = torch_rng_state({self.x.device} if self.x.device.type == "cuda" else ())
-        with _fixed(self.held):
+        with _without_gradients(self.frozen):
             values = captured(*arguments)
-        self._look_at_phase()
+        self._update_phase()
         if self.initial:
             return values
         set_torch_rng_state(drawn)
@@ -167,32 +178,32 @@ class Session:
         return captured(*arguments)
 
     def _apply(self) -> None:
-        """Clips the gradients there are and steps, at the learning rate of this step."""
+        """Clips gradients and makes the optimiser's step at the present learning rate."""
         if self.config.grad_clip:
             torch.nn.utils.clip_grad_norm_(self.objective.parameters(), self.config.grad_clip)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr
         self.optimizer.step()
 
-    def _seen(self, found: Found) -> None:
-        self.found = found
-        if self.flatness.rule and found.nats is not None:
+    def _record(self, result: StepResult) -> None:
+        self.result = result
+        if self.flatness.rule and result.nats is not None:
             weights = {name: float(weight) for name, weight in self.schedule.weights().items()}
-            # Minus the bound, less the constants of p(x | z): a Gaussian's would hide what still falls.
-            constants = found.terms.distortion() - found.nats
-            penalties = sum(p.mean() for p in found.terms.penalties.values())
-            self.flatness.add(-found.terms.bound_unweighted().mean() - constants + penalties, weights)
+            # Minus the bound without the constants of p(x | z); those of a Gaussian would hide a loss that still falls.
+            constants = result.terms.distortion() - result.nats
+            penalties = sum(p.mean() for p in result.terms.penalties.values())
+            self.flatness.add(-result.terms.bound_unweighted().mean() - constants + penalties, weights)
 
-    def _seen_by_svi(self, estimate: Estimate, loss: Tensor) -> None:
-        self._look_at_phase()
-        self._seen(Found(loss, estimate, estimate.constraint("nats") if self.flatness.rule else None))
+    def _record_svi(self, estimate: Estimate, loss: Tensor) -> None:
+        self._update_phase()
+        self._record(StepResult(loss, estimate, estimate.constraint("nats") if self.flatness.rule else None))
 
     def row(self) -> dict[str, Any]:
         """Metrics of the last batch, nats per datum."""
         with torch.no_grad():
-            terms = self.found.terms
+            terms = self.result.terms
             elbo, distortion = terms.bound_unweighted().mean(), terms.distortion()
-            values: dict[str, Tensor] = {"loss": self.found.loss, "elbo": elbo, "distortion": distortion}
+            values: dict[str, Tensor] = {"loss": self.result.loss, "elbo": elbo, "distortion": distortion}
             values |= {f"rate.{name}": rate for name, rate in terms.rates().items()}
             values |= {"rate_total": -elbo - distortion, **self.schedule.log()}
             values |= {f"penalty.{name}": value for name, value in terms.penalties.items()}
@@ -219,8 +230,8 @@ class Session:
 
 
 @contextmanager
-def _fixed(parameters: Sequence[Tensor]) -> Iterator[None]:
-    """These parameters without gradients."""
+def _without_gradients(parameters: Sequence[Tensor]) -> Iterator[None]:
+    """Turns the gradients of parameters off inside the block."""
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:

@@ -1,4 +1,4 @@
-"""What a training step computes from one batch: the bound, the constraint, the schedule's weights, the loss."""
+"""The computation of a training step on one batch: bound, constraint, schedule, loss."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -11,11 +11,11 @@ from pyro_hvae.objectives.elbo import Objective
 from pyro_hvae.objectives.estimate import Terms
 from pyro_hvae.schedules import Schedule
 
-__all__ = ["Found", "TrainingPass"]
+__all__ = ["StepResult", "TrainingPass"]
 
 
-class Found(NamedTuple):
-    """Of one batch: the loss, the terms it is made of, and the constraint in nats where that was asked for."""
+class StepResult(NamedTuple):
+    """The loss of one batch, its terms, and the constraint in nats where that was asked for."""
 
     loss: Tensor
     terms: Terms
@@ -23,10 +23,10 @@ class Found(NamedTuple):
 
 
 class TrainingPass(nn.Module):
-    """Pass, constraint, schedule and loss (Klushyn et al. 2019, Algorithm 1, in this order), as one module of tensors.
+    """Estimate, constraint, schedule and loss (Klushyn et al. 2019, Algorithm 1, in this order), as one module of tensors.
 
-    A schedule that watches the constraint moves within it. One that does not is moved before, and its weights are arguments: it
-    may then do what it likes in Python, and the pass can be captured all the same.
+    A schedule that watches the constraint is updated in the pass. Any other schedule is updated before it, and its weights are
+    arguments: such a schedule may run any Python code, and the pass can still be captured.
 
     Arguments:
         nats: also return the constraint in nats. precision: of the networks (see `network_precision`).
@@ -42,7 +42,7 @@ class TrainingPass(nn.Module):
         self.sites: tuple[str, ...] = ()
 
     def arguments(self, schedule: Schedule) -> tuple[Tensor, ...]:
-        """The weights of sites as this pass takes them; moves a schedule that watches nothing."""
+        """Updates a schedule that does not watch the constraint; returns its weights of sites, the arguments of this pass."""
         if self.schedule is not None:
             return ()
         schedule.update()
@@ -51,7 +51,7 @@ class TrainingPass(nn.Module):
         return tuple(torch.as_tensor(weight) for weight in weights.values())
 
     def forward(self, x: Tensor, *weights: Tensor) -> dict[str, Tensor]:
-        """Name -> tensor, "loss" among them; what `found` reads."""
+        """Name -> tensor, "loss" among them; see `result`."""
         with network_precision(self.precision):
             estimate = self.objective.estimate(x)
         by_site: Mapping[str, Tensor] = dict(zip(self.sites, weights, strict=True))
@@ -64,11 +64,11 @@ class TrainingPass(nn.Module):
         values |= {f"term.{name}": term for name, term in estimate.terms.items()}
         return values | {f"penalty.{name}": penalty for name, penalty in estimate.penalties.items()}
 
-    def found(self, values: Mapping[str, Tensor]) -> Found:
-        """What `forward` returned, sorted and without gradients."""
+    def result(self, values: Mapping[str, Tensor]) -> StepResult:
+        """The values that `forward` returned, without gradients."""
         elbo = self.objective.elbo
         terms, penalties = ({k.removeprefix(p): v.detach() for k, v in values.items() if k.startswith(p)} for p in PREFIXES)
-        return Found(values["loss"].detach(), Terms(terms, elbo.particles, elbo.alpha, penalties), values.get("nats"))
+        return StepResult(values["loss"].detach(), Terms(terms, elbo.particles, elbo.alpha, penalties), values.get("nats"))
 
 
 PREFIXES = ("term.", "penalty.")

@@ -104,7 +104,7 @@ def test_the_errors_are_of_test_data_from_all_over_the_set(runs, command, tmp_pa
     x = texture.dataset.test.x[torch.tensor([0, 500, 1000, 1499, 1999])]
     with torch.no_grad():
         again = [
-            texture.stage.pixels.decoded(x),
+            texture.stage.pixels.reconstruct(x),
             reconstruct(texture.model, texture.guide, x),
             reconstruct(vae.model, vae.guide, x),
         ]

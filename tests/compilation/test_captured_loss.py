@@ -9,7 +9,7 @@ from torch import nn
 import pyro_hvae as hv
 from pyro_hvae import recipes
 from pyro_hvae.schedules import SCHEDULES
-from pyro_hvae.training.session import begin
+from pyro_hvae.training.session import start_schedule
 from pyro_hvae.training.training_step import TrainingPass
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -36,9 +36,9 @@ def test_every_stage_of_every_recipe(name, compile):
         if stage.before:
             stage.before()
         schedule = SCHEDULES[hv.RECIPES[name].schedule](**stage.schedule)
-        begin(schedule, stage.objective.train(), 100)
+        start_schedule(schedule, stage.objective.train(), 100)
         passing = TrainingPass(stage.objective, schedule)
-        rows, weights = stage.learns_from(x, CPU)[:].double(), passing.arguments(schedule)
+        rows, weights = stage.training_data(x, CPU)[:].double(), passing.arguments(schedule)
         calls = [(rows[i : i + 4], *weights) for i in (0, 4, 8)]
         captured = assert_same(passing, calls, compile=compile, relative=1e-10 if compile or name == "texture" else 0.0)
         assert captured.graphs == 1

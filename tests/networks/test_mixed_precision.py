@@ -170,7 +170,7 @@ def test_a_session_trains_in_it():
         losses[precision] = []
         for _ in range(60):
             session.step()
-            losses[precision].append(session.found.loss.item())
+            losses[precision].append(session.result.loss.item())
         assert all(p.dtype == torch.float32 for p in objective.parameters())
     assert losses["float32"] != losses["bf16"] and losses["bf16"][-1] < losses["bf16"][0] - 5
     assert losses["bf16"][-1] == pytest.approx(losses["float32"][-1], rel=0.02)

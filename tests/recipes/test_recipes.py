@@ -42,7 +42,7 @@ def test_every_preset_makes_a_pair_that_sees_the_data(recipe, dataset):
     experiment = resolved(recipe, dataset)
     x = data(dataset)[..., :16, :16] if (recipe, dataset) == ("texture", "own") else data(dataset)  # square images only
     stage = recipes.build(recipe, x, experiment.recipe_options)[-1]
-    estimate = stage.objective.estimate(stage.sees(x[:3], x.device)[:])
+    estimate = stage.objective.estimate(stage.view_of(x[:3], x.device)[:])
     assert estimate.bound().shape == (3,) and estimate.bound().isfinite().all()
 
 

@@ -25,7 +25,7 @@ from pyro_hvae.runs.train_config import TrainConfig
 from pyro_hvae.runtime.random_state import fixed_seed
 from pyro_hvae.schedules import Constant
 from pyro_hvae.schedules.plateau import PlateauRule
-from pyro_hvae.training.experiment_plan import resumed, train
+from pyro_hvae.training.experiment_training import resume_experiment, train
 from pyro_hvae.training.session import Session, learning_rate
 
 CONFIG = TrainConfig(steps=60, batch_size=20, lr=1e-2, log_every=7, eval_every=20, save_every=25, seed=3, device="cpu")
@@ -364,9 +364,9 @@ def test_only_a_stage_that_keeps_its_view_holds_it():
     stages = make()
     for keep in (True, False):
         stage = replace(stages[1], keep=keep)
-        for found in (stage.learns_from(X, device), stage.judged_on(X, device)):
+        for found in (stage.training_data(X, device), stage.validation_data(X, device)):
             assert (found.store.shape == (90, 2)) is keep and found.shape == (90, 2)
-    assert stages[0].learns_from(X, device).store is OWN[0] and stages[0].judged_on(X, device).store is OWN[1]
+    assert stages[0].training_data(X, device).store is OWN[0] and stages[0].validation_data(X, device).store is OWN[1]
 
 
 TINY = {"hidden": (2, 2, 2, 2, 8), "texture_hidden": (8, 8), "texture_latent": 3, "latent": 2}
@@ -425,7 +425,7 @@ def test_every_trained_weight_of_the_global_stage_has_a_gradient(drawn, joint):
     stages[1].before()
     objective = stages[1].objective
     torch.manual_seed(0)
-    objective.estimate(stages[1].sees(drawn.train.x, torch.device("cpu"))[:10]).loss().backward()
+    objective.estimate(stages[1].view_of(drawn.train.x, torch.device("cpu"))[:10]).loss().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in objective.parameters())
     assert all(p.grad.abs().max() > 0 for p in stages[1].pixels.guide.levels[0].q.parameters())
     ours = {id(p) for p in objective.parameters()}
@@ -507,17 +507,17 @@ def test_a_run_still_in_its_first_stage_cannot_be_opened_and_says_how_to_go_on(t
         with pytest.raises(CheckpointError) as caught:
             open_run(out)
         said = str(caught.value)
-        assert "still in stage 1 of 2, 'texture'; 'global'" in said and "has not begun" in said
+        assert "still in stage 1 of 2, 'texture'; the last stage, 'global', has not begun" in said
     remedy = said.split("Go on with it: ")[1]
     assert remedy == f"pyro-hvae train --resume {out}" and caught.value.exit_code == 3
-    _, again = resumed(remedy.split()[-1], {})
+    _, again = resume_experiment(remedy.split()[-1], {})
     train(again, out, resume=True)
     opened = open_run(out)
     assert opened.step == 12 and opened.stage.name == "global"
     x = opened.dataset.test.x[:3]
     assert hv.reconstruct(opened.model, opened.guide, x).shape == (3, 3, 64, 64)
-    assert opened.seen(Rows.of(x)).shape == (3, 3, 64, 64)  # codes of three latents
-    assert opened.stage.pixels.decoded(x).shape == x.shape
+    assert opened.view_of(Rows.of(x)).shape == (3, 3, 64, 64)  # codes of three latents
+    assert opened.stage.pixels.reconstruct(x).shape == x.shape
 
 
 def test_trackers_are_told_of_stages_as_they_begin(tmp_path):
@@ -537,7 +537,7 @@ def test_a_loss_is_flat_without_the_constants_of_a_density():
     objective = pair(4, 0)
     session = Session(objective, Rows.of(X), CONFIG, Constant(), 60, PlateauRule(epochs=1, tolerance=1e-9))
     session.step()
-    terms = session.found.terms
+    terms = session.result.terms
     constant = 4 * 0.5 * torch.tensor(2 * torch.pi * 0.5**2).log()
     expected = -terms.bound_unweighted().mean() - constant
     assert_close(session.flatness.sum, expected, rtol=1e-5, atol=1e-5)

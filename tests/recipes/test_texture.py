@@ -72,7 +72,7 @@ def test_pixels_go_through_both_encoders_and_both_decoders():
         return torch.nn.functional.fold(flat, (64, 64), 7, padding=3) / over
 
     assert_close(again, decoded(outer.model.likelihood(codes["z2"]).mean), rtol=1e-4, atol=1e-5)
-    assert_close(pair.decoded(x), decoded(z1), rtol=1e-4, atol=1e-5)
+    assert_close(pair.reconstruct(x), decoded(z1), rtol=1e-4, atol=1e-5)
 
 
 def test_the_likelihood_is_of_features_and_says_so(run, command):
@@ -159,7 +159,7 @@ def test_training_end_to_end_tells_of_its_features(tmp_path, command, monkeypatc
 def test_patches_side_by_side_keep_the_depth_of_the_network():
     x = torch.rand(20, 3, 64, 64)
     near, apart = (recipes.build("texture", x, o)[-1] for o in ({}, {"overlap": False, "patch": 8}))
-    assert near.sees(x[:2], x.device).shape == (2, 16, 64, 64) and apart.sees(x[:2], x.device).shape == (2, 16, 8, 8)
+    assert near.view_of(x[:2], x.device).shape == (2, 16, 64, 64) and apart.view_of(x[:2], x.device).shape == (2, 16, 8, 8)
 
     def kinds(stage):
         return [type(m).__name__ for m in stage.objective.guide.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
@@ -245,7 +245,7 @@ def test_both_densities_make_sums_of_squares():
     """N(mean, 1/2 I) in both stages and in pixels: -log p is the squared error and D / 2 log pi."""
     x = torch.rand(20, 1, 8, 8)
     first, last = recipes.build("texture", x, {"patch": 3, "hidden": (2, 4), "texture_hidden": (4,)})
-    z1 = last.sees(x[:4], x.device)[:]
+    z1 = last.view_of(x[:4], x.device)[:]
     for stage, data in ((first, first.data[0][:4]), (last, z1)):
         site = stage.objective.estimate(data).x
         error = (site["fn"].mean - data).square().flatten(1).sum(1)

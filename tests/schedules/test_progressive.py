@@ -18,7 +18,7 @@ from pyro_hvae.guides import Heads
 from pyro_hvae.networks.layer_gates import Gate, program_gates, set_gates
 from pyro_hvae.runs.train_config import TrainConfig
 from pyro_hvae.schedules import Constant
-from pyro_hvae.training.session import Session, begin
+from pyro_hvae.training.session import Session, start_schedule
 
 LAYERS = ["z3", "z2", "z1"]
 
@@ -178,7 +178,7 @@ def test_one_layer_is_a_vae_and_the_last_step_is_vlae():
         losses.append([row["loss"] for row in rows])
     assert losses[0] == losses[1]
     objective = ladder()
-    begin(schedule := Progressive(fade=0.0), objective, 9)
+    start_schedule(schedule := Progressive(fade=0.0), objective, 9)
     forward(schedule, 8)
     set_gates(objective.model, schedule.gate_alphas().model)
     set_gates(objective.guide, schedule.gate_alphas().guide)
@@ -273,7 +273,7 @@ def test_errors():
     # A model and a guide whose gates differ cannot be trained progressively.
     guide = Heads({"z2": Ungated(), "z1": Ungated()})
     with pytest.raises(ConfigError, match="gates of Heads are those of"):
-        begin(Progressive(), hv.ELBO()(objective.model, guide), 30)
+        start_schedule(Progressive(), hv.ELBO()(objective.model, guide), 30)
 
 
 def test_a_schedule_used_again_starts_afresh():

@@ -108,12 +108,12 @@ def test_schedule_acts_before_the_step_of_the_same_batch():
     objective, schedule = vhp(), hv.Geco(kappa=1.0, nu=0.01, alpha=0.0)
     session = Session(objective, data(), TrainConfig(steps=5, batch_size=20), schedule, 5)
     session.step()
-    terms, beta = session.found.terms, schedule.beta.item()
+    terms, beta = session.result.terms, schedule.beta.item()
     normal = ancestral(objective.model)["x"]["fn"].base_dist
     constraint = (terms.distortion() + normal.log_prob(normal.loc).sum()).item()  # less its constants
     assert beta == pytest.approx(math.exp(-min(1.0, 0.01 * (constraint - 1.0))), rel=1e-6)
     rate = (terms.terms["x"] - terms.bound_unweighted()).mean()
-    assert_close(session.found.loss, (terms.distortion() + beta * rate) / max(1.0, beta))
+    assert_close(session.result.loss, (terms.distortion() + beta * rate) / max(1.0, beta))
 
 
 def test_both_engines_take_the_same_steps():
@@ -353,12 +353,14 @@ def test_modules_are_evaluated_in_evaluation_mode_and_trained_in_training_mode()
 
 def test_the_best_of_several_starts_is_trained_from_scratch(tmp_path):
     from pyro_hvae.runs.resolution import resolve
-    from pyro_hvae.training.experiment_plan import best_start, plan, train
+    from pyro_hvae.training.experiment_plan import plan
+    from pyro_hvae.training.experiment_training import train
+    from pyro_hvae.training.trial_starts import pick_start, trial_bound
 
     options = {"hidden": "8", "upper": "8", "particles": "2", "size": "200", "starts": "3", "kappa": "4", "alpha": "0.5"}
     experiment = resolve("vhp", "pendulum", options=options, train={"steps": "100", "batch_size": "20", "lr": "0.01"})
     told = []
-    made = best_start(experiment, told.append)
+    made = pick_start(experiment, told.append)
     bounds = [float(v) for v in re.findall(r"-\d+\.\d+", told[0])]
     chosen = bounds.index(max(bounds))
     assert len(set(bounds)) == 3 and f"training number {chosen + 1}" in told[0]
@@ -369,11 +371,11 @@ def test_the_best_of_several_starts_is_trained_from_scratch(tmp_path):
     first = load_checkpoint(tmp_path / "run/checkpoints/last.pt")
     assert first["step"] == 100 and run.step == 100
     # A trial takes the very steps of the run it tries: a tenth of it, on the same noise and order.
-    from pyro_hvae.training.trial_starts import trial
-
     again = plan(experiment, chosen)
     x, validation = again.dataset.train.x, again.dataset.validation.x
-    assert trial(again.stages[0], x, experiment.train, again.schedules[0], validation) == pytest.approx(max(bounds), abs=0.006)
+    assert trial_bound(again.stages[0], x, experiment.train, again.schedules[0], validation) == pytest.approx(
+        max(bounds), abs=0.006
+    )
 
 
 def test_stages_need_as_many_schedules():

@@ -1,0 +1,81 @@
+"""Trains and resumes an experiment in a run directory."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.runs.checkpoints import load_checkpoint
+from pyro_hvae.runs.experiment import Experiment
+from pyro_hvae.runs.options import known_options
+from pyro_hvae.runs.run_directory import RunDirectory, find_run
+from pyro_hvae.runs.run_loading import OpenRun, read_experiment
+from pyro_hvae.runs.trackers import Tracker
+from pyro_hvae.runs.train_config import TrainConfig
+from pyro_hvae.runtime.devices import pick_device
+from pyro_hvae.training.experiment_plan import plan
+from pyro_hvae.training.loop import fit
+from pyro_hvae.training.trial_starts import pick_start
+
+__all__ = ["resume_experiment", "train"]
+
+# The settings that a resumed run may change: its length, device and cadence.
+RESUMABLE = {"steps", "device", "threads", "compile", "log_every", "eval_every", "save_every"}
+RESUMABLE |= {"information_every", "information_points"}
+
+
+def train(
+    experiment: Experiment,
+    out: str | PathLike[str],
+    resume: bool = False,
+    trackers: Sequence[Tracker] = (),
+    tell: Callable[[str], Any] = lambda text: None,
+) -> OpenRun:
+    """Trains a resolved experiment into the run directory `out` and opens it; see `fit` for what can go wrong.
+
+    Arguments:
+        tell: called with a line about the trial starts, where several are asked for (see `TrainConfig.starts`).
+    """
+    pick_device(experiment.train.device)
+    if experiment.train.starts > 1 and not resume:
+        RunDirectory(out).require_empty()
+        built = pick_start(experiment, tell)
+    else:
+        built = plan(experiment)
+    experiment = replace(experiment, data_identity=built.dataset.identity or None)
+    rows = fit(
+        built.stages,
+        built.dataset.train.x,
+        experiment.train,
+        built.schedules,
+        out,
+        validation=built.dataset.validation.x,
+        resume=resume,
+        trackers=trackers,
+        experiment=experiment,
+    )
+    return OpenRun(RunDirectory(out), experiment, built.stages, rows[-1]["step"])
+
+
+def resume_experiment(run: str | PathLike[str], changes: dict[str, Any], program: str | None = None) -> tuple[Path, Experiment]:
+    """The path and experiment of a run to resume, with changed training settings; only those in `RESUMABLE` may change.
+
+    Raises:
+        ConfigError: for a change that would make another experiment of it.
+    """
+    path = find_run(run)
+    RunDirectory(path).require_checkpoint()
+    experiment = read_experiment(path)
+    if experiment.recipe is None and program is None:
+        raise ConfigError(f"this run is of a user's own program, started with --program {experiment.program}. Give it again.")
+    for key, value in changes.items():
+        before = getattr(experiment.train, key)
+        if key not in RESUMABLE and value != before:
+            raise ConfigError(f"the run was started with {key} = {before}; it cannot go on with {value}. Start a new run.")
+    settings = known_options(changes, TrainConfig)
+    done = load_checkpoint(RunDirectory(path).checkpoint())["step"]
+    if settings.get("steps", done) < done:
+        raise ConfigError(f"the run is at step {done} already; it cannot go back to --steps {settings['steps']}.")
+    return path, replace(experiment.replace_train(**settings), program=program)
