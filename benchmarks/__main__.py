@@ -57,14 +57,14 @@ def chosen(only: list[str] | None) -> list[str]:
 
 def listing() -> str:
     """Every benchmark with the first line of what it says of itself."""
-    from pyro_hvae.reports.run_report import table
+    from pyro_hvae.reports import format_table
 
     rows = []
     for name in (*SPEED, *STUDIES):
         said = ast.get_docstring(ast.parse(Path(__file__).with_name(f"{name}.py").read_text())) or ""
         how = f"--only {name}" if name in SPEED else f"python -m benchmarks.{name}"
         rows.append({"benchmark": name, "run by": how, "what": said.splitlines()[0]})
-    return table(rows)
+    return format_table(rows)
 
 
 def run(names: list[str], quick: bool, path: Path) -> int:

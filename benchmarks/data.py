@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--save", type=Path, default=RESULTS / "data.json")
     args = parser.parse_args()
 
-    from pyro_hvae.reports.run_report import table
+    from pyro_hvae.reports import format_table
 
     torch.set_num_threads(1)
     grey = {"likelihood": "gaussian", "sigma": "0.2"}
@@ -98,7 +98,7 @@ def main() -> None:
             rows.append(measure())
         except DataError:
             continue  # its files are not here
-    print(table([{"measure": row["name"], "value": row["value"]} for row in rows]))
+    print(format_table([{"measure": row["name"], "value": row["value"]} for row in rows]))
     save(args.save, {"torch": torch.__version__, "rounds": args.rounds, "measures": rows})
 
 

@@ -82,7 +82,7 @@ def main() -> None:
     parser.set_defaults(save=None)
     args = parser.parse_args()
 
-    from pyro_hvae.reports.run_report import table
+    from pyro_hvae.reports import format_table
 
     jobs = [(m, s, b) for b in args.beta for m, s in over_seeds(args.methods, args.seeds)]
     # As in the paper, its beta is not varied: the students' is 1.
@@ -91,7 +91,7 @@ def main() -> None:
         made = [pool.submit(measure, m, s, args.runs, args.dataset, b, args.steps) for m, s, b in jobs]
         rows = [future.result() for future in made]
     summary = summarise(rows)
-    print(table(summary))
+    print(format_table(summary))
     path = args.save or RESULTS / f"disentangling_{args.dataset}.json"
     save(path, {"summary": summary, "runs": rows, "grid": GRIDS[args.dataset], "training": TRAINING, "steps": args.steps})
 

@@ -67,13 +67,13 @@ def main() -> None:
     parser.add_argument("--particles", type=int, default=20)
     args = parser.parse_args()
 
-    from pyro_hvae.reports.run_report import table
+    from pyro_hvae.reports import format_table
 
     jobs = over_seeds(args.datasets, args.seeds)
     with ThreadPoolExecutor(args.jobs) as pool:
         rows = list(pool.map(lambda job: measure(job[0], job[1], args.runs, args.chains, args.particles), jobs))
     summary = summarise(rows)
-    print(table(summary))
+    print(format_table(summary))
     save(args.save, {"summary": summary, "runs": rows})
 
 

@@ -23,7 +23,7 @@ from benchmarks.common import RESULTS, peak_mib, save, timed
 from benchmarks.measures import Measure, against, interleaved
 from pyro_hvae.errors import DataError
 from pyro_hvae.inference.neighbour_graph import neighbour_graph, shortest_path, shortest_paths, sparse_graph
-from pyro_hvae.reports.run_report import table
+from pyro_hvae.reports import format_table
 
 CLOUDS = {"2 dimensions": (2, 0), "8 dimensions": (8, 0), "32 dimensions": (32, 0), "2 clouds of 2 dimensions": (2, 1000)}
 
@@ -104,7 +104,7 @@ def main() -> None:
             parts = [pool.apply(measure, (name, args.nodes, args.pairs)) for measure in (many, single)]
             rows.append({"nodes": name, **parts[0], **parts[1]})
     shown = ("nodes", "graph_s", "all_pairs_s", "memory_mib", "single_s", "single_memory_mib")
-    print(table([{name: row[name] for name in shown} for row in rows]))
+    print(format_table([{name: row[name] for name in shown} for row in rows]))
     versions = {"scipy": scipy.__version__, "scikit-learn": sklearn.__version__, "networkx": nx.__version__}
     save(args.save, {**versions, "count": args.nodes, "pairs": args.pairs, "measures": rows})
 

@@ -109,12 +109,12 @@ def main() -> None:
     args = parser.parse_args()
     args.runs = args.runs or Path(f"runs/benchmark-likelihood-{args.dataset}")
 
-    from pyro_hvae.reports.run_report import table
+    from pyro_hvae.reports import format_table
 
     # One after the other: two at a time share caches, and their CPU seconds are no longer comparable.
     rows = [measure(method, seed, args) for method, seed in over_seeds(args.methods, args.seeds)]
     summary = summarise(rows)
-    print(table(summary))
+    print(format_table(summary))
     for row in rows:
         row["values"] = row["values"].round(4).tolist()
     options = {"dataset": args.dataset, "budget": args.budget}

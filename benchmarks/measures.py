@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from pyro_hvae.compilation.captured_loss import Captured
-from pyro_hvae.reports.run_report import table
+from pyro_hvae.reports import format_table
 
 __all__ = ["Measure", "Side", "against", "device", "eagerly", "header", "interleaved", "report", "skipped"]
 
@@ -132,4 +132,4 @@ def header() -> dict[str, str | int]:
 
 def report(measures: Iterable[Measure]) -> str:
     """The table."""
-    return table([measure.row() for measure in measures])
+    return format_table([measure.row() for measure in measures])

@@ -64,13 +64,13 @@ def main() -> None:
     parser.add_argument("--extra", nargs="*", default=[], help="key=value options for every run")
     args = parser.parse_args()
 
-    from pyro_hvae.reports.run_report import table
+    from pyro_hvae.reports import format_table
 
     jobs = over_seeds(args.methods, args.seeds)
     with ThreadPoolExecutor(args.jobs) as pool:
         rows = list(pool.map(lambda job: measure(job[0], job[1], args.runs, args.extra), jobs))
     summary = summarise(rows)
-    print(table(summary))
+    print(format_table(summary))
     save(args.save, {"summary": summary, "runs": rows, "extra": args.extra})
 
 

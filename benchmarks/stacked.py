@@ -62,14 +62,14 @@ def main() -> None:
     parser.add_argument("--particles", type=int, default=5000)
     args = parser.parse_args()
 
-    from pyro_hvae.reports.run_report import table
+    from pyro_hvae.reports import format_table
 
     jobs = over_seeds(args.methods, args.seeds)
     with ProcessPoolExecutor(args.jobs) as pool:  # processes, so that each counts its own children's CPU time
         made = [pool.submit(measure, m, s, args.runs, args.extra, args.limit, args.particles) for m, s in jobs]
         rows = [future.result() for future in made]
     summary = summarise(rows)
-    print(table(summary))
+    print(format_table(summary))
     save(args.save, {"summary": summary, "runs": rows, "extra": args.extra})
 
 

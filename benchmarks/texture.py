@@ -19,7 +19,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from benchmarks.common import arguments, flags, measured, over_seeds, save, trained
-from pyro_hvae.plots.figures import BLUE, ORANGE
+from pyro_hvae.plots.figure_base import BLUE, ORANGE
 
 GLOBAL, STANDARD = ["texture", "--dataset", "triangles"], ["vae", "--dataset", "triangles"]
 # End to end a step costs ten times as much, and degenerates in few: 250 of them, of 16 images.
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, metavar="FILE.png")
     args = parser.parse_args()
 
-    from pyro_hvae.reports.run_report import table
+    from pyro_hvae.reports import format_table
 
     with ProcessPoolExecutor(args.jobs) as pool:  # processes, so that each counts its own children's CPU time
         jobs = over_seeds(args.variants or VARIANTS, args.seeds)
@@ -120,7 +120,7 @@ def main() -> None:
         made = [pool.submit(measure, name, seed, args.runs) for name, seed in jobs]
         rows = [future.result() for future in made]
     summary = summarise(rows)
-    print(table(summary))
+    print(format_table(summary))
     save(args.save, {"summary": summary, "runs": rows})
     if args.picture:
         figure(rows).savefig(args.picture)

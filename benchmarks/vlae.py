@@ -61,13 +61,13 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     args = parser.parse_args()
 
-    from pyro_hvae.reports.run_report import table
+    from pyro_hvae.reports import format_table
 
     with ProcessPoolExecutor(args.jobs) as pool:  # processes, so that each counts its own children's CPU time
         made = [pool.submit(measure, variant, seed, args.runs) for variant, seed in over_seeds(args.variants, args.seeds)]
         rows = [future.result() for future in made]
     summary = summarise(rows)
-    print(table(summary))
+    print(format_table(summary))
     save(args.save, {"summary": summary, "runs": rows})
 
 

@@ -124,7 +124,7 @@ def test_importing_changes_no_global_setting():
     code = (
         "import torch, pyro, warnings; from torch.distributions import Distribution as D\n"
         "before = torch.get_default_dtype(), D._validate_args, torch.get_num_threads(), len(pyro.get_param_store())\n"
-        "import pyro_hvae; [getattr(pyro_hvae, n) for n in pyro_hvae.__all__]; import pyro_hvae.cli.requests\n"
+        "import pyro_hvae; [getattr(pyro_hvae, n) for n in pyro_hvae.__all__]; import pyro_hvae.cli.train_request\n"
         "after = torch.get_default_dtype(), D._validate_args, torch.get_num_threads(), len(pyro.get_param_store())\n"
         "assert before == after, (before, after)"
     )

@@ -1,4 +1,7 @@
-"""The command line: flags, streams, exit codes. A command is one library call."""
+"""The command line: options, output streams, exit codes. A command makes one call to the library.
+
+No module here imports torch at its top, so that help and errors come at once.
+"""
 
 import lazy_loader
 

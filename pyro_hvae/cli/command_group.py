@@ -1,4 +1,4 @@
-"""The command group: commands loaded on demand (torch takes seconds), errors mapped to exit codes."""
+"""The command group: loads the module of a command on demand (torch takes seconds), and maps errors to exit codes."""
 
 import importlib
 import os
@@ -23,7 +23,7 @@ COMMANDS = {
     "interpolate": ("picture_commands", "Graph-based interpolation along the prior, drawn."),
     "sample": ("picture_commands", "Samples of the generative model, drawn."),
     "reconstruct": ("picture_commands", "Test data and their reconstructions, drawn."),
-    "gibbs": ("gibbs_command", "Gibbs chains on the bottom layer or all, beside ancestral samples."),
+    "gibbs": ("gibbs_command", "Gibbs chains on the bottom layer or on all, beside ancestral samples."),
     "layers": ("layers_command", "What the noise of each layer does to x, drawn and measured."),
     "traverse": ("traverse_command", "One latent dimension at a time, drawn, for one or several runs."),
     "data": ("data_command", "Data sets: list, info, download, verify, preview."),
@@ -31,7 +31,7 @@ COMMANDS = {
 }
 
 
-class _Lazy(click.Group):
+class _LazyGroup(click.Group):
     """A group that imports a command's module only when that command runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -48,7 +48,7 @@ class _Lazy(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "PYRO_HVAE"})
+@click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "PYRO_HVAE"})
 @click.version_option(pyro_hvae.__version__, prog_name="pyro-hvae")
 @click.option("--traceback", is_flag=True, help="Show the Python traceback of an error.")
 def cli(traceback: bool) -> None:
@@ -63,10 +63,10 @@ def cli(traceback: bool) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs the command line and exits with the code of design: 0, 1 unexpected, 2 usage, 3 data, 4 diverged, 5 device."""
+    """Runs the command line and exits: 0 success, 1 unexpected error, 2 usage, 3 data, 4 divergence, 5 device, 128 + signal."""
     arguments = sys.argv[1:] if argv is None else argv
     show = "--traceback" in arguments or bool(os.environ.get("PYRO_HVAE_TRACEBACK"))
-    before = signal.signal(signal.SIGTERM, _terminate)  # what is under way keeps what it has; training has a way of its own
+    before = signal.signal(signal.SIGTERM, _terminate)  # a command stores what it has; training handles the signal itself
     try:
         cli.main(args=arguments, prog_name="pyro-hvae", standalone_mode=False)
         code = 0
@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
     except HVAEError as error:
         code = _report(str(error), error.exit_code, show)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us has gone, e.g. `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of the output has ended, e.g. `| head`
         code = 1
     except MemoryError as error:
         code = _report(f"out of memory: {error}. Ask for less (smaller networks, fewer nodes, samples or particles).", 1, show)
@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 class _Terminated(BaseException):
-    """SIGTERM; no handler of errors catches it, nor takes it for SIGINT."""
+    """SIGTERM. A class of its own, so that no handler of errors or of SIGINT catches it."""
 
 
 def _terminate(signum: int, frame: Any) -> None:

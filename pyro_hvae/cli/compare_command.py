@@ -1,6 +1,7 @@
-"""pyro-hvae compare."""
+"""The command `pyro-hvae compare`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,8 +11,8 @@ from pyro_hvae.errors import DataError
 __all__ = ["compare_command"]
 
 
-def _names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[str]:
-    """What several options, or commas, separate."""
+def _split_names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[str]:
+    """Names from several options and between commas."""
     return [name.strip() for value in values for name in value.split(",")]
 
 
@@ -21,32 +22,25 @@ def _names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     "--metric",
     "metrics",
     multiple=True,
-    callback=_names,
+    callback=_split_names,
     metavar="NAME[.KEY]",
-    help="What to compare; repeatable. Default: angle on the pendulum, else likelihood.",
+    help="Metric to compare; repeatable. Default: angle on the pendulum, else likelihood.",
 )
-@click.option("--csv", type=click.Path(path_type=Path), metavar="FILE", help="Also write a row per run, numbers in full.")
-@click.option("--picture", type=click.Path(path_type=Path), metavar="FILE.png", help="Also draw them (or .pdf, .svg).")
+@click.option("--csv", type=click.Path(path_type=Path), metavar="FILE", help="Also write a CSV file with a row per run.")
+@click.option("--picture", type=click.Path(path_type=Path), metavar="FILE.png", help="Also draw the values (or .pdf, .svg).")
 @click.option("--checkpoint", default="last", show_default=True, metavar="last|best", help="Which checkpoint.")
 @click.option("--device", default="cpu", show_default=True, metavar="auto|cpu|cuda[:i]|mps", help="Where to compute.")
 @json_option
 @data_dir_option
-def compare_command(
-    runs: tuple[str, ...],
-    metrics: list[str],
-    csv: Path | None,
-    picture: Path | None,
-    checkpoint: str,
-    device: str,
-    as_json: bool,
-) -> None:
-    """Compare metrics over several runs: each run, and each method over its seeds, beside the paper's number.
+def compare_command(runs: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Compare metrics of several runs, and of each method over its seeds, with the numbers of the papers.
 
     NAME is a metric's headline ('pyro-hvae list metrics'), NAME.KEY any number in its result, such as likelihood.elbo or
-    likelihood.active_units.z1. What a run keeps of the same step is read, whatever its options; the rest is measured now.
+    likelihood.active_units.z1. Results that a run stores for the same step are read, whatever their options; the others are
+    measured now.
 
-    Two metrics are drawn against each other, others each in a panel of their own. The best of several seeds grows with
-    their number: it stands beside the mean, never for it.
+    The picture shows two metrics against each other, and any other number of metrics in a panel each. The best of several
+    seeds improves with their number, so it stands beside the mean and does not replace it.
 
     \b
     Examples:
@@ -54,9 +48,9 @@ def compare_command(
       pyro-hvae compare runs/* --metric reconstruction,mig --picture figure2.png
       pyro-hvae compare runs/* --metric likelihood --metric likelihood.active_units.z1 --csv table.csv --json
     """
-    from pyro_hvae.cli.requests import compare_runs
+    from pyro_hvae.reports.comparison_report import report_comparison
 
-    values, text = compare_runs(runs, metrics, csv, picture, checkpoint, device, lambda line: click.echo(line, err=True))
+    values, text = report_comparison(runs, **options, tell=lambda line: click.echo(line, err=True))
     emit(values, as_json, text)
     if values["failed"]:
-        raise DataError(f"not all could be had of {', '.join(values['failed'])}; the reasons are above.")
+        raise DataError(f"some values of {', '.join(values['failed'])} are missing; the reasons are above.")

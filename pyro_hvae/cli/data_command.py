@@ -1,6 +1,7 @@
-"""pyro-hvae data list, info, download, verify, preview."""
+"""The commands `pyro-hvae data list`, `info`, `download`, `verify` and `preview`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,7 +13,7 @@ __all__ = ["data_command"]
 
 @click.group(name="data")
 def data_command() -> None:
-    """Data sets: what there is, where its files are, and a look at it.
+    """List, describe, download, verify and preview data sets.
 
     \b
     Examples:
@@ -26,16 +27,16 @@ def data_command() -> None:
 @json_option
 @data_dir_option
 def list_data(as_json: bool) -> None:
-    """List all data sets, with where each comes from and whether its files are here.
+    """List all data sets, with their source and whether their files are here.
 
     \b
     Examples:
       pyro-hvae data list
     """
-    from pyro_hvae.reports import data_report as inspection
+    from pyro_hvae.reports.data_report import dataset_list_text, list_datasets
 
-    values = inspection.available()
-    emit(values, as_json, inspection.available_text(values))
+    values = list_datasets()
+    emit(values, as_json, dataset_list_text(values))
 
 
 @data_command.command(name="info")
@@ -51,10 +52,10 @@ def info_data(name: str, options: dict[str, str], as_json: bool) -> None:
       pyro-hvae data info pendulum
       pyro-hvae data info my/images -o size=32
     """
-    from pyro_hvae.reports import data_report as inspection
+    from pyro_hvae.reports.data_report import dataset_text, describe_dataset
 
-    values = inspection.describe(name, options)
-    emit(values, as_json, inspection.described_text(values))
+    values = describe_dataset(name, options)
+    emit(values, as_json, dataset_text(values))
 
 
 @data_command.command(name="download")
@@ -62,16 +63,16 @@ def info_data(name: str, options: dict[str, str], as_json: bool) -> None:
 @json_option
 @data_dir_option
 def download_data(names: tuple[str, ...], as_json: bool) -> None:
-    """Fetch the files of data sets that are not here yet, and check them.
+    """Download the files of data sets that are not here yet, and check them.
 
     \b
     Examples:
       pyro-hvae data download mnist fashion-mnist
     """
-    from pyro_hvae.reports import data_report as inspection
+    from pyro_hvae.reports.data_report import download_datasets, download_text
 
-    values = inspection.download_files(names)
-    emit(values, as_json, inspection.downloaded_text(values))
+    values = download_datasets(names)
+    emit(values, as_json, download_text(values))
 
 
 @data_command.command(name="verify")
@@ -79,30 +80,32 @@ def download_data(names: tuple[str, ...], as_json: bool) -> None:
 @json_option
 @data_dir_option
 def verify_data(names: tuple[str, ...], as_json: bool) -> None:
-    """Check the files of data sets against their published checksums, and that they load.
+    """Check that the files of data sets have their published checksums, and that the data load.
 
     \b
     Examples:
       pyro-hvae data verify mnist mnist-static
     """
-    from pyro_hvae.reports import data_report as inspection
+    from pyro_hvae.reports.data_report import verification_text, verify_datasets
 
-    values = inspection.verify_files(names)
-    emit(values, as_json, inspection.verified_text(values))
+    values = verify_datasets(names)
+    emit(values, as_json, verification_text(values))
     if values["wrong"]:
         raise DataError(" ".join(values["wrong"].values()))
 
 
 @data_command.command(name="preview")
 @click.argument("name")
-@click.option("--out", type=click.Path(path_type=Path), default="preview.png", show_default=True, metavar="FILE.png")
-@click.option("--n", "count", type=int, default=64, show_default=True, metavar="N", help="How many.")
-@click.option("--split", default="training", show_default=True, metavar="training|validation|test", help="Of which data.")
-@click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Of the choice.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default="preview.png", show_default=True, metavar="FILE.png", help="Picture."
+)
+@click.option("--n", "count", type=int, default=64, show_default=True, metavar="N", help="Number of data.")
+@click.option("--split", default="training", show_default=True, metavar="training|validation|test", help="Split of the data.")
+@click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Seed of the choice.")
 @data_options
 @json_option
 @data_dir_option
-def preview_data(name: str, out: Path, count: int, split: str, seed: int, options: dict[str, str], as_json: bool) -> None:
+def preview_data(name: str, as_json: bool, **settings: Any) -> None:
     """Draw a contact sheet of data set NAME, or of your own data at a path.
 
     \b
@@ -110,7 +113,7 @@ def preview_data(name: str, out: Path, count: int, split: str, seed: int, option
       pyro-hvae data preview digits --out digits.png
       pyro-hvae data preview my/images -o size=64 --n 100
     """
-    from pyro_hvae.reports import data_report as inspection
+    from pyro_hvae.reports.data_report import preview_dataset
 
-    values = inspection.preview(name, options, out, count, split, seed)
+    values = preview_dataset(name, **settings)
     emit(values, as_json, f"Picture: {values['figure']}")

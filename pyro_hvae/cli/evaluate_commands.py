@@ -1,4 +1,6 @@
-"""pyro-hvae evaluate, metrics."""
+"""The commands `pyro-hvae evaluate` and `pyro-hvae metrics`."""
+
+from typing import Any
 
 import click
 
@@ -9,18 +11,21 @@ __all__ = ["evaluate_command", "metrics_command"]
 
 @click.command(name="evaluate")
 @run_arguments
+@click.option("--particles", type=int, default=5000, show_default=True, metavar="N", help="Importance samples per datum.")
 @click.option(
-    "--particles", type=int, default=5000, show_default=True, metavar="N", help="Importance samples per datum, exactly."
+    "--inner",
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Particles in each sample for unshared sites.",
 )
-@click.option(
-    "--inner", type=int, default=1, show_default=True, metavar="N", help="Particles in each for what the bound does not share."
-)
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Take the likelihood of a seeded random subset.")
-@click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Of the samples and the subset.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Use N random test data for the likelihood.")
+@click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Seed of the samples and of the subset.")
 @click.option(
     "--compile/--no-compile",
     default=None,
-    help="Run the model as one compiled graph; default: where there are samples enough to pay for it.",
+    help="Run the model as one compiled graph; default: where there are enough samples to gain time.",
 )
 def evaluate_command(
     run: str,
@@ -28,27 +33,25 @@ def evaluate_command(
     program: str | None,
     device: str,
     as_json: bool,
-    particles: int,
-    inner: int,
     limit: int | None,
-    seed: int,
     compile: bool | None,
+    **options: Any,
 ) -> None:
     """Test log-likelihood by importance sampling, bounds, rates and active units of RUN, in nats per datum.
 
-    What is interrupted goes on when the same is asked again; a larger --limit goes on where a smaller one ended.
+    An interrupted evaluation continues when the same command runs again. A larger --limit continues where a smaller one ended.
 
     \b
     Examples:
       pyro-hvae evaluate last --particles 5000
       pyro-hvae evaluate runs/vhp-pendulum-rewo-seed0 --limit 500 --json
     """
-    from pyro_hvae.reports.run_report import evaluation_text, measure
+    from pyro_hvae.reports.metric_report import evaluation_text
+    from pyro_hvae.reports.run_measurement import measure_metric
     from pyro_hvae.runs.run_loading import open_run
 
     opened = open_run(run, checkpoint, program, device)
-    how = {"compile": compile}
-    values = measure(opened, "likelihood", how, particles=particles, inner=inner, limit=limit or 0, seed=seed)
+    values = measure_metric(opened, "likelihood", {"compile": compile}, limit=limit or 0, **options)
     emit(values, as_json, evaluation_text(values))
 
 
@@ -65,15 +68,16 @@ def metrics_command(
     device: str,
     as_json: bool,
 ) -> None:
-    """Measure RUN by one or more metrics ('pyro-hvae list metrics'); results are kept in RUN/eval.
+    """Measure RUN by one or more metrics ('pyro-hvae list metrics'). The results are stored in RUN/eval.
 
     \b
     Examples:
       pyro-hvae metrics last angle interpolation
       pyro-hvae metrics last mig mig-sup factor -o points=20000 --json
     """
-    from pyro_hvae.reports.run_report import measure_all, metrics_text
+    from pyro_hvae.reports.metric_report import metrics_text
+    from pyro_hvae.reports.run_measurement import measure_metrics
     from pyro_hvae.runs.run_loading import open_run
 
-    values = measure_all(open_run(run, checkpoint, program, device), names, options)
+    values = measure_metrics(open_run(run, checkpoint, program, device), names, options)
     emit(values, as_json, metrics_text(values))

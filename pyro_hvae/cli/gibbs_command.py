@@ -1,4 +1,6 @@
-"""pyro-hvae gibbs."""
+"""The command `pyro-hvae gibbs`."""
+
+from typing import Any
 
 import click
 
@@ -7,27 +9,27 @@ from pyro_hvae.cli.shared_options import SEED, emit, run_arguments
 __all__ = ["gibbs_command"]
 
 
-def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | str | None:
-    """SITE,SITE,... as a tuple, or "all", or nothing."""
-    if value is None:
-        return None
-    return "all" if value == "all" else tuple(part.strip() for part in value.split(",") if part.strip())
+def _parse_sites(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | str | None:
+    """SITE,SITE,... as a tuple; "all" and None as they are."""
+    if value in (None, "all"):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 @click.command(name="gibbs")
 @run_arguments
 @click.option(
     "--sites",
-    callback=_names,
+    callback=_parse_sites,
     metavar="SITE,...|all",
-    help="Latents a step hands on, separated by commas; default: those that x depends on.",
+    help="Latents that a step resamples, separated by commas; default: those that x depends on.",
 )
 @click.option("--steps", type=int, default=100, show_default=True, metavar="N", help="Length of every chain.")
 @click.option("--chains", type=int, default=100, show_default=True, metavar="N", help="Chains in parallel.")
 @click.option("--burn-in", type=int, default=50, show_default=True, metavar="N", help="Steps dropped at the start.")
-@click.option("--thin", type=int, default=1, show_default=True, metavar="N", help="Of the rest, keep every so-many-th.")
+@click.option("--thin", type=int, default=1, show_default=True, metavar="N", help="Of the other steps, keep every N-th.")
 @click.option("--init", default="data", show_default=True, metavar="data|noise|prior", help="Where chains start.")
-@click.option("--noise/--no-noise", default=True, show_default=True, help="Draw x from p(x|z), or hand on its mean.")
+@click.option("--noise/--no-noise", default=True, show_default=True, help="Draw x from p(x|z), or use its mean.")
 @click.option(
     "--particles",
     type=int,
@@ -36,31 +38,14 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     metavar="K",
     help="Correct the guide by importance resampling among K draws a step.",
 )
-@click.option("--samples", type=int, default=1000, show_default=True, metavar="N", help="Most draws that enter a distance.")
-@click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Of starts and chains.")
+@click.option("--samples", type=int, default=1000, show_default=True, metavar="N", help="Most draws in a distance.")
+@click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Seed of starts and chains.")
 @click.option(
     "--compile/--no-compile",
     default=None,
-    help="Run a step of all chains as one compiled graph; default: where there are steps enough to pay for it.",
+    help="Run a step of all chains as one compiled graph; default: where there are enough steps to gain time.",
 )
-def gibbs_command(
-    run: str,
-    checkpoint: str,
-    program: str | None,
-    device: str,
-    as_json: bool,
-    sites: tuple[str, ...] | str | None,
-    steps: int,
-    chains: int,
-    burn_in: int,
-    thin: int,
-    init: str,
-    noise: bool,
-    particles: int,
-    samples: int,
-    seed: int,
-    compile: bool | None,
-) -> None:
+def gibbs_command(run: str, checkpoint: str, program: str | None, device: str, as_json: bool, **options: Any) -> None:
     """Run Gibbs chains z ~ q(z|x), x ~ p(x|z) of RUN and draw their samples beside ancestral ones.
 
     The bottom layer z1 alone is Proposition 1 of Zhao et al. 2017: the default for models whose x depends on z1 alone (vae,
@@ -73,22 +58,8 @@ def gibbs_command(
       pyro-hvae gibbs last
       pyro-hvae gibbs last --sites z1 --init noise --steps 1000 --burn-in 500
     """
-    from pyro_hvae.plots.run_pictures import draw_gibbs
+    from pyro_hvae.reports.gibbs_report import draw_gibbs
     from pyro_hvae.runs.run_loading import open_run
 
-    opened = open_run(run, checkpoint, program, device)
-    report = draw_gibbs(
-        opened,
-        steps,
-        sites=sites,
-        chains=chains,
-        burn_in=burn_in,
-        thin=thin,
-        init=init,
-        noise=noise,
-        particles=particles,
-        samples=samples,
-        seed=seed,
-        compile=compile,
-    )
+    report = draw_gibbs(open_run(run, checkpoint, program, device), **options)
     emit(report, as_json, report["text"])

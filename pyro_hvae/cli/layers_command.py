@@ -1,4 +1,6 @@
-"""pyro-hvae layers."""
+"""The command `pyro-hvae layers`."""
+
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -8,6 +10,10 @@ from pyro_hvae.errors import ConfigError
 
 __all__ = ["layers_command"]
 
+# parameter -> flag
+RANDOM_OPTIONS = {"count": "--n", "outer": "--outer", "inner": "--inner"}
+GRID_OPTIONS = {"cells": "--cells", "reach": "--reach"}
+
 
 @click.command(name="layers")
 @run_arguments
@@ -16,30 +22,17 @@ __all__ = ["layers_command"]
 @click.option("--site", metavar="SITE", help="Draw only this layer's panel.")
 @click.option("--outer", type=int, default=200, show_default=True, metavar="N", help="Draws of the other layers' noise.")
 @click.option("--inner", type=int, default=20, show_default=True, metavar="N", help="Draws of the layer's noise for each.")
-@click.option("--grid", is_flag=True, help="Systematically: over a square grid of each layer of two dimensions.")
+@click.option("--grid", is_flag=True, help="Put the noise of each layer of two dimensions on a square grid.")
 @click.option("--cells", type=int, default=20, show_default=True, metavar="N", help="With --grid: cells along each axis.")
 @click.option("--reach", type=float, default=2.0, show_default=True, metavar="R", help="With --grid: noise from -R to R.")
-@click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Of all draws.")
+@click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Seed of all draws.")
 def layers_command(
-    run: str,
-    checkpoint: str,
-    program: str | None,
-    device: str,
-    as_json: bool,
-    count: int,
-    image: int | None,
-    site: str | None,
-    outer: int,
-    inner: int,
-    grid: bool,
-    cells: int,
-    reach: float,
-    seed: int,
+    run: str, checkpoint: str, program: str | None, device: str, as_json: bool, grid: bool, **options: Any
 ) -> None:
     """Sample the noise of one layer of RUN with the others fixed, draw it, and print each layer's share of the variance.
 
-    With --grid the noise of a layer of two dimensions goes over a square grid instead, its first dimension from left to right
-    and its second upwards, and all other layers are drawn anew for every cell, unless --image fixes them.
+    With --grid the noise of each layer of two dimensions lies on a square grid instead, its first dimension from left to right
+    and its second upwards. All other layers are drawn anew for every cell, unless --image fixes them.
 
     \b
     Examples:
@@ -47,22 +40,19 @@ def layers_command(
       pyro-hvae layers last --image 3 --site z2
       pyro-hvae layers last --grid --cells 20
     """
-    from pyro_hvae.plots.run_pictures import draw_layer_grids, draw_layers
+    unused = RANDOM_OPTIONS if grid else GRID_OPTIONS
+    _refuse(unused, grid)
+    from pyro_hvae.reports.layer_report import draw_layer_grids, draw_layers
     from pyro_hvae.runs.run_loading import open_run
 
-    _refuse(
-        {"count": "--n", "outer": "--outer", "inner": "--inner"} if grid else {"cells": "--cells", "reach": "--reach"}, grid
-    )
-    opened = open_run(run, checkpoint, program, device)
-    if grid:
-        report = draw_layer_grids(opened, cells, reach, seed, image, site)
-    else:
-        report = draw_layers(opened, count, seed, image, site, outer, inner)
+    draw = draw_layer_grids if grid else draw_layers
+    used = {name: value for name, value in options.items() if name not in unused}
+    report = draw(open_run(run, checkpoint, program, device), **used)
     emit(report, as_json, report["text"])
 
 
 def _refuse(options: dict[str, str], grid: bool) -> None:
-    """Raises `ConfigError` for options, parameter -> flag, that were typed but mean nothing with, or without, --grid."""
+    """Raises `ConfigError` for options (parameter -> flag) that were typed but have no effect with, or without, --grid."""
     source = click.get_current_context().get_parameter_source
     if typed := [flag for name, flag in options.items() if source(name) is ParameterSource.COMMANDLINE]:
         which = "does not go with --grid, which draws no random samples: leave out" if grid else "needs --grid: add it to"

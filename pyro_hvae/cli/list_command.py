@@ -1,4 +1,4 @@
-"""pyro-hvae list."""
+"""The command `pyro-hvae list`."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the output of results."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from pyro_hvae.errors import ConfigError
 __all__ = ["SEED", "data_dir_option", "data_options", "emit", "json_option", "key_values", "run_arguments", "runs_arguments"]
 
 
-SEED = click.IntRange(0, 2**53 - 1)  # what every generator takes, and TOML and JSON keep
+SEED = click.IntRange(0, 2**53 - 1)  # valid for every generator, and exact in TOML and JSON
 
 
 def key_values(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -36,7 +36,7 @@ data_options = click.option(
 
 
 def _data_dir(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-    """Names the data folder for this process, as the environment variable would have."""
+    """Sets the environment variable of the data folder for this process."""
     if value:
         os.environ["PYRO_HVAE_DATA"] = value
 
@@ -51,8 +51,8 @@ data_dir_option = click.option(
 )
 
 
-def _opening(command: Callable[..., Any]) -> Callable[..., Any]:
-    """How to open runs: --checkpoint, --program, --device; and --data-dir, --json."""
+def _opening_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that open runs: --checkpoint, --program, --device, --data-dir; and --json."""
     for decorate in (
         data_dir_option,
         json_option,
@@ -65,20 +65,23 @@ def _opening(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def run_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
-    """RUN and how to open it: --checkpoint, --program, --device, --data-dir, --json."""
-    return click.argument("run")(_opening(command))
+    """Adds the argument RUN and the options that open it."""
+    return click.argument("run")(_opening_options(command))
 
 
 def runs_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
-    """RUN... that stand side by side in one --picture, and how to open them: as `run_arguments`."""
+    """Adds the arguments RUN..., the options that open them, and --picture, which shows them side by side."""
     picture = click.option(
-        "--picture", type=click.Path(path_type=Path), metavar="FILE.png", help="Default: in the first run's figures."
+        "--picture",
+        type=click.Path(path_type=Path),
+        metavar="FILE.png",
+        help="Picture; default: in the first run's figures.",
     )
-    return click.argument("runs", nargs=-1, required=True, metavar="RUN...")(picture(_opening(command)))
+    return click.argument("runs", nargs=-1, required=True, metavar="RUN...")(picture(_opening_options(command)))
 
 
 def emit(values: dict[str, Any], as_json: bool, text: str) -> None:
-    """One JSON object, or the text for people, on stdout."""
+    """Prints one JSON object, or the text for people, on stdout."""
     from pyro_hvae.runs.run_directory import replace_nonfinite
 
     click.echo(json.dumps(replace_nonfinite(values)) if as_json else text)

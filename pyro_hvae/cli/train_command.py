@@ -1,4 +1,4 @@
-"""pyro-hvae train."""
+"""The command `pyro-hvae train`."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ __all__ = ["train_command"]
     "--dataset", metavar="NAME|PATH", help="Data set ('pyro-hvae data list'), or a folder of images, .npy, .npz or .h5 file."
 )
 @data_dir_option
-@click.option("--schedule", metavar="NAME", help="As 'list schedules' has them; default: the recipe's own.")
+@click.option("--schedule", metavar="NAME", help="A schedule of 'pyro-hvae list schedules'; default: the recipe's own.")
 @click.option(
     "-o",
     "options",
@@ -27,7 +27,7 @@ __all__ = ["train_command"]
     help="Option of recipe, schedule, data or training (lr_decay, information_every, ...); repeatable.",
 )
 @click.option("--steps", type=int, metavar="N", help="Gradient steps in total.")
-@click.option("--epochs", type=int, metavar="N", help="Length in passes over the training data; of several stages, the last's.")
+@click.option("--epochs", type=int, metavar="N", help="Passes over the training data; with several stages, of the last.")
 @click.option("--batch-size", type=int, metavar="N", help="Data per step.")
 @click.option("--lr", type=float, metavar="F", help="Learning rate of Adam.")
 @click.option("--seed", type=SEED, metavar="N", help="Of initial weights, noise and data order.")
@@ -35,7 +35,7 @@ __all__ = ["train_command"]
 @click.option(
     "--compile/--no-compile",
     default=None,
-    help="Run each step as one compiled graph; default: where the run is long enough to pay for it.",
+    help="Run each step as one compiled graph; default: where the run is long enough to gain time.",
 )
 @click.option("--precision", metavar="float32|bf16", help="Of the networks' products; densities are always float32.")
 @click.option("--engine", metavar="fit|svi", help="The library's loop, or stock pyro.infer.SVI.")
@@ -46,7 +46,7 @@ __all__ = ["train_command"]
 @click.option(
     "--resume",
     metavar="RUN",
-    help="Go on with a run (directory, name or 'last'); only its length, device, --compile and cadence may change.",
+    help="Continue a run (directory, name or 'last'); only length, device, --compile and save intervals may change.",
 )
 @click.option(
     "--config", type=click.Path(path_type=Path), metavar="FILE.toml", help="Settings from a file, such as a run's config.toml."
@@ -56,7 +56,7 @@ __all__ = ["train_command"]
     metavar="FILE.py:FUNCTION",
     help="Your own pair instead of a recipe: build(x) -> (model, guide[, ELBO]). Runs your code.",
 )
-@click.option("--track", multiple=True, metavar="tensorboard", help="Also log there; repeatable.")
+@click.option("--track", multiple=True, metavar="tensorboard", help="Also log to TensorBoard; repeatable.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved plan, shapes and parameter counts, and stop.")
 @json_option
 def train_command(
@@ -72,7 +72,7 @@ def train_command(
     track: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
-    **train: Any,
+    **settings: Any,
 ) -> None:
     """Train RECIPE on a data set and draw what it learned.
 
@@ -92,13 +92,14 @@ def train_command(
     """
     if config is None:
         check_option_names(recipe, dataset, schedule, options)
-    from pyro_hvae.cli import requests as commands
+    from pyro_hvae.cli.train_request import plan_text, resolve_request
+    from pyro_hvae.reports.training_report import training_text
 
-    asked = {key: value for key, value in train.items() if value is not None}
-    made = commands.prepare(recipe, dataset, schedule, options, asked, epochs, out, resume, config, program)
+    given = {key: value for key, value in settings.items() if value is not None}
+    request = resolve_request(recipe, dataset, schedule, options, given, epochs, out, resume, config, program)
     if dry_run:
-        plan = made.describe()
-        emit(plan, as_json, commands.plan_text(plan))
-        return
-    report = commands.run_training(made, track)
-    emit(report, as_json, commands.report_text(report))
+        plan = request.describe()
+        emit(plan, as_json, plan_text(plan))
+    else:
+        report = request.run(track)
+        emit(report, as_json, training_text(report))

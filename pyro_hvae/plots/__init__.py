@@ -1,4 +1,7 @@
-"""Pictures of runs: the only room that imports matplotlib."""
+"""Figures of runs and data. Each function takes values or an opened run and returns a matplotlib figure.
+
+No other room imports matplotlib.
+"""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Many small images as one picture: a single array to draw, whatever their number."""
+"""A grid of many images, drawn as one array."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,18 +7,21 @@ import numpy as np
 from matplotlib.axes import Axes
 from torch import Tensor
 
-__all__ = ["mosaic", "tiles"]
+__all__ = ["draw_image_grid", "tile_images"]
 
-STRIP = 12  # a vector is drawn as a strip of this height
+STRIP = 12  # height in pixels of the strip that shows a vector
 
 
-def mosaic(images: Tensor, columns: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """Images (n, channels, h, w) row by row in one array with gaps of NaN, and the distance from tile to tile (down, across).
+def tile_images(images: Tensor, columns: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """Puts images (n, channels, h, w) row by row into one array, with gaps of NaN between them.
 
-    Vectors (n, d) become strips. The result has shape (height, width), or (height, width, 3) for colour.
+    Vectors (n, d) become strips.
+
+    Returns:
+        The array (height, width), or (height, width, 3) for colour; and the distance from image to image (down, across).
 
     >>> import torch
-    >>> mosaic(torch.ones(5, 1, 8, 8), columns=3)[0].shape
+    >>> tile_images(torch.ones(5, 1, 8, 8), columns=3)[0].shape
     (17, 26)
     """
     pixels = images.detach().float().cpu().numpy()
@@ -27,30 +30,30 @@ def mosaic(images: Tensor, columns: int) -> tuple[np.ndarray, tuple[int, int]]:
     count, channels, height, width = pixels.shape
     gap, rows = max(1, height // 14), -(-count // columns)
     down, across = height + gap, width + gap
-    canvas = np.full((rows * down - gap, columns * across - gap, channels), np.nan, dtype=np.float32)
-    for i, image in enumerate(pixels):
-        top, left = i // columns * down, i % columns * across
-        canvas[top : top + height, left : left + width] = image.transpose(1, 2, 0)
-    return (canvas if channels == 3 else canvas[..., 0]), (down, across)
+    cells = np.full((rows * columns, down, across, channels), np.nan, dtype=np.float32)
+    cells[:count, :height, :width] = pixels.transpose(0, 2, 3, 1)
+    grid = cells.reshape(rows, columns, down, across, channels).swapaxes(1, 2).reshape(rows * down, -1, channels)
+    grid = grid[:-gap, :-gap]
+    return (grid if channels == 3 else grid[..., 0]), (down, across)
 
 
-def tiles(
+def draw_image_grid(
     axis: Axes, images: Tensor, columns: int, above: Sequence[str] | None = None, beside: Sequence[str] | None = None
 ) -> tuple[int, int]:
-    """Draws a mosaic: images in [0, 1] from black to white (or in colour), vectors in [-1, 1] from blue to red.
+    """Draws images in [0, 1] from black to white (or in colour), vectors in [-1, 1] from blue to red.
 
     Arguments:
         above, beside: labels of the columns and of the rows.
 
     Returns:
-        The distance from tile to tile across and down, in units of the axes.
+        The distance from image to image across and down, in units of the axes.
     """
-    canvas, (down, across) = mosaic(images, columns)
-    look: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 1}
+    grid, (down, across) = tile_images(images, columns)
+    style: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 1}
     if images.dim() == 2:
-        look = {"cmap": "coolwarm", "vmin": -1, "vmax": 1, "aspect": "auto"}
-    canvas = np.nan_to_num(canvas.clip(0, 1), nan=1.0) if canvas.ndim == 3 else canvas
-    axis.imshow(canvas, **look, interpolation="nearest")
+        style = {"cmap": "coolwarm", "vmin": -1, "vmax": 1, "aspect": "auto"}
+    grid = np.nan_to_num(grid.clip(0, 1), nan=1.0) if grid.ndim == 3 else grid
+    axis.imshow(grid, **style, interpolation="nearest")
     axis.set_frame_on(False)
     axis.tick_params(length=0, labelsize=7, labeltop=True, labelbottom=False)
     rows = -(-len(images) // columns)

@@ -1,4 +1,4 @@
-"""Pictures of the latent space and of ways through it: figures 3 to 6 of Klushyn et al. 2019."""
+"""Figures of the latent space and of interpolation paths in it: figures 3 to 6 of Klushyn et al. 2019."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,24 +12,62 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from sklearn.decomposition import PCA
+from torch import Tensor
 
 from pyro_hvae.evaluation import discontinuities, largest_jump
 from pyro_hvae.inference.graph_interpolation import Interpolation, join_sites
 from pyro_hvae.inference.sampling import generate, latents
 from pyro_hvae.objectives.site_dependencies import parents
-from pyro_hvae.plots.figures import BLUE, GREY, figure_titled, run_name
-from pyro_hvae.plots.image_grid import tiles
+from pyro_hvae.plots.figure_base import BLUE, GREY, new_figure, run_name
+from pyro_hvae.plots.image_grid import draw_image_grid
 from pyro_hvae.runs.run_loading import OpenRun
 from pyro_hvae.runtime.random_state import fixed_seed
 
-__all__ = ["latent_space", "path_strips"]
+__all__ = ["plot_interpolation", "plot_latent_space"]
 
 CYCLIC = "twilight"
-# Of the paths, in their order: the paper's black, orange, red and maroon, shifted towards hues that everyone can tell apart.
-PATHS = ("black", "#E69F00", "#D55E00", "#882255", "#009E73", "#CC79A7")
+# The paper's black, orange, red and maroon, shifted towards hues that everyone can tell apart.
+PATH_COLOURS = ("black", "#E69F00", "#D55E00", "#882255", "#009E73", "#CC79A7")
 
 
-def _plane(points: np.ndarray, name: str) -> tuple[Callable[[np.ndarray], np.ndarray], tuple[str, str]]:
+def plot_latent_space(run: OpenRun, paths: Mapping[str, Interpolation], shown: int = 3000) -> Figure:
+    """Posterior means (coloured by a factor) beside prior samples, and the k-NN graph with the shortest paths.
+
+    Arguments:
+        paths: by name; without any, the graph is left out. shown: how many test data, at random where there are more.
+    """
+    split = run.dataset.test
+    pick = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:shown].sort().values
+    x = split.x[pick].to(run.device)
+    first = next(iter(paths.values()), None)
+    sites = first.sites if first is not None else tuple(parents(run.model, x))
+    codes = join_sites(latents(run.guide, x, mean=True), sites)
+    with fixed_seed(0):
+        prior = join_sites(generate(run.model, 1000), sites)
+    name = ", ".join(sites)
+    project, axis_names = _projection(codes, name)
+    panels = 2 if first is None else 3
+    figure = new_figure(4.3 * panels, 5.0, f"Latent space of {run_name(run)}")
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    points, prior_points = project(codes), project(prior)
+    _draw_codes(axes[0], run, points, pick)
+    axes[1].scatter(*prior_points.T, s=4, color=GREY)
+    axes[1].set_title(f"1000 samples of the prior of {name}")
+    if first is not None:
+        _draw_graph(axes[2], paths, project)
+    # The same square in every panel: equal scales, and the layout does not have to guess shapes.
+    everything = np.concatenate([points, prior_points, *(project(one.path.nodes) for one in paths.values())])
+    low, high = everything.min(0), everything.max(0)
+    middle, reach = (low + high) / 2, 0.53 * (high - low).max() or 1.0
+    for axis in axes:
+        limits = [(m - reach, m + reach) for m in middle]
+        axis.set(xlabel=axis_names[0], xlim=limits[0], ylim=limits[1])
+        axis.set_box_aspect(1)
+    axes[0].set_ylabel(axis_names[1])
+    return figure
+
+
+def _projection(points: np.ndarray, name: str) -> tuple[Callable[[np.ndarray], np.ndarray], tuple[str, str]]:
     """Maps latents to two axes: themselves when two-dimensional, else the first principal components of `points`."""
     if points.shape[1] == 2:
         return lambda z: z, (f"first dimension of {name}", f"second dimension of {name}")
@@ -39,61 +77,27 @@ def _plane(points: np.ndarray, name: str) -> tuple[Callable[[np.ndarray], np.nda
     return pca.transform, (f"first principal component of {name}", "second principal component")
 
 
-def latent_space(run: OpenRun, found: Mapping[str, Interpolation], shown: int = 3000) -> Figure:
-    """Posterior means (coloured by the first factor) beside prior samples and the k-NN graph with the shortest paths.
-
-    Arguments:
-        found: name -> path; without any, the graph is left out. shown: how many test data, at random where there are more.
-    """
-    split = run.dataset.test
-    pick = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:shown].sort().values
-    x = split.x[pick].to(run.device)
-    first = next(iter(found.values()), None)
-    sites = first.sites if first is not None else tuple(parents(run.model, x))
-    codes = join_sites(latents(run.guide, x, mean=True), sites)
-    with fixed_seed(0):
-        prior = join_sites(generate(run.model, 1000), sites)
-    name = ", ".join(sites)
-    plane, names = _plane(codes, name)
-    panels = 2 if first is None else 3
-    figure = figure_titled(4.3 * panels, 5.0, f"Latent space of {run_name(run)}")
-    axes = figure.subplots(1, panels, squeeze=False)[0]
-
-    # A factor of few values tells groups apart; else the first.
-    groups = (name for name, values in split.factors.items() if not values.is_floating_point() and values.max() < 20)
-    factor = next(groups, next(iter(split.factors), None))
-    xy = plane(codes)
+def _draw_codes(axis: Axes, run: OpenRun, points: np.ndarray, pick: Tensor) -> None:
+    """Posterior means of the chosen test data, coloured by the first factor with few values, else by the first factor."""
+    axis.set_title("posterior means of test data")
+    factors = run.dataset.test.factors
+    classes = (name for name, values in factors.items() if not values.is_floating_point() and values.max() < 20)
+    factor = next(classes, next(iter(factors), None))
     if factor is None:
-        axes[0].scatter(*xy.T, s=4, color=BLUE)
-    else:
-        values = split.factors[factor][pick].numpy()
-        cyclic = run.dataset.read_angles is not None
-        values = np.degrees(values) if cyclic else values
-        look, ticks = _colours(values, cyclic)
-        dots = axes[0].scatter(*xy.T, s=4, c=values, **look)
-        bar = figure.colorbar(dots, ax=axes[0], ticks=ticks, shrink=0.8)
-        bar.ax.set_title(f"{factor}\n(degrees)" if cyclic else factor, fontsize=9)
-        if ticks and run.dataset.labels.get(factor):
-            bar.set_ticks(ticks, labels=list(run.dataset.labels[factor][: len(ticks)]))
-    axes[0].set_title("posterior means of test data")
-    prior_xy = plane(prior)
-    axes[1].scatter(*prior_xy.T, s=4, color=GREY)
-    axes[1].set_title(f"1000 samples of the prior of {name}")
-    if first is not None:
-        _draw_graph(axes[2], found, plane)
-    # The same square in every panel: equal scales without the layout having to guess at shapes.
-    shown_xy = np.concatenate([xy, prior_xy, *(plane(f.path.nodes) for f in found.values())])
-    low, high = shown_xy.min(0), shown_xy.max(0)
-    middle, reach = (low + high) / 2, 0.53 * (high - low).max() or 1.0
-    for axis in axes:
-        axis.set(xlabel=names[0], xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] - reach, middle[1] + reach))
-        axis.set_box_aspect(1)
-    axes[0].set_ylabel(names[1])
-    return figure
+        axis.scatter(*points.T, s=4, color=BLUE)
+        return
+    values, cyclic = factors[factor][pick].numpy(), run.dataset.read_angles is not None
+    values = np.degrees(values) if cyclic else values
+    style, ticks = _colours(values, cyclic)
+    dots = axis.scatter(*points.T, s=4, c=values, **style)
+    bar = axis.figure.colorbar(dots, ax=axis, ticks=ticks, shrink=0.8)
+    bar.ax.set_title(f"{factor}\n(degrees)" if cyclic else factor, fontsize=9)
+    if ticks and run.dataset.labels.get(factor):
+        bar.set_ticks(ticks, labels=list(run.dataset.labels[factor][: len(ticks)]))
 
 
 def _colours(values: np.ndarray, cyclic: bool) -> tuple[dict[str, Any], list[float] | None]:
-    """How to colour a factor's values: an angle by a cycle, up to twenty classes by distinct colours, the rest by a ramp."""
+    """Colour map and ticks for a factor: a cycle for an angle, distinct colours for up to twenty classes, else a ramp."""
     if cyclic:
         return {"cmap": CYCLIC, "vmin": 0, "vmax": 360}, [0, 90, 180, 270, 360]
     count = int(values.max()) + 1 if np.issubdtype(values.dtype, np.integer) else 0
@@ -103,35 +107,35 @@ def _colours(values: np.ndarray, cyclic: bool) -> tuple[dict[str, Any], list[flo
     return {"cmap": "viridis"}, None
 
 
-def _draw_graph(axis: Axes, found: Mapping[str, Interpolation], plane: Callable[[np.ndarray], np.ndarray]) -> None:
+def _draw_graph(axis: Axes, paths: Mapping[str, Interpolation], project: Callable[[np.ndarray], np.ndarray]) -> None:
     """The graph of the first path, longer edges darker, and all paths on it (each has two end nodes of its own)."""
-    path = next(iter(found.values())).path
-    nodes = plane(path.nodes)
+    path = next(iter(paths.values())).path
+    nodes = project(path.nodes)
     lengths = np.linalg.norm(path.nodes[path.edges[:, 0]] - path.nodes[path.edges[:, 1]], axis=1)
     shade = colormaps["Blues"](0.3 + 0.7 * lengths / lengths.max())
     axis.add_collection(LineCollection(nodes[path.edges].tolist(), colors=shade.tolist(), linewidths=0.4, zorder=1))
-    for (name, way), colour in zip(found.items(), PATHS * len(found), strict=False):
-        xy = plane(way.path.points)
+    for (name, one), colour in zip(paths.items(), PATH_COLOURS * len(paths), strict=False):
+        xy = project(one.path.points)
         axis.plot(*xy.T, color=colour, linewidth=2, label=name)
         axis.plot(*xy[0], "o", *xy[-1:].T, "s", color=colour, markersize=6)
     axis.set_title(f"{path.neighbours}-NN graph of {len(nodes) - 2} prior samples\n(longer edges are darker)")
     axis.legend(loc="best", fontsize=8)
 
 
-def path_strips(run: OpenRun, found: Mapping[str, Interpolation], count: int = 16) -> Figure:
-    """Decoded data at equidistant points of every path, with its largest jump; a discontinuity is framed in blue.
+def plot_interpolation(run: OpenRun, paths: Mapping[str, Interpolation], count: int = 16) -> Figure:
+    """Decoded data at equidistant points of every path, with its largest jump; a blue frame marks a discontinuity.
 
-    A frame is around the two neighbours between which one of the 199 steps of the dense path lies that is a discontinuity
-    (see `discontinuities`).
+    The frame is around the two neighbours between which one of the 199 steps of the dense path is a discontinuity (see
+    `discontinuities`).
     """
-    figure = figure_titled(count * 0.8, 0.65 + 1.3 * len(found), f"Graph interpolation of {run_name(run)}")
-    axes = figure.subplots(len(found), 1, squeeze=False)[:, 0]
-    for axis, (name, way), colour in zip(axes, found.items(), PATHS * len(found), strict=False):
-        picks = np.linspace(0, len(way.dense) - 1, count).round().astype(int)
-        arc = np.linspace(0, 1, len(way.dense))
-        across, down = tiles(axis, run.images(way.dense[picks]), count, above=[f"{arc[pick]:.2f}" for pick in picks])
-        axis.set_title(f"{name}: {_jump_text(largest_jump(run, way.dense))}", fontsize=9, color=colour)
-        for step in discontinuities(way.dense):
+    figure = new_figure(count * 0.8, 0.65 + 1.3 * len(paths), f"Graph interpolation of {run_name(run)}")
+    axes = figure.subplots(len(paths), 1, squeeze=False)[:, 0]
+    for axis, (name, one), colour in zip(axes, paths.items(), PATH_COLOURS * len(paths), strict=False):
+        picks = np.linspace(0, len(one.dense) - 1, count).round().astype(int)
+        fractions = np.linspace(0, 1, len(one.dense))[picks]
+        across, down = draw_image_grid(axis, run.images(one.dense[picks]), count, above=[f"{f:.2f}" for f in fractions])
+        axis.set_title(f"{name}: {_jump_text(largest_jump(run, one.dense))}", fontsize=9, color=colour)
+        for step in discontinuities(one.dense):
             left = min(int(np.searchsorted(picks, step, side="right")) - 1, count - 2)
             frame = Rectangle((left * across - 0.5, -0.5), 2 * across, down, fill=False, edgecolor="blue", linewidth=1.5)
             axis.add_patch(frame)

@@ -1,4 +1,7 @@
-"""Texts and tables over runs and data sets."""
+"""Reports on runs and data sets: texts, tables, pictures and the values behind them.
+
+A function here makes all of what one command prints or writes.
+"""
 
 import lazy_loader
 

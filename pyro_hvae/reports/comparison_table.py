@@ -1,21 +1,16 @@
-"""Metrics of several runs side by side: a row per run, and for each metric a row per method over its seeds."""
+"""The comparison of several runs: a row for each run, and for each metric a row for each method over its seeds."""
 
-import csv
-import io
 import json
 import statistics
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from pyro_hvae.reports.comparison_labels import data_labels, method_labels
-from pyro_hvae.reports.comparison_values import Column, Entry, columns, entry, gather
-from pyro_hvae.reports.run_report import table
+from pyro_hvae.reports.comparison_values import Column, ComparedRun, collect_results, open_compared_run, parse_columns
 from pyro_hvae.runs.run_directory import find_run
-from pyro_hvae.runtime.atomic_files import atomic_write
 from pyro_hvae.runtime.devices import pick_device
 
-__all__ = ["compare", "compare_text", "write_csv"]
+__all__ = ["compare"]
 
 
 def compare(
@@ -25,86 +20,90 @@ def compare(
     device: str = "cpu",
     tell: Callable[[str], Any] = lambda text: None,
 ) -> dict[str, Any]:
-    """Metrics over several runs: a row per run, and for each metric a row per data set and method over its seeds.
+    """Compares metrics over several runs: a row for each run, and for each metric a row for each data set and method.
 
-    Values that a run keeps of the same step are read from it, whatever the options they were measured with; the others are
-    measured now, with default options. Runs are one method only if nothing that could matter differs but the seed.
+    Values that a run stores for the same step are read, whatever options they were measured with; the others are measured now,
+    with default options. Runs belong to one method only if they differ in nothing but the seed and settings without effect.
 
     Arguments:
         metrics: NAME for a metric's headline, NAME.KEY for any number in its result; default `angle` where all runs are on
             the pendulum, else `likelihood`.
-        tell: called with a line about what is measured, what has no value and what cannot be compared.
+        tell: called with a line about each measurement, missing value and warning.
 
     Returns:
-        "metrics": column -> metric, key, better, unit; "runs": with `values` and, where there is none, `reasons` by column;
-        "methods": for each metric and group the seeds, mean, standard deviation (from two seeds on), median, range, the best
+        "metrics": column -> metric, key, better, unit; "runs": with `values` and, for missing values, `reasons` by column;
+        "methods": for each metric and method the seeds, mean, standard deviation (from two seeds on), median, range, the best
         of the seeds and the paper's value; "warnings": why values cannot be compared; "failed": the runs that could not be
         opened, read or written.
 
     Raises:
         ConfigError: for an unknown metric, or a key that no run's result has. DataError, CheckpointError: for what is no run.
     """
-    asked = columns(metrics)
+    columns = parse_columns(metrics)
     pick_device(device)
-    entries = [entry(path, checkpoint) for path in {path.resolve(): path for path in map(find_run, names)}.values()]
+    paths = {path.resolve(): path for path in map(find_run, names)}
+    compared = [open_compared_run(path, checkpoint) for path in paths.values()]
     if not metrics:
-        asked = columns(["angle" if all(e.experiment.dataset == "pendulum" for e in entries) else "likelihood"])
-    gather(entries, asked, checkpoint, device, tell)
-    runs = _rows(entries, asked, checkpoint)
-    warnings = _warnings(entries, runs, dict.fromkeys(column.metric for column in asked))
-    for row in runs:
-        for reason, missing in _by_value(row["reasons"]).items():
+        columns = parse_columns(["angle" if all(run.experiment.dataset == "pendulum" for run in compared) else "likelihood"])
+    collect_results(compared, columns, checkpoint, device, tell)
+    rows = _run_rows(compared, columns, checkpoint)
+    warnings = _warnings(compared, rows, dict.fromkeys(column.metric for column in columns))
+    for row in rows:
+        for reason, missing in _keys_by_value(row["reasons"]).items():
             tell(f"{row['run']} has no {' and no '.join(missing)}: {reason}")
     for warning in warnings:
         tell(f"Careful: {warning}")
     return {
-        "metrics": {column.name: column.describe() for column in asked},
-        "runs": runs,
-        "methods": _methods(entries, runs, asked),
+        "metrics": {column.name: column.describe() for column in columns},
+        "runs": rows,
+        "methods": _method_rows(compared, rows, columns),
         "warnings": warnings,
-        "failed": [row["run"] for e, row in zip(entries, runs, strict=True) if e.failed],
+        "failed": [row["run"] for run, row in zip(compared, rows, strict=True) if run.failed],
     }
 
 
-def _rows(entries: Sequence[Entry], asked: Sequence[Column], checkpoint: str) -> list[dict[str, Any]]:
-    experiments = [e.experiment for e in entries]
+def _run_rows(runs: Sequence[ComparedRun], columns: Sequence[Column], checkpoint: str) -> list[dict[str, Any]]:
+    experiments = [run.experiment for run in runs]
     data = data_labels(experiments)
-    # The best checkpoint is of another step in each run.
-    methods = method_labels(experiments, data, [e.step if checkpoint == "last" and e.stopped else None for e in entries])
-    names = [e.path.resolve().name for e in entries]
+    # The best checkpoint has another step in each run.
+    steps = [run.step if checkpoint == "last" and run.stopped else None for run in runs]
+    methods = method_labels(experiments, data, steps)
+    names = [run.path.resolve().name for run in runs]
     rows = []
-    for e, name, where, method in zip(entries, names, data, methods, strict=True):
-        values = {column.name: e.numbers(column.metric).get(column.key) for column in asked}
+    for run, name, where, method in zip(runs, names, data, methods, strict=True):
+        values = {column.name: run.numbers(column.metric).get(column.key) for column in columns}
         rows.append(
             {
-                "run": name if names.count(name) == 1 else str(e.path),
-                "path": str(e.path),
+                "run": name if names.count(name) == 1 else str(run.path),
+                "path": str(run.path),
                 "data": where,
                 "method": method,
-                "seed": e.experiment.train.seed,
-                "step": e.step,
+                "seed": run.experiment.train.seed,
+                "step": run.step,
                 "values": values,
-                "reasons": {column.name: _reason(e, column) for column in asked if values[column.name] is None},
+                "reasons": {column.name: _missing_reason(run, column) for column in columns if values[column.name] is None},
             }
         )
     return rows
 
 
-def _reason(e: Entry, column: Column) -> str:
-    if column.metric not in e.results:
-        return e.reasons[column.metric]
-    if column.key not in e.numbers(column.metric):
+def _missing_reason(run: ComparedRun, column: Column) -> str:
+    if column.metric not in run.results:
+        return run.reasons[column.metric]
+    if column.key not in run.numbers(column.metric):
         return f"its result of {column.metric} has no {column.key}."
     return "it is not a finite number."
 
 
-def _methods(entries: Sequence[Entry], runs: Sequence[Mapping[str, Any]], asked: Sequence[Column]) -> list[dict[str, Any]]:
+def _method_rows(
+    runs: Sequence[ComparedRun], rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]
+) -> list[dict[str, Any]]:
     methods = []
-    for column in asked:
+    for column in columns:
         best = {"higher": max, "lower": min}.get(column.describe()["better"])
-        for data, method in dict.fromkeys((row["data"], row["method"]) for row in runs):
-            mine = [i for i, row in enumerate(runs) if (row["data"], row["method"]) == (data, method)]
-            values = [value for i in mine if (value := runs[i]["values"][column.name]) is not None]
+        for data, method in dict.fromkeys((row["data"], row["method"]) for row in rows):
+            mine = [i for i, row in enumerate(rows) if (row["data"], row["method"]) == (data, method)]
+            values = [value for i in mine if (value := rows[i]["values"][column.name]) is not None]
             if values:
                 methods.append(
                     {
@@ -118,75 +117,51 @@ def _methods(entries: Sequence[Entry], runs: Sequence[Mapping[str, Any]], asked:
                         "min": min(values),
                         "max": max(values),
                         "best": best(values) if best else None,
-                        "paper": column.published(entries[mine[0]].experiment),
+                        "paper": column.published(runs[mine[0]].experiment),
                     }
                 )
     return methods
 
 
-def _warnings(entries: Sequence[Entry], runs: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]) -> list[str]:
-    """Why values cannot be compared, or averaged, although they stand in one column."""
+def _warnings(runs: Sequence[ComparedRun], rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]) -> list[str]:
+    """Reasons why values in one column cannot be compared or averaged."""
     warnings = []
-    if len(data := dict.fromkeys(row["data"] for row in runs)) > 1:
+    if len(data := dict.fromkeys(row["data"] for row in rows)) > 1:
         warnings.append(f"the runs are on different data ({'; '.join(data)}), whose values cannot be compared.")
     for metric in metrics:
         for where in data:
             options = {
-                row["run"]: _protocol(e.results[metric])
-                for e, row in zip(entries, runs, strict=True)
-                if row["data"] == where and metric in e.results
+                row["run"]: _protocol(run.results[metric])
+                for run, row in zip(runs, rows, strict=True)
+                if row["data"] == where and metric in run.results
             }
             keys = dict.fromkeys(key for mine in options.values() for key in mine)
             differing = [key for key in keys if len({json.dumps(mine.get(key)) for mine in options.values()}) > 1]
-            texts = {run: ", ".join(f"{key}={mine.get(key)}" for key in differing) for run, mine in options.items()}
+            texts = {name: ", ".join(f"{key}={mine.get(key)}" for key in differing) for name, mine in options.items()}
             if differing:
-                how = "; ".join(f"{text} for {_some(mine)}" for text, mine in _by_value(texts).items())
+                how = "; ".join(f"{text} for {_shorten(mine)}" for text, mine in _keys_by_value(texts).items())
                 warnings.append(f"{metric} was measured with different options on {where}: {how}.")
-    for (_, method, seed), mine in _by_value({r["run"]: (r["data"], r["method"], r["seed"]) for r in runs}).items():
+    for (_, method, seed), mine in _keys_by_value({r["run"]: (r["data"], r["method"], r["seed"]) for r in rows}).items():
         if len(mine) > 1:
-            warnings.append(f"{_some(mine)} are {method} with the same seed {seed}, counted {len(mine)} times.")
+            warnings.append(f"{_shorten(mine)} are {method} with the same seed {seed}, counted {len(mine)} times.")
     return warnings
 
 
 def _protocol(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, and which kind of likelihood it is, of what: densities and probabilities cannot be compared either."""
+    """The options, the kind of likelihood and its space: densities and probabilities cannot be compared either."""
     kind = {"likelihood": result["likelihood"].split(",")[0]} if "likelihood" in result else {}
     kind |= {"space": result["space"]} if result.get("space", "data") != "data" else {}
     return result.get("options", {}) | kind
 
 
-def _some(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
+def _shorten(names: Sequence[str]) -> str:
+    """The first four names, and the number of the others."""
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def _by_value(values: Mapping[str, Any]) -> dict[Any, list[str]]:
-    """Value -> the keys that have it."""
-    found: dict[Hashable, list[str]] = {}
+def _keys_by_value(values: Mapping[str, Any]) -> dict[Any, list[str]]:
+    """Inverts a mapping: value -> its keys."""
+    keys: dict[Hashable, list[str]] = {}
     for key, value in values.items():
-        found.setdefault(value, []).append(key)
-    return found
-
-
-def compare_text(values: Mapping[str, Any]) -> str:
-    """The runs, then for each metric the methods, of `compare`."""
-    fixed = ("run", "data", "method", "seed")
-    blocks = [table({**{key: row[key] for key in fixed}, **row["values"]} for row in values["runs"])]
-    for name, about in values["metrics"].items():
-        rows = [{k: v for k, v in row.items() if k != "metric"} for row in values["methods"] if row["metric"] == name]
-        better = f"{about['better']} is better" if about["better"] else ""
-        title = f"{name} ({', '.join(filter(None, (about['key'], about['unit'], better)))})"
-        blocks.append(f"{title}\n{table(rows) or 'no run has a value'}")
-    return "\n\n".join(blocks)
-
-
-def write_csv(values: Mapping[str, Any], path: Path) -> Path:
-    """A row per run, a column per metric, numbers in full; empty where there is no value. Raises `DataError` if it cannot."""
-    fixed = ("run", "path", "data", "method", "seed", "step")
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*fixed, *values["metrics"]])
-    writer.writerows([*(row[key] for key in fixed), *row["values"].values()] for row in values["runs"])
-    with atomic_write(path, "Choose another place with --csv.") as part:
-        part.write_bytes(text.getvalue().encode(errors="surrogateescape"))
-    return path
+        keys.setdefault(value, []).append(key)
+    return keys

@@ -1,4 +1,4 @@
-"""The library side of the `data` commands: what data sets there are, what is in one, its files, and a look at it."""
+"""Reports on data sets: the list of all, the contents of one, its files, and a preview of its data."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,35 +11,33 @@ from pyro_hvae.data import DATASETS, Dataset, Source, Split, find_source
 from pyro_hvae.data.files.data_file import File, find, find_optional
 from pyro_hvae.data.files.download import download, verify
 from pyro_hvae.errors import ConfigError, DataError
-from pyro_hvae.plots.figures import save, sheet
-from pyro_hvae.reports.run_report import table
+from pyro_hvae.reports.text_table import format_table
 from pyro_hvae.runs.options import typed_options
 from pyro_hvae.runtime.folders import cache_folder, data_folder
 from pyro_hvae.runtime.random_state import fixed_seed
 
 __all__ = [
-    "available",
-    "available_text",
-    "describe",
-    "described_text",
-    "download_files",
-    "downloaded_text",
-    "load",
-    "preview",
-    "verified_text",
-    "verify_files",
+    "dataset_list_text",
+    "dataset_text",
+    "describe_dataset",
+    "download_datasets",
+    "download_text",
+    "list_datasets",
+    "preview_dataset",
+    "verification_text",
+    "verify_datasets",
 ]
 
 
 def _status(source: Source) -> str:
-    """Whether a set can be loaded as things are, by its files alone."""
+    """Whether the files of a data set are here, else where they come from."""
     if source.files and all(map(find_optional, source.files)):
         return "here"
     return source.origin if source.origin == "built in" else f"{source.origin}, not here"
 
 
-def available() -> dict[str, Any]:
-    """All data sets by name with summary, licence and status, and the folders that hold them."""
+def list_datasets() -> dict[str, Any]:
+    """All data sets by name with summary, licence and status, and the folders of their files."""
     sets = {
         name: {"status": _status(source), "licence": source.licence, "summary": source.summary}
         for name, source in DATASETS.items()
@@ -47,15 +45,15 @@ def available() -> dict[str, Any]:
     return {"data": str(data_folder()), "cache": str(cache_folder()), "datasets": sets}
 
 
-def load(name: str, options: Mapping[str, str]) -> Dataset:
+def _load(name: str, options: Mapping[str, str]) -> Dataset:
     """A data set with options as typed; raises `ConfigError` for an unknown name, option or value."""
     source = find_source(name)
     return source.load(**typed_options(options, source.load, f"data set {name}"))
 
 
-def describe(name: str, options: Mapping[str, str]) -> dict[str, Any]:
-    """What is in a data set: counts before and after splitting, shape, range, factors, note, licence, files."""
-    source, data = find_source(name), load(name, options)
+def describe_dataset(name: str, options: Mapping[str, str]) -> dict[str, Any]:
+    """Contents of a data set: counts before and after splitting, shape, range, factors, note, licence, files."""
+    source, data = find_source(name), _load(name, options)
     some = data.train.x.sample(2**22)
     low, high = (value.item() for value in some.aminmax())
     splits = {"training": data.train, "validation": data.validation, "test": data.test}
@@ -66,62 +64,61 @@ def describe(name: str, options: Mapping[str, str]) -> dict[str, Any]:
         "splits": {part: len(split) for part, split in splits.items()},
         "shape": list(data.shape),
         "range": [low, high],
-        "factors": {factor: _extent(data, factor) for factor in data.train.factors},
+        "factors": {factor: _factor_values(data, factor) for factor in data.train.factors},
         "note": data.note,
         "licence": source.licence,
         "files": {file.path: str(find_optional(file) or "missing") for file in source.files},
     }
 
 
-def _extent(data: Dataset, factor: str) -> str:
-    """How many values an integer factor has, or the range of a continuous one."""
+def _factor_values(data: Dataset, factor: str) -> str:
+    """The number of values of an integer factor, with their labels, or the range of a continuous factor."""
     values = torch.cat([split.factors[factor] for split in (data.train, data.validation, data.test) if factor in split.factors])
     if values.is_floating_point():
         return f"{values.min():.4g} to {values.max():.4g}"
     count = data.grid.sizes[factor] if data.grid else len(values.unique())
-    return f"{count} value{'s' * (count != 1)}" + (
-        f": {', '.join(data.labels[factor][:count])}" if data.labels.get(factor) else ""
-    )
+    labels = f": {', '.join(data.labels[factor][:count])}" if data.labels.get(factor) else ""
+    return f"{count} value{'s' * (count != 1)}{labels}"
 
 
-def download_files(names: Sequence[str]) -> dict[str, Any]:
-    """Fetches what is missing of the named sets, with a bar per file.
+def download_datasets(names: Sequence[str]) -> dict[str, Any]:
+    """Downloads the missing files of the named sets, with a progress bar for each.
 
     Raises:
-        DataError: for a file that cannot be had, saying what to do; the files before it stay.
+        DataError: for a file that cannot be downloaded, saying what to do; the files before it stay.
     """
-    sources = {name: find_source(name) for name in names}  # a name mistyped is told before anything is fetched
+    sources = {name: find_source(name) for name in names}  # an unknown name fails before anything is downloaded
     places: dict[str, list[str]] = {name: [] for name in sources}
     for name, file in [(name, file) for name, source in sources.items() for file in source.files]:
         if path := find_optional(file):
-            # What does instead was put there by somebody; what has the right name is checked before it is called present.
+            # A file of the published name is checked; one that replaces it was put there by the user.
             places[name].append(str(download(file) if path == data_folder() / file.path else path))
             continue
         with tqdm(total=file.size, unit="B", unit_scale=True, desc=Path(file.path).name, disable=None) as bar:
-            places[name].append(str(download(file, _advance(bar))))
+            places[name].append(str(download(file, _bar_updater(bar))))
     return {"files": places}
 
 
-def _advance(bar: Any) -> Callable[[int, int | None], None]:
-    def advance(done: int, total: int | None) -> None:
+def _bar_updater(bar: Any) -> Callable[[int, int | None], None]:
+    def update(done: int, total: int | None) -> None:
         bar.total = total or bar.total
         bar.update(done - bar.n)
 
-    return advance
+    return update
 
 
-def verify_files(names: Sequence[str]) -> dict[str, Any]:
+def verify_datasets(names: Sequence[str]) -> dict[str, Any]:
     """Checks the files of the named sets against their checksums, then loads each set, which checks what is in them.
 
     Returns:
         "verified": name -> the state of its files, the sizes of its splits and its note; "wrong": name -> why it is not.
     """
-    sources = {name: find_source(name) for name in names}  # a name mistyped is told before anything is read
+    sources = {name: find_source(name) for name in names}  # an unknown name fails before anything is read
     verified: dict[str, Any] = {}
     wrong: dict[str, str] = {}
     for name, source in sources.items():
         try:
-            states = {file.path: _state(file) for file in source.files}
+            states = {file.path: _file_state(file) for file in source.files}
             data = source.load()
         except DataError as error:
             wrong[name] = str(error)
@@ -130,28 +127,26 @@ def verify_files(names: Sequence[str]) -> dict[str, Any]:
         verified[name] = {"files": states, "splits": splits, "note": data.note}
         if others := [path for path, state in states.items() if state == "wrong checksum"]:
             wrong[name] = (
-                f"{name} loads as {_sum(splits)} data, but {' and '.join(others)} have not the "
+                f"{name} loads as {_sum_text(splits)} data, but {' and '.join(others)} have not the "
                 "published bytes. If it was not you who packed them anew, remove them and get them again."
             )
     return {"verified": verified, "wrong": wrong}
 
 
-def _sum(splits: Sequence[int]) -> str:
+def _sum_text(splits: Sequence[int]) -> str:
     return " + ".join(f"{size:,}" for size in splits)
 
 
-def _state(file: File) -> str:
-    """As `verify`, or what is there instead; raises `DataError` for a file that is missing."""
+def _file_state(file: File) -> str:
+    """The result of `verify`, or the name of the file that replaces it; raises `DataError` for a missing file."""
     state = verify(file)
-    if state == "missing":
-        state = f"{find(file).name} instead, no checksum of the file known"
-    return state
+    return state if state != "missing" else f"{find(file).name} instead, no checksum of the file known"
 
 
-def preview(
+def preview_dataset(
     name: str, options: Mapping[str, str], out: Path, count: int, split: str = "training", seed: int = 0
 ) -> dict[str, Any]:
-    """A contact sheet of data drawn at random from a split, written as a picture.
+    """Draws a contact sheet of random data of a split into a PNG file.
 
     Raises:
         ConfigError: for a count below one or an unknown split. DataError: when the picture cannot be written.
@@ -160,26 +155,28 @@ def preview(
         raise ConfigError(f"--n is the number of data on the sheet, from 1 to 2,500, got {count}.")
     if out.suffix.lower() != ".png":
         raise ConfigError(f"--out is the name of a PNG file, got '{out}'. Example: --out preview.png.")
-    data = load(name, options)
+    from pyro_hvae.plots import plot_image_sheet, save_figure  # matplotlib takes a second
+
+    data = _load(name, options)
     parts: dict[str, Split] = {"training": data.train, "validation": data.validation, "test": data.test}
     if split not in parts:
         raise ConfigError(f"--split is training, validation or test, not '{split}'.")
     rows = parts[split].x
     count = min(count, len(rows))
     pick = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count]
-    with fixed_seed(seed):  # of dynamic binarisation
+    with fixed_seed(seed):  # for dynamic binarisation
         x = rows[pick]
     images = data.picture(x) if data.picture else x
     title = f"{data.name}: {count} of {len(rows):,} {split} data, {'x'.join(map(str, data.shape))}"
-    return {"figure": str(save(sheet(images, title), out)), "n": count}
+    return {"figure": str(save_figure(plot_image_sheet(images, title), out)), "n": count}
 
 
-def available_text(values: Mapping[str, Any]) -> str:
+def dataset_list_text(values: Mapping[str, Any]) -> str:
     rows = [{"name": name, **{k: entry[k] for k in ("status", "summary")}} for name, entry in values["datasets"].items()]
-    return f"{table(rows)}\n\nData folder: {values['data']}\nCache: {values['cache']}"
+    return f"{format_table(rows)}\n\nData folder: {values['data']}\nCache: {values['cache']}"
 
 
-def described_text(values: Mapping[str, Any]) -> str:
+def dataset_text(values: Mapping[str, Any]) -> str:
     def counts(parts: Mapping[str, int]) -> str:
         return ", ".join(f"{part} {count:,}" for part, count in parts.items())
 
@@ -197,15 +194,15 @@ def described_text(values: Mapping[str, Any]) -> str:
     return "\n".join([f"{values['name']}: {values['summary']}", *(f"  {k:8} {v}" for k, v in lines.items() if v)])
 
 
-def downloaded_text(values: Mapping[str, Any]) -> str:
+def download_text(values: Mapping[str, Any]) -> str:
     return "\n".join(
         f"{name}: {', '.join(dict.fromkeys(places)) or 'needs no files'}" for name, places in values["files"].items()
     )
 
 
-def verified_text(values: Mapping[str, Any]) -> str:
+def verification_text(values: Mapping[str, Any]) -> str:
     blocks = []
     for name, entry in values["verified"].items():
-        lines = [f"{name}: loads as {_sum(entry['splits'])} data. {entry['note']}".rstrip()]
+        lines = [f"{name}: loads as {_sum_text(entry['splits'])} data. {entry['note']}".rstrip()]
         blocks.append("\n".join([*lines, *(f"  {path}: {state}" for path, state in entry["files"].items())]))
     return "\n".join([*blocks, *(f"{name}: NOT VERIFIED" for name in values["wrong"])])

@@ -1,4 +1,4 @@
-"""What there is to choose from: the tables of recipes, data sets, schedules and metrics, with options and defaults."""
+"""The catalogue of recipes, data sets, schedules and metrics, with their options and defaults."""
 
 import inspect
 from collections.abc import Callable, Mapping

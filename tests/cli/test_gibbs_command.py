@@ -7,7 +7,7 @@ import pytest
 import torch
 from command_line import real
 
-from pyro_hvae.plots.run_pictures import _gibbs_lines
+from pyro_hvae.reports.gibbs_report import gibbs_text
 from pyro_hvae.runs.checkpoints import load_checkpoint
 
 TINY = "--dataset digits -o hidden=12 -o upper=12 -o dims=3,2 --steps 60 -o log_every=30".split()
@@ -39,7 +39,7 @@ def test_gibbs_draws_measures_and_tells(run, command):
     assert set(values["distance"]) == {"gibbs", "ancestral", "test"}
     assert set(values["diagnostics"]["z1"]) == {"rhat", "rhat_median", "ess", "ess_median", "draws", "ess_tail"}
     values["diagnostics"]["z1"]["rhat"] = math.nan
-    assert "z1: the chains diverged" in "\n".join(_gibbs_lines(values))
+    assert "z1: the chains diverged" in gibbs_text(values)
     assert abs(values["distance"]["test"]["draws"]["value"]) < values["distance"]["ancestral"]["draws"]["value"]
 
 

@@ -13,7 +13,7 @@ from command_line import real
 
 from pyro_hvae.evaluation import METRICS, likelihood
 from pyro_hvae.evaluation.likelihood import published_likelihood
-from pyro_hvae.reports.run_report import metrics_text
+from pyro_hvae.reports import metrics_text
 from pyro_hvae.runs.experiment import Experiment
 
 SMALL = "-o hidden=8 --batch-size 20 -o starts=1 --steps 10 --out run --json".split()

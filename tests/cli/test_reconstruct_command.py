@@ -9,8 +9,8 @@ import torch
 
 from pyro_hvae import reconstruct
 from pyro_hvae.cli import main
-from pyro_hvae.plots.figures import training_curves, training_pictures
-from pyro_hvae.plots.reconstruction_figure import Reconstructions, reconstruct_test, reconstruction_panels
+from pyro_hvae.plots.reconstruction_figures import Reconstructions, plot_reconstructions, reconstruct_test_data
+from pyro_hvae.plots.training_figures import plot_training, plot_training_curves
 from pyro_hvae.runs.run_directory import RunDirectory
 from pyro_hvae.runs.run_loading import open_run
 
@@ -49,15 +49,15 @@ def test_rows_of_one_run(runs):
     texture, vae = map(open_run, runs)
     one = constant(0.5, 0.75, 0.25)
     rows = [("test data", 0.5), ("textures alone", 0.75), ("reconstructions", 0.25)]
-    assert labelled(reconstruction_panels([texture], [one])) == rows
-    figure = reconstruction_panels([vae], [constant(0.5, 0.375)])
+    assert labelled(plot_reconstructions([texture], [one])) == rows
+    figure = plot_reconstructions([vae], [constant(0.5, 0.375)])
     assert labelled(figure) == [("test data", 0.5), ("reconstructions", 0.375)]
     assert figure.get_suptitle() == "Reconstructions of vae (constant) on triangles, seed 0\nRMS error per value 0.1250"
 
 
 def test_rows_of_runs_side_by_side(runs):
     found = [constant(0.5, 0.375), constant(0.5, 0.75, 0.0)]
-    figure = reconstruction_panels([open_run(runs[1]), open_run(runs[0])], found)
+    figure = plot_reconstructions([open_run(runs[1]), open_run(runs[0])], found)
     assert labelled(figure) == [
         ("test data", 0.5),
         ("vae, seed 0", 0.375),
@@ -73,7 +73,7 @@ def test_rows_of_runs_side_by_side(runs):
 
 def test_more_than_twelve_go_on_below(runs):
     run, grey = open_run(runs[1]), torch.linspace(0, 1, 14).view(-1, 1, 1, 1).expand(-1, 3, 64, 64)
-    figure = reconstruction_panels([run], [Reconstructions(grey, {"reconstructions": 1 - grey})])
+    figure = plot_reconstructions([run], [Reconstructions(grey, {"reconstructions": 1 - grey})])
     after = round(12 / 13, 3)
     below = [("test data", after), ("reconstructions", round(1 / 13, 3))]
     assert labelled(figure) == [("test data", 0.0), ("reconstructions", 1.0), *below]
@@ -84,12 +84,12 @@ def test_runs_of_one_recipe_and_seed_are_told_apart(runs):
 
     def names(*places):
         others = [replace(run, directory=RunDirectory(place)) for place in places]
-        return [label for label, _ in labelled(reconstruction_panels(others, [constant(0.5, 0.5)] * len(others)))][1:]
+        return [label for label, _ in labelled(plot_reconstructions(others, [constant(0.5, 0.5)] * len(others)))][1:]
 
     assert names("a/one", "a/two") == ["one", "two"]
     assert names("a/one", "b/one") == ["a/one", "b/one"]
     seeds = [replace(run, experiment=replace(run.experiment, train=replace(run.experiment.train, seed=s))) for s in (3, 4)]
-    figure = reconstruction_panels(seeds, [constant(0.5, 0.5)] * 2)
+    figure = plot_reconstructions(seeds, [constant(0.5, 0.5)] * 2)
     assert [label for label, _ in labelled(figure)][1:] == ["vae, seed 3", "vae, seed 4"]
 
 
@@ -119,7 +119,7 @@ def test_the_errors_are_of_test_data_from_all_over_the_set(runs, command, tmp_pa
 def test_one_line_a_run(runs, command):
     code, out, err = command("reconstruct", *reversed(runs), "--n", 5)
     assert code == 0, err
-    found = reconstruct_test([open_run(run) for run in reversed(runs)], 5)
+    found = reconstruct_test_data([open_run(run) for run in reversed(runs)], 5)
     path = runs[1] / "figures/reconstructions.png"
     assert out.splitlines() == [
         "Reconstructions at the posterior means of 5 test data",
@@ -155,7 +155,7 @@ def test_runs_of_other_data_are_refused(runs, command, tmp_path):
 
 def test_stages_on_scales_of_their_own_have_pictures_of_their_own(runs):
     run = open_run(runs[0])
-    pictures = training_pictures(run, run.directory.rows())
+    pictures = plot_training(run, run.directory.rows())
     assert {name: figure.get_suptitle().splitlines()[1] for name, figure in pictures.items()} == {
         "training_texture": "stage 1 of 2: texture",
         "training": "stage 2 of 2: global",
@@ -168,7 +168,7 @@ def test_stages_on_scales_of_their_own_have_pictures_of_their_own(runs):
 def test_stages_on_one_scale_share_a_picture(runs):
     run = open_run(runs[0])
     plain = replace(run, stages=[replace(stage, pixels=None) for stage in run.stages])
-    pictures = training_pictures(plain, run.directory.rows())
+    pictures = plot_training(plain, run.directory.rows())
     assert list(pictures) == ["training"] and pictures["training"].axes[0].lines[0].get_xdata().tolist() == [2, 4, 6, 8, 10, 12]
     assert pictures["training"].get_suptitle() == "Training of texture (constant) on triangles, seed 0"
 
@@ -177,5 +177,5 @@ def test_the_start_of_a_later_stage_is_cut_off_as_well():
     rows = [{"step": step, "stage": 1, "beta": 1.0, "elbo": -50.0} for step in range(800, 1001, 10)]
     rows[0]["elbo"] = rows[2]["validation_elbo"] = -1000.0
     rows[20]["validation_elbo"] = -60.0
-    (low, high) = training_curves(rows, "").axes[1].get_ylim()
+    (low, high) = plot_training_curves(rows, "").axes[1].get_ylim()
     assert (low, high) == (-61, -49)

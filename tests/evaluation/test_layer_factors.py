@@ -20,7 +20,7 @@ from pyro_hvae.evaluation import METRICS
 from pyro_hvae.evaluation.layer_factors import _consistency, _correlations, _part, _pixels
 from pyro_hvae.metrics.stroke_measures import slant
 from pyro_hvae.recipes import Stage
-from pyro_hvae.reports.run_report import measure, metrics_text
+from pyro_hvae.reports import measure_metric, metrics_text
 from pyro_hvae.runs.experiment import Experiment
 from pyro_hvae.runs.run_directory import RunDirectory
 from pyro_hvae.runs.run_loading import OpenRun
@@ -249,7 +249,7 @@ def test_what_has_no_strokes_is_refused(tmp_path):
 
 def test_the_text_has_a_table_for_each_question(tmp_path):
     run = opened(tmp_path)
-    values = measure(run, "layer-factors", **FAST)
+    values = measure_metric(run, "layer-factors", **FAST)
     assert json.loads((tmp_path / "eval/layer-factors.json").read_text()) == values
     lines = metrics_text(values).splitlines()
     assert lines[0].startswith("layer-factors: 0.") and lines[0].endswith("(same class: bottom layer minus top)")

@@ -20,9 +20,9 @@ from pyro_hvae.guides import BottomUp, Heads
 from pyro_hvae.inference.information_flow import InformationFlow
 from pyro_hvae.metrics import Posteriors, layer_information
 from pyro_hvae.models import Chain
-from pyro_hvae.plots.figures import save
-from pyro_hvae.plots.information_flow_figure import has_information, information_flow
-from pyro_hvae.plots.run_pictures import draw_all
+from pyro_hvae.plots.figure_base import save_figure
+from pyro_hvae.plots.information_flow_figures import has_information, plot_information_flow
+from pyro_hvae.reports.run_pictures import draw_standard_pictures
 from pyro_hvae.runs.run_loading import open_run
 from pyro_hvae.runs.trackers import Tracker
 from pyro_hvae.runtime.random_state import rng_state
@@ -227,8 +227,8 @@ def stacks(axis):
 def test_picture_of_progressive_learning(tmp_path):
     rows = progressive_rows()
     assert has_information(rows) and not has_information([{"step": 1, "stage": 0, "layers": 1}]) and not has_information([])
-    figure = information_flow(rows, "Information flow of something")
-    path = save(figure, tmp_path / "flow.png")
+    figure = plot_information_flow(rows, "Information flow of something")
+    path = save_figure(figure, tmp_path / "flow.png")
     assert path.read_bytes().startswith(b"\x89PNG") and figure.get_suptitle() == "Information flow of something"
     upper, lower = figure.axes
     assert marked(upper) == ({100: "z2 enters", 200: "z1 enters"}, [100, 200]) and vertical(lower) == [100, 200]
@@ -254,7 +254,7 @@ def test_picture_of_stages_without_a_total():
     rows = [{"step": 10 * i, "stage": int(i > 5), "information.z2": 2.0, "information.limit": 6.0} for i in range(11)]
     for row in rows[6:]:
         row["information.z1"] = 1.0
-    upper, lower = information_flow(rows, "").axes
+    upper, lower = plot_information_flow(rows, "").axes
     assert marked(upper) == ({50: "stage 2"}, [50])
     lines = curves(upper)
     assert list(lines) == ["I(x; z2)", "I(x; z1)", "log N = 6.00, the most\nthat N data can show"]
@@ -269,13 +269,13 @@ def test_rows_that_skip_an_entrance_or_start_again():
     values = information(z3=1.0, z2=1.0, z10=1.0)
     layers = [(0, 1), (0, 3), (1, 1), (1, 2), (2, 3)]
     rows = [{"step": i, "stage": stage, "layers": float(k), **values} for i, (stage, k) in enumerate(layers)]
-    upper = information_flow(rows, "").axes[0]
+    upper = plot_information_flow(rows, "").axes[0]
     assert marked(upper)[0] == {0: "z3, z2 enter", 1: "stage 2", 2: "z3 enters", 3: "stage 3"}
 
 
 def test_a_picture_of_nothing_is_refused():
     with pytest.raises(DataError, match="no information flow"):
-        information_flow([{"step": 1, "stage": 0}], "")
+        plot_information_flow([{"step": 1, "stage": 0}], "")
 
 
 def test_the_standard_pictures_of_a_run_include_it(command, tmp_path):
@@ -286,4 +286,4 @@ def test_the_standard_pictures_of_a_run_include_it(command, tmp_path):
     assert picture.with_name("training.png").is_file() and not picture.is_file()
     for row in progressive_rows():
         run.directory.append(run.directory.rows()[-1] | row)
-    assert picture in draw_all(run) and picture.is_file()
+    assert picture in draw_standard_pictures(run) and picture.is_file()

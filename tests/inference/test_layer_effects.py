@@ -15,7 +15,7 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.inference.layer_effects import grid_layers, layer_grid, posterior_noise, sample_noise
 from pyro_hvae.objectives.handlers import Noise, Record
-from pyro_hvae.plots.hierarchy_figures import grid_panels
+from pyro_hvae.plots.layer_figures import plot_layer_grids
 from pyro_hvae.runs.train_config import TrainConfig
 
 
@@ -198,7 +198,7 @@ def test_the_labels_of_a_grid_are_where_its_cells_are():
         experiment=SimpleNamespace(recipe="vlae", schedule="constant", dataset="digits", train=TrainConfig()),
     )
     images = torch.linspace(0, 1, 25)[:, None, None, None].expand(25, 1, 8, 8)
-    figure = grid_panels(run, {"z1": images, "z2": images}, 2.0, "the others drawn anew for every cell")
+    figure = plot_layer_grids(run, {"z1": images, "z2": images}, 2.0, "the others drawn anew for every cell")
     assert [axis.get_title() for axis in figure.axes] == ["z1", "z2"]
     axis = figure.axes[1]
     assert axis.get_xlabel() == "noise of z2[0]" and axis.get_ylabel() == "noise of z2[1]"

@@ -15,7 +15,7 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.inference.layer_effects import posterior_noise
 from pyro_hvae.inference.traversal import Traversals, Unit, traverse, vary_dimension
-from pyro_hvae.plots.traversal_figure import traversal_panels
+from pyro_hvae.plots.traversal_figures import plot_traversals
 from pyro_hvae.runs.train_config import TrainConfig
 
 TO_X = torch.tensor([[1.0, 2.0, -1.0], [0.5, 0.0, 1.0], [0.0, 1.0, 3.0], [2.0, -1.0, 0.0]], dtype=torch.float64)
@@ -176,7 +176,7 @@ def test_the_picture_names_rows_values_and_layers():
         return Traversals(units, torch.tensor([-2.5, 0.0, 2.5]), images, dead)
 
     one = found([Unit("z2", 1, 0.93), Unit("z1", 0, 1.5), Unit("z1", 3, 0.02)], {"z2": 4, "z1": 0})
-    figure = traversal_panels([run(0), run(1)], [one, found([Unit("z1", 2, 0.5)], {"z1": 0})], "test datum 7")
+    figure = plot_traversals([run(0), run(1)], [one, found([Unit("z1", 2, 0.5)], {"z1": 0})], "test datum 7")
     assert figure.get_suptitle() == "Latent traversals of test datum 7"
     left, right = figure.axes
     assert left.get_title() == "vlae (constant) on digits, seed 0\ndead and left out: 4 of z2"

@@ -150,7 +150,7 @@ def test_training_end_to_end_tells_of_its_features(tmp_path, command, monkeypatc
     code, out, _ = command("train", "texture", *TINY, "--steps", 12, "-o", "joint=features", "--out", tmp_path / "a")
     assert code == 0 and "Features: variance over patches" in out and "degenerate" not in out
     monkeypatch.setattr(
-        "pyro_hvae.reports.run_report.feature_state", lambda run: {"ratio": 1e-5, "rate": 0.01, "degenerate": True}
+        "pyro_hvae.reports.training_report.feature_state", lambda run: {"ratio": 1e-5, "rate": 0.01, "degenerate": True}
     )
     code, out, _ = command("train", "texture", *TINY, "--steps", 12, "-o", "joint=pixels", "--out", tmp_path / "b")
     assert code == 0 and "1e-05" in out and "The run is degenerate" in out and "-o joint=none" in out

@@ -12,9 +12,9 @@ import pytest
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.evaluation import METRICS
 from pyro_hvae.evaluation.metric_registry import Metric
-from pyro_hvae.plots.comparison_figures import comparison_figure
-from pyro_hvae.reports.comparison_table import compare, compare_text, write_csv
-from pyro_hvae.reports.comparison_values import columns
+from pyro_hvae.plots.comparison_figures import plot_comparison
+from pyro_hvae.reports import compare, comparison_text, write_csv
+from pyro_hvae.reports.comparison_values import parse_columns
 from pyro_hvae.runs.checkpoints import save_checkpoint
 from pyro_hvae.runs.resolution import resolve
 from pyro_hvae.runs.run_directory import RunDirectory
@@ -63,7 +63,7 @@ def runs_of(values, column):
 
 
 def test_what_is_asked_for():
-    asked = columns(["likelihood.rate.z1", "angle", "angle.mae_rad", "likelihood"])
+    asked = parse_columns(["likelihood.rate.z1", "angle", "angle.mae_rad", "likelihood"])
     assert [(c.name, c.key) for c in asked] == [
         ("likelihood.rate.z1", "rate.z1"),
         ("angle", "mae_rad"),
@@ -72,7 +72,7 @@ def test_what_is_asked_for():
     assert asked[1].describe() == {"metric": "angle", "key": "mae_rad", "better": "lower", "unit": "rad"}
     assert asked[0].describe() == {"metric": "likelihood", "key": "rate.z1", "better": "", "unit": ""}
     with pytest.raises(ConfigError, match="no metric called 'likelyhood'. Did you mean 'likelihood'?"):
-        columns(["angle", "likelyhood.elbo"])
+        parse_columns(["angle", "likelyhood.elbo"])
 
 
 def test_statistics_of_a_method_are_those_of_all_its_seeds(score):
@@ -97,7 +97,7 @@ def test_statistics_of_a_method_are_those_of_all_its_seeds(score):
     assert not score and not values["warnings"] and not values["failed"]
     one = compare(["s1"], ["score"])["methods"]
     assert (one[0]["seeds"], one[0]["std"], one[0]["mean"]) == (1, None, 2.0)
-    text = compare_text(values)
+    text = comparison_text(values)
     assert "score (points, pt, higher is better)" in text and "cost (points, lower is better)" in text
     assert all(f"s{seed}" in text for seed in range(3))  # the best never stands without all seeds
 
@@ -258,7 +258,8 @@ def test_one_bad_run_does_not_lose_the_others_values(score, command):
     values = json.loads(out)
     assert runs_of(values, "score") == {"good": 1.0} | dict.fromkeys(names[1:])
     assert code == 3 and values["failed"] == ["full", "torn", "gone", "unopened", "unknown"]
-    assert err.splitlines()[-1] == "Error: not all could be had of full, torn, gone, unopened, unknown; the reasons are above."
+    failed = "full, torn, gone, unopened, unknown"
+    assert err.splitlines()[-1] == f"Error: some values of {failed} are missing; the reasons are above."
     reasons = {row["run"]: row["reasons"].get("score", "") for row in values["runs"]}
     for name, why in {
         "not-applicable": "seed 7 has no score",
@@ -382,7 +383,7 @@ def points(axis):
 
 def test_two_metrics_are_drawn_against_each_other():
     rows = [("a", 1.0, 5.0), ("a", 3.0, 9.0), ("b", 2.0, 2.0), ("b", None, 9.0), ("c", 1.0, None)]
-    figure = comparison_figure(values_of(*[("d", *row) for row in rows]))
+    figure = plot_comparison(values_of(*[("d", *row) for row in rows]))
     (axis,) = figure.axes
     drawn, bars = points(axis)
     assert drawn == [[[1, 5], [3, 9]], [[2, 2]]] and bars == [pytest.approx((2, 7, math.sqrt(2), math.sqrt(8)))]
@@ -398,7 +399,7 @@ def test_two_metrics_are_drawn_against_each_other():
 @pytest.mark.parametrize("count", [1, 3, 4])
 def test_other_numbers_of_metrics_have_a_panel_each(count):
     rows = [("d", "a", *[1.0] * count), ("d", "a", *[3.0] * count), ("e", "a", *[None] * count)]
-    figure = comparison_figure(values_of(*rows, columns="xyzw"[:count]))
+    figure = plot_comparison(values_of(*rows, columns="xyzw"[:count]))
     panels = [axis for axis in figure.axes if axis.axison]
     assert [axis.get_xlabel()[0] for axis in panels] == list("xyzw"[:count]) and len(figure.axes) in (1, 3, 6)
     for axis in panels:
@@ -414,7 +415,7 @@ def test_other_numbers_of_metrics_have_a_panel_each(count):
 def test_methods_are_told_apart_and_long_names_are_broken():
     long = "vhp + rewo, particles=16, hidden=16,32,32,64, kappa=0.18, nu=1.0, program=$a$b.py"
     values = values_of(*[("d", f"{long}, n={n}", n / 1, 1.0) for n in range(30)])
-    figure = comparison_figure(values)
+    figure = plot_comparison(values)
     lines = [line for line in figure.axes[0].lines if line.get_markersize() == 5]
     assert len({(line.get_color(), line.get_marker()) for line in lines}) == 30
     name = figure.legends[0].texts[0].get_text()
@@ -426,6 +427,6 @@ def test_methods_are_told_apart_and_long_names_are_broken():
 
 @pytest.mark.parametrize("columns", ["x", "xy"])
 def test_a_picture_of_no_values_says_so(columns):
-    figure = comparison_figure(values_of(("d", "a", *[None] * len(columns)), columns=columns))
+    figure = plot_comparison(values_of(("d", "a", *[None] * len(columns)), columns=columns))
     assert [text.get_text() for text in figure.axes[0].texts] == ["no values"]
     figure.draw_without_rendering()

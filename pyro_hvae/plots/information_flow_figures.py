@@ -1,4 +1,4 @@
-"""The information flow of a training run: what every layer knew about x at which step, and when layers entered."""
+"""The figure of the information flow: how much each layer knows about x during a training run."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pyro_hvae.errors import DataError
-from pyro_hvae.plots.figures import COLOURS, GREY, changes, figure_titled, in_order
+from pyro_hvae.plots.figure_base import COLOURS, GREY, new_figure, sort_sites
+from pyro_hvae.plots.training_figures import mark_phases
 
-__all__ = ["has_information", "information_flow"]
+__all__ = ["has_information", "plot_information_flow"]
 
 PREFIX = "information."
 LIMIT, TOTAL, OVER = (PREFIX + name for name in ("limit", "total", "over"))
@@ -23,12 +24,12 @@ def has_information(rows: Rows) -> bool:
     return any(LIMIT in row for row in rows)
 
 
-def information_flow(rows: Rows, title: str) -> Figure:
+def plot_information_flow(rows: Rows, title: str) -> Figure:
     """Figure 5 of pro-VLAE over all steps instead of at the end of each progressive one; nats.
 
-    Above, a line for each layer, for their total, for what they know twice (I_over), and log N, which neither a layer nor the
-    total can exceed. Below, the layers stacked, so that the stack rises above the total by I_over. Dotted: where a layer enters
-    or another stage begins.
+    The upper panel has a line for each layer, for their total, for what several layers know at once (I_over), and for log N,
+    the limit of each layer and of the total. The lower panel stacks the layers, so that the stack rises above the total by
+    I_over. Dotted lines mark where a layer enters or another stage begins.
 
     Arguments:
         rows: metric rows of a run with step, stage, at times `InformationFlow`'s, and `layers` where they enter one by one.
@@ -40,35 +41,31 @@ def information_flow(rows: Rows, title: str) -> Figure:
     if not measured:
         raise DataError("these metric rows hold no information flow: it was not measured during this training.")
     keys = {key for row in measured for key in row if key.startswith(PREFIX)} - {LIMIT, TOTAL, OVER}
-    sites = in_order(key.removeprefix(PREFIX) for key in keys)
+    sites = sort_sites(key.removeprefix(PREFIX) for key in keys)
     colours = {site: COLOURS[i % len(COLOURS)] for i, site in enumerate(sites)}
-    figure = figure_titled(9, 6.4, title)
+    figure = new_figure(9, 6.4, title)
     upper, lower = figure.subplots(2, 1, sharex=True)
-    _lines(upper, measured, sites, colours)
-    _stack(lower, measured, sites, colours)
-    events = changes(rows, sites)
+    _draw_lines(upper, measured, colours)
+    _draw_stack(lower, measured, colours)
     for axis in (upper, lower):
         axis.set(ylabel="nats", ylim=(min(0.0, axis.get_ylim()[0]), None))
         axis.margins(x=0.02)
-        for step, _ in events:
-            axis.axvline(step, color=GREY, linestyle=":", linewidth=1)
         axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
-    above = upper.secondary_xaxis("top")
-    above.set_xticks([step for step, _ in events], [name for _, name in events], fontsize=8)
+    mark_phases((upper, lower), rows, sites)
     lower.set_xlabel("step")
     return figure
 
 
 def _series(rows: Rows, key: str) -> tuple[list[int], list[float]]:
-    """Steps and values of the rows that have it."""
+    """Steps and values of the rows that have a key."""
     having = [row for row in rows if key in row]
     return [row["step"] for row in having], [row[key] for row in having]
 
 
-def _lines(axis: Axes, rows: Rows, sites: Sequence[str], colours: Mapping[str, str]) -> None:
+def _draw_lines(axis: Axes, rows: Rows, colours: dict[str, str]) -> None:
     style = {"marker": ".", "markersize": 3, "linewidth": 1.2}
-    for site in reversed(sites):
-        axis.plot(*_series(rows, PREFIX + site), color=colours[site], label=f"I(x; {site})", **style)
+    for site, colour in reversed(colours.items()):
+        axis.plot(*_series(rows, PREFIX + site), color=colour, label=f"I(x; {site})", **style)
     if has_total := any(TOTAL in row for row in rows):
         axis.plot(*_series(rows, TOTAL), color="black", label="I(x; z), the total", **style)
         axis.plot(*_series(rows, OVER), color=GREY, linestyle="--", label=r"$I_\mathrm{over}$", **style)
@@ -78,16 +75,13 @@ def _lines(axis: Axes, rows: Rows, sites: Sequence[str], colours: Mapping[str, s
     axis.set_title(f"information about x of each {what}", fontsize=10)
 
 
-def _stack(axis: Axes, rows: Rows, sites: Sequence[str], colours: Mapping[str, str]) -> None:
-    """The layers on top of each other, the top one lowest, since it is first to know; a stage at a time."""
-    order = [*reversed(sites)]
+def _draw_stack(axis: Axes, rows: Rows, colours: dict[str, str]) -> None:
+    """The layers on top of each other, stage by stage. The top layer lies lowest, since it knows something first."""
     for number, (_, group) in enumerate(groupby(rows, lambda row: row["stage"])):
         stage = list(group)
-        values = [[row.get(PREFIX + site, 0.0) for row in stage] for site in order]
-        labels = [f"I(x; {site})" for site in order] if number == 0 else ()
-        axis.stackplot(
-            [row["step"] for row in stage], values, colors=[colours[site] for site in order], alpha=0.6, labels=labels
-        )
+        values = [[row.get(PREFIX + site, 0.0) for row in stage] for site in reversed(colours)]
+        labels = [f"I(x; {site})" for site in reversed(colours)] if number == 0 else ()
+        axis.stackplot([row["step"] for row in stage], values, colors=[*reversed(colours.values())], alpha=0.6, labels=labels)
     title = "the layers stacked"
     if any(TOTAL in row for row in rows):
         axis.plot(*_series(rows, TOTAL), color="black", linewidth=1.2, label="I(x; z), the total")

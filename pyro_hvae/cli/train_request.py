@@ -1,0 +1,107 @@
+"""The request of `pyro-hvae train`: what was typed, resolved into an experiment and a run directory, and run."""
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.reports.training_report import report_training
+from pyro_hvae.runs.experiment import Experiment, read_toml
+from pyro_hvae.runs.resolution import resolve
+from pyro_hvae.runs.trackers import Progress, make_trackers
+from pyro_hvae.runtime.devices import pick_device
+from pyro_hvae.runtime.folders import runs_folder
+from pyro_hvae.training.experiment_plan import plan
+from pyro_hvae.training.experiment_training import resume_experiment, train
+
+__all__ = ["TrainRequest", "plan_text", "resolve_request"]
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """An experiment to train, and its run directory."""
+
+    experiment: Experiment
+    out: Path
+    resume: bool
+
+    def describe(self) -> dict[str, Any]:
+        """The plan of a dry run."""
+        pick_device(self.experiment.train.device)
+        return {"out": str(self.out), **plan(self.experiment).describe()}
+
+    def run(self, track: tuple[str, ...] = ()) -> dict[str, Any]:
+        """Trains, draws and measures; returns the values of `report_training`."""
+        trackers = [Progress(), *make_trackers(track, self.out)]
+
+        def tell(text: str) -> None:
+            print(text, file=sys.stderr, flush=True)
+
+        return report_training(train(self.experiment, self.out, self.resume, trackers, tell))
+
+
+def resolve_request(
+    recipe: str | None,
+    dataset: str | None,
+    schedule: str | None,
+    options: Mapping[str, str],
+    settings: Mapping[str, Any],
+    epochs: int | None,
+    out: Path | None,
+    resume: str | None,
+    config: Path | None,
+    program: str | None,
+) -> TrainRequest:
+    """Resolves what was typed into an experiment and a run directory; raises `ConfigError` for contradictions."""
+    if epochs is not None and "steps" in settings:
+        raise ConfigError("--epochs and --steps both give the length. Use one of them.")
+    if resume is not None:
+        given = {
+            "a recipe": recipe,
+            "--dataset": dataset,
+            "--schedule": schedule,
+            "-o": options,
+            "--config": config,
+            "--out": out,
+        }
+        if extra := [name for name, value in given.items() if value]:
+            raise ConfigError(f"--resume takes everything from the run, so {' and '.join(extra)} cannot be given with it.")
+        path, experiment = resume_experiment(resume, dict(settings), program)
+    else:
+        if recipe is not None and program is not None:
+            raise ConfigError(f"'{recipe}' and --program both name what to train. Use one of them.")
+        file = read_toml(config) if config else {}
+        experiment = resolve(recipe, dataset, schedule, options, settings, file, program)
+        path = out or _new_run_path(experiment)
+    if epochs is not None:
+        experiment = experiment.replace_train(steps=_steps(experiment, epochs))
+    return TrainRequest(experiment, path, resume is not None)
+
+
+def _steps(experiment: Experiment, epochs: int) -> int:
+    """The steps of all stages, such that the last stage takes so many passes over the training data."""
+    if epochs < 1:
+        raise ConfigError(f"--epochs must be at least 1, got {epochs}.")
+    built = plan(experiment)
+    steps = epochs * max(1, len(built.dataset.train.x) // experiment.train.batch_size)
+    shares = [stage.share for stage in built.stages]
+    return max(len(shares), round(steps * sum(shares) / shares[-1]))
+
+
+def _new_run_path(experiment: Experiment) -> Path:
+    data = re.sub(r"[^\w.-]", "_", Path(experiment.dataset).name)  # the user's own data are named by a path
+    name = f"{experiment.recipe or 'program'}-{data}-{experiment.schedule}-seed{experiment.train.seed}"
+    path, number = runs_folder() / name, 2
+    while path.exists():
+        path, number = runs_folder() / f"{name}-{number}", number + 1
+    return path
+
+
+def plan_text(values: Mapping[str, Any]) -> str:
+    """The plan of a dry run in TOML."""
+    return tomli_w.dumps(values).rstrip()

@@ -1,0 +1,98 @@
+"""The figure of reconstructions: test data above their reconstructions by one run or several."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from pyro_hvae.inference.sampling import reconstruct
+from pyro_hvae.plots.figure_base import new_figure, run_name
+from pyro_hvae.plots.image_grid import draw_image_grid
+from pyro_hvae.runs.run_loading import OpenRun
+from pyro_hvae.runtime.random_state import fixed_seed
+
+__all__ = ["FEATURES", "FULL", "Reconstructions", "plot_reconstructions", "reconstruct_test_data"]
+
+FULL = "reconstructions"
+FEATURES = "textures alone"
+COLUMNS, TILE, TALLEST = 12, 0.8, 200  # images in a row; inches of an image, fewer where the figure would be taller than this
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstructions:
+    """Test data and their reconstructions by one run.
+
+    Attributes:
+        data: shape (n, *event). rows: kind -> images of the same shape, in the order of the figure. "textures alone", of a
+            run on features only, are the data decoded from their own features, which is the best possible result;
+            "reconstructions" are those at the posterior means.
+    """
+
+    data: Tensor
+    rows: dict[str, Tensor]
+
+    @property
+    def rmse(self) -> dict[str, float]:
+        """Root mean squared error per value, of each kind of row."""
+        return {kind: (images - self.data).square().mean().sqrt().item() for kind, images in self.rows.items()}
+
+    def __str__(self) -> str:
+        error = self.rmse
+        return f"RMS error per value {error[FULL]:.4f}" + (
+            f", of {FEATURES} {error[FEATURES]:.4f}" if FEATURES in error else ""
+        )
+
+
+@torch.no_grad()
+def reconstruct_test_data(runs: Sequence[OpenRun], count: int = COLUMNS) -> list[Reconstructions]:
+    """Reconstructs test data by each run. All runs get the same data, so they must have the same data set."""
+    test = runs[0].dataset.test.x  # often sorted, so the choice is spread over all of it
+    with fixed_seed(0):  # some data sets are binarised anew whenever they are read
+        x = test[torch.linspace(0, len(test) - 1, min(count, len(test))).round().long()]
+    reconstructions = []
+    for run in runs:
+        on_device, pixels = x.to(run.device), run.stage.pixels
+        rows = {FEATURES: pixels.reconstruct(on_device)} if pixels else {}
+        rows[FULL] = reconstruct(run.model, run.guide, on_device)
+        reconstructions.append(Reconstructions(x, {kind: images.cpu() for kind, images in rows.items()}))
+    return reconstructions
+
+
+def plot_reconstructions(runs: Sequence[OpenRun], reconstructions: Sequence[Reconstructions]) -> Figure:
+    """Figures 6 and 7 of Sahoo 2020: test data above their reconstructions by each run, twelve in a row.
+
+    Arguments:
+        reconstructions: the result of `reconstruct_test_data` for the runs.
+    """
+    x, names = reconstructions[0].data, _short_names(runs)
+    shown, labels = [runs[0].images(x)], ["test data"]
+    for run, name, one in zip(runs, names, reconstructions, strict=True):
+        shown += [run.images(images) for images in one.rows.values()]
+        name = textwrap.fill(name, 20)
+        labels += [*one.rows] if len(runs) == 1 else [name if kind == FULL else f"{name}:\n{kind}" for kind in one.rows]
+    columns = min(COLUMNS, len(x))
+    blocks = [part for parts in zip(*(images.split(columns) for images in shown), strict=True) for part in parts]
+    blocks = [torch.cat([b, torch.full((columns - len(b), *b.shape[1:]), torch.nan)]) for b in blocks]
+    if len(runs) == 1:
+        title = [f"Reconstructions of {run_name(runs[0])}", str(reconstructions[0])]
+    else:
+        title = [f"Reconstructions of test data of {Path(runs[0].experiment.dataset).name}"]
+        title += [f"{name}: {one}" for name, one in zip(names, reconstructions, strict=True)]
+    tile = min(TILE, TALLEST / len(blocks))
+    margin = 0.15 + 0.07 * max(len(line) for label in labels for line in label.splitlines())
+    width = max(columns * tile + margin, 0.09 * max(map(len, title)))
+    figure = new_figure(width, tile * len(blocks) + 0.2 + 0.2 * len(title), "\n".join(title))
+    draw_image_grid(figure.subplots(), torch.cat(blocks), columns, beside=labels * (len(blocks) // len(labels)))
+    return figure
+
+
+def _short_names(runs: Sequence[OpenRun]) -> list[str]:
+    """The shortest names that differ: recipe and seed, else names of the run directories, else their paths."""
+    short = [f"{run.experiment.recipe or 'program'}, seed {run.experiment.train.seed}" for run in runs]
+    folders = [run.directory.path.name for run in runs]
+    paths = [str(run.directory.path) for run in runs]
+    return next((names for names in (short, folders) if len(set(names)) == len(runs)), paths)

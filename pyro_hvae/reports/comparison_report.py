@@ -1,0 +1,86 @@
+"""The report of a comparison of runs: text, a CSV file and a picture."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+from pyro_hvae.errors import DataError
+from pyro_hvae.reports.comparison_table import compare
+from pyro_hvae.reports.text_table import format_table
+from pyro_hvae.runtime.atomic_files import atomic_write
+
+__all__ = ["comparison_text", "report_comparison", "write_csv"]
+
+
+def report_comparison(
+    runs: Sequence[str],
+    metrics: Sequence[str] = (),
+    csv: Path | None = None,
+    picture: Path | None = None,
+    checkpoint: str = "last",
+    device: str = "cpu",
+    tell: Callable[[str], Any] = lambda text: None,
+) -> tuple[dict[str, Any], str]:
+    """Returns the result of `compare` and its text, and writes the CSV file and the picture.
+
+    Raises:
+        ConfigError, DataError: as `compare`; before anything is measured, for files that cannot be written.
+    """
+    from pyro_hvae.plots import check_picture_path, plot_comparison, save_figure  # matplotlib takes a second
+
+    if picture:
+        check_picture_path(picture)
+    for path in filter(None, (csv, picture)):
+        _require_writable(path)
+    values = compare(runs, metrics, checkpoint, device, tell)
+    text = comparison_text(values)
+    if csv:
+        values["csv"] = str(write_csv(values, csv))
+        text += f"\n\nTable: {csv}"
+    if picture:
+        values["picture"] = str(save_figure(plot_comparison(values), picture))
+        text += f"\n\nPicture: {picture}"
+    return values, text
+
+
+def _require_writable(path: Path) -> None:
+    """Raises `DataError` for a file that cannot be written, before hours of computation."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            raise DataError(f"cannot write '{path}': it is no file. Choose another place.")
+        with open(path, "ab") if path.exists() else TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise DataError(f"cannot write '{path}': {error.strerror}. Choose another place.") from error
+
+
+def comparison_text(values: Mapping[str, Any]) -> str:
+    """Tables of the result of `compare`: the runs, then for each metric the methods."""
+    fixed = ("run", "data", "method", "seed")
+    blocks = [format_table({**{key: row[key] for key in fixed}, **row["values"]} for row in values["runs"])]
+    for name, about in values["metrics"].items():
+        rows = [{k: v for k, v in row.items() if k != "metric"} for row in values["methods"] if row["metric"] == name]
+        better = f"{about['better']} is better" if about["better"] else ""
+        title = f"{name} ({', '.join(filter(None, (about['key'], about['unit'], better)))})"
+        blocks.append(f"{title}\n{format_table(rows) or 'no run has a value'}")
+    return "\n\n".join(blocks)
+
+
+def write_csv(values: Mapping[str, Any], path: Path) -> Path:
+    """Writes a row for each run and a column for each metric, with all digits; missing values are empty.
+
+    Raises:
+        DataError: when the file cannot be written.
+    """
+    fixed = ("run", "path", "data", "method", "seed", "step")
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*fixed, *values["metrics"]])
+    writer.writerows([*(row[key] for key in fixed), *row["values"].values()] for row in values["runs"])
+    with atomic_write(path, "Choose another place with --csv.") as part:
+        part.write_bytes(text.getvalue().encode(errors="surrogateescape"))
+    return path

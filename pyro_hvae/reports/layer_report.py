@@ -1,0 +1,68 @@
+"""The report of the layers of a hierarchy: pictures of the noise of each layer, and its share of the variance."""
+
+from dataclasses import asdict
+from typing import Any
+
+from pyro_hvae.inference.layer_effects import grid_layers, layer_grid, layer_samples, layer_shares, sample_noise
+from pyro_hvae.plots import plot_layer_grids, plot_layer_samples, save_figure
+from pyro_hvae.reports.run_pictures import figures_folder, pick_test_datum, picture_lines, require_count
+from pyro_hvae.runs.run_loading import OpenRun
+from pyro_hvae.runtime.random_state import fixed_seed
+
+__all__ = ["draw_layer_grids", "draw_layers"]
+
+
+def draw_layers(
+    run: OpenRun, count: int, seed: int, image: int | None, site: str | None, outer: int, inner: int
+) -> dict[str, Any]:
+    """Draws samples of the noise of each layer with the others fixed; keeps the shares of the variance in eval/layers.json.
+
+    Arguments:
+        image: fix the other layers at the code of this test datum. site: draw only this layer's panel.
+    """
+    x = None if image is None else pick_test_datum(run, image, seed)
+    with fixed_seed(seed):
+        shares = layer_shares(run.model, outer, inner)
+    images = {}
+    for name in shares if site is None else [site]:
+        with fixed_seed(seed):  # the same fixed draw in every panel
+            images[name] = layer_samples(run.model, name, require_count(count), run.guide, x).cpu()
+    about = "a draw of the others fixed" if image is None else f"the others fixed at the code of test datum {image}"
+    file = figures_folder(run) / f"layers{_suffix(site, image)}.png"
+    save_figure(plot_layer_samples(run, images, shares, about), file)
+    values = {"share": {name: asdict(shares[name]) for name in sorted(shares)}, "outer": outer, "inner": inner, "seed": seed}
+    run.directory.write_json("eval/layers.json", values)
+    lines = [
+        "Share of the variance of E[x|z] that is left when all other layers' noise is fixed, averaged over that noise",
+        "(total Sobol index; where layers interact the shares add up to more than one):",
+        *(f"  {name}  {d['share']:.4f} +- {d['stderr']:.4f}" for name, d in values["share"].items()),
+    ]
+    return {"figures": [str(file)], **values, "text": "\n".join([*lines, *picture_lines([file])])}
+
+
+def draw_layer_grids(run: OpenRun, cells: int, reach: float, seed: int, image: int | None, site: str | None) -> dict[str, Any]:
+    """Draws a panel for each layer of two dimensions, from the bottom up, with the noise of that layer on a grid.
+
+    Arguments:
+        image: fix the other layers at the code of this test datum instead of drawing them anew for every cell.
+        site: draw only this layer's panel.
+    """
+    x = None if image is None else pick_test_datum(run, image, seed)
+    with fixed_seed(seed):
+        noise, planes = sample_noise(run.model, 1), grid_layers(run.model, site)
+    images = {}
+    for name in reversed(planes):
+        with fixed_seed(seed):
+            images[name] = layer_grid(run.model, name, cells, reach, run.guide, x).cpu()
+    about = "the others drawn anew for every cell" if image is None else f"the others at the code of test datum {image}"
+    file = figures_folder(run) / f"layer_grid{_suffix(site, image)}.png"
+    save_figure(plot_layer_grids(run, images, reach, about), file)
+    left_out = {} if site else {name: value.numel() for name, value in noise.items() if name not in planes}
+    lines = [f"Left out: {name}, which has {size} dimensions (a grid explores two)." for name, size in left_out.items()]
+    values = {"layers": list(images), "left_out": left_out, "cells": cells, "reach": reach, "seed": seed}
+    return {"figures": [str(file)], **values, "text": "\n".join([*lines, *picture_lines([file])])}
+
+
+def _suffix(site: str | None, image: int | None) -> str:
+    """The end of a picture's name: which layer it shows, and at which test datum."""
+    return (f"_{site}" if site else "") + ("" if image is None else f"_image{image}")

@@ -1,0 +1,111 @@
+"""Texts of measured metrics, and of the test log-likelihood of a run."""
+
+import math
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+from pyro_hvae.evaluation import METRICS
+from pyro_hvae.reports.text_table import format_number, format_table
+
+__all__ = ["evaluation_text", "metrics_text"]
+
+PROTOCOL = ("metric", "options", "step", "run_seed", "data", "versions")
+
+
+def metrics_text(values: Mapping[str, Any]) -> str:
+    """Text of the result of `measure_metrics`: headline, a line for each value, tables of nested values, and the protocol."""
+    return "\n\n".join(_metric_text(entry) for entry in ([values] if "metric" in values else values.values()))
+
+
+def _metric_text(values: Mapping[str, Any]) -> str:
+    name, metric = values["metric"], METRICS[values["metric"]]
+    hint = ", ".join(part for part in (metric.unit, f"{metric.better} is better" if metric.better else "") if part)
+    headline = f"{name}: {format_number(_read_key(values, metric.headline))}{f' ({hint})' if hint else ''}"
+    single, nested = [], []
+    for key, value in values.items():
+        if key in PROTOCOL:
+            continue
+        rows = value if isinstance(value, list) else list(value.values()) if isinstance(value, Mapping) else []
+        if rows and all(isinstance(row, Mapping) for row in rows):
+            named = ({} if isinstance(value, list) else {key: k} for k in value)
+            cells = [{k: _join_numbers(v) if isinstance(v, Mapping | list) else v for k, v in row.items()} for row in rows]
+            nested.append(format_table(first | row for first, row in zip(named, cells, strict=True)))
+        else:
+            single.append((key, _join_numbers(value)))
+    protocol = {"data": values["data"]["name"], "step": values["step"], **values["options"]}
+    indent = 4 + max((len(key) for key, _ in single), default=0)
+    lines = [_wrap(f"  {key}".ljust(indent) + text, indent) for key, text in single]
+    lines = [headline, *lines, *(f"\n{text}" for text in nested)]
+    return "\n".join(
+        [*lines, _wrap("  measured with " + " ".join(f"{key}={format_number(v)}" for key, v in protocol.items()), 16)]
+    )
+
+
+def _wrap(text: str, indent: int) -> str:
+    """Breaks a line into lines of at most 100 columns."""
+    return textwrap.fill(text, 100, subsequent_indent=" " * indent, break_long_words=False, drop_whitespace=True)
+
+
+def _read_key(values: Mapping[str, Any], key: str) -> Any:
+    """A value by its dotted key, such as rmse.position; None where the key is absent."""
+    value: Any = values
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _join_numbers(value: Any, most: int = 8) -> str:
+    """Numbers in one line, at most so many of a list."""
+    if value == {} or value == []:
+        return "none"
+    if isinstance(value, Mapping):
+        return "  ".join(f"{k} {_join_numbers(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        shown = " ".join(_join_numbers(v) for v in value[:most])
+        return shown if len(value) <= most else f"{shown} ... ({len(value)} values)"
+    return format_number(value)
+
+
+def evaluation_text(values: Mapping[str, Any]) -> str:
+    """Text of the result of the metric likelihood: log-likelihood, bound, rates, active units, and the protocol."""
+    bound, effective = values["bound"], values["effective_samples"]
+    shared = f", {', '.join(bound['shared'])} shared" if bound["shared"] else ""
+    kind = f"{bound['particles']} particle{'s' * (bound['particles'] > 1)}{shared}, all {values['n_bound']} data"
+    rates = "  ".join(f"{site} {rate:.3f}" for site, rate in values["rate"].items())
+    units = "  ".join(f"{site} {count}" for site, count in values["active_units"].items())
+    subset, n = values.get("subset"), values["n"]
+    corrected = bool(values.get("corrected"))
+    of = f"from {n} data, corrected to all {values['n_bound']} by their bounds" if corrected else f"{n} data"
+    lines = [f"log-likelihood  {_likelihood_text(values)} ({of})"]
+    if corrected and subset:
+        lines.append(f"  as they are   {_likelihood_text(subset)} (these {n})")
+    protocol = ", ".join(f"{key} {value}" for key, value in values["data"].items() if key != "name")
+    lines += [
+        f"bits per dim    {values['bits_per_dim']:.4f}",
+        f"weights         {values['particles']} samples, {values['weights']}; effective: median {effective['median']:.1f}, "
+        f"5th percentile {effective['percentile_5']:.1f}",
+        f"bound           {values['elbo']:.4f} ({kind});  {values['iwae_50']:.4f} with 50 particles",
+        f"distortion      {values['distortion']:.4f}",
+        f"rate            {values['rate_total']:.4f} in total;  {rates}",
+    ]
+    for site, kl in values["kl_per_dimension"].items():
+        alive = sorted((v for v in kl if v > 0.01), reverse=True)
+        lines.append(f"KL per dim, {site}  {len(alive)} of {len(kl)} above 0.01: {' '.join(f'{v:.2f}' for v in alive)}")
+    lines += [
+        f"active units    {units}",
+        f"nats per datum{_space_text(values)}; likelihood {values['likelihood']}; "
+        f"{values['split']} split of {values['data']['name']}" + (f" ({protocol})" if protocol else ""),
+    ]
+    return "\n".join(lines)
+
+
+def _space_text(values: Mapping[str, Any]) -> str:
+    """The space of the densities, where it is not that of the data."""
+    return "" if values["space"] == "data" else f" of features, not of pixels ({values['space']})"
+
+
+def _likelihood_text(values: Mapping[str, Any]) -> str:
+    """A log-likelihood with its standard error, if any."""
+    error = values["stderr"]
+    return f"{values['log_likelihood']:.4f}" + ("" if math.isnan(error) else f" +- {error:.4f}")

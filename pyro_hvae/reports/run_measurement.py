@@ -1,0 +1,80 @@
+"""Measures metrics of a run, and keeps the results with their protocol as JSON in the run."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pyro_hvae.errors import ConfigError, DivergenceError, unknown_name
+from pyro_hvae.evaluation import METRICS
+from pyro_hvae.runs.options import coerce, parameters
+from pyro_hvae.runs.run_directory import package_versions
+from pyro_hvae.runs.run_loading import OpenRun
+
+__all__ = ["measure_metric", "measure_metrics"]
+
+
+def measure_metric(run: OpenRun, name: str, how: Mapping[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+    """Measures a metric of a run, and writes the result with its protocol to eval/NAME.json of the run.
+
+    Arguments:
+        how: more keywords of the metric's function. They change the time it takes but not its result, so they are no protocol.
+
+    Returns:
+        The result of the metric's function, with `metric`, the `options` it ran with, `run_seed`, `step`, `data` with its
+        options and `versions`.
+
+    Raises:
+        ConfigError: for an unknown metric, or one that makes no sense for this run. DivergenceError: for weights that are NaN
+            or infinite. DataError: when the result cannot be written.
+    """
+    if name not in METRICS:
+        raise unknown_name("metric", name, METRICS)
+    function, experiment = METRICS[name].measure, run.experiment
+    if options.get("seed", 0) < 0:
+        raise ConfigError(f"seed={options['seed']}: a seed is at least 0. Example: -o seed=1.")
+    _require_finite_weights(run)
+    run.directory.require_writable("eval")  # before hours of computation
+    defaults = {key: parameter.default for key, parameter in parameters(function).items()}
+    values = {
+        "metric": name,
+        **function(run, **options, **(how or {})),
+        "options": defaults | options,
+        "step": run.step,
+        "run_seed": experiment.train.seed,
+        "data": {"name": experiment.dataset, **experiment.data_options},
+        "versions": package_versions(),
+    }
+    run.directory.write_json(f"eval/{name}.json", values)
+    return values
+
+
+def _require_finite_weights(run: OpenRun) -> None:
+    """Raises `DivergenceError` for a checkpoint with weights that are NaN or infinite."""
+    wrong = sum(int((~value.isfinite()).sum()) for value in run.objective.state_dict().values() if value.is_floating_point())
+    if wrong:
+        raise DivergenceError(
+            f"{wrong} weights of '{run.directory.path}' are no numbers: its training diverged. Measure another checkpoint "
+            "(--checkpoint best), or train with a smaller --lr."
+        )
+
+
+def measure_metrics(run: OpenRun, names: Sequence[str], options: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The result of one metric, or name -> result for several. Checks names and options before it measures the first.
+
+    Arguments:
+        options: key -> value as typed; each must belong to a named metric, and goes to all of them that have it.
+    """
+    names = list(dict.fromkeys(names))
+    for name in names:
+        if name not in METRICS:
+            raise unknown_name("metric", name, METRICS)
+    known = {name: parameters(METRICS[name].measure) for name in names}
+    options = options or {}
+    for key in options:
+        if not any(key in keys for keys in known.values()):
+            raise unknown_name(f"option of {', '.join(names)}", key, {key for keys in known.values() for key in keys})
+    typed = {
+        name: {key: coerce(key, value, keys[key].annotation) for key, value in options.items() if key in keys}
+        for name, keys in known.items()
+    }
+    results = {name: measure_metric(run, name, **typed[name]) for name in names}
+    return results[names[0]] if len(names) == 1 else results

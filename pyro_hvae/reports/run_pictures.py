@@ -1,0 +1,208 @@
+"""Pictures of opened runs: each function draws one kind into files, and returns their paths with what they show."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.evaluation import discontinuities, graph_paths, largest_jump, random_subset
+from pyro_hvae.inference.traversal import traverse
+from pyro_hvae.plots import (
+    check_picture_path,
+    plot_interpolation,
+    plot_latent_space,
+    plot_reconstructions,
+    plot_samples,
+    plot_training,
+    plot_traversals,
+    save_figure,
+)
+from pyro_hvae.plots.figure_base import run_name
+from pyro_hvae.plots.information_flow_figures import has_information, plot_information_flow
+from pyro_hvae.plots.reconstruction_figures import FEATURES, FULL, reconstruct_test_data
+from pyro_hvae.runs.run_loading import OpenRun
+from pyro_hvae.runtime.random_state import fixed_seed
+
+__all__ = [
+    "draw_interpolation",
+    "draw_reconstructions",
+    "draw_samples",
+    "draw_standard_pictures",
+    "draw_traversals",
+    "figures_folder",
+    "picture_lines",
+    "require_count",
+    "pick_test_datum",
+]
+
+TRAVERSAL_DATA = 10_000  # test data over which the variances of a traversal's dimensions are taken
+
+
+def draw_standard_pictures(run: OpenRun) -> list[Path]:
+    """Draws the standard pictures of a run into its figures folder, and leaves out those that this run cannot have."""
+    rows = run.directory.rows()
+    figures = plot_training(run, rows) if rows else {}
+    if has_information(rows):
+        figures["information_flow"] = plot_information_flow(rows, f"Information flow of {run_name(run)}")
+    try:
+        paths = graph_paths(run)
+    except DataError:
+        paths = {}  # the prior connects no ends, but the latent space can still be drawn
+    figures["latent_space"] = plot_latent_space(run, paths)
+    if paths:
+        figures["interpolation"] = plot_interpolation(run, paths)
+    figures["reconstructions"] = plot_reconstructions([run], reconstruct_test_data([run]))
+    figures["samples"] = plot_samples(run)
+    return [save_figure(figure, figures_folder(run) / f"{name}.png") for name, figure in figures.items()]
+
+
+def draw_interpolation(run: OpenRun, nodes: int, k: int, seed: int, first: int | None, second: int | None) -> dict[str, Any]:
+    """Draws the graph of prior samples and the data along its shortest paths.
+
+    Raises:
+        ConfigError: when only one end is given. DataError: when the ends cannot be connected.
+    """
+    if (first is None) != (second is None):
+        raise ConfigError("--from and --to go together: give both or neither.")
+    ends = None if first is None or second is None else (first, second)
+    if nodes < 2:
+        raise ConfigError(f"--nodes must be at least 2, got {nodes}.")
+    paths = graph_paths(run, nodes, k, seed, ends)
+    files = [
+        save_figure(plot(run, paths), figures_folder(run) / f"{name}.png")
+        for name, plot in (("latent_space", plot_latent_space), ("interpolation", plot_interpolation))
+    ]
+    rows = [
+        {
+            "path": name,
+            "k": one.path.neighbours,
+            "points": len(one.path.points),
+            "length": one.path.length,
+            **largest_jump(run, one.dense),
+            "discontinuities": len(discontinuities(one.dense)),
+        }
+        for name, one in paths.items()
+    ]
+    lines = picture_lines(files)
+    lines += [", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()) for row in rows]
+    missing = [name for name in run.dataset.ends if not ends and name not in paths]
+    lines += [f"path {name}: not connected by {nodes} prior samples" for name in missing]
+    return {"figures": [str(file) for file in files], "nodes": nodes, "paths": rows, "text": "\n".join(lines)}
+
+
+def draw_samples(run: OpenRun, count: int, seed: int) -> dict[str, Any]:
+    """Draws a grid of samples."""
+    file = save_figure(plot_samples(run, require_count(count), seed), figures_folder(run) / "samples.png")
+    return {"figures": [str(file)], "n": count, "text": f"Picture: {file}"}
+
+
+def draw_reconstructions(runs: Sequence[OpenRun], count: int, picture: Path | None = None) -> dict[str, Any]:
+    """Draws test data above their reconstructions by each run, and by the features alone of a run on features.
+
+    Arguments:
+        picture: the file to draw into; default figures/reconstructions.png of the first run.
+
+    Raises:
+        ConfigError: for runs of different data, a count below one, and a file name that is no picture's.
+    """
+    file = _shared_picture(runs, picture, "reconstructions.png")
+    reconstructions = reconstruct_test_data(runs, require_count(count))
+    save_figure(plot_reconstructions(runs, reconstructions), file)
+    n = len(reconstructions[0].data)
+    values, lines = [], [f"Reconstructions at the posterior means of {n} test data"]
+    for run, one in zip(runs, reconstructions, strict=True):
+        features = {"features_rmse": one.rmse[FEATURES]} if FEATURES in one.rmse else {}
+        values.append({**_identify(run), "rmse": one.rmse[FULL], **features})
+        lines.append(f"{run_name(run)} ({run.directory.path}): {one}")
+    return {"figures": [str(file)], "n": n, "runs": values, "text": "\n".join([*lines, *picture_lines([file])])}
+
+
+def draw_traversals(
+    runs: Sequence[OpenRun], image: int = 0, seed: int = 0, picture: Path | None = None, **options: Any
+) -> dict[str, Any]:
+    """Draws x as one latent dimension at a time varies around the code of a test datum; a row for each dimension in use.
+
+    Arguments:
+        image: the index of the test datum. seed: of the choice of test data for the variances, and of the draws there.
+        picture: the file to draw into; default figures/traversals.png of the first run.
+        options: reach, steps, most and draws of `traverse`.
+
+    Raises:
+        ConfigError: for runs of different data, an index out of range, a file name that is no picture's, and as `traverse`,
+            with the run's path.
+    """
+    file, first = _shared_picture(runs, picture, "traversals.png"), runs[0]
+    x, data = pick_test_datum(first, image, seed), random_subset(first.dataset.test, TRAVERSAL_DATA, seed).x
+    traversals = []
+    for run in runs:
+        try:
+            one = traverse(run.model, run.guide, x.to(run.device), data.to(run.device), seed=seed, **options)
+        except ConfigError as error:
+            raise ConfigError(f"{run.directory.path}: {error}") from error
+        traversals.append(one)
+    save_figure(plot_traversals(runs, traversals, f"test datum {image}"), file)
+    values, lines = [], [f"Latent dimensions by the variance of their posterior means over {len(data)} test data"]
+    for run, one in zip(runs, traversals, strict=True):
+        values.append({**_identify(run), "rows": [asdict(unit) for unit in one.units], "dead": one.dead})
+        lines += [f"{run_name(run)} ({run.directory.path}):"]
+        lines += [f"  {unit.name:8s} {unit.variance:.4f}" for unit in one.units]
+        lines += [f"  dead and left out: {', '.join(f'{n} of {site}' for site, n in one.dead.items() if n) or 'none'}"]
+    given = {"image": image, **options, "seed": seed, "data": len(data)}
+    return {"figures": [str(file)], **given, "runs": values, "text": "\n".join([*lines, *picture_lines([file])])}
+
+
+def figures_folder(run: OpenRun) -> Path:
+    """The folder of a run's pictures."""
+    return run.directory.path / "figures"
+
+
+def picture_lines(files: Iterable[Path]) -> list[str]:
+    """Lines that name the files of pictures."""
+    return [f"Picture: {file}" for file in files]
+
+
+def require_count(count: int) -> int:
+    """Returns a number of images, or raises `ConfigError` if it is below one."""
+    if count < 1:
+        raise ConfigError(f"--n must be at least 1, got {count}.")
+    return count
+
+
+def pick_test_datum(run: OpenRun, image: int, seed: int) -> Tensor:
+    """One test datum (1, *event) on the run's device; `seed` is that of data that are binarised anew at every reading."""
+    test = run.dataset.test.x
+    if not 0 <= image < len(test):
+        raise ConfigError(f"--image is the index of one of the {len(test)} test data, got {image}.")
+    with fixed_seed(seed):
+        return test[image : image + 1].to(run.device)
+
+
+def _identify(run: OpenRun) -> dict[str, str]:
+    return {"run": str(run.directory.path), "name": run_name(run)}
+
+
+def _shared_picture(runs: Sequence[OpenRun], picture: Path | None, name: str) -> Path:
+    """The file into which several runs are drawn: the given one, or the one of this name in the first run's figures.
+
+    Raises:
+        ConfigError: for a file name that is no picture's, and for runs of different data.
+    """
+    if picture:
+        check_picture_path(picture)
+    first, *others = runs
+    for other in others:
+        if _describe_data(other) != _describe_data(first):
+            raise ConfigError(
+                f"runs side by side show the same test data, but {first.directory.path} has other data "
+                f"({_describe_data(first)}) than {other.directory.path} ({_describe_data(other)}). Draw them one by one."
+            )
+    return picture or figures_folder(first) / name
+
+
+def _describe_data(run: OpenRun) -> str:
+    """Name, options and identity of a run's data."""
+    e = run.experiment
+    return ", ".join([e.dataset, *(f"{k}={v}" for k, v in sorted(e.data_options.items())), *filter(None, [e.data_identity])])

@@ -1,0 +1,29 @@
+"""Tables of aligned columns in plain text."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+__all__ = ["format_number", "format_table"]
+
+
+def format_table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Formats dicts with equal keys as the rows of a table.
+
+    >>> print(format_table([{"name": "a", "value": 0.123456}, {"name": "bc", "value": None}]))
+    name  value
+    a     0.1235
+    bc    -
+    """
+    rows = list(rows)
+    if not rows:
+        return ""
+    lines = [list(rows[0]), *([format_number(value) for value in row.values()] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def format_number(value: Any) -> str:
+    """Four significant digits of a float, a dash for None, else the value as text."""
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

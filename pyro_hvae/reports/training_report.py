@@ -1,0 +1,55 @@
+"""The report of a finished training: pictures, the metrics that belong to the data set, and text."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.evaluation import feature_state
+from pyro_hvae.reports.run_measurement import measure_metric
+from pyro_hvae.runs.run_loading import OpenRun
+
+__all__ = ["report_training", "training_text"]
+
+
+def report_training(run: OpenRun) -> dict[str, Any]:
+    """Draws the standard pictures of a trained run, and measures its angle error on data with an angle."""
+    from pyro_hvae.reports.run_pictures import draw_standard_pictures  # matplotlib takes a second
+
+    report: dict[str, Any] = {"run": str(run.directory.path), "step": run.step}
+    report["figures"] = [str(path) for path in draw_standard_pictures(run)]
+    final = run.directory.rows()[-1:]
+    report |= {key: row[key] for row in final for key in ("elbo", "validation_elbo", "beta") if key in row}
+    if run.stage.pixels:
+        report["space"] = run.stage.pixels.space
+    if run.stage.pixels and run.stage.pixels.variance:
+        report["features"] = feature_state(run)
+    if "angle" in run.dataset.train.factors:
+        try:
+            report["angle"] = measure_metric(run, "angle")
+        except ConfigError:
+            pass  # a code of other than two dimensions has no polar angle; 'metrics RUN angle' says so
+    return report
+
+
+def training_text(report: Mapping[str, Any]) -> str:
+    """The last lines of `train`: run, pictures, bound, and what was measured."""
+    lines = [f"Run: {report['run']} (step {report['step']})"]
+    lines += [f"Picture: {path}" for path in report["figures"]]
+    if "elbo" in report:
+        value, kind = (report["validation_elbo"], "validation") if "validation_elbo" in report else (report["elbo"], "batch")
+        of = f" of features ({report['space']})" if "space" in report else ""
+        lines.append(f"Bound: {value:.3f} nats per datum{of} ({kind}), beta {report['beta']:.3g}")
+    if features := report.get("features"):
+        lines.append(
+            f"Features: variance over patches {features['ratio']:.2g} of what it was before they were trained, rate of their "
+            f"code {features['rate']:.3g} nats per datum"
+        )
+        if features["degenerate"]:
+            lines.append(
+                "  The run is degenerate: its features are constant, and so predicted without error by a code that says "
+                "nothing. Train them first and hold them fixed (-o joint=none), or add the pixels' error (-o joint=pixels)."
+            )
+    if angle := report.get("angle"):
+        paper = f" (paper: {angle['paper']} rad)" if angle["paper"] else ""
+        lines.append(f"Angle error: {angle['mae_rad']:.4f} rad on held-out images{paper}")
+    return "\n".join(lines)
