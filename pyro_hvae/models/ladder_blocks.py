@@ -1,6 +1,5 @@
-"""What the networks of a ladder are built of: layers with their activation and normalisation, flat features in and out."""
+"""Building blocks of ladder networks: layers with activation and normalisation, from flat to flat features."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,10 +8,23 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError, unknown_name
-from pyro_hvae.models import Rung
-from pyro_hvae.networks.fully_connected import FlattenPlates, image_shape, linear
+from pyro_hvae.models.ladder import Rung
+from pyro_hvae.networks.fully_connected import FlattenPlates, image_shape, init_weights, linear
 
-__all__ = ["Affine", "Blocks", "LadderNetworks", "concatenated", "doubled", "folded", "four_layers", "image", "kept"]
+__all__ = [
+    "Affine",
+    "Blocks",
+    "Head",
+    "LadderNetworks",
+    "doubling_conv",
+    "image_net",
+    "ladder_image_shape",
+    "require_concat",
+    "require_four_layers",
+    "same_size_conv",
+]
+
+Head = tuple[nn.Module, int]
 
 
 class LadderNetworks(NamedTuple):
@@ -26,7 +38,7 @@ class LadderNetworks(NamedTuple):
     """
 
     steps: dict[str, nn.Module]
-    heads: dict[str, tuple[nn.Module, int]]
+    heads: dict[str, Head]
     rungs: dict[str, Rung]
     output: nn.Module
     features: int
@@ -35,7 +47,7 @@ class LadderNetworks(NamedTuple):
 class Affine(nn.Module):
     """A learnt scale and shift of every channel.
 
-    What is left of batch normalisation in the pro-VLAE authors' code, which runs it on a mean of 0 and a variance of 1 for ever
+    It stands for batch normalisation in the pro-VLAE authors' code, which always runs with a mean of 0 and a variance of 1
     (their constant factor 1 / sqrt(1.001) is left to the scale).
 
     >>> Affine(3)(torch.zeros(2, 3, 4, 4)).shape
@@ -52,7 +64,7 @@ class Affine(nn.Module):
 
 
 # name -> (channels, dims of the image) -> module. The statistics forget faster than the VLAE authors' (0.99 instead of 0.999 a
-# step), since runs of a few thousand steps would be evaluated on those of a younger network.
+# step): after a few thousand steps theirs would still be those of a younger network.
 NORMS: dict[str, Callable[[int, int], nn.Module] | None] = {
     "batch": lambda channels, dims: (nn.BatchNorm2d if dims else nn.BatchNorm1d)(channels, eps=1e-3, momentum=0.01),
     "affine": lambda channels, dims: Affine(channels),
@@ -66,92 +78,83 @@ class Blocks:
 
     Attributes:
         activation: makes one. norm: batch, affine or none.
-        last: whether the norm comes after the activation (pro-VLAE) instead of before (VLAE).
+        norm_last: whether the norm comes after the activation (pro-VLAE) instead of before (VLAE).
     """
 
     activation: Callable[[], nn.Module]
     norm: str
-    last: bool = False
+    norm_last: bool = False
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
             raise unknown_name("norm", self.norm, NORMS)
 
     @property
-    def _biased(self) -> bool:
-        """Whether a layer has a bias: batch normalisation would take it away again."""
-        return self.norm != "batch" or self.last
+    def _bias(self) -> bool:
+        """Whether a layer has a bias: batch normalisation right after it would subtract it again."""
+        return self.norm != "batch" or self.norm_last
 
     def _end(self, channels: int, dims: int) -> list[nn.Module]:
-        norm = NORMS[self.norm]
-        ends = [self.activation()]
-        if norm is not None:
-            ends.insert(1 if self.last else 0, norm(channels, dims))
-        return ends
+        norm, activation = NORMS[self.norm], self.activation()
+        if norm is None:
+            return [activation]
+        return [activation, norm(channels, dims)] if self.norm_last else [norm(channels, dims), activation]
 
     def down(self, inputs: int, outputs: int, stride: int = 2) -> list[nn.Module]:
         """A convolution that halves the sides (kernel 4), or keeps them (kernel 3; the authors' 4 has no middle)."""
-        conv = nn.Conv2d(inputs, outputs, 4 if stride == 2 else 3, stride, 1, bias=self._biased)
-        _draw(conv, conv.weight[0].numel(), 2.0)
+        conv = nn.Conv2d(inputs, outputs, 4 if stride == 2 else 3, stride, 1, bias=self._bias)
+        init_weights(conv, conv.weight[0].numel(), 2.0)
         return [conv, *self._end(outputs, 2)]
 
     def up(self, inputs: int, outputs: int, stride: int = 2) -> list[nn.Module]:
         """A transposed convolution that doubles the sides, or a convolution that keeps them."""
         if stride == 1:
             return self.down(inputs, outputs, 1)
-        return [doubled(inputs, outputs, 2.0, self._biased), *self._end(outputs, 2)]
+        return [doubling_conv(inputs, outputs, 2.0, self._bias), *self._end(outputs, 2)]
 
     def dense(self, *sizes: int) -> nn.Sequential:
         """Fully connected layers of these sizes, features (*plates, sizes[0]) -> (*plates, sizes[-1])."""
         layers: list[nn.Module] = []
         for a, b in zip(sizes, sizes[1:], strict=False):
-            layers += [linear(a, b, 2.0, bias=self._biased), FlattenPlates(nn.Sequential(*self._end(b, 0)), [b])]
+            layers += [linear(a, b, 2.0, bias=self._bias), FlattenPlates(nn.Sequential(*self._end(b, 0)), [b])]
         return nn.Sequential(*layers)
 
 
-def doubled(inputs: int, outputs: int, variance: float = 1.0, bias: bool = True) -> nn.ConvTranspose2d:
+def doubling_conv(inputs: int, outputs: int, variance: float = 1.0, bias: bool = True) -> nn.ConvTranspose2d:
     """A transposed convolution that doubles the sides; without activation, the end of a decoder.
 
     Arguments:
         variance: gain, as for `linear`. A value is the sum over a quarter of the kernel's 4 x 4 places.
     """
     conv = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=bias)
-    _draw(conv, inputs * 4, variance)
+    init_weights(conv, inputs * 4, variance)
     return conv
 
 
-def kept(inputs: int, outputs: int) -> nn.Conv2d:
+def same_size_conv(inputs: int, outputs: int) -> nn.Conv2d:
     """A convolution that keeps the sides, without activation: the end of a decoder."""
     conv = nn.Conv2d(inputs, outputs, 3, 1, 1)
-    _draw(conv, inputs * 9, 1.0)
+    init_weights(conv, inputs * 9)
     return conv
 
 
-def _draw(conv: nn.Conv2d | nn.ConvTranspose2d, fan_in: int, variance: float) -> None:
-    """Weights as in `linear`; torch's own initialisation takes two thirds of the variance away in every layer."""
-    bound = math.sqrt(3 * variance / fan_in)
-    nn.init.uniform_(conv.weight, -bound, bound)
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)
-
-
-def folded(event: Sequence[int], *layers: nn.Module) -> FlattenPlates:
+def image_net(event: Sequence[int], *layers: nn.Module) -> FlattenPlates:
     """Layers on images of a shape, from flat to flat features."""
     return FlattenPlates(nn.Sequential(*layers), event)
 
 
-def image(event: Sequence[int], name: str, divisor: int) -> tuple[int, int, int]:
+def ladder_image_shape(event: Sequence[int], name: str, divisor: int) -> tuple[int, int, int]:
     """Channels, height and width; raises `ConfigError` for data that are no images with sides divisible by `divisor`."""
     return image_shape(event, name, divisor, "fewer layers (-o dims=2,2)", "-o network=dense")
 
 
-def concatenated(join: str, name: str) -> None:
-    """Raises `ConfigError` for networks that know no other join."""
+def require_concat(join: str, name: str) -> None:
+    """Raises `ConfigError` for any other join."""
     if join != "concat":
         raise ConfigError(f"network={name} joins by concatenation, got join={join}. Use -o join=concat.")
 
 
-def four_layers(dims: Sequence[int], name: str, example: int) -> None:
+def require_four_layers(dims: Sequence[int], name: str, example: int) -> None:
     """Raises `ConfigError` for another number of layers."""
     if len(dims) != 4:
         each = ",".join([str(example)] * 4)
