@@ -1,4 +1,4 @@
-"""Points: conditionals without noise, which make an autoencoder a model/guide pair."""
+"""Point masses: conditionals without noise, which make an autoencoder a model/guide pair."""
 
 import pyro.distributions as dist
 import torch
@@ -10,12 +10,12 @@ __all__ = ["Point"]
 class Point(nn.Module):
     r"""All mass on the mean m of another conditional, $q(z \mid \text{parents}) = \delta(z - m)$: a deterministic encoder.
 
-    A point has no density; this one claims that of N(0, I) at m, so that log p(z) - log q(z | x) is exactly 0 against a
-    standard normal prior and the ELBO is log p(x | m), the autoencoder's objective. That is no bound on log p(x), there are
-    no importance weights, and nothing draws the code towards the prior, so that samples of it need not look like data.
+    A point has no density. Its log-density is set to that of N(0, I) at m, so that log p(z) - log q(z | x) is exactly 0 against
+    a standard normal prior and the ELBO is log p(x | m), the autoencoder's objective. This is no bound on log p(x) and gives no
+    importance weights. Nothing draws the code towards the prior, so data decoded from samples of it need not look like data.
 
     Arguments:
-        conditional: whose mean is the code; `Gaussian(..., scale=1.0)` is one whose network gives the mean alone.
+        conditional: its mean is the code; the network of `Gaussian(..., scale=1.0)` gives the mean alone.
 
     Shapes: parents and values as the conditional's.
 

@@ -18,9 +18,9 @@ __all__ = ["GaussianMixture", "Vamp"]
 class GaussianMixture(TorchDistribution):
     r"""A mixture of C diagonal Gaussians with equal weights, $\frac1C \sum_c N(m_c, \mathrm{diag}\, s_c^2)$.
 
-    The density of (*plates, D) values is two matrix products, never a (*plates, C, D) tensor. They expand a square, which in
-    single precision costs nats where components are narrow: they are taken in double precision. Sampling draws a component
-    for every value.
+    The density of (*plates, D) values takes two matrix products and no (*plates, C, D) tensor. The products expand a square,
+    which loses nats in single precision where components are narrow, so they are taken in double precision. Sampling draws a
+    component for every value.
 
     Arguments:
         loc, scale: of the components, shape (C, D).

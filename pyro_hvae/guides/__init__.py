@@ -1,4 +1,4 @@
-"""Inference programs: `guide(x)` samples every latent of the model inside the plate `data`."""
+"""Inference programs: `guide(x)` samples every latent of the model in the plate `data`."""
 
 import lazy_loader
 

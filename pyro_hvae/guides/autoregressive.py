@@ -1,4 +1,4 @@
-"""Inference in any order of the sites, each seeing x and all sites before it."""
+"""The autoregressive guide: sites in any order, each given x and all sites before it."""
 
 from collections.abc import Mapping
 
@@ -11,8 +11,8 @@ __all__ = ["Autoregressive"]
 class Autoregressive(nn.Module):
     r"""$q(z \mid x) = \prod_i q(z_{o_i} \mid x, z_{o_{i-1}}, \ldots, z_{o_1})$ for sites in the order o.
 
-    From the bottom up, z1, z2, ..., zL, it is the guide of the autoregressive HVAE; as q(z2 | x) q(z1 | x, z2) it is that of
-    the two-level VampPrior (Tomczak and Welling 2018, eq. 14).
+    In the order z1, z2, ..., zL it is the guide of the autoregressive HVAE; as q(z2 | x) q(z1 | x, z2) it is that of the
+    two-level VampPrior (Tomczak and Welling 2018, eq. 14).
 
     Arguments:
         levels: site -> conditional, in the order of sampling. A conditional gets the features of x, then the sites before it,

@@ -1,4 +1,4 @@
-"""The bottom-up chain of inference conditionals x -> z_1 -> ... -> z_L."""
+"""The bottom-up guide: a chain of conditionals x -> z_1 -> ... -> z_L."""
 
 from collections.abc import Sequence
 
@@ -11,8 +11,8 @@ __all__ = ["BottomUp"]
 class BottomUp(nn.Module):
     r"""$q(z \mid x) = q(z_1 \mid x) \prod_{l>1} q(z_l \mid z_{l-1})$.
 
-    Because z_l precedes its model parent z_{l+1} here, the KL of a site below the top has no closed form: the ELBO takes
-    the Monte Carlo log-ratio there (stock `TraceMeanField_ELBO` is silently biased for this guide).
+    Here z_l precedes its model parent z_{l+1}, so the KL of a site below the top has no closed form and the ELBO takes the
+    Monte Carlo log-ratio (stock `TraceMeanField_ELBO` is silently biased for this guide).
 
     Arguments:
         levels: conditionals q(z_1 | x), q(z_2 | z_1), ..., from the bottom up.

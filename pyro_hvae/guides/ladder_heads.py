@@ -1,4 +1,4 @@
-"""Inference of independent layers, each from the features of x at its own depth."""
+"""The guide of a ladder of independent latents: one head per layer, at different depths of one network."""
 
 from collections.abc import Mapping
 
@@ -11,9 +11,9 @@ __all__ = ["Heads"]
 
 
 class Heads(nn.Module):
-    r"""$q(z \mid x) = \prod_l q(z_l \mid \alpha_l h_l)$ with $h_l = s_l(h_{l-1})$, $h_0$ = x, or what a trunk makes of it.
+    r"""$q(z \mid x) = \prod_l q(z_l \mid \alpha_l h_l)$ with $h_l = s_l(h_{l-1})$ and $h_0$ = x or trunk(x).
 
-    The guide of VLAE (Zhao et al. 2017, eq. 12-13) and pro-VLAE (eq. 2 and 9); the gate is before the head, not on the way up.
+    The guide of VLAE (Zhao et al. 2017, eq. 12-13) and pro-VLAE (eq. 2 and 9); the gate scales what the head reads, not h_l.
     The top layer is sampled first, as in `Ladder`, so that every KL has a closed form.
 
     Arguments:

@@ -1,4 +1,4 @@
-"""The ladder's guide: bottom-up messages fused with the generative prior on the way down."""
+"""The top-down guide of the ladder VAE: bottom-up messages fused with the generative conditionals on the way down."""
 
 from collections.abc import Sequence
 
@@ -30,8 +30,8 @@ def fuse(message: dist.Independent, prior: dist.Independent) -> dist.Independent
 class TopDown(nn.Module):
     r"""$q(z_L \mid x) \prod_{l<L} q_l(z_l \mid z_{l+1}, x)$ with $q_l \propto \hat q_l(z_l; x) \, p(z_l \mid z_{l+1})$.
 
-    The guide of the ladder VAE (Soenderby et al. 2016): a deterministic pass upwards gives a message for every layer; on the
-    way down each is fused with the generative conditional, which is the model's own module and not a copy (the published code
+    The guide of the ladder VAE (Soenderby et al. 2016): a deterministic upward pass gives a message for every layer; on the
+    way down each message is fused with the model's conditional. That is the model's module and no copy (the published code
     does not share them by default). The top message is not fused with p(z_L). All sites follow their model parents, so the
     KLs have closed forms.
 

@@ -1,4 +1,4 @@
-"""Generative programs: `model(x=None, size=1)` with a plate `data`, latents z1 ... zL and the observed site x."""
+"""Generative programs `model(x=None, size=1)`: plate `data`, latents z1 ... zL, observed site x. Networks of ladders."""
 
 import lazy_loader
 

@@ -9,7 +9,7 @@ __all__ = ["Chain"]
 
 
 class Chain(nn.Module):
-    r"""$p(x, z) = p(z_L) \prod_{l<L} p(z_l \mid z_{l+1}) \, p(x \mid z_1)$, or with `skip` everything above on the right.
+    r"""$p(x, z) = p(z_L) \prod_{l<L} p(z_l \mid z_{l+1}) \, p(x \mid z_1)$, or with `skip` all latents above as parents.
 
     One level is a VAE; two levels are the VHP, whose z1 is the paper's z and z2 its zeta (Klushyn et al. 2019, eq. 7);
     any number is the Markov HVAE (Zhao et al. 2017, eq. 4, where p(x | z_l) is a misprint for p(x | z_1)). With `skip`
@@ -19,7 +19,7 @@ class Chain(nn.Module):
         prior: conditional without parents, for the top latent.
         levels: conditionals of z_{L-1}, ..., z_1, from the top down; empty for one level.
         likelihood: conditional of x.
-        first: number of the latent next to x: 2 where x itself stands for the first layer of a larger hierarchy.
+        first: number of the latent next to x; 2 where x is itself the first layer of a larger hierarchy.
         skip: give every conditional all latents above it, the nearest first, instead of the nearest alone.
 
     Shapes: plate `data` at dim -1 without subsample scaling; returns x of shape (*plates, *event).

@@ -1,4 +1,4 @@
-"""The ladder of independent latents: a flat model whose layers enter the generating network at different depths."""
+"""The ladder: independent latents that enter the generating network at different depths."""
 
 from collections.abc import Mapping
 
@@ -21,13 +21,13 @@ class Rung(nn.Module):
     Arguments:
         branch: m_l, from z_l to `width` features. net: f_l.
         width: features that the branch gives.
-        join: how they meet those from above: `concat` (the papers); `gated`, their sum with a learnt weight for each feature
-            of the branch, 0.1 at first (the VLAE authors' code on MNIST); `sum`. The top rung has nothing to be joined with.
+        join: how these features join those from above: `concat` (the papers); `gated`, their sum with a learnt weight for each
+            feature of the branch, 0.1 at first (the VLAE authors' code on MNIST); `sum`. The top rung joins nothing.
 
     Shapes: z (*plates, d_l), g (*plates, features of g_{l+1}) or None at the top -> (*plates, features of g_l).
 
-    While its gate is closed the branch is not run, so that its parameters get no gradient and an optimiser has no memory of
-    them when they enter.
+    A rung with a closed gate does not run its branch: the branch's parameters get no gradient, and an optimiser has no memory
+    of them when the gate opens.
 
     Raises:
         ConfigError: for an unknown join.
@@ -57,7 +57,7 @@ class Ladder(nn.Module):
     r"""$p(x, z) = p(x \mid z_1, \ldots, z_L) \prod_l p(z_l)$ with $g_l = f_l(g_{l+1}, z_l)$ and $p(x \mid z) = r(x; f_0(g_1))$.
 
     The generative program of VLAE (Zhao et al. 2017, eq. 8-11) and pro-VLAE (eq. 1, 5 and 7; its eq. 5 decodes g_0 where g_1
-    is meant): the layers do not depend on each other, and are told apart by the depth of the network between them and x.
+    is meant): the layers do not depend on each other; they differ in the depth of the network between them and x.
 
     Arguments:
         priors: site -> conditional without parents, from the top down ("z3", "z2", "z1").

@@ -1,4 +1,4 @@
-"""Networks of ladders by name: what `-o network=` chooses between for vlae and pro-vlae.
+"""Networks of ladders by name, the values of `-o network=` for vlae and pro-vlae.
 
 A new one is a function (event, dims, width, join, norm) -> `LadderNetworks` and an entry; norm None is the network's own.
 """
@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from pyro_hvae.errors import unknown_name
 from pyro_hvae.models.dense_ladder import dense
-from pyro_hvae.models.ladder_blocks import LadderNetworks as LadderNetworks
+from pyro_hvae.models.ladder_blocks import LadderNetworks
 from pyro_hvae.models.pro_vlae_ladder import pro_celeba, pro_shapes
 from pyro_hvae.models.vlae_ladder import vlae_celeba, vlae_mnist, vlae_svhn
 
-__all__ = ["LADDERS", "LadderNetworks", "ladder_networks"]
+__all__ = ["LADDERS", "ladder_networks"]
 
 LADDERS: dict[str, Callable[..., LadderNetworks]] = {
     "dense": dense,

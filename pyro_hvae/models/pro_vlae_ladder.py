@@ -25,7 +25,7 @@ __all__ = ["pro_celeba", "pro_shapes"]
 def pro_shapes(event: Sequence[int], dims: Sequence[int], width: int, join: str, norm: str | None) -> LadderNetworks:
     """dSprites and 3D Shapes: as many halvings as layers and one more (width 32: 32 channels everywhere, 256 features).
 
-    Images whose sides cannot be halved so often get a black margin, cut off again in the end (28 x 28 become 32 x 32).
+    Images whose sides cannot be halved so often get a black margin (28 x 28 become 32 x 32), which the output cuts off again.
     """
     depth = len(dims)
     c, height, breadth = ladder_image_shape(event, "pro-shapes", 1)

@@ -1,6 +1,6 @@
 """The networks of VLAE (Zhao et al. 2017, section 5, sizes from the authors' code), for any depth where that makes sense.
 
-In that code a layer's head has a path of its own beside the one that leads on, and reads h_{l-1}: its "h" ladder starts at x.
+In that code a layer's head does not share the step to h_l but reads h_{l-1}: its "h" ladder starts at x.
 Convolutions of stride 1 have kernel 3 here instead of 4.
 """
 
@@ -36,14 +36,14 @@ def vlae_mnist(event: Sequence[int], dims: Sequence[int], width: int, join: str,
     blocks, wide, depth = _blocks(norm), 16 * width, len(dims)
     flat = 2 * width * (h // 4) * (w // 4)
 
-    def convolved() -> nn.Module:
+    def convs() -> nn.Module:
         return image_net(event, *blocks.down(c, width), *blocks.down(width, 2 * width))
 
     steps: dict[str, nn.Module] = {}
-    heads: dict[str, Head] = {"z1": (convolved(), flat)}
+    heads: dict[str, Head] = {"z1": (convs(), flat)}
     for level in range(2, depth + 1):
         first = level == 2
-        into = convolved() if first else blocks.dense(wide, wide, wide)
+        into = convs() if first else blocks.dense(wide, wide, wide)
         steps[f"z{level}"] = nn.Sequential(into, linear(flat if first else wide, wide))
         heads[f"z{level}"] = (blocks.dense(wide, wide, wide), wide)
     rungs = {}
@@ -59,7 +59,7 @@ def vlae_mnist(event: Sequence[int], dims: Sequence[int], width: int, join: str,
 
 
 def vlae_svhn(event: Sequence[int], dims: Sequence[int], width: int, join: str, norm: str | None) -> LadderNetworks:
-    """SVHN: one more halving and twice the channels a layer, fully connected at the top (width 64: 64, 128, 256, then 1024)."""
+    """SVHN: one more halving and twice the channels per layer, a dense top (width 64: 64, 128, 256, then 1024)."""
     depth = len(dims)
     c, h, w = ladder_image_shape(event, "vlae-svhn", 2 ** (depth - 1))
     require_concat(join, "vlae-svhn")
@@ -68,17 +68,17 @@ def vlae_svhn(event: Sequence[int], dims: Sequence[int], width: int, join: str, 
     maps = [(n, h >> i, w >> i) for i, n in enumerate(channels)]
     sizes = [math.prod(m) for m in maps]
 
-    def convolved(level: int) -> nn.Module:
+    def convs(level: int) -> nn.Module:
         a, b = channels[level - 1], channels[level]
         return image_net(maps[level - 1], *blocks.down(a, b), *blocks.down(b, b, 1))
 
-    heads: dict[str, Head] = {f"z{i}": (convolved(i), sizes[i]) for i in range(1, depth)}
+    heads: dict[str, Head] = {f"z{i}": (convs(i), sizes[i]) for i in range(1, depth)}
     heads[f"z{depth}"] = (blocks.dense(sizes[-1], wide, wide), wide)
-    steps: dict[str, nn.Module] = {f"z{i}": convolved(i - 1) for i in range(2, depth + 1)}
+    steps: dict[str, nn.Module] = {f"z{i}": convs(i - 1) for i in range(2, depth + 1)}
     rungs = {f"z{depth}": Rung(blocks.dense(dims[-1], wide), blocks.dense(wide, wide, wide), wide)}
     for i in range(depth - 1, 0, -1):
         d, small = dims[i - 1], maps[i]
-        # The first join is of features, z raw beside them; the others are of maps of the same sides.
+        # The first join concatenates z itself and features; the others concatenate maps of the same sides.
         first = i == depth - 1
         below = [] if i == 1 else blocks.up(channels[i], channels[i - 1], 1)
         up = [*blocks.up(channels[i] if first else 2 * channels[i], channels[i]), *below]
@@ -99,15 +99,15 @@ def vlae_celeba(event: Sequence[int], dims: Sequence[int], width: int, join: str
     maps = [(c, h, w), (n, h // 2, w // 2), (4 * n, h // 8, w // 8), (8 * n, h // 16, w // 16)]
     sizes = [math.prod(m) for m in maps]
 
-    def convolved(level: int) -> nn.Module:
+    def convs(level: int) -> nn.Module:
         if level == 1:
             return image_net(maps[0], *b.down(c, n), *b.down(n, n, 1))
         if level == 2:
             return image_net(maps[1], *b.down(n, 2 * n), *b.down(2 * n, 2 * n, 1), *b.down(2 * n, 4 * n))
         return image_net(maps[2], *b.down(4 * n, 4 * n, 1), *b.down(4 * n, 8 * n), *b.down(8 * n, 8 * n, 1))
 
-    steps: dict[str, nn.Module] = {f"z{i + 1}": convolved(i) for i in (1, 2, 3)}
-    heads: dict[str, Head] = {f"z{i}": (convolved(i), sizes[i]) for i in (1, 2, 3)}
+    steps: dict[str, nn.Module] = {f"z{i + 1}": convs(i) for i in (1, 2, 3)}
+    heads: dict[str, Head] = {f"z{i}": (convs(i), sizes[i]) for i in (1, 2, 3)}
     heads["z4"] = (b.dense(sizes[3], wide, wide), wide)
     up3 = [*b.up(16 * n, 8 * n, 1), *b.up(8 * n, 4 * n), *b.up(4 * n, 4 * n, 1)]
     up2 = [*b.up(8 * n, 2 * n), *b.up(2 * n, 2 * n, 1), *b.up(2 * n, n)]

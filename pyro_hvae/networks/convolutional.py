@@ -65,24 +65,34 @@ def conv_dense_decoder(
 
 def gated_conv_encoder(event: Sequence[int], outputs: int, hidden: Sequence[int], activation: str, gain: float) -> nn.Module:
     """Five gated convolutions (Tomczak and Welling 2018, convHVAE), then a linear map; `activation` is not used."""
-    c, h, w = _image_shape(event, "gated-conv", 4)
-    a, b = _two_widths(hidden)
+    c, h, w, a, b = _gated_conv_sizes(event, hidden)
     net = [*_gated(c, a, 7), *_gated(a, a, 3, 2), *_gated(a, b, 5), *_gated(b, b, 3, 2), *_gated(b, 6, 3), nn.Flatten()]
     return nn.Sequential(FlattenPlates(nn.Sequential(*net), event), linear(6 * h // 4 * (w // 4), outputs, gain=gain))
 
 
 def gated_conv_decoder(inputs: int, event: Sequence[int], hidden: Sequence[int], activation: str) -> nn.Module:
     """A gated dense layer to the image's size, four gated convolutions and a 1 x 1 convolution."""
-    c, h, w = _image_shape(event, "gated-conv", 4)
-    _, b = _two_widths(hidden)
+    c, h, w, _, b = _gated_conv_sizes(event, hidden)
     net = [linear(inputs, 2 * c * h * w, 2.0), nn.GLU(), nn.Unflatten(1, (c, h, w)), *_gated(c, b, 3)]
     net += [*_gated(b, b, 3), *_gated(b, b, 3), *_gated(b, b, 3), nn.Conv2d(b, c, 1)]
     return FlattenPlates(nn.Sequential(*net), [inputs])
 
 
+def _gated_conv_sizes(event: Sequence[int], hidden: Sequence[int]) -> tuple[int, ...]:
+    """Channels, height and width of the images, and both channel widths."""
+    shape = image_shape(event, "gated-conv", 4)
+    if len(hidden) != 2:
+        raise ConfigError(f"network=gated-conv takes two channel widths, got hidden={tuple(hidden)}. Example: -o hidden=32,64.")
+    return *shape, *hidden
+
+
+def _gated(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, 2 * outputs, kernel, stride, kernel // 2), nn.GLU(1)]
+
+
 def _halving_convs(event: Sequence[int], widths: Sequence[int], activation: str, name: str) -> tuple[nn.Module, int]:
     """Convolutions of kernel 4 and stride 2 with activations, one per width, and the number of features they give."""
-    c, h, w = _image_shape(event, name, 2 ** len(widths))
+    c, h, w = image_shape(event, name, 2 ** len(widths))
     make = _pointwise_activation(activation, name)
     channels = [c, *widths]
     net = [layer for a, b in zip(channels, widths, strict=False) for layer in (nn.Conv2d(a, b, 4, 2, 1), make())]
@@ -92,7 +102,7 @@ def _halving_convs(event: Sequence[int], widths: Sequence[int], activation: str,
 
 def _doubling_convs(inputs: int, event: Sequence[int], widths: Sequence[int], activation: str, name: str) -> nn.Module:
     """A linear map, then the mirror image of `_halving_convs`."""
-    c, h, w = _image_shape(event, name, 2 ** len(widths))
+    c, h, w = image_shape(event, name, 2 ** len(widths))
     make = _pointwise_activation(activation, name)
     channels = [c, *widths][::-1]
     small = (channels[0], h >> len(widths), w >> len(widths))
@@ -106,10 +116,6 @@ def _same_size_convs(channels: Sequence[int], make: Callable[[], nn.Module]) -> 
     """Convolutions of kernel 3 that keep the side, each with an activation."""
     pairs = zip(channels, channels[1:], strict=False)
     return [layer for a, b in pairs for layer in (nn.Conv2d(a, b, 3, 1, 1), make())]
-
-
-def _gated(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
-    return [nn.Conv2d(inputs, 2 * outputs, kernel, stride, kernel // 2), nn.GLU(1)]
 
 
 def _split_widths(event: Sequence[int], hidden: Sequence[int], to_4x4: bool) -> tuple[list[int], int, int]:
@@ -135,16 +141,6 @@ def _split_widths(event: Sequence[int], hidden: Sequence[int], to_4x4: bool) -> 
             f"Example: -o hidden={','.join(['32'] * halvings + ['256'])}."
         )
     return channels, width, len(channels) - halvings
-
-
-def _image_shape(event: Sequence[int], name: str, divisor: int) -> tuple[int, int, int]:
-    return image_shape(event, name, divisor, "fewer widths (-o hidden=32,64)", "-o network=mlp")
-
-
-def _two_widths(hidden: Sequence[int]) -> Sequence[int]:
-    if len(hidden) != 2:
-        raise ConfigError(f"network=gated-conv takes two channel widths, got hidden={tuple(hidden)}. Example: -o hidden=32,64.")
-    return hidden
 
 
 def _pointwise_activation(activation: str, name: str) -> Callable[[], nn.Module]:

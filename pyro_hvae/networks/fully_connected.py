@@ -59,7 +59,13 @@ class FlattenPlates(nn.Module):
         return self.net(h.reshape(-1, *self.event)).reshape(*h.shape[:-1], -1)
 
 
-def image_shape(event: Sequence[int], name: str, divisor: int, shallower: str, otherwise: str) -> tuple[int, int, int]:
+def image_shape(
+    event: Sequence[int],
+    name: str,
+    divisor: int,
+    shallower: str = "fewer widths (-o hidden=32,64)",
+    otherwise: str = "-o network=mlp",
+) -> tuple[int, int, int]:
     """Channels, height and width of an event.
 
     Arguments:
