@@ -182,8 +182,11 @@ class Captured:
         after, now = torch_rng_state(devices), self._reader.read(arguments)
         # From here on the pass above can serve as the eager pass, whatever goes wrong.
         try:
-            if now != key:
-                self._check_key_settles(key, now)
+            if now != key:  # a module may set itself up in its first pass
+                self._key_changes += 1
+                if self._key_changes > 2:
+                    what = self._reader.describe_difference(key, now)
+                    raise Uncapturable(f"{what} changes in every pass, and would stay in the graph as it was")
                 return self._assign(pure, expected)
             if not self._is_capturable(pure, others):
                 set_torch_rng_state(before)
@@ -218,13 +221,6 @@ class Captured:
         copied = range(len(values)) if run.reuses_memory and not self.gradient else _aliased(values, tensors)
         self._graphs[key] = _Graph(pure, run, copied)
         return self._assign(pure, values, copied)
-
-    def _check_key_settles(self, before: GraphKey, after: GraphKey) -> None:
-        """Refuses a module whose passes keep changing the key. It may set itself up in the first."""
-        self._key_changes += 1
-        if self._key_changes > 2:
-            what = self._reader.describe_difference(before, after)
-            raise Uncapturable(f"{what} changes in every pass, and would stay in the graph as it was")
 
     def _is_capturable(self, pure: PureFunction, others: tuple[Any, ...]) -> bool:
         """Whether a graph could do what the eager pass did. Gives up, and returns False, where `pure` did not do all of it."""

@@ -49,15 +49,17 @@ class GraphRunner:
     TORCHINDUCTOR_CACHE_DIR that the user has set is respected.
 
     Attributes:
-        graph: as recorded. compiled: whether it runs compiled, and not as it was recorded.
+        graph: as recorded. compiled: whether it runs compiled, and not as it was recorded. reuses_memory: whether each call
+            overwrites the results of the call before.
     """
 
     def __init__(self, graph: GraphModule, device: torch.device, compile: bool = True, dynamic: bool = False) -> None:
-        self.graph, self.cuda, self.compiled = graph, device.type == "cuda", compile
-        options: dict[str, Any] = {"fallback_random": True, "triton.cudagraphs": self.cuda}
+        cuda = device.type == "cuda"
+        self.graph, self.compiled, self.reuses_memory = graph, compile, compile and cuda
+        options: dict[str, Any] = {"fallback_random": True, "triton.cudagraphs": cuda}
         self._run: Callable[..., Any] = graph
         if compile:
-            if not self.cuda:
+            if not cuda:
                 use_channels_last(graph)
                 separate_biases(graph)
             # Inductor's default, which every optimiser sets, lies among temporary files.
@@ -65,11 +67,6 @@ class GraphRunner:
             if not given or given.startswith(os.path.join(tempfile.gettempdir(), "torchinductor_")):
                 os.environ[CACHE] = str(cache_folder() / "compiled")
             self._run = torch.compile(graph, fullgraph=True, dynamic=dynamic, options=options)
-
-    @property
-    def reuses_memory(self) -> bool:
-        """Whether the next call overwrites what this one returns."""
-        return self.cuda and self.compiled
 
     @torch.no_grad()
     def __call__(self, *tensors: Tensor) -> Sequence[Tensor]:
@@ -86,5 +83,5 @@ class GraphRunner:
         except Exception as error:  # of many kinds: no compiler, no space left, a bug of Inductor
             if not self.compiled:
                 raise
-            self._run, self.compiled = self.graph, False
+            self._run, self.compiled, self.reuses_memory = self.graph, False, False
             return None, error

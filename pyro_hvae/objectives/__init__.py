@@ -1,4 +1,4 @@
-"""What training optimises: the program contract, effect handlers, estimates and the ELBO family."""
+"""Objectives of training: the program contract, effect handlers, Monte Carlo estimates and the ELBO family."""
 
 import lazy_loader
 

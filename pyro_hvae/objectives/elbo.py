@@ -17,16 +17,17 @@ from pyro_hvae.runtime.module_modes import evaluation_mode
 
 __all__ = ["ELBO", "Estimate", "Objective", "kl_is_valid"]
 
+Sites = dict[str, Site]
+
 
 def kl_is_valid(name: str, p: Mapping[str, Site], q: Mapping[str, Site]) -> bool:
-    """Whether log q - log p at a site is a KL in the mean: all latents the model samples before it precede it in the guide too.
+    """Whether log q - log p at a site is a KL in the mean: all latents that precede it in the model precede it in the guide.
 
     Arguments:
         p, q: recorded sites of model and guide, in their order.
     """
-    before_p = list(p)[: list(p).index(name)]
-    before_q = set(list(q)[: list(q).index(name)])
-    return all(n in before_q for n in before_p if not p[n]["is_observed"])
+    before_q = list(q)[: list(q).index(name)]
+    return all(n in before_q or p[n]["is_observed"] for n in list(p)[: list(p).index(name)])
 
 
 class Objective(ELBOModule):
@@ -39,7 +40,7 @@ class Objective(ELBOModule):
 
     def reconstruction_parameters(self, x: Tensor) -> list[nn.Parameter]:
         """The parameters that reach log p(x | z) in autograd: theta and phi of the VHP, whatever the pair."""
-        # The check consumes random numbers; the caller's stream must not notice.
+        # A pass that leaves the caller's random stream as it was.
         with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), torch.enable_grad(), evaluation_mode(self):
             term = self.estimate(x[:2]).terms["x"].sum()
         if not term.requires_grad:
@@ -95,28 +96,17 @@ class ELBO(PyroELBO):
         """Runs guide and model once on x of shape (B, *event) and returns the terms of all sites."""
         self.check(model, guide, x)
         p, q = self.sites(model, guide, x)
-        terms, scales = {}, {}
-        for name, site in p.items():
-            terms[name] = self._term(name, p, q)
-            if isinstance(site["scale"], Tensor) or site["scale"] != 1.0:
-                scales[name] = site["scale"]
+        terms = {name: self._term(name, p, q) for name in p}
+        scales = {name: s["scale"] for name, s in p.items() if isinstance(s["scale"], Tensor) or s["scale"] != 1.0}
         latents = {name: site["value"] for name, site in q.items()}
         penalties = self.penalties(model, guide, x, p, q)
         return Estimate(terms, self.particles, self.alpha, penalties, scales=scales, latents=latents, x=p["x"])
 
-    def penalties(self, model: Any, guide: Any, x: Tensor, p: dict[str, Site], q: dict[str, Site]) -> dict[str, Tensor]:
-        """What an objective adds to the reconstruction cost beyond the bound (see `Estimate.penalties`); nothing here.
-
-        Arguments:
-            p, q: the recorded sites of model and guide in this pass.
-        """
+    def penalties(self, model: Any, guide: Any, x: Tensor, p: Sites, q: Sites) -> dict[str, Tensor]:
+        """Additions of a subclass to the reconstruction cost (see `Terms.penalties`), given the sites of this pass."""
         return {}
 
-    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[dict[str, Site], dict[str, Site]]:
-        """Pyro's abstract name for it."""
-        return self.sites(model, guide, *args)
-
-    def sites(self, model: Any, guide: Any, x: Tensor) -> tuple[dict[str, Site], dict[str, Site]]:
+    def sites(self, model: Any, guide: Any, x: Tensor) -> tuple[Sites, Sites]:
         """The recorded sites of the model (replaying the guide's latents) and of the guide."""
         with Record() as q, self._particle_plate():
             guide(x)
@@ -125,10 +115,10 @@ class ELBO(PyroELBO):
         return p.sites, q.sites
 
     def check(self, model: Any, guide: Any, x: Tensor) -> None:
-        """Raises `ContractError` when a pair, seen for the first time, breaks the program contract."""
+        """Checks the program contract at the first use of a pair; raises `ContractError` when the pair breaks it."""
         if (id(model), id(guide)) in self._checked:
             return
-        x = x[:2]  # an extra pass over two data, which neither the caller's random stream nor the modules notice
+        x = x[:2]  # an extra pass over two data, which changes neither the caller's random stream nor the modules
         with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), torch.no_grad(), evaluation_mode(model, guide):
             with Record() as q, self._particle_plate():
                 guide(x)
@@ -139,7 +129,7 @@ class ELBO(PyroELBO):
     def _particle_plate(self) -> AbstractContextManager[Any]:
         return nullcontext() if self.particles == 1 else Share(self.shared, self.particles)
 
-    def _term(self, name: str, p: dict[str, Site], q: dict[str, Site]) -> Tensor:
+    def _term(self, name: str, p: Sites, q: Sites) -> Tensor:
         site = p[name]
         if site["is_observed"]:
             return site["fn"].log_prob(site["value"])
@@ -153,6 +143,9 @@ class ELBO(PyroELBO):
         return site["fn"].log_prob(site["value"]) - fn.log_prob(site["value"])
 
     # The interface of pyro.infer.SVI and ELBOModule.
+
+    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Sites, Sites]:
+        return self.sites(model, guide, *args)
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
         return self.estimate(model, guide, *args, **kwargs).loss()

@@ -1,4 +1,4 @@
-"""What one Monte Carlo pass of a pair gives: terms per site, the bound and the loss they make, the constraint."""
+"""Per-site log-density terms of one Monte Carlo pass of a model/guide pair, with the bound, loss and constraint they give."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -9,39 +9,38 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.objectives.handlers import Site, location_scale, standard_noise
 
 __all__ = ["Estimate", "MEASURES", "Terms"]
 
-Site = Any  # Pyro's message
 Weights = Mapping[str, "float | Tensor"]
 
 
-def _event_flat(values: Tensor, fn: Any) -> Tensor:
+def _flatten_event(values: Tensor, fn: Any) -> Tensor:
     """(*plates, *event) -> (*plates, features), also for an event without dims."""
     dims = len(fn.event_shape)
     return values.flatten(-dims) if dims else values.unsqueeze(-1)
 
 
 def _nats(x: Site) -> Tensor:
-    """-log p(x | z) in nats per datum, shape (*plates,); the normaliser of a Gaussian or Laplace is left out."""
-    fn, value = x["fn"], x["value"]
-    base = getattr(fn, "base_dist", fn)
-    if isinstance(base, torch.distributions.Normal | torch.distributions.Laplace):
-        if base.scale.requires_grad:
-            raise ConfigError(
-                "the constraint in nats needs a likelihood with a fixed scale: with a learned one it could be met by "
-                "widening the scale. Use -o measure=rmse (kappa is then the root mean squared error per pixel)."
-            )
-        off = (value - base.loc) / base.scale
-        energy = 0.5 * off**2 if isinstance(base, torch.distributions.Normal) else off.abs()
-        return _event_flat(energy, fn).sum(-1)
-    return -fn.log_prob(value)
+    """-log p(x | z) in nats per datum, shape (*plates,), without the normaliser of a Gaussian or Laplace."""
+    base = location_scale(x["fn"])
+    if base is None:
+        return -x["fn"].log_prob(x["value"])
+    if base.scale.requires_grad:
+        raise ConfigError(
+            "the constraint in nats needs a likelihood with a fixed scale: with a learned one it could be met by widening the "
+            "scale. Use -o measure=rmse (kappa is then the root mean squared error per pixel)."
+        )
+    off = standard_noise(x)
+    energy = 0.5 * off**2 if isinstance(base, torch.distributions.Normal) else off.abs()
+    return _flatten_event(energy, x["fn"]).sum(-1)
 
 
 def _mean_square(x: Site) -> Tensor:
     """Mean over the pixels of (x - E[x | z])^2, shape (*plates,); its root is the paper's kappa on images."""
     fn = x["fn"]
-    return _event_flat((x["value"] - fn.mean) ** 2, fn).mean(-1)
+    return _flatten_event((x["value"] - fn.mean) ** 2, fn).mean(-1)
 
 
 # name -> C of the constraint E[C] <= kappa^2 (Klushyn et al. 2019, eq. 9).
@@ -50,13 +49,13 @@ MEASURES: dict[str, Callable[[Site], Tensor]] = {"nats": _nats, "rmse": _mean_sq
 
 @dataclass(frozen=True)
 class Terms:
-    """What a Monte Carlo pass of a pair says of every site: enough for bounds and log lines.
+    """Per-site terms of one Monte Carlo pass: enough for bounds and log lines.
 
     Attributes:
         terms: site -> log p - log q (log p at x), unweighted; shape (B,), or (K, B) where it varies over the particles.
         particles, alpha: of the ELBO.
-        penalties: name -> what an objective adds to the reconstruction cost, 0-dim, nats per datum. They are in the loss and in
-            nothing else: no bound and no importance weight contains them.
+        penalties: name -> addition of an objective to the reconstruction cost, 0-dim, nats per datum. The loss contains them;
+            bounds and importance weights do not.
     """
 
     terms: dict[str, Tensor]
@@ -67,36 +66,32 @@ class Terms:
     def log_weights(self) -> Tensor:
         """log p(x, z) - log q(z | x), unweighted, of shape (K, B): the data plate is never summed over.
 
-        With one particle and an analytic KL (the default) it is a bound, no weight: use `ELBO(analytic_kl=False)`.
+        With one particle and an analytic KL (the default) it is a bound and no weight: use `ELBO(analytic_kl=False)`.
         """
         total = torch.stack(torch.broadcast_tensors(*self.terms.values())).sum(0)
         return total.expand(self.particles, -1) if total.dim() == 1 else total
 
     def bound_unweighted(self) -> Tensor:
-        """The true bound on log p(x) whatever weights the programs ran under, nats per datum, shape (B,)."""
+        """The bound on log p(x) without any weights, also those of the programs; nats per datum, shape (B,)."""
         return self._bound({})
 
     def _bound(self, weights: Weights) -> Tensor:
-        constant: list[Tensor] = []
-        varying: list[Tensor] = []
+        constant, varying = list[Tensor](), list[Tensor]()
         for name, term in self.terms.items():
-            if term.dim() > 1 and name in weights:
-                raise ConfigError(
-                    f"site '{name}' varies over the {self.particles} particles: a weight does not commute with the "
-                    "log-mean-exp there. Use one particle (-o particles=1), an unweighted bound (--schedule constant with "
-                    "beta=1), or share the site's parents among the particles (as the VHP does with z1)."
-                )
             if name in weights:
+                if term.dim() > 1:
+                    raise ConfigError(
+                        f"site '{name}' varies over the {self.particles} particles: a weight does not commute with the "
+                        "log-mean-exp there. Use one particle (-o particles=1), an unweighted bound (--schedule constant with "
+                        "beta=1), or share the site's parents among the particles (as the VHP does with z1)."
+                    )
                 term = term * weights[name]
             (varying if term.dim() > 1 else constant).append(term)
         total = torch.stack(constant).sum(0) if constant else torch.zeros(())
         if varying:
             log_w = torch.stack(torch.broadcast_tensors(*varying)).sum(0)
-            if self.alpha == 1.0:
-                inner = log_w.mean(0)
-            else:
-                power = 1.0 - self.alpha
-                inner = (torch.logsumexp(power * log_w, 0) - math.log(self.particles)) / power
+            power = 1.0 - self.alpha
+            inner = (torch.logsumexp(power * log_w, 0) - math.log(self.particles)) / power if power else log_w.mean(0)
             total = inner + total
         return total
 
@@ -111,10 +106,10 @@ class Terms:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate(Terms):
-    """One Monte Carlo pass of a pair: everything a loss, a log line or an evaluation needs.
+    """One Monte Carlo pass of a pair: `Terms` with what a loss, a log line or an evaluation needs besides.
 
     Attributes:
-        scales: site -> weight that `ScaleSites` or `poutine.scale` put on it, where it is not one.
+        scales: site -> weight from `ScaleSites` or `poutine.scale` around the programs, where it is not one.
         latents: site -> the guide's draws, shape (B, *event), or (K, B, *event).
         x: the message of the observed site (its distribution is `x["fn"]`).
     """
@@ -127,20 +122,19 @@ class Estimate(Terms):
         r"""The bound on log p(x), nats per datum, shape (B,), with weight w_s on the term of site s.
 
         $\sum_s w_s t_s + \frac{1}{1-\alpha} \log \frac1K \sum_k \exp\left((1-\alpha) \sum_r t_{rk}\right)$, where s runs over
-        the sites whose terms are constant over the particles and r over those whose terms vary.
+        the sites whose terms are constant over the particles and r over those whose terms vary. The weights multiply `scales`.
 
         Raises:
             ConfigError: for a weight on a term inside the log-mean-exp, where it would define another bound.
         """
-        return self._bound(self._scaled(weights or {}))
+        weights = weights or {}
+        return self._bound({name: weights.get(name, 1.0) * self._scale(name) for name in {**weights, **self.scales}})
 
-    def _scaled(self, weights: Weights) -> Weights:
-        """Given weights times those that the programs ran under."""
-        names = [*weights, *(name for name in self.scales if name not in weights)]
-        return {name: weights.get(name, 1.0) * self.scales.get(name, 1.0) for name in names}
+    def _scale(self, name: str) -> Any:
+        return self.scales.get(name, 1.0)
 
     def loss(self, weights: Weights | None = None) -> Tensor:
-        r"""Minus the weighted bound, plus the penalties as x is weighted, divided by max(1, weight of x); nats per datum.
+        r"""Minus the weighted bound, plus the penalties with the weight of x, divided by max(1, weight of x); nats per datum.
 
         A schedule gives x the weight $\lambda = 1 / \beta$; the division makes this $(C + \beta F) / \max(1, \beta)$ with
         $C = -E \log p(x|z) + \sum \text{penalties}$ and F the rate, means over the batch: the Lagrangian of Klushyn et al.
@@ -149,7 +143,7 @@ class Estimate(Terms):
         weights = weights or {}
         loss = -self.bound(weights).mean()
         for penalty in self.penalties.values():
-            loss = loss + (weights.get("x", 1.0) * self.scales.get("x", 1.0) * penalty).mean()
+            loss = loss + (weights.get("x", 1.0) * self._scale("x") * penalty).mean()
         if "x" in weights:
             loss = loss / torch.as_tensor(weights["x"]).clamp(min=1.0).to(loss)
         return loss

@@ -1,4 +1,4 @@
-"""Effect handlers: small interpreters of Pyro programs, one idea each. Programs never know about them."""
+"""Effect handlers: small interpreters of Pyro programs, one idea each. Programs do not know them."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-__all__ = ["Record", "Means", "Noise", "ScaleSites", "Share", "is_point", "site_mean", "standard_noise"]
+__all__ = ["Means", "Noise", "Record", "ScaleSites", "Share", "is_point", "location_scale", "site_mean", "standard_noise"]
 
 Site = Any  # Pyro's message: a dict with name, fn, value, scale, is_observed, cond_indep_stack, ...
 
@@ -21,7 +21,6 @@ class Record(Messenger):
     The lean sibling of `poutine.trace(poutine.replay(...))`: no graph, no copies, no validation. `sites` maps a name to
     Pyro's message (`fn`, `value`, `scale`, `is_observed`, ...) in the order of execution.
 
-    >>> import pyro.distributions as dist
     >>> with Record() as record:
     ...     z = pyro.sample("z", dist.Normal(0.0, 1.0))
     >>> list(record.sites)
@@ -43,7 +42,7 @@ class Record(Messenger):
 
 
 def is_point(msg: Site) -> bool:
-    """Whether a recorded site's distribution has all its mass on one value, as an autoencoder's code has."""
+    """Whether a recorded site's distribution has all its mass on one value, like the code of an autoencoder."""
     return isinstance(getattr(msg["fn"], "base_dist", msg["fn"]), dist.Delta)
 
 
@@ -53,9 +52,8 @@ def site_mean(msg: Site) -> Tensor:
 
 
 class Means(Messenger):
-    """Replaces the draw at every latent site by its distribution's mean (a posterior-mean encoding, when around a guide).
+    """Replaces the draw at every latent site by the mean of its distribution. Around a guide: the posterior-mean encoding.
 
-    >>> import pyro.distributions as dist
     >>> with Means():
     ...     float(pyro.sample("z", dist.Normal(3.0, 1.0)))
     3.0
@@ -66,30 +64,29 @@ class Means(Messenger):
             msg["value"], msg["done"] = msg["fn"].mean, True
 
 
-def _location_scale(fn: Any) -> Any | None:
+def location_scale(fn: Any) -> Any | None:
     """The base distribution where value = loc + scale * noise, else None."""
     base = getattr(fn, "base_dist", fn)
     return base if isinstance(base, torch.distributions.Normal | torch.distributions.Laplace) else None
 
 
 def standard_noise(msg: Site) -> Tensor:
-    """The noise behind a site's value: (value - loc) / scale, or the value itself for a distribution that has no such form.
+    """The noise behind a site's value: (value - loc) / scale, or the value itself for a distribution without that form.
 
-    The latter is right only for a site without parents, such as a mixture prior: there the draw is all there is.
+    The value itself is right only at a site without parents, such as a mixture prior.
     """
-    base = _location_scale(msg["fn"])
+    base = location_scale(msg["fn"])
     return msg["value"] if base is None else (msg["value"] - base.loc) / base.scale
 
 
 class Noise(Messenger):
     r"""Draws latent sites from given noise, $z = \mu(\text{parents}) + \sigma(\text{parents}) \epsilon$ (see `standard_noise`).
 
-    With the noise of every site but one held fixed, what varies in x is that layer's contribution.
+    With the noise of every site but one held fixed, the variation of x is that layer's contribution.
 
     Arguments:
         noise: site -> standard noise, shape (*plates, *event).
 
-    >>> import pyro.distributions as dist
     >>> with Noise({"z": torch.tensor(2.0)}):
     ...     float(pyro.sample("z", dist.Normal(1.0, 0.5)))
     2.0
@@ -101,9 +98,8 @@ class Noise(Messenger):
 
     def _pyro_sample(self, msg: Site) -> None:
         if msg["name"] in self.noise and not msg["is_observed"]:
-            base, noise = _location_scale(msg["fn"]), self.noise[msg["name"]]
-            msg["value"] = noise if base is None else base.loc + base.scale * noise
-            msg["done"] = True
+            base, noise = location_scale(msg["fn"]), self.noise[msg["name"]]
+            msg["value"], msg["done"] = noise if base is None else base.loc + base.scale * noise, True
 
 
 class ScaleSites(Messenger):
@@ -115,7 +111,6 @@ class ScaleSites(Messenger):
     Arguments:
         weights: site name -> non-negative number or 0-dim tensor; sites not named keep their scale.
 
-    >>> import pyro.distributions as dist
     >>> from pyro import poutine
     >>> def program():
     ...     pyro.sample("z", dist.Normal(0.0, 1.0))
@@ -141,22 +136,19 @@ class Share(pyro.plate):
     importance-weighted bound of the VHP (Klushyn et al. 2019, eq. 8): one z per datum, K draws of zeta.
 
     Arguments:
-        sites: shared. particles: K.
-        dim, name: of the plate; another one may lie around it.
+        sites: shared. particles: K. dim, name: of the plate; another plate may lie around it.
 
     Shapes: sites inside have batch shape (particles, B), sites outside (B,).
     """
 
     def __init__(self, sites: Collection[str], particles: int, dim: int = -2, name: str = "particles") -> None:
         super().__init__(name, particles, dim=dim)
-        self.sites, self.outside = frozenset(sites), -dim
+        self.sites, self.outer_dims = frozenset(sites), -dim
 
     def _process_message(self, msg: Site) -> None:
-        if msg["type"] == "sample" and not site_is_subsample(msg) and self._constant(msg):
-            return
-        super()._process_message(msg)
+        if msg["type"] != "sample" or site_is_subsample(msg) or not self._stays_out(msg):
+            super()._process_message(msg)
 
-    def _constant(self, msg: Site) -> bool:
-        if msg["name"] in self.sites:
-            return True
-        return bool(self.sites) and msg["is_observed"] and len(msg["fn"].batch_shape) < self.outside
+    def _stays_out(self, msg: Site) -> bool:
+        constant = bool(self.sites) and msg["is_observed"] and len(msg["fn"].batch_shape) < self.outer_dims
+        return msg["name"] in self.sites or constant

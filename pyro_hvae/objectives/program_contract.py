@@ -1,4 +1,4 @@
-"""The program contract, checked at first use with one error that lists what was found and the remedy."""
+"""Checks a pair against the program contract, with one error that lists all faults and the remedy."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -15,7 +15,6 @@ REMEDY = (
     ".to_event(n) so that its batch shape is the plates'."
 )
 
-
 Sites = Mapping[str, dict[str, Any]]
 
 
@@ -23,10 +22,10 @@ def check_contract(model: Sites | None, guide: Sites, x: Tensor, particles: int 
     """Raises one `ContractError` when the recorded sites of a pair break the contract.
 
     Arguments:
-        model, guide: messages by site name, as `Record` collects them; model None checks the guide alone, before its
-            values are handed to the model.
+        model, guide: messages by site name, as `Record` collects them. Without a model the guide alone is checked, before the
+            model receives its values.
         x: the batch, shape (B, *event).
-        particles: size of the particle plate at dim -2, if there is one. shared: sites meant to stay out of it.
+        particles: size of the particle plate at dim -2, if there is one. shared: sites outside that plate.
 
     Raises:
         ContractError: naming every fault, the sites found and the remedy.
@@ -47,10 +46,11 @@ def check_contract(model: Sites | None, guide: Sites, x: Tensor, particles: int 
     found = f"Sites found: guide {list(guide)}"
     if model is not None:
         faults += [f"model {fault}" for name, site in model.items() for fault in _site_faults(name, site, len(x), particles)]
-        latents = [name for name, site in model.items() if not site["is_observed"]]
-        if "x" not in model or not model["x"]["is_observed"]:
+        observed = [name for name, site in model.items() if site["is_observed"]]
+        latents = [name for name in model if name not in observed]
+        if "x" not in observed:
             faults.append("the model has no observed site 'x'")
-        if more := [name for name, site in model.items() if site["is_observed"] and name != "x"]:
+        if more := [name for name in observed if name != "x"]:
             faults.append(f"the model observes {more} besides 'x' (join them into one site)")
         if missing := [name for name in latents if name not in guide]:
             faults.append(f"the guide does not sample {missing}")

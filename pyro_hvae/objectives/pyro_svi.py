@@ -1,8 +1,9 @@
-"""The bridge to stock `pyro.infer.SVI`, which trains nothing when handed plain modules."""
+"""Adapters to stock `pyro.infer.SVI`, which trains nothing when it receives plain modules."""
 
 import itertools
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pyro
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from pyro_hvae.objectives.elbo import ELBO, Estimate
 from pyro_hvae.schedules import Constant, Schedule
 
-__all__ = ["for_svi", "ScheduledELBO", "FunctionOptim"]
+__all__ = ["FunctionOptim", "ScheduledELBO", "for_svi"]
 
 _pairs = itertools.count()
 
@@ -21,7 +22,7 @@ _pairs = itertools.count()
 def for_svi(model: nn.Module, guide: nn.Module) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The pair as programs that register their parameters with `pyro.module`, for `pyro.infer.SVI`.
 
-    SVI steps only what is in the parameter store; a plain `nn.Module` never gets there, so SVI would run and train
+    SVI steps only the parameters in the store. Those of a plain `nn.Module` are not there, so SVI would run and train
     *nothing*, without a warning. Each call uses names of its own, so that several pairs can live in one process.
 
     >>> from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
@@ -33,30 +34,27 @@ def for_svi(model: nn.Module, guide: nn.Module) -> tuple[Callable[..., Any], Cal
     >>> isinstance(svi.step(torch.zeros(8, 4)), float)
     True
     """
-    number = next(_pairs)
+    name = f"pyro_hvae.{next(_pairs)}"
+    return partial(_run_registered, f"{name}.model", model), partial(_run_registered, f"{name}.guide", guide)
 
-    def register(role: str, module: nn.Module) -> Callable[..., Any]:
-        def program(*args: Any, **kwargs: Any) -> Any:
-            with warnings.catch_warnings():
-                # Frozen parameters are left out, and were frozen on purpose.
-                warnings.filterwarnings("ignore", message=".*was not registered in the param store.*")
-                pyro.module(f"pyro_hvae.{number}.{role}", module)
-            return module(*args, **kwargs)
 
-        return program
-
-    return register("model", model), register("guide", guide)
+def _run_registered(name: str, module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
+    with warnings.catch_warnings():
+        # Frozen parameters are left out on purpose.
+        warnings.filterwarnings("ignore", message=".*was not registered in the param store.*")
+        pyro.module(name, module)
+    return module(*args, **kwargs)
 
 
 class ScheduledELBO(ELBO):
-    """An `ELBO` for SVI that lets a schedule watch the constraint and weigh the loss of every step.
+    """An `ELBO` for SVI that gives the constraint of every step to a schedule, and the schedule's weights to the loss.
 
-    Parameters that the schedule holds back (REWO's initial phase) receive no gradient, so torch optimisers neither step
-    them nor give birth to their state.
+    Parameters that the schedule holds back (REWO's initial phase) receive no gradient, so that torch optimisers neither step
+    them nor create state for them.
 
     Arguments:
         elbo: the bound. schedule: its controller. reconstruction: parameters that are trained in the initial phase.
-        seen: called with every estimate, for logging.
+        on_estimate: called with every estimate and its loss, for logging.
     """
 
     def __init__(
@@ -64,15 +62,11 @@ class ScheduledELBO(ELBO):
         elbo: ELBO,
         schedule: Schedule | None = None,
         reconstruction: list[nn.Parameter] | None = None,
-        seen: Callable[[Estimate, Tensor], None] | None = None,
+        on_estimate: Callable[[Estimate, Tensor], None] = lambda estimate, loss: None,
     ) -> None:
         super().__init__(elbo.particles, elbo.shared, elbo.alpha, elbo.analytic_kl)
-        self.elbo = elbo
-        self.schedule, self.reconstruction, self.seen = schedule or Constant(), reconstruction, seen
-
-    def estimate(self, model: Any, guide: Any, x: Tensor) -> Estimate:
-        """The given bound's own estimate, whatever its class adds to it."""
-        return self.elbo.estimate(model, guide, x)
+        self.estimate = elbo.estimate  # the bound's own, with what its class adds
+        self.schedule, self.reconstruction, self.on_estimate = schedule or Constant(), reconstruction, on_estimate
 
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         estimate = self.estimate(model, guide, *args, **kwargs)
@@ -80,13 +74,12 @@ class ScheduledELBO(ELBO):
         self.schedule.update(estimate.constraint(measure) if measure else None)
         loss = estimate.loss(self.schedule.weights())
         loss.backward(inputs=self.reconstruction if self.schedule.initial else None)
-        if self.seen is not None:
-            self.seen(estimate, loss.detach())
+        self.on_estimate(estimate, loss.detach())
         return loss.item()
 
 
 class FunctionOptim(PyroOptim):
-    """A `PyroOptim`, as SVI demands one, that steps by calling a function of ours: one optimiser for both engines."""
+    """A `PyroOptim`, which SVI requires, that steps by calling a function: one torch optimiser serves both engines."""
 
     def __init__(self, step: Callable[[], None]) -> None:
         super().__init__(torch.optim.Adam, {})

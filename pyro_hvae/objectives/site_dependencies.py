@@ -1,4 +1,4 @@
-"""Which site of a model depends on which, read from the program itself, and what follows for chains that keep a few sites."""
+"""The directed graph of a model's sites, read from the program, and which sites a Gibbs chain may keep."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -9,28 +9,22 @@ from pyro.infer.inspect import get_dependencies
 from torch import Tensor
 
 from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.runtime.module_modes import evaluation_mode
 
-__all__ = ["check_sites", "resolve_sites", "parents", "site_graph"]
+__all__ = ["check_sites", "parents", "resolve_sites", "site_graph"]
 
 
 def site_graph(model: Callable[..., Any], x: Tensor) -> nx.DiGraph:
-    """The directed graph of the model's sites, an edge from every site to those whose distribution depends on it directly.
+    """The directed graph of the model's sites, with an edge from every site to those that depend on it directly.
 
     Arguments:
         x: a few data of shape (B, *event); their values do not matter.
     """
-    training = isinstance(model, torch.nn.Module) and model.training
-    if training:
-        model.eval()  # a look must not move batch statistics
-    try:
-        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-            found: Any = get_dependencies(model, (x[:2],))["prior_dependencies"]
-    finally:
-        if training:
-            model.train()
+    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), evaluation_mode(model):
+        dependencies: Any = get_dependencies(model, (x[:2],))["prior_dependencies"]
     graph = nx.DiGraph()
-    graph.add_nodes_from(found)
-    graph.add_edges_from((up, down) for down, ups in found.items() for up in ups if up != down)
+    graph.add_nodes_from(dependencies)
+    graph.add_edges_from((up, down) for down, ups in dependencies.items() for up in ups if up != down)
     return graph
 
 
@@ -40,7 +34,7 @@ def parents(model: Callable[..., Any], x: Tensor, site: str = "x") -> list[str]:
 
 
 def resolve_sites(model: Callable[..., Any], x: Tensor, sites: Collection[str] | str) -> tuple[str, ...]:
-    """`sites` as names, with "all" for every latent, checked by `check_sites`."""
+    """The names of the sites that a chain keeps, with "all" for every latent; `check_sites` checks them."""
     graph = site_graph(model, x)
     every = [name for name in graph if name != "x"]
     names = tuple(every) if sites == "all" else (sites,) if isinstance(sites, str) else tuple(dict.fromkeys(sites))
@@ -51,9 +45,9 @@ def resolve_sites(model: Callable[..., Any], x: Tensor, sites: Collection[str] |
 def check_sites(graph: nx.DiGraph, sites: Collection[str]) -> None:
     r"""Raises unless drawing x (and all other latents) ancestrally with `sites` held gives $p(x \mid z_S)$.
 
-    Holding a site is an intervention; it equals conditioning if and only if x is d-separated from S once the arrows out of S
-    are removed (the second rule of Pearl's do-calculus). True for z1 of a Markov chain and for all latents of any model;
-    false for z1 of a model with a skip z2 -> x, where a kept z1 says something about the z2 that is drawn anew.
+    Holding a site is an intervention. It equals conditioning if and only if x is d-separated from S once the arrows out of S
+    are removed (the second rule of Pearl's do-calculus). That is true for z1 of a Markov chain and for all latents of any
+    model; false for z1 of a model with a skip z2 -> x, where a kept z1 has information about the z2 that is drawn anew.
 
     Raises:
         ConfigError: for no site, an unknown one, or a set that is not valid, naming the sites to add.

@@ -1,7 +1,7 @@
-"""Teacher and student: a pair that grows while a smaller, trained one holds its code and its Jacobian (Lezama 2019)."""
+"""The teacher-student objective: a trained teacher supervises the code and the Jacobian of a larger student (Lezama 2019)."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pyro
@@ -9,20 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.objectives.elbo import ELBO
-from pyro_hvae.objectives.handlers import Means, Record, Site, site_mean
+from pyro_hvae.objectives.elbo import ELBO, Sites
+from pyro_hvae.objectives.handlers import Means, Record, site_mean
 
 __all__ = ["Supervision"]
 
 Program = Callable[..., Any]
 Codes = dict[str, Tensor]
+Shapes = dict[str, tuple[int, ...]]
 
 
 class Supervision(ELBO):
-    r"""The ELBO of a student, plus three penalties that make it do with the teacher's code what the teacher does.
+    r"""The ELBO of a student, plus three penalties that make it use the teacher's code as the teacher does.
 
-    The teacher's latent sites are the factors z_f, by name the same sites in the student; the student's others are z_n, the
-    nuisances. With $t = E_T(x)$ the teacher's posterior means, $m_f, m_n$ the student's, $D_T$ and $D_S$ the means of
+    The teacher's latent sites are the factors z_f, with the same names in the student; the student's other sites are the
+    nuisances z_n. With $t = E_T(x)$ the teacher's posterior means, $m_f, m_n$ the student's, $D_T$ and $D_S$ the means of
     p(x | z), D observed scalars and a random permutation $\pi$ of the batch, the penalties are, in nats per datum,
 
     - `code`: $D \, w_c \, \mathrm{mean} (t - m_f)^2$ over batch and dimensions;
@@ -30,23 +31,23 @@ class Supervision(ELBO):
     - `difference`: $D \, w_d \, \mathrm{mean} [(D_T(t) - D_T(t_\pi)) - (D_S(m_n, m_f) - D_S(m_n, m_{f,\pi}))]^2$ over batch and
       pixels: finite differences in the place of the two Jacobians.
 
-    The paper's loss is one per pixel, (reconstruction + KL) / D plus the three terms, hence the factor D. The penalties count
-    as reconstruction cost whatever beta is (see `Estimate.loss`), and no bound contains them. Of the teacher only means are
-    used; it is put into evaluation mode and moved to the data's device, no gradient reaches it, and it is no part of the
-    objective's parameters: it must be trained before the student is.
+    The paper's loss is per pixel, (reconstruction + KL) / D plus the three terms, hence the factor D. The penalties count as
+    reconstruction cost whatever beta is (see `Estimate.loss`), and no bound contains them. The teacher must be trained before
+    the student. Only its means are used; it is put into evaluation mode and moved to the data's device, no gradient reaches it,
+    and its parameters are not among those of the objective.
 
-    Deviations: half the *square* of the norm is the usual cross-covariance penalty, the norm itself the author's code, which
-    also leaves the teacher in training mode. Where a site's posterior depends on other latents (a chain), the student's mean
-    is that given their draws.
+    Deviations: the usual cross-covariance penalty is half the *square* of the norm; the norm itself is that of the author's
+    code, which also leaves the teacher in training mode. Where a site's posterior depends on other latents (a chain), the
+    student's mean is the one given their draws.
 
     Arguments:
         teacher: (model, guide), a trained pair that keeps the contract.
         code, cross, difference: the weights $w_c, w_x, w_d$; a penalty whose weight is zero is left out.
-        particles: 1; here to say why no other number will do.
+        particles: must be 1; the error for other numbers says why.
 
     Raises:
-        ConfigError: for a weight that is negative or no number, or several particles; at first use, when the teacher does not
-            match the student: sites that are not some of the student's, or sites or x of another shape.
+        ConfigError: for a weight that is negative or not finite, or several particles; at first use, for a teacher that does
+            not match the student: it has sites that the student lacks, or all of them, or sites or x of another shape.
 
     >>> from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
     >>> from pyro_hvae.guides import Autoregressive, BottomUp
@@ -68,7 +69,7 @@ class Supervision(ELBO):
     ) -> None:
         super().__init__(particles)
         if particles > 1:
-            raise ConfigError(f"a teacher supervises posterior means, one a datum: particles={particles} have none. Use one.")
+            raise ConfigError(f"a teacher supervises one posterior mean a datum; particles={particles} have several. Use one.")
         self.weights = {"code": code, "cross": cross, "difference": difference}
         for name, weight in self.weights.items():
             if not 0 <= weight < math.inf:
@@ -77,68 +78,64 @@ class Supervision(ELBO):
         self._matched: set[tuple[int, int]] = set()
 
     def check(self, model: Any, guide: Any, x: Tensor) -> None:
-        """Also raises `ConfigError` when the teacher does not match the student."""
+        """Checks the contract of student and teacher; raises `ConfigError` when the teacher does not match the student."""
         super().check(model, guide, x)
         if (id(model), id(guide)) not in self._matched:
-            teacher, encoder = self._trained(x.device)
+            teacher, encoder = self._teacher_on(x.device)
             with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), torch.no_grad():
-                _match(_shapes(teacher), _shapes(model))
+                _check_match(_event_shapes(teacher), _event_shapes(model))
             super().check(teacher, encoder, x)
             self._matched.add((id(model), id(guide)))
 
-    def penalties(self, model: Any, guide: Any, x: Tensor, p: dict[str, Site], q: dict[str, Site]) -> dict[str, Tensor]:
+    def penalties(self, model: Any, guide: Any, x: Tensor, p: Sites, q: Sites) -> dict[str, Tensor]:
         order = torch.randperm(len(x), device=x.device)
         means = {name: site_mean(site) for name, site in q.items()}
-        teacher, encoder = self._trained(x.device)
+        teacher, encoder = self._teacher_on(x.device)
         with torch.no_grad(), Record() as record, Means():
             encoder(x)
-        teaching = {name: site["value"] for name, site in record.sites.items()}
-        factors = {name: means[name] for name in teaching}
-        f, t = _flat(factors), _flat(teaching)
-        n = _flat({name: mean for name, mean in means.items() if name not in teaching})
+        targets = {name: site["value"] for name, site in record.sites.items()}
+        factors = {name: means[name] for name in targets}
+        f, t = _concatenate(factors), _concatenate(targets)
+        n = _concatenate({name: mean for name, mean in means.items() if name not in targets})
         scale = x[0].numel()
-        found: dict[str, Tensor] = {}
+        values: dict[str, Tensor] = {}
         if self.weights["code"]:
-            found["code"] = (t - f).square().mean()
+            values["code"] = (t - f).square().mean()
         if self.weights["cross"]:
-            found["cross"] = torch.linalg.matrix_norm((n - n.mean(0)).T @ (f - f.mean(0)) / len(x))
+            values["cross"] = torch.linalg.matrix_norm((n - n.mean(0)).T @ (f - f.mean(0)) / len(x))
         if self.weights["difference"]:
             with torch.no_grad():
-                wanted = _change(teacher, x, teaching, _ordered(teaching, order))
-            found["difference"] = (wanted - _change(model, x, means, _ordered(factors, order))).square().mean()
-        return {name: scale * self.weights[name] * value for name, value in found.items()}
+                wanted = _output_difference(teacher, x, targets, targets, order)
+            values["difference"] = (wanted - _output_difference(model, x, means, factors, order)).square().mean()
+        return {name: scale * self.weights[name] * value for name, value in values.items()}
 
-    def _trained(self, device: torch.device) -> list[nn.Module]:
-        """The teacher where the data are, in evaluation mode: the stage that trained it did not leave it there."""
+    def _teacher_on(self, device: torch.device) -> list[nn.Module]:
+        """The teacher's programs on a device, in evaluation mode: the stage that trained it left it in training mode."""
         return [program.eval().to(device) for program in self.teacher]
 
 
-def _flat(codes: Mapping[str, Tensor]) -> Tensor:
+def _concatenate(codes: Codes) -> Tensor:
     """All sites side by side, (B, features)."""
     return torch.cat([code.flatten(1) for code in codes.values()], 1)
 
 
-def _ordered(codes: Mapping[str, Tensor], order: Tensor) -> Codes:
-    return {name: code[order] for name, code in codes.items()}
-
-
-def _change(model: Program, x: Tensor, codes: Codes, other: Codes) -> Tensor:
-    """E[x | codes] less E[x | codes with `other` in their place], (B, *event), in one pass."""
-    both = {name: torch.cat([code, other.get(name, code)]) for name, code in codes.items()}
+def _output_difference(model: Program, x: Tensor, codes: Codes, permuted: Collection[str], order: Tensor) -> Tensor:
+    """E[x | codes] minus E[x | codes with the named sites in another order], (B, *event), in one pass."""
+    both = {name: torch.cat([code, code[order] if name in permuted else code]) for name, code in codes.items()}
     with Record(both) as record:
         model(torch.cat([x, x]))  # only the shape of x matters; without it the model would draw one
-    here, there = site_mean(record.sites["x"]).chunk(2)
-    return here - there
+    first, second = site_mean(record.sites["x"]).chunk(2)
+    return first - second
 
 
-def _shapes(model: Program) -> dict[str, tuple[int, ...]]:
-    """Site -> event shape, x included, of what the model generates."""
+def _event_shapes(model: Program) -> Shapes:
+    """Site -> event shape, x included, of the model's draws."""
     with pyro.validation_enabled(False), Record() as record:
         model(size=2)
     return {name: tuple(site["fn"].event_shape) for name, site in record.sites.items()}
 
 
-def _match(teacher: Mapping[str, tuple[int, ...]], student: Mapping[str, tuple[int, ...]]) -> None:
+def _check_match(teacher: Shapes, student: Shapes) -> None:
     theirs, ours = ([name for name in shapes if name != "x"] for shapes in (teacher, student))
     if not set(theirs) < set(ours):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Controllers that watch the terms of a training step and set the weights of its sites."""
+"""Schedules: controllers that set the weights of a training step's terms, some from the terms of the last step."""
 
 import lazy_loader
 

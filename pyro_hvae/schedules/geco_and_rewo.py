@@ -1,4 +1,4 @@
-"""Schedules that watch the reconstruction constraint: GECO and REWO."""
+"""Schedules that move beta by the reconstruction constraint: GECO and REWO."""
 
 import math
 
@@ -12,7 +12,7 @@ __all__ = ["Geco", "Rewo"]
 
 
 class _Constrained(Schedule):
-    r"""Common to GECO and REWO: the running average of the constraint, below eq. 5 of Klushyn et al. 2019.
+    r"""The running average of the constraint in GECO and REWO, below eq. 5 of Klushyn et al. 2019.
 
     $\hat C_t = (1 - \alpha) \hat C_{ba} + \alpha \hat C_{t-1}$, $\hat C_0 = \hat C_{ba}$: alpha weighs the OLD value.
     """
@@ -20,8 +20,10 @@ class _Constrained(Schedule):
     average: Tensor
     ALLOWED: tuple[float, float]
 
-    def __init__(self, beta: float, kappa: float, nu: float, alpha: float, measure: str) -> None:
-        super().__init__(beta)
+    def __init__(
+        self, beta0: float = 1.0, kappa: float = 1.0, nu: float = 1e-3, alpha: float = 0.99, measure: str = "nats"
+    ) -> None:
+        super().__init__(beta0)
         if not (kappa > 0 and nu > 0):
             raise ConfigError(f"kappa and nu must be positive, got kappa={kappa!r}, nu={nu!r}.")
         if not 0 <= alpha <= 1:
@@ -31,18 +33,20 @@ class _Constrained(Schedule):
         self.kappa, self.nu, self.alpha, self.measure = kappa, nu, alpha, measure
         self.register_buffer("average", torch.tensor(math.nan, dtype=torch.float64))
 
-    def _observe(self, constraint: Tensor | None) -> Tensor:
-        """Updates the average and returns delta = C_t - kappa^2."""
+    def update(self, constraint: Tensor | None = None) -> None:
+        super().update(constraint)
         if constraint is None:
             raise ValueError("GECO and REWO need the batch mean of the constraint at every update.")
         new = constraint.detach().to(self.average)
         old = torch.where(self.average.isnan(), new, self.average)  # C_0 is the first batch
         self.average.copy_((1 - self.alpha) * new + self.alpha * old)
-        return self.average - self.kappa**2
-
-    def _multiply(self, exponent: Tensor) -> None:
         # One wild batch must not throw beta out of range: at most a factor e per step.
-        self.beta.mul_(exponent.clamp(-1.0, 1.0).exp()).clamp_(*self.ALLOWED)
+        exponent = self._exponent(self.average - self.kappa**2).clamp(-1.0, 1.0)
+        self.beta.mul_(exponent.exp()).clamp_(*self.ALLOWED)
+
+    def _exponent(self, delta: Tensor) -> Tensor:
+        r"""$\log (\beta_t / \beta_{t-1})$ for $\delta = \hat C_t - \kappa^2$."""
+        raise NotImplementedError
 
     def log(self) -> dict[str, Tensor]:
         return {"beta": self.beta, "constraint": self.average}
@@ -61,14 +65,8 @@ class Geco(_Constrained):
 
     ALLOWED = (1e-6, 1e6)
 
-    def __init__(
-        self, beta0: float = 1.0, kappa: float = 1.0, nu: float = 1e-3, alpha: float = 0.99, measure: str = "nats"
-    ) -> None:
-        super().__init__(beta0, kappa, nu, alpha, measure)
-
-    def update(self, constraint: Tensor | None = None) -> None:
-        super().update(constraint)
-        self._multiply(-self.nu * self._observe(constraint))
+    def _exponent(self, delta: Tensor) -> Tensor:
+        return -self.nu * delta
 
 
 class Rewo(_Constrained):
@@ -77,13 +75,15 @@ class Rewo(_Constrained):
     $\beta_t = \beta_{t-1} e^{\nu f(\beta_{t-1}, \delta) \delta}$ with $\delta = \hat C_t - \kappa^2$,
     $f = (1 - H(\delta)) \tanh(\tau (\beta - 1)) - H(\delta)$.
 
-    Until the average first falls below kappa^2 (the sticky initial phase) beta stays at beta0 and only the parameters that
-    reach log p(x|z) are stepped; from then on, for ever, beta moves and everything is stepped. beta is kept in [1e-8, 1].
+    Until the average first falls below kappa^2 (the initial phase) beta stays at beta0, and only the parameters that reach
+    log p(x|z) are stepped. From then on beta moves and everything is stepped; the initial phase never returns. beta is kept in
+    [1e-8, 1].
 
     Arguments as for `Geco`, and tau: slope of the pull towards beta = 1.
     """
 
     ALLOWED = (1e-8, 1.0)
+    pass_kinds = 2
     main: Tensor
 
     def __init__(
@@ -101,16 +101,10 @@ class Rewo(_Constrained):
         self.tau = tau
         self.register_buffer("main", torch.tensor(False))
 
-    def update(self, constraint: Tensor | None = None) -> None:
-        super().update(constraint)
-        delta = self._observe(constraint)
+    def _exponent(self, delta: Tensor) -> Tensor:
         self.main |= delta < 0
         f = torch.where(delta > 0, -torch.ones_like(delta), torch.tanh(self.tau * (self.beta - 1)))
-        self._multiply(torch.where(self.main, self.nu * f * delta, torch.zeros_like(delta)))
-
-    @property
-    def pass_kinds(self) -> int:
-        return 2
+        return torch.where(self.main, self.nu * f * delta, torch.zeros_like(delta))
 
     @property
     def initial(self) -> bool:

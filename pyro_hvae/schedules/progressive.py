@@ -1,4 +1,4 @@
-"""Layers that enter one after the other, from the top down: pro-VLAE's training."""
+"""Progressive learning of pro-VLAE: layers enter the training one after the other, from the top down."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,19 +13,18 @@ __all__ = ["Progressive"]
 
 
 class Progressive(Schedule):
-    r"""Progressive learning of a gated pair's L layers in L equal steps s = 0, ..., L - 1, of which each adds one.
+    r"""Progressive learning of a gated pair's L layers in L equal steps s = 0, ..., L - 1, of which each adds one layer.
 
     During step s the loss is
     $-E \log p(x \mid z_L, \ldots, z_{L-s}) + \beta \sum_{l \ge L-s} KL_l + \gamma \sum_{l < L-s} KL_l$ (pro-VLAE, eqs. 8,
     10 and 11). The layer that entered last fades in: $\alpha = \min(1, i / \mathrm{fade})$ at iteration i = 0, 1, ... *of its
-    step* multiplies what its head reads and what its branch gives (eq. 9).
+    step* multiplies the input of its head and the output of its branch (eq. 9). In the first step nothing fades in.
 
-    A layer that waits has its branch's gate closed and its head's open: were that closed too, gamma's term would reach nothing
-    but the head's biases. When it enters, both start from nothing and rise together, as eq. 9 has it. In the first step nothing
-    fades in.
+    A layer that waits has its branch's gate closed and its head's open: with that gate closed too, gamma's term would reach
+    only the head's biases. When the layer enters, both gates start at zero and rise together (eq. 9).
 
     Arguments:
-        beta: weight of the KLs of the layers that are in. gamma: of those that wait.
+        beta: weight of the KLs of the layers that have entered. gamma: weight of the others.
         fade: iterations; a number below one is a fraction of a step. The paper has 5000, of 15 epochs a step.
 
     Raises:
@@ -42,6 +41,8 @@ class Progressive(Schedule):
 
     length: Tensor
     fading: Tensor
+    # t, length and fading as plain numbers, read again after loading, so that no step has to wait for a device.
+    _numbers: tuple[int, int, float] | None = None
 
     def __init__(self, beta: float = 1.0, gamma: float = 0.5, fade: float = 0.25) -> None:
         super().__init__(beta)
@@ -50,7 +51,6 @@ class Progressive(Schedule):
         self.gamma, self.fade, self.layers = gamma, fade, list[str]()
         self.register_buffer("length", torch.tensor(1))
         self.register_buffer("fading", torch.tensor(0.0, dtype=torch.float64))
-        self._reset()
 
     def start(self, steps: int, layers: Sequence[str] = ()) -> None:
         super().start(steps, layers)
@@ -75,61 +75,55 @@ class Progressive(Schedule):
         self.length.fill_(steps)
         self.fading.fill_(fading)
 
-    def _reset(self) -> None:
-        # Plain numbers beside the buffers, read again after loading: a device is not asked at every step.
-        self._now: int | None = None
-        self._plan: tuple[int, float] | None = None
-
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        self._reset()
+        self._numbers = None
         return super().load_state_dict(*args, **kwargs)
 
     def update(self, constraint: Tensor | None = None) -> None:
-        self._now = self._iteration + 1
+        t, length, fading = self._plan()
+        self._numbers = t + 1, length, fading
         super().update(constraint)
 
-    @property
-    def _iteration(self) -> int:
-        """Of the next pass, from 0."""
-        if self._now is None:
-            self._now = int(self.t)
-        return self._now
+    def _plan(self) -> tuple[int, int, float]:
+        """Number of the next pass (from 0), length of the run, and iterations of a fade-in."""
+        if self._numbers is None:
+            self._numbers = int(self.t), int(self.length), float(self.fading)
+        return self._numbers
 
-    def _at(self, iteration: int) -> tuple[int, float]:
-        """The progressive step s at an iteration, and alpha of its layer."""
-        if self._plan is None:
-            self._plan = int(self.length), float(self.fading)
-        (length, fading), count = self._plan, max(1, len(self.layers))
+    def _position(self, passes: int = 0) -> tuple[int, float]:
+        """The progressive step s and its layer's alpha, in the next pass or so many passes before."""
+        (t, length, fading), count = self._plan(), max(1, len(self.layers))
+        iteration = max(0, t - passes)
         s = min(count - 1, iteration * count // length)
         first = -(-s * length // count)  # the first iteration of step s
         return s, min(1.0, (iteration - first) / fading) if s and fading else 1.0
 
     @property
     def pass_kinds(self) -> int:
-        """The first step, and of every other its fading in and what follows."""
+        """The first step has one kind of pass; every other step has two, during and after the fade-in."""
         return max(1, 2 * len(self.layers) - 1)
 
     @property
     def unique_pass(self) -> bool:
-        """A layer that enters is closed in its first iteration, in model and guide, and never again."""
-        return self._at(self._iteration)[1] == 0.0
+        """Whether a layer enters in the next pass: in model and guide its gates are closed then, and never again."""
+        return self._position()[1] == 0.0
 
     def weights(self) -> dict[str, Tensor]:
-        """Of the pass that was seen last: site -> beta or gamma."""
-        s, _ = self._at(max(0, self._iteration - 1))
+        """Site -> beta or gamma in the last pass."""
+        s, _ = self._position(1)
         gamma = torch.full_like(self.beta, self.gamma)
         return {site: self.beta if rank <= s else gamma for rank, site in enumerate(self.layers)}
 
     def gate_alphas(self) -> GateAlphas:
-        s, alpha = self._at(self._iteration)
+        s, alpha = self._position()
         model = {site: 1.0 if rank < s else alpha if rank == s else 0.0 for rank, site in enumerate(self.layers)}
         return GateAlphas(model, {site: alpha if rank == s else 1.0 for rank, site in enumerate(self.layers)})
 
     @property
     def final(self) -> bool:
-        return self._at(max(0, self._iteration - 1))[0] == len(self.layers) - 1
+        return self._position(1)[0] == len(self.layers) - 1
 
     def log(self) -> dict[str, Tensor]:
-        """beta, how many `layers` are in, and `alpha` of the last of them."""
-        s, alpha = self._at(max(0, self._iteration - 1))
+        """beta, how many `layers` have entered, and `alpha` of the last of them."""
+        s, alpha = self._position(1)
         return {"beta": self.beta, "layers": torch.tensor(s + 1), "alpha": torch.tensor(alpha, dtype=torch.float64)}

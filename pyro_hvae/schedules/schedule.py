@@ -1,4 +1,4 @@
-"""What a schedule is, and the one that holds beta fixed."""
+"""The base class of schedules, and the schedule that holds beta fixed."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,22 +8,32 @@ from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["GateAlphas", "Constant", "Schedule"]
+__all__ = ["Constant", "GateAlphas", "Schedule"]
 
 
 class GateAlphas(NamedTuple):
-    """Site -> how far its gate is open, in the model and in the guide."""
+    """Site -> alpha of its gate, from 0 (closed) to 1 (open), in the model and in the guide."""
 
     model: dict[str, float]
     guide: dict[str, float]
 
 
 class Schedule(nn.Module):
-    """Base: beta and a step counter. `update` runs once per batch, after the pass and before the step."""
+    """Holds beta and a step counter. `update` runs once per batch, after the pass and before the optimiser's step.
+
+    Attributes:
+        measure: of the constraint that it needs, a key of `MEASURES` in `objectives.estimate`, or None.
+        initial: whether only the parameters that reach log p(x|z) may be stepped now (REWO's initial phase).
+        pass_kinds: number of kinds of passes in a run; each needs a graph of its own.
+        unique_pass: whether the next pass is the only one of its kind, so that its graph would serve one call.
+    """
 
     beta: Tensor
     t: Tensor
-    measure: str | None = None  # which C it needs: a key of estimates.MEASURES, or None
+    measure: str | None = None
+    initial: bool = False
+    pass_kinds: int = 1
+    unique_pass: bool = False
 
     def __init__(self, beta: float) -> None:
         super().__init__()
@@ -33,17 +43,17 @@ class Schedule(nn.Module):
         self.register_buffer("t", torch.tensor(0))
 
     def start(self, steps: int, layers: Sequence[str] = ()) -> None:
-        """Told of the run before its first step; a schedule used again starts afresh.
+        """Prepares for a run, before its first step. A schedule that has been used starts afresh.
 
         Arguments:
-            steps: its planned length. layers: the sites whose gates may be moved, from the top down.
+            steps: planned length of the run. layers: the sites whose gates may move, from the top down.
         """
         if not hasattr(self, "_fresh"):
             self._fresh = {name: value.clone() for name, value in self.state_dict().items()}
         self.load_state_dict(self._fresh)
 
     def update(self, constraint: Tensor | None = None) -> None:
-        """Takes the batch mean of C (0-dim, detached) and moves to the next state."""
+        """Moves to the next state, given the batch mean of C (0-dim, detached)."""
         self.t += 1
 
     def weights(self) -> dict[str, Tensor]:
@@ -51,36 +61,21 @@ class Schedule(nn.Module):
         return {"x": 1.0 / self.beta}
 
     @property
-    def initial(self) -> bool:
-        """Whether only the parameters that reach log p(x|z) may be stepped now (REWO's initial phase)."""
-        return False
-
-    @property
     def final(self) -> bool:
-        """Whether what is trained now is what is wanted in the end, so that a validation bound may choose the best."""
+        """Whether the loss is now that of the end of the run, so that a validation bound may choose the best parameters."""
         return not self.initial
 
-    @property
-    def pass_kinds(self) -> int:
-        """How many kinds of passes a run has, each of which would be a graph of its own: here, one."""
-        return 1
-
-    @property
-    def unique_pass(self) -> bool:
-        """Whether the next pass is the only one of its kind, so that a graph of it would serve but once."""
-        return False
-
     def gate_alphas(self) -> GateAlphas | None:
-        """Where the gates are during the next pass; None for a schedule that leaves them alone."""
+        """Positions of the gates during the next pass; None for a schedule that does not move them."""
         return None
 
     def log(self) -> dict[str, Tensor]:
-        """What to write into the metrics at this step."""
+        """Name -> value for the metrics of this step."""
         return {"beta": self.beta}
 
 
 class Constant(Schedule):
-    """A fixed beta: 1 is the bound itself, larger values are the beta-VAE (loss divided by beta, see `Estimate.loss`)."""
+    """A fixed beta: 1 gives the bound itself, larger values the beta-VAE (loss divided by beta, see `Estimate.loss`)."""
 
     def __init__(self, beta: float = 1.0) -> None:
         super().__init__(beta)

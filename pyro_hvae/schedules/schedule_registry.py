@@ -1,4 +1,4 @@
-"""The registry of schedules: what `--schedule` chooses between."""
+"""The table of schedules that `--schedule` chooses from."""
 
 from pyro_hvae.schedules.geco_and_rewo import Geco, Rewo
 from pyro_hvae.schedules.progressive import Progressive

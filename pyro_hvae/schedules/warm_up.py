@@ -1,4 +1,4 @@
-"""Schedules that anneal beta from nothing to one whatever happens."""
+"""Schedules that raise beta from zero to one as a function of the step alone: linear and exponential."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ __all__ = ["Ramp", "WarmUp"]
 
 
 class _Annealed(Schedule):
-    """beta as a function of t and a length T: in steps, or where it is below one as a fraction of the planned run."""
+    """beta as a function of t and a length T in steps; T below one is a fraction of the planned run."""
 
     length: Tensor
 
@@ -37,11 +37,7 @@ class _Annealed(Schedule):
 
 
 class WarmUp(_Annealed):
-    r"""Linear annealing, $\beta_t = \min(1, t / T)$ with t = 1, 2, ... (Soenderby et al. 2016).
-
-    Arguments:
-        warmup: T in steps; a number below one is a fraction of the planned run.
-    """
+    r"""Linear annealing, $\beta_t = \min(1, t / T)$ with t = 1, 2, ... and T = `warmup` (Soenderby et al. 2016)."""
 
     def __init__(self, warmup: float = 0.2) -> None:
         super().__init__("warmup", warmup)
@@ -51,11 +47,7 @@ class WarmUp(_Annealed):
 
 
 class Ramp(_Annealed):
-    r"""Exponential annealing, $\beta_t = 1 - e^{-t / T}$ with t = 1, 2, ... (the VLAE authors' code).
-
-    Arguments:
-        ramp: T in steps; a number below one is a fraction of the planned run.
-    """
+    r"""Exponential annealing, $\beta_t = 1 - e^{-t / T}$ with t = 1, 2, ... and T = `ramp` (the VLAE authors' code)."""
 
     def __init__(self, ramp: float = 2000) -> None:
         super().__init__("ramp", ramp)
