@@ -51,7 +51,7 @@ def _gaps(run: OpenRun, weights: str, points: int, samples: int, draws: int, see
     layers, first = {}, 0
     for site, q in data.layers.items():
         dims = range(first, first := first + q.means.shape[2])
-        layers[site] = dict(zip(("mig", "mig_sup"), gaps.of(dims), strict=True))
+        layers[site] = dict(zip(("mig", "mig_sup"), gaps.scores(dims), strict=True))
     return {**_named(gaps, data.names, factors), "layers": layers, "excluded": excluded, **data.protocol}
 
 

@@ -1,4 +1,4 @@
-"""Questions to any model/guide pair: latents, likelihood, Gibbs chains, layers, traversals, interpolation."""
+"""Inference with any model/guide pair: latents, samples, likelihood, Gibbs chains, layers, traversals, interpolation."""
 
 import lazy_loader
 

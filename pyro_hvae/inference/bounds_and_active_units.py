@@ -27,23 +27,23 @@ def _estimates(elbo: ELBO, model: Program, guide: Program, x: Tensor | Rows, row
 
 @torch.no_grad()
 def bound(elbo: ELBO, model: Program, guide: Program, x: Tensor | Rows, rows: int = ROWS) -> dict[str, Any]:
-    """The unweighted bound and its parts over a whole set, in nats per datum.
+    """The unweighted bound of a data set and its terms, in nats per datum.
 
     Returns:
         `elbo` (the bound), `distortion` = -E log p(x|z), `rate_total` = -elbo - distortion (for the VHP this is F of eq. 8)
-        and `rate`: site -> E[log q - log p]. For particles with nothing shared (IWAE) `rate_total` is no KL.
+        and `rate`: site -> E[log q - log p]. For several particles without shared sites (IWAE) `rate_total` is not a KL.
     """
-    sums: dict[str, Tensor] = {}
-    for e in _estimates(elbo, model, guide, x, rows):
-        values = e.bound_unweighted()
-        parts = {"elbo": values.mean(), "distortion": e.distortion()}
-        parts |= {f"rate.{name}": rate for name, rate in e.rates().items()}
-        for name, value in parts.items():
-            sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64)) + value.cpu().double() * len(values)
-    values = {name: (value / len(x)).item() for name, value in sums.items()}
-    rates = {name.removeprefix("rate."): value for name, value in values.items() if name.startswith("rate.")}
-    elbo_value, distortion = values["elbo"], values["distortion"]
-    return {"elbo": elbo_value, "distortion": distortion, "rate_total": -elbo_value - distortion, "rate": rates}
+    sums: dict[tuple[str, ...], Any] = {}
+    for estimate in _estimates(elbo, model, guide, x, rows):
+        values = estimate.bound_unweighted()
+        terms = {("elbo",): values.mean(), ("distortion",): estimate.distortion()}
+        terms |= {("rate", name): rate for name, rate in estimate.rates().items()}
+        for key, value in terms.items():
+            sums[key] = sums.get(key, 0.0) + value.cpu().double() * len(values)
+    means = {key: (value / len(x)).item() for key, value in sums.items()}
+    result = {"elbo": means.pop(("elbo",)), "distortion": means.pop(("distortion",))}
+    rates = {name: rate for (_, name), rate in means.items()}
+    return {**result, "rate_total": -result["elbo"] - result["distortion"], "rate": rates}
 
 
 @torch.no_grad()
@@ -54,11 +54,10 @@ def bound_per_datum(elbo: ELBO, model: Program, guide: Program, x: Tensor | Rows
 
 @torch.no_grad()
 def kl_per_dimension(model: Program, guide: Program, x: Tensor | Rows) -> dict[str, list[float]]:
-    """Site -> KL(q || p) of every dimension, nats per datum, for the sites where it has a closed form that is a KL.
+    """Site -> KL(q || p) of every dimension, nats per datum, for the sites with a closed form that is a KL.
 
-    These are Gaussians whose model parents precede them in the guide: all layers of a top-down guide, the top one of a
-    bottom-up chain (the mean KL over draws of those below). At the others the average of log q - log p is no KL and can be
-    negative.
+    These are Gaussian sites whose model parents come before them in the guide: all layers of a top-down guide, the top layer
+    of a bottom-up chain (a mean over draws of the layers below). At other sites E[log q - log p] is no KL and can be negative.
     """
     sums: dict[str, Tensor] = {}
     elbo = ELBO()
@@ -66,10 +65,10 @@ def kl_per_dimension(model: Program, guide: Program, x: Tensor | Rows) -> dict[s
         with pyro.validation_enabled(False):
             p, q = elbo.sites(model, guide, batch)
         for name in q:
-            one, two = (getattr(sites[name]["fn"], "base_dist", None) for sites in (q, p))
-            if kl_is_valid(name, p, q) and isinstance(one, Normal) and isinstance(two, Normal):
-                kl = torch.distributions.kl_divergence(one, two).cpu().double().flatten(1).sum(0)
-                sums[name] = sums.get(name, torch.zeros_like(kl)) + kl
+            posterior, prior = (getattr(sites[name]["fn"], "base_dist", None) for sites in (q, p))
+            if kl_is_valid(name, p, q) and isinstance(posterior, Normal) and isinstance(prior, Normal):
+                kl = torch.distributions.kl_divergence(posterior, prior).cpu().double().flatten(1).sum(0)
+                sums[name] = sums.get(name, 0.0) + kl
     return {name: (value / len(x)).tolist() for name, value in sums.items()}
 
 
@@ -77,15 +76,15 @@ def kl_per_dimension(model: Program, guide: Program, x: Tensor | Rows) -> dict[s
 def active_units(guide: Program, x: Tensor | Rows, samples: int = 50, threshold: float = 1e-2) -> dict[str, int]:
     r"""Site -> number of units with $\mathrm{Var}_x(E_q[u]) > 0.01$ (Burda et al. 2016).
 
-    The guide's first site has an exact mean; a later site's is averaged over `samples` draws of the sites before it *before*
-    the variance over x is taken, and what sampling variance is left in that average is subtracted (a mean of 50 draws with
-    unit variance would vary by 0.02, twice the threshold, in a layer that knows nothing of x).
+    The mean of the guide's first site is exact. The mean of a later site is averaged over `samples` draws of the sites before
+    it, then the variance over x is taken. The sampling variance of the average is subtracted: a mean of 50 draws with unit
+    variance varies by 0.02, twice the threshold, in a layer that knows nothing of x.
 
     Raises:
         ConfigError: for fewer than two samples of a guide with several sites.
     """
-    sums: dict[str, Tensor] = {}
-    squares: dict[str, Tensor] = {}
+    sums: dict[str, Any] = {}
+    squares: dict[str, Any] = {}
     if len(latents(guide, x[:1])) == 1:
         samples = 1
     elif samples < 2:
@@ -101,9 +100,9 @@ def active_units(guide: Program, x: Tensor | Rows, samples: int = 50, threshold:
             sums[name] = sums.get(name, 0) + value
             squares[name] = squares.get(name, 0) + value.square()
 
-    def active(name: str) -> int:
+    counts = {}
+    for name in sums:
         means = sums[name] / samples
-        of_a_mean = (squares[name] / samples - means.square()) / max(1, samples - 1)
-        return int((means.var(0, correction=0) - of_a_mean.mean(0) > threshold).sum())
-
-    return {name: active(name) for name in sums}
+        sampling_variance = (squares[name] / samples - means.square()) / max(1, samples - 1)
+        counts[name] = int((means.var(0, correction=0) - sampling_variance.mean(0) > threshold).sum())
+    return counts

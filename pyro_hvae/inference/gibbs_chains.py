@@ -1,4 +1,4 @@
-"""Gibbs chains between data and latents: a hierarchy sampled through its bottom layer alone (Zhao et al. 2017, section 3.1)."""
+"""Gibbs chains between data and latents, through the bottom layer alone or all layers (Zhao et al. 2017, section 3.1)."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ Program = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Chains:
-    """What was kept of C parallel chains: T draws each, after burn-in and thinning.
+    """Draws of C parallel chains after burn-in and thinning, T of each.
 
     Attributes:
-        sites: the latents that a step hands on. x: draws of p(x | z_S), shape (T, C, *event); mean: E[x | z] there.
-        z: site -> (T, C, *event), the latents that x was drawn from.
-        trail: E[x | z] of the first few chains at the steps in `trail_steps` (0 is the start), shape (steps, chains, *event).
+        sites: the latents that a step keeps. x: draws of p(x | z_S), shape (T, C, *event). mean: E[x | z] of the same z.
+        z: site -> (T, C, *event), the latents from which x was drawn.
+        trail: E[x | z] of the first eight chains at the steps in `trail_steps` (0 is the start), shape (steps, chains, *event).
     """
 
     sites: tuple[str, ...]
@@ -39,10 +39,10 @@ class Chains:
 
 
 class GibbsStep(nn.Module):
-    """One step of every chain, as a module of tensors: what `gibbs` captures.
+    """One step of every chain as a module of tensors, which `gibbs` captures.
 
     Arguments:
-        names: of the kept sites. particles: K, of which one is kept.
+        names: the kept sites. particles: K draws of the guide, of which one is kept.
     """
 
     def __init__(self, model: Program, guide: Program, names: Collection[str], particles: int = 1) -> None:
@@ -52,18 +52,18 @@ class GibbsStep(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """From x of shape (C, *event): the next "x", its "mean" E[x | z], and "z.SITE" for every kept site."""
-        drawn = latents(self.guide, x) if self.elbo.particles == 1 else self._resampled(x)
+        drawn = latents(self.guide, x) if self.elbo.particles == 1 else self._resample_latents(x)
         z = {name: drawn[name] for name in self.names}
         site = ancestral(self.model, x.shape[0], z)["x"]
         return {"x": site["value"], "mean": site_mean(site), **{f"z.{name}": value for name, value in z.items()}}
 
-    def _resampled(self, x: Tensor) -> dict[str, Tensor]:
+    def _resample_latents(self, x: Tensor) -> dict[str, Tensor]:
         """Sampling importance resampling: site -> one of the guide's K draws per datum, by weight; (B, *event)."""
         with pyro.validation_enabled(False):
             estimate = self.elbo.estimate(self.model, self.guide, x)
-        picked = torch.distributions.Categorical(logits=estimate.log_weights().T).sample()
+        chosen = torch.distributions.Categorical(logits=estimate.log_weights().T).sample()
         rows = torch.arange(x.shape[0], device=x.device)
-        return {name: value[picked, rows] for name, value in estimate.latents.items()}
+        return {name: value[chosen, rows] for name, value in estimate.latents.items()}
 
 
 @torch.no_grad()
@@ -84,25 +84,25 @@ def gibbs(
 ) -> Chains:
     r"""Runs chains $z_S^{(t)} \sim q(z_S \mid x^{(t)})$, $x^{(t+1)} \sim p(x \mid z_S^{(t)})$, one per row of x.
 
-    With the bottom layer of a Markov HVAE kept (S = {z1}) this is the chain of Zhao et al. 2017, proposition 1 (eq. 6); with
-    all sites that of proposition 2 (eq. 16). At the optimum of the ELBO its stationary distribution is that of the data. For a
-    guide that is not bottom-up, q(z_S | x) is sampled by drawing all of q(z | x) and keeping S.
+    With the bottom layer of a Markov HVAE (S = {z1}) this is the chain of Zhao et al. 2017, proposition 1 (eq. 6); with all
+    sites that of proposition 2 (eq. 16). At the optimum of the ELBO its stationary distribution is that of the data. q(z_S | x)
+    is sampled by drawing all of q(z | x) and keeping S.
 
     Arguments:
         x: starting points, shape (C, *event).
-        steps: of every chain. burn_in: steps dropped at the start. thin: of the rest, keep every so-many-th.
-        sites: names, or "all". Other latents are drawn anew from their prior, which `check_sites` must find valid.
-        noise: draw x from p(x | z). False hands on E[x | z] instead, which is *not* the chain of the propositions; a guide
-            trained on noise-free images may yet have seen nothing like a noisy one.
-        particles: K > 1 draws K codes from the guide and keeps one of them with probability proportional to its weight
-            p(x, z) / q(z | x): q(z | x) as it should be, in the limit of large K, instead of as it was learned. An addition to
-            the paper, which shows how much of a chain's drift is the guide's gap to the true posterior.
+        steps: length of every chain. burn_in: steps dropped at the start. thin: keep each thin-th of the other steps.
+        sites: names, or "all". Other latents are drawn from their prior, which must give a valid chain (`check_sites`).
+        noise: draw x from p(x | z). False passes E[x | z] on, which is *not* the chain of the propositions; it avoids noisy
+            images, which a guide that was trained on noise-free images does not know.
+        particles: K > 1 draws K codes from the guide and keeps one, with probability proportional to its weight
+            p(x, z) / q(z | x). For large K this is a draw from the true posterior p(z | x). It is an addition to the paper, and
+            shows how much of a chain's drift comes from the guide's gap to the true posterior.
         progress: called with 1 after every step.
-        compile: run a step as one compiled graph (see `capture`), which takes seconds to make and pays for thousands of steps.
-            Its random numbers are those of the eager step. warn: called instead of warning with a `CaptureWarning`.
+        compile: run a step as one compiled graph (see `capture`). Compiling takes seconds and pays for thousands of steps; the
+            random numbers are those of the eager step. warn: called instead of warning with a `CaptureWarning`.
 
     Raises:
-        ConfigError: for lengths that make no sense, or sites that no valid chain can keep (naming those to add).
+        ConfigError: for impossible lengths, or sites that give no valid chain (the message names the sites to add).
 
     >>> from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
     >>> from pyro_hvae.guides import BottomUp
@@ -116,23 +116,21 @@ def gibbs(
             f"a chain needs steps >= 1, thin >= 1 and 0 <= burn-in < steps; got steps {steps}, thin {thin}, burn-in {burn_in}."
         )
     names = resolve_sites(model, x, sites)
-    marks = tuple(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if s < steps)
-    xs, means, zs, trail = [], [], {name: [] for name in names}, [x[:8]]
-    onwards = GibbsStep(model, guide, names, particles)
-    run = capture(onwards, gradient=False, warn=warn) if compile else onwards
+    trail_steps = (*(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if s < steps), steps)
+    states, trail = [], [x[:8]]
+    module = GibbsStep(model, guide, names, particles)
+    gibbs_step = capture(module, gradient=False, warn=warn) if compile else module
     for step in range(1, steps + 1):
-        found = run(x)
+        state = gibbs_step(x)
         if step > burn_in and (step - burn_in) % thin == 0:
-            xs.append(found["x"])
-            means.append(found["mean"])
-            for name in names:
-                zs[name].append(found[f"z.{name}"])
-        if step in (*marks, steps):
-            trail.append(found["mean"][:8])
-        x = found["x"] if noise else found["mean"]
+            states.append(state)
+        if step in trail_steps:
+            trail.append(state["mean"][:8])
+        x = state["x"] if noise else state["mean"]
         if progress is not None:
             progress(1)
-    if not xs:
+    if not states:
         raise ConfigError(f"thin={thin} keeps nothing of the {steps - burn_in} steps after burn-in. Use a smaller one.")
-    stacked = {name: torch.stack(values) for name, values in zs.items()}
-    return Chains(names, torch.stack(xs), torch.stack(means), stacked, torch.stack(trail), (0, *marks, steps))
+    draws = {key: torch.stack([state[key] for state in states]) for key in states[0]}
+    z = {name: draws[f"z.{name}"] for name in names}
+    return Chains(names, draws["x"], draws["mean"], z, torch.stack(trail), (0, *trail_steps))

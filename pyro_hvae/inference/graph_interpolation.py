@@ -1,4 +1,4 @@
-"""Graph-based interpolation: from one datum to another along the mass of the learned prior."""
+"""Graph-based interpolation: a path from one datum to another through samples of the learned prior."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ __all__ = ["Interpolation", "join_sites", "decode_points", "interpolate"]
 
 @dataclass(frozen=True)
 class Interpolation:
-    """A path between two data and what it decodes to.
+    """A path between two data, and the decoded data along it.
 
     Attributes:
-        sites: the latents whose joint space the path runs through. path: the graph path there.
-        images: E[x | z] at the path's points (t, *event).
-        dense: E[x | z] at `dense_points`, equidistant points on the same polyline, where no jump hides.
+        sites: the latents in whose joint space the path lies. path: the graph path.
+        images: E[x | z] at the points of the path (t, *event).
+        dense: E[x | z] at `dense_points`, equidistant points on the same polyline, which show every jump.
     """
 
     sites: tuple[str, ...]
@@ -39,18 +39,16 @@ def join_sites(values: Mapping[str, Tensor], sites: Sequence[str]) -> np.ndarray
 
 
 def decode_points(model: Callable[..., Any], z: np.ndarray, sites: Sequence[str], like: Mapping[str, Tensor]) -> Tensor:
-    """The inverse of join_sites, and E[x | z] there: (B, total features) -> (B, *event).
+    """E[x | z] at points that `join_sites` made: (B, total features) -> (B, *event).
 
     Arguments:
-        like: site -> values of the shape and type that the model takes.
+        like: site -> values with the shape and type that the model expects.
     """
-    first = like[sites[0]]
-    values = torch.as_tensor(z, dtype=first.dtype, device=first.device)
-    images = []
-    for piece in values.split(ROWS):
-        parts = piece.split([like[s][0].numel() for s in sites], -1)
-        fixed = {s: part.reshape(-1, *like[s].shape[1:]) for s, part in zip(sites, parts, strict=True)}
-        images.append(generate(model, len(piece), fixed=fixed)["x"].cpu())
+    first, images = like[sites[0]], []
+    for rows in torch.as_tensor(z, dtype=first.dtype, device=first.device).split(ROWS):
+        columns = rows.split([like[s][0].numel() for s in sites], -1)
+        fixed = {s: values.reshape(-1, *like[s].shape[1:]) for s, values in zip(sites, columns, strict=True)}
+        images.append(generate(model, len(rows), fixed=fixed)["x"].cpu())
     return torch.cat(images)
 
 
@@ -66,14 +64,13 @@ def interpolate(
 ) -> Interpolation:
     """The shortest path from `start` to `end` through a k-NN graph of prior samples (Klushyn et al. 2019, sec. 2.3).
 
-    The graph lives in the space of all latents that x depends on directly: z1 for a Markov hierarchy such as the VHP, all
-    layers for a model with skip connections. End points are posterior means (the paper's text says mu_theta, a misprint for
-    mu_phi); nodes are samples from the whole prior, not means. The paper does not give k; ours is 10 and grows until the ends
-    are connected.
+    The graph lies in the space of all latents that x depends on directly: z1 for a Markov hierarchy such as the VHP, all
+    layers for a model with skip connections. End points are posterior means (mu_theta in the paper's text is a misprint for
+    mu_phi); nodes are samples from the prior. The paper does not give k; ours is 10 and grows until the ends are connected.
 
     Arguments:
         start, end: data of shape (*event).
-        nodes: prior samples. dense: number of equidistant points to decode besides the path's own. seed: of the samples.
+        nodes: number of prior samples. dense: number of equidistant points to decode as well. seed: of the samples.
 
     Raises:
         DataError: when the ends cannot be connected.
@@ -84,7 +81,6 @@ def interpolate(
         prior = prior_latents(model, nodes)
     first, last = join_sites(latents(guide, x, mean=True), sites)
     path = shortest_path(join_sites(prior, sites), first, last, k)
-    points = resample_path(path.points, dense)
-
-    images, between = (decode_points(model, z, sites, prior) for z in (path.points, points))
-    return Interpolation(sites, path, images, points, between)
+    dense_points = resample_path(path.points, dense)
+    images, dense_images = (decode_points(model, z, sites, prior) for z in (path.points, dense_points))
+    return Interpolation(sites, path, images, dense_points, dense_images)

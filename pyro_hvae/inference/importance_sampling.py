@@ -1,4 +1,4 @@
-"""The log-likelihood of any pair by importance sampling, streamed: exact numbers of samples, bounded memory."""
+"""Log-likelihood of any model/guide pair by importance sampling, in chunks: exact sample counts, bounded memory."""
 
 import math
 from collections.abc import Callable, Collection, Iterator
@@ -19,17 +19,18 @@ from pyro_hvae.runtime.random_state import fixed_seed
 __all__ = ["ImportanceTerms", "Weights", "data_per_batch", "importance_weights", "log_likelihood"]
 
 Program = Callable[..., Any]
-ROWS = 2048  # (datum, sample) pairs through the model at once: enough to keep a core busy, small enough for its caches
-MOST = 10_000_000  # particles
-DRAWN = 32_768  # (datum, sample) pairs that the guide draws at once, for a single run of its encoder
+ROWS = 2048  # (datum, sample) pairs in one pass of the model: enough for a busy core, small enough for its caches
+MAX_PARTICLES = 10_000_000
+GUIDE_ROWS = 32_768  # (datum, sample) pairs that one run of the guide draws
 
 
 class Weights(NamedTuple):
-    r"""What S importance weights $w_s = p(x, z_s) / q(z_s \mid x)$ say of B data; each of shape (B,), float64, nats.
+    r"""Summaries of S importance weights $w_s = p(x, z_s) / q(z_s \mid x)$ for B data; each of shape (B,), float64, nats.
 
     Attributes:
-        log_likelihood: $\log \frac1S \sum_s w_s$. bound: $\frac1S \sum_s \log w_s$, a draw of the ELBO with S-fold less noise.
-        effective: $(\sum_s w_s)^2 / \sum_s w_s^2$, between 1 and S: how many samples carry the estimate.
+        log_likelihood: $\log \frac1S \sum_s w_s$.
+        bound: $\frac1S \sum_s \log w_s$, an estimate of the ELBO with an S-th of the variance of one sample.
+        effective: $(\sum_s w_s)^2 / \sum_s w_s^2$, the effective sample size, between 1 and S.
     """
 
     log_likelihood: Tensor
@@ -50,8 +51,8 @@ def log_likelihood(
 ) -> Tensor:
     r"""Importance-sampled $\log \hat p(x) = \log \frac1S \sum_s p(x, z_s) / q(z_s \mid x)$, nats, shape (N,), float64.
 
-    Arguments and errors as for `importance_weights`, and
-        progress: called with the number of data finished.
+    Arguments and errors are those of `importance_weights`, and
+        progress: called with the number of finished data after every batch.
 
     >>> from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
     >>> from pyro_hvae.guides import BottomUp
@@ -82,38 +83,37 @@ def importance_weights(
     compile: bool = False,
     warn: Callable[[str], Any] | None = None,
 ) -> Iterator[Weights]:
-    r"""Importance weights of one batch of data after another, in order.
+    r"""Yields the importance weights of one batch of data after another, in order.
 
-    With `inner` = 1 the weights are joint over all latents, unbiased for p(x) for every pair, so that E[log p^] <= log p(x).
-    With K' = `inner` particles the shared sites (z1 of a VHP) are drawn S times and the others K' times for each of these,
-    $w_s = p(x \mid z_s) \hat p(z_s) / q(z_s \mid x)$, $\hat p(z) = \frac1{K'} \sum_k p(z, \zeta_k) / q(\zeta_k \mid z)$:
-    unbiased too, with less variance (Klushyn et al. 2019, eq. 7). A prior that is a mixture enters exactly.
+    With `inner` = 1 the weights are joint over all latents. They are unbiased for p(x), so E[log p^] <= log p(x). With K' =
+    `inner` particles the shared sites (z1 of a VHP) are drawn S times, and the others K' times for each of these:
+    $w_s = p(x \mid z_s) \hat p(z_s) / q(z_s \mid x)$, $\hat p(z) = \frac1{K'} \sum_k p(z, \zeta_k) / q(\zeta_k \mid z)$.
+    These are unbiased with less variance (Klushyn et al. 2019, eq. 7). A mixture as a prior enters exactly.
 
-    Exactly S samples are drawn per datum. The guide draws them in one run for a batch, so that its encoder sees each datum once
-    (once in 32,768 samples, should there be more); the model sees them in chunks, and each datum's weights are
-    summed before the logarithm, in float64.
+    Exactly S samples are drawn per datum. The guide draws them in one run for a batch, so its encoder sees each datum once for
+    up to 32,768 samples. The model sees them in chunks. The weights of a datum are summed in float64 before the logarithm.
 
     Arguments:
         x: data of shape (N, *event).
         particles: S; the papers use 5000 (Klushyn et al. 2019, table 2).
-        inner: K'. shared: the sites drawn once for K' of the others.
-        rows: how many (datum, sample) pairs go through the model at once, at least one sample of a batch's every datum; changes
-            memory, not the estimator or its noise.
-        start: the first datum, a multiple of `data_per_batch(particles, inner)` where the noise shall be that of a run from 0.
+        inner: K'. shared: the sites drawn once for K' draws of the others.
+        rows: number of (datum, sample) pairs in one pass of the model, at least one sample of every datum of a batch. It
+            changes memory, not the estimator or its noise.
+        start: the first datum. For the noise of a run from 0, use a multiple of `data_per_batch(particles, inner)`.
         seed: of the noise, different in every batch; None draws from torch's global stream.
-        compile: run the model's whole chunks as one compiled graph (see `capture`), which takes seconds to make. Chunks and
-            batches of another size, the last ones, run eagerly, so that one graph is all. The samples are the same, the weights
-            up to rounding. warn: called instead of warning with a `CaptureWarning`.
+        compile: run the model's full chunks as one compiled graph (see `capture`); compiling takes seconds. The last chunks
+            and batches, of other sizes, run eagerly. The samples are the same, the weights are equal up to rounding. warn:
+            called instead of warning with a `CaptureWarning`.
 
     Raises:
         ConfigError: for fewer than one particle, inner particles without shared sites, or a guide without densities.
-        DivergenceError: for weights that are no numbers.
+        DivergenceError: for weights that are NaN.
     """
     size = data_per_batch(particles, inner)
     if not len(x):
-        raise ConfigError("there are no data whose likelihood could be taken.")
+        raise ConfigError("there are no data to estimate a likelihood of: 0 data were given. Give at least one.")
     if inner > 1 and not shared:
-        raise ConfigError(f"inner={inner} particles need a site that they share, as a VHP's share z1; this bound has none.")
+        raise ConfigError(f"inner={inner} particles need a site that they share, such as z1 of a VHP; this bound has none.")
     elbo = ELBO(particles=max(2, inner), shared=shared if inner > 1 else ())
     terms = ImportanceTerms(model, inner, shared)
     captured = capture(terms, gradient=False, warn=warn) if compile else terms
@@ -123,35 +123,31 @@ def importance_weights(
             if first == start:
                 with pyro.validation_enabled(False):
                     elbo.check(model, guide, batch)
-            whole = captured if len(batch) == min(size, len(x) - start) else terms
-            weights = _batch_weights(terms, whole, guide, batch, particles, rows)
-        yield weights  # outside, where the random stream is the caller's
+            usual_size = len(batch) == min(size, len(x) - start)
+            weights = _batch_weights(terms, captured if usual_size else terms, guide, batch, particles, rows)
+        yield weights  # after the seeded block: the caller has its own random stream
 
 
 def data_per_batch(particles: int, inner: int = 1) -> int:
-    """How many data are estimated together.
-
-    Raises:
-        ConfigError: for fewer than one particle.
-    """
+    """Number of data that are estimated together; raises `ConfigError` for fewer than one particle, or more than 10 million."""
     for name, value in (("particles", particles), ("inner", inner)):
         if not isinstance(value, int) or value < 1:
             raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}.")
-        if value > MOST:
-            raise ConfigError(f"{name}={value} is more than anyone can wait for; the papers take 5000. The most are {MOST}.")
-    return max(1, min(ROWS, DRAWN // particles) // inner)
+        if value > MAX_PARTICLES:
+            raise ConfigError(f"{name}={value} would take too long; the papers use 5000. The maximum is {MAX_PARTICLES}.")
+    return max(1, min(ROWS, GUIDE_ROWS // particles) // inner)
 
 
 def _batch_seed(seed: int, first: int) -> int:
-    """Different for every batch of a run: torch's CPU generator sees 32 bits, which an odd multiplier only permutes."""
+    """A different seed for every batch: torch's CPU generator uses 32 bits, which an odd multiplier permutes."""
     return (seed + first * 0x9E3779B1) % 2**32
 
 
 class ImportanceTerms(nn.Module):
-    """What the model's sites contribute to the log weights of samples, as a module that `importance_weights` captures.
+    """Contributions of the model's sites to the log weights, as a module of tensors, which `importance_weights` captures.
 
     Attributes:
-        names: of the guide's sites.
+        names: the guide's sites.
     """
 
     def __init__(self, model: Program, inner: int, shared: Collection[str]) -> None:
@@ -160,7 +156,7 @@ class ImportanceTerms(nn.Module):
         self.names: tuple[str, ...] = ()
 
     def forward(self, x: Tensor, *drawn: Tensor) -> dict[str, Tensor]:
-        """Site -> log p - log q, at x log p; shape (S, B), or (K', S, B) where it varies over the inner particles.
+        """Site -> log p - log q, and log p for x; shape (S, B), or (K', S, B) where it varies over the inner particles.
 
         Arguments:
             drawn: values of the named sites, then their log q.
@@ -180,20 +176,20 @@ class ImportanceTerms(nn.Module):
 Run = Callable[..., dict[str, Tensor]]
 
 
-def _batch_weights(terms: ImportanceTerms, whole: Run, guide: Program, x: Tensor, particles: int, rows: int) -> Weights:
+def _batch_weights(terms: ImportanceTerms, captured: Run, guide: Program, x: Tensor, particles: int, rows: int) -> Weights:
     """The weights of one batch.
 
     Arguments:
-        whole: does what `terms` does for chunks of the usual length, and for these alone.
+        captured: computes `terms` for chunks of the usual length only.
     """
     inner = terms.inner
-    most, chunk = (max(1, count // (len(x) * inner)) for count in (DRAWN, rows))
-    usual = min(chunk, most, particles)
-    where = "cpu" if x.device.type == "mps" else x.device  # MPS has no double precision
-    total = torch.full((len(x),), -torch.inf, dtype=torch.float64, device=where)
+    guide_chunk, chunk = (max(1, count // (len(x) * inner)) for count in (GUIDE_ROWS, rows))
+    usual = min(chunk, guide_chunk, particles)
+    device = "cpu" if x.device.type == "mps" else x.device  # MPS has no double precision
+    total = torch.full((len(x),), -torch.inf, dtype=torch.float64, device=device)
     squares, logs = total.clone(), torch.zeros_like(total)
-    for drawn in range(0, particles, most):
-        count = min(most, particles - drawn)
+    for drawn in range(0, particles, guide_chunk):
+        count = min(guide_chunk, particles - drawn)
         with pyro.validation_enabled(False), Record() as record, _particle_plates(count, inner, terms.shared):
             guide(x)
         q = record.sites
@@ -202,18 +198,18 @@ def _batch_weights(terms: ImportanceTerms, whole: Run, guide: Program, x: Tensor
         log_q = {name: site["fn"].log_prob(site["value"]) for name, site in q.items()}
         for begin in range(0, count, chunk):
             length = min(chunk, count - begin)
-            values = [_narrow_particles(site["value"], begin, length, site) for site in q.values()]
+            values = [site["value"].narrow(-2 - len(site["fn"].event_shape), begin, length) for site in q.values()]
             values += [log_q[name].narrow(-2, begin, length) for name in q]
-            if length == usual and whole is not terms:
-                found = whole(x, *(value.contiguous() for value in values))  # compiled code is for one layout
+            if length == usual and captured is not terms:
+                site_terms = captured(x, *(value.contiguous() for value in values))  # a graph is compiled for one layout
             else:
-                found = terms(x, *values)
-            parts = [term.to(where).double() for term in found.values()]
-            log_w = torch.zeros(length, len(x), dtype=torch.float64, device=where)
-            for term in parts:
+                site_terms = terms(x, *values)
+            site_terms = [term.to(device).double() for term in site_terms.values()]
+            log_w = torch.zeros(length, len(x), dtype=torch.float64, device=device)
+            for term in site_terms:
                 log_w = log_w + term if term.dim() == 2 else log_w
-            if varying := [term for term in parts if term.dim() == 3]:
-                log_w += torch.logsumexp(torch.stack(torch.broadcast_tensors(*varying)).sum(0), 0) - math.log(inner)
+            if inner_terms := [term for term in site_terms if term.dim() == 3]:
+                log_w += torch.logsumexp(torch.stack(torch.broadcast_tensors(*inner_terms)).sum(0), 0) - math.log(inner)
             total = torch.logaddexp(total, torch.logsumexp(log_w, 0))
             squares = torch.logaddexp(squares, torch.logsumexp(2 * log_w, 0))
             logs += log_w.sum(0)
@@ -229,19 +225,15 @@ def _check_densities(q: dict[str, Site]) -> None:
     points = [name for name, site in q.items() if is_point(site)]
     if points:
         raise ConfigError(
-            f"this guide puts all mass on a point ({', '.join(points)}), as an autoencoder does: there are no importance "
-            "weights. Its reconstructions can be evaluated, its likelihood cannot."
+            f"this guide puts all mass on a point ({', '.join(points)}), as an autoencoder does, so there are no importance "
+            "weights. Evaluate its reconstructions instead of its likelihood."
         )
 
 
 def _particle_plates(particles: int, inner: int, shared: frozenset[str]) -> ExitStack:
-    """S particles at dim -2 around everything, and K' inner ones at dim -3 that the shared sites stay out of."""
+    """S particles at dim -2 for all sites, and K' inner particles at dim -3 for all but the shared sites."""
     stack = ExitStack()
     stack.enter_context(Share((), particles))
     if inner > 1:
         stack.enter_context(Share(shared, inner, dim=-3, name="inner"))
     return stack
-
-
-def _narrow_particles(value: Tensor, begin: int, length: int, site: Site) -> Tensor:
-    return value.narrow(value.dim() - len(site["fn"].event_shape) - 2, begin, length)

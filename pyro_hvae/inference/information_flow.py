@@ -1,4 +1,4 @@
-"""How much each layer knows about x as training goes on, measured on the same data with the same noise every time."""
+"""Information of each layer about x during training, measured every time on the same data with the same noise."""
 
 import math
 from collections.abc import Callable
@@ -18,20 +18,19 @@ __all__ = ["InformationFlow"]
 
 
 class InformationFlow:
-    r"""$I(x; z_l)$ of each layer, $I(x; z)$ and $I_\mathrm{over} = \sum_l I(x; z_l) - I(x; z)$ of a guide, whenever asked.
+    r"""Measures $I(x; z_l)$ of each layer, $I(x; z)$ and $I_\mathrm{over} = \sum_l I(x; z_l) - I(x; z)$ of a guide.
 
-    The information flow of pro-VLAE (section 4, figure 5). There all training data make up the aggregate posterior, after
-    Chen et al. 2018; here it is that of N of them, exactly, so that the values say how far *these* are told apart. None exceeds
-    log N (8.5 nats for 5,000), and one of I nats is some $\log(1 + e^I / N)$ too low: 0.03 at 5 nats, 0.2 at 7, all above
-    log N at 12. Where the total is that near the limit, what the layers know together seems to be known twice, in
-    $I_\mathrm{over}$. More points cost passes through the guide, which take most of the time for images.
+    This is the information flow of pro-VLAE (section 4, figure 5). There the aggregate posterior is that of all training data,
+    after Chen et al. 2018; here it is the exact one of N of them. No value exceeds log N (8.5 nats for 5,000). A value of I
+    nats is about $\log(1 + e^I / N)$ too low: 0.03 at 5 nats, 0.2 at 7; at 12, all that is above log N. Where the total is near
+    the limit, $I_\mathrm{over}$ is too large. More points cost passes through the guide, most of the time for images.
 
     Arguments:
         x: training data of shape (n, *event), on the guide's device.
-        points: N, chosen at random; all where there are no more.
-        samples: how many of them get a draw of z to average over.
-        draws: for layers that depend on those below (see `posteriors`); they cost so many times as much.
-        seed: of all that, the same at every measurement: what differs between two of them is the guide.
+        points: N, chosen at random; at most all data.
+        samples: number of these data that get a draw of z.
+        draws: M of the mixtures of layers that depend on those below (see `posteriors`); the cost is proportional to M.
+        seed: of points, samples and draws, the same at every measurement, so only the guide differs.
 
     Raises:
         ConfigError: for fewer than two data.
@@ -45,27 +44,25 @@ class InformationFlow:
     def __init__(self, x: Tensor | Rows, points: int = 5000, samples: int = 1000, draws: int = 16, seed: int = 0) -> None:
         rows = Rows.of(x)
         if min(points, len(rows)) < 2:
-            raise ConfigError(
-                f"information about which datum it is needs at least two data, got {points} points of {len(rows)} data."
-            )
+            raise ConfigError(f"information about the datum needs at least two data, got {points} points of {len(rows)} data.")
         chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:points]
-        # Read or drawn once, but kept as small as it is stored.
+        # The data are read or drawn once, and kept in their stored type, which is small.
         self.x = replace(rows, store=rows.raw(chosen), select=None, ahead=False)
         self.samples, self.draws, self.seed = samples, draws, seed
 
     def row(self, guide: Callable[..., Any]) -> dict[str, float]:
         """`information.SITE` of every layer, `information.total`, `information.over` and `information.limit` (log N), in nats.
 
-        Where a layer depends on another one given x, total and over are left out, and the layer's own value is an upper bound
-        that falls with the number of draws. The guide is measured in evaluation mode and nothing of it is changed, nor of any
-        global random stream: training goes on as if it had not been looked at.
+        Where a layer depends on another one given x, total and over are left out; the value of that layer is an upper bound
+        that falls with the number of draws. The guide is in evaluation mode for the measurement. Neither the guide nor a
+        global random stream changes, so the measurement does not influence training.
 
         Raises:
             ConfigError: for a guide with other posteriors than Gaussians, or with parameters that are not finite.
         """
         with evaluation_mode(guide):
             layers = posteriors(guide, self.x, self.draws, self.seed)
-        found = layer_information(layers, self.samples, self.seed)
-        parts = {**found.layers, "total": found.total, "over": found.over}
-        values = {f"information.{name}": part.value for name, part in parts.items() if part is not None}
+        result = layer_information(layers, self.samples, self.seed)
+        terms = {**result.layers, "total": result.total, "over": result.over}
+        values = {f"information.{name}": term.value for name, term in terms.items() if term is not None}
         return {**values, "information.limit": math.log(len(self.x))}

@@ -1,6 +1,6 @@
-"""A k-nearest-neighbour graph of latent points and its shortest paths (Klushyn et al. 2019, section 2.3).
+"""k-nearest-neighbour graph of latent points and its shortest paths (Klushyn et al. 2019, section 2.3).
 
-Graphs are kept as arrays (CSR), so that 100,000 nodes are no obstacle. `shortest_path` is the paper's A* for one pair;
+Graphs are sparse arrays (CSR), which are fast for 100,000 nodes. `shortest_path` is A* for one pair, as in the paper;
 `shortest_paths` finds paths of the same length for many pairs in one graph, by Dijkstra's algorithm.
 """
 
@@ -17,20 +17,18 @@ from pyro_hvae.errors import ConfigError, DataError
 
 __all__ = ["GraphPath", "LatentPath", "neighbour_graph", "resample_path", "shortest_path", "shortest_paths", "sparse_graph"]
 
-# Dijkstra's algorithm keeps a distance (8 bytes) and a predecessor (4) of every node for each source of one call.
+# For each source of one call, Dijkstra's algorithm stores a distance (8 bytes) and a predecessor (4) of every node.
 _SEARCH_BYTES = 2**26
 
 
 @dataclass(frozen=True)
 class LatentPath:
-    """A path through latent space, with the whole graph it runs in.
+    """A path through latent space with its graph.
 
     Attributes:
-        nodes: all graph nodes (n, d); the last two are the end points.
-        edges: pairs of node indices (m, 2).
-        points: the latent points along the path (t, d), end points included.
-        neighbours: the k that connected the end points.
-        length: sum of the Euclidean edge lengths.
+        nodes: all graph nodes (n, d); the last two are the end points. edges: pairs of node indices (m, 2).
+        points: the latent points along the path (t, d) with both end points.
+        neighbours: the k that connected the end points. length: sum of the Euclidean edge lengths.
     """
 
     nodes: np.ndarray
@@ -45,9 +43,8 @@ class GraphPath:
     """One of many paths in one graph.
 
     Attributes:
-        indices: the nodes along the path (t,), end points included. points: where they lie (t, d).
-        neighbours: the k that connected the end points.
-        length: sum of the Euclidean edge lengths.
+        indices: the nodes along the path (t,) with both end points. points: the coordinates of the nodes (t, d).
+        neighbours, length: as for `LatentPath`.
     """
 
     indices: np.ndarray
@@ -57,10 +54,10 @@ class GraphPath:
 
 
 def sparse_graph(nodes: np.ndarray, k: int) -> csr_array:
-    """Symmetric (n, n) matrix of distances where i is among the k nearest of j or j among those of i.
+    """Symmetric (n, n) matrix of distances, stored where i is among the k nearest of j or j among those of i.
 
     Duplicates are joined by stored zeros, which `scipy.sparse.csgraph` reads as edges of length 0; arithmetic on the matrix
-    may drop them. The weights are computed from the points, not taken from the search, whose matrix product loses digits.
+    can drop them. Distances are computed from the points, because those of the search lose digits in a matrix product.
 
     Raises:
         ConfigError: when k does not fit the nodes, or they are not finite.
@@ -79,14 +76,14 @@ def neighbour_graph(nodes: np.ndarray, k: int) -> nx.Graph:
 
 
 def shortest_path(nodes: np.ndarray, start: np.ndarray, end: np.ndarray, k: int = 10, most: int = 50) -> LatentPath:
-    """The A* path from `start` to `end` through the k-NN graph of `nodes` and the two.
+    """The A* path from `start` to `end` through the k-NN graph of `nodes`, `start` and `end`.
 
-    The Euclidean distance to the goal is an admissible heuristic for Euclidean edges, so the cost equals Dijkstra's.
-    When the end points are not connected, k grows by one until they are (our choice; the paper does not say).
+    The Euclidean distance to the goal is an admissible heuristic for Euclidean edges, so the length is that of Dijkstra's path.
+    While the end points are not connected, k grows by one (our choice; the paper does not say).
 
     Arguments:
         nodes: prior samples (n, d). start, end: (d,).
-        k: neighbours of a node. most: where to give up growing k.
+        k: neighbours of a node. most: the largest k to try.
 
     Raises:
         DataError: when the end points are not connected even with `most` neighbours.
@@ -102,8 +99,8 @@ def shortest_path(nodes: np.ndarray, start: np.ndarray, end: np.ndarray, k: int 
         return float(np.linalg.norm(points[a] - points[b]))
 
     most = max(k, min(most, len(points) - 1))
-    for nearest, part in _growing(points, k, most):
-        if part[source] == part[target]:
+    for nearest, component in _grow_neighbours(points, k, most):
+        if component[source] == component[target]:
             one, other, weight = _edges(points, nearest)
             graph = _networkx(len(points), one, other, weight)
             path = nx.astar_path(graph, source, target, heuristic=remaining, weight="weight")
@@ -116,20 +113,20 @@ def shortest_path(nodes: np.ndarray, start: np.ndarray, end: np.ndarray, k: int 
 
 
 def shortest_paths(nodes: np.ndarray, pairs: np.ndarray, k: int = 10, most: int = 50) -> list[GraphPath | None]:
-    """The shortest path of every pair of nodes through one k-NN graph, or None where even `most` neighbours do not connect it.
+    """The shortest path of every pair of nodes through one k-NN graph; None for a pair that `most` neighbours do not connect.
 
-    Pairs that k neighbours do not connect are tried again with k + 1, and so on; the others keep the path they have. The
-    end points of all pairs belong to `nodes`, so that a path may lead through those of another: the paper adds end points to
-    the graph, and says of several pairs in one graph (its figure 7) no more than that.
+    Pairs that k neighbours do not connect are tried again with k + 1, and so on; the others keep their path. All end points
+    belong to `nodes`, so a path can lead through those of another pair. The paper adds end points to the graph, and says
+    nothing else about several pairs in one graph (its figure 7).
 
-    Memory does not grow with the number of pairs: below 200 bytes for each of the n k neighbours, and 64 MiB to search in.
+    Memory does not grow with the number of pairs: below 200 bytes for each of the n k neighbours, and 64 MiB for the search.
 
     Arguments:
         nodes: (n, d), prior samples and end points. pairs: node indices (source, target), shape (m, 2).
-        k: neighbours of a node. most: where to give up growing k.
+        k: neighbours of a node. most: the largest k to try.
 
     Raises:
-        ConfigError: for indices that are no nodes, or as `sparse_graph`.
+        ConfigError: for indices outside the nodes, or as `sparse_graph`.
 
     >>> line = np.array([[0.0], [1.0], [3.0], [4.0]])
     >>> [path.length for path in shortest_paths(line, np.array([[0, 3], [2, 1]]), k=2)]
@@ -140,28 +137,28 @@ def shortest_paths(nodes: np.ndarray, pairs: np.ndarray, k: int = 10, most: int 
         raise ConfigError(f"pairs must be node indices of shape (m, 2), got shape {pairs.shape} of {pairs.dtype}.")
     if pairs.size and not (0 <= pairs.min() and pairs.max() < len(nodes)):
         raise ConfigError(f"pairs must lie in 0..{len(nodes) - 1}, got {pairs.min()}..{pairs.max()}: they index the nodes.")
-    found: list[GraphPath | None] = [None] * len(pairs)
+    paths: list[GraphPath | None] = [None] * len(pairs)
     waiting = np.arange(len(pairs))
-    for nearest, part in _growing(nodes, k, max(k, min(most, len(nodes) - 1))):
-        joined = part[pairs[waiting, 0]] == part[pairs[waiting, 1]]
-        if joined.any():
-            for place, path in _searched(nodes, nearest, pairs[waiting[joined]]):
-                found[waiting[joined][place]] = path
-        waiting = waiting[~joined]
+    for nearest, component in _grow_neighbours(nodes, k, max(k, min(most, len(nodes) - 1))):
+        connected = component[pairs[waiting, 0]] == component[pairs[waiting, 1]]
+        if connected.any():
+            for index, path in _dijkstra_paths(nodes, nearest, pairs[waiting[connected]]):
+                paths[waiting[connected][index]] = path
+        waiting = waiting[~connected]
         if not len(waiting):
             break
-    return found
+    return paths
 
 
 def resample_path(points: np.ndarray, count: int) -> np.ndarray:
-    """`count` equidistant points along the polyline, shape (count, d): jumps between far nodes cannot hide.
+    """`count` equidistant points along a polyline, shape (count, d), which show jumps between distant nodes.
 
     >>> resample_path(np.array([[0.0], [1.0], [4.0]]), 5).ravel().tolist()
     [0.0, 1.0, 2.0, 3.0, 4.0]
     """
     arc = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
-    at = np.linspace(0.0, arc[-1], count)
-    return np.stack([np.interp(at, arc, column) for column in points.T], axis=1)
+    positions = np.linspace(0.0, arc[-1], count)
+    return np.stack([np.interp(positions, arc, column) for column in points.T], axis=1)
 
 
 def _nearest(nodes: np.ndarray, k: int) -> np.ndarray:
@@ -171,12 +168,12 @@ def _nearest(nodes: np.ndarray, k: int) -> np.ndarray:
     if not 1 <= k < len(nodes):
         raise ConfigError(f"k must be at least 1 and below the {len(nodes)} nodes, got {k}.")
     if not np.isfinite(nodes).all():
-        raise ConfigError("a node of the graph has a NaN or infinite coordinate: look at the model's latents first.")
+        raise ConfigError("a node of the graph has a NaN or infinite coordinate: check the model's latents first.")
     return NearestNeighbors(n_neighbors=k).fit(nodes).kneighbors(return_distance=False)
 
 
-def _growing(nodes: np.ndarray, k: int, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The nearest k, k + 1, ... `most` nodes of every node, and the connected part of the graph that it lies in."""
+def _grow_neighbours(nodes: np.ndarray, k: int, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields the nearest k, k + 1, ... `most` nodes of every node, and the connected component of every node."""
     nearest, count = _nearest(nodes, k), len(nodes)
     for neighbours in range(k, most + 1):
         if neighbours == k + 1:
@@ -191,7 +188,7 @@ def _edges(nodes: np.ndarray, nearest: np.ndarray) -> tuple[np.ndarray, np.ndarr
     count, k = nearest.shape
     source, target = np.repeat(np.arange(count), k), nearest.ravel()
     one, other = np.divmod(np.unique(np.minimum(source, target) * count + np.maximum(source, target)), count)
-    # Column by column: differences of whole points would take d times the memory.
+    # Column by column, because differences of whole points take d times the memory.
     return one, other, np.sqrt(sum((column[one] - column[other]) ** 2 for column in nodes.T))
 
 
@@ -207,17 +204,17 @@ def _networkx(count: int, one: np.ndarray, other: np.ndarray, weight: np.ndarray
     return graph
 
 
-def _searched(nodes: np.ndarray, nearest: np.ndarray, pairs: np.ndarray) -> Iterator[tuple[int, GraphPath]]:
-    """The place of every (connected) pair among `pairs` and its path, by one search for each distinct source."""
+def _dijkstra_paths(nodes: np.ndarray, nearest: np.ndarray, pairs: np.ndarray) -> Iterator[tuple[int, GraphPath]]:
+    """Yields the index and the path of every (connected) pair, by one search for each different source."""
     graph = _symmetric(len(nodes), *_edges(nodes, nearest))
     sources, row = np.unique(pairs[:, 0], return_inverse=True)
     at_once = max(1, _SEARCH_BYTES // (12 * len(nodes)))
     for first in range(0, len(sources), at_once):
-        length, before = dijkstra(graph, indices=sources[first : first + at_once], return_predecessors=True)
-        for place in np.flatnonzero((first <= row) & (row < first + at_once)).tolist():
-            at, (source, target) = row[place] - first, pairs[place]
+        length, predecessor = dijkstra(graph, indices=sources[first : first + at_once], return_predecessors=True)
+        for index in np.flatnonzero((first <= row) & (row < first + at_once)).tolist():
+            search, (source, target) = row[index] - first, pairs[index]
             backwards = [target]
             while backwards[-1] != source:
-                backwards.append(before[at, backwards[-1]])
+                backwards.append(predecessor[search, backwards[-1]])
             path = np.array(backwards[::-1])
-            yield place, GraphPath(path, nodes[path], nearest.shape[1], float(length[at, target]))
+            yield index, GraphPath(path, nodes[path], nearest.shape[1], float(length[search, target]))

@@ -1,6 +1,6 @@
-"""Tools for every model/guide pair that keeps the contract: encode, generate, reconstruct, bound, active units.
+"""Latents, ancestral samples and reconstructions of any model/guide pair.
 
-Three passes that other code bases write by hand (posterior, prior, forced latents) are one program under three handlers.
+Posterior, prior and fixed latents are one program under three handlers, instead of three passes written by hand.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -28,8 +28,8 @@ __all__ = [
 ]
 
 Program = Callable[..., Any]
-MOST = 10_000_000  # prior samples in memory
-ROWS = 4096  # plates' rows per pass: large enough to keep a core busy, small enough for its cache
+MAX_SAMPLES = 10_000_000  # of the prior, in memory
+ROWS = 4096  # rows per pass: enough for a busy core, small enough for its cache
 
 
 @torch.no_grad()
@@ -37,22 +37,24 @@ def latents(guide: Program, x: Tensor | Rows, mean: bool = False) -> dict[str, T
     """Site -> latent values of q(z | x), shape (B, *event), in the guide's order.
 
     Arguments:
-        mean: take each site's mean instead of a draw, all the way up (an encoding, not an expectation over the chain).
+        mean: take the mean of every site instead of a draw. Sites that depend on others get their mean given these means, not
+            an expectation over the chain.
     """
-    parts = []
+    batches = []
     for batch in x.split(ROWS):
         with pyro.validation_enabled(False), Record() as record, Means() if mean else nullcontext():
             guide(batch)
-        parts.append({name: site["value"] for name, site in record.sites.items()})
-    return {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
+        batches.append({name: site["value"] for name, site in record.sites.items()})
+    return _concatenate(batches)
+
+
+def _concatenate(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
 
 
 @torch.no_grad()
 def ancestral(model: Program, size: int = 1, fixed: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
-    """Runs the model forwards: site -> Pyro's message (`fn`, `value`, ...), x included, with plates of `size`.
-
-    Arguments and errors as for `generate`.
-    """
+    """Runs the model: site -> Pyro's message (`fn`, `value`, ...), with x; arguments and errors as for `generate`."""
     fixed = dict(fixed or {})
     _check_sizes(fixed, size)
     with pyro.validation_enabled(False), Record(fixed) as record:
@@ -76,14 +78,14 @@ def generate(
     mean: bool = True,
     compile: bool = False,
 ) -> dict[str, Tensor]:
-    """Ancestral samples: site -> values of shape (size, *event), x included.
+    """Ancestral samples: site -> values of shape (size, *event), with x.
 
     Arguments:
-        fixed: latent sites held at given values of shape (size, *event); the sites below are drawn given them. Sites above
-            a fixed one keep their prior (no inference is done).
+        fixed: latent site -> values of shape (size, *event). The sites below are drawn given them; the sites above keep their
+            prior (there is no inference).
         mean: give E[x | z] instead of a draw for x.
-        compile: go in pieces of 4096 through one compiled graph (see `capture`), which takes seconds to make. The draws of a
-            piece are those of `generate(model, 4096)`: other ones than a single pass of that size draws.
+        compile: run chunks of 4096 rows as one compiled graph (see `capture`); compiling takes seconds. The draws of a chunk
+            are those of `generate(model, 4096)`, which differ from those of a single pass of all rows.
 
     Raises:
         ConfigError: when a fixed site does not exist or has another size.
@@ -98,7 +100,7 @@ def generate(
 
 
 class AncestralDraws(nn.Module):
-    """`generate` of a given size as a module of tensors, the values of the fixed sites: what it captures."""
+    """`generate` of a given size as a module of tensors (the values of the fixed sites), which `generate` captures."""
 
     def __init__(self, model: Program, size: int, fixed: Collection[str], mean: bool) -> None:
         super().__init__()
@@ -112,41 +114,40 @@ class AncestralDraws(nn.Module):
 def _generate_in_chunks(
     model: Program, size: int, fixed: Mapping[str, Tensor], mean: bool, compile: bool, without: str = ""
 ) -> dict[str, Tensor]:
-    """`generate` of 4096 rows at a time, one of the sites left out; a graph is made where it serves several pieces."""
+    """`generate` of 4096 rows at a time without one of the sites; compiled where there are two full chunks or more."""
     _check_sizes(fixed, size)
     draws = AncestralDraws(model, ROWS, fixed, mean)
     captured = capture(draws, gradient=False) if compile and size >= 2 * ROWS else None
-    parts = []
+    chunks = []
     for start in range(0, size, ROWS):
-        piece = {name: value[start : start + ROWS] for name, value in fixed.items()}
+        rows = {name: value[start : start + ROWS] for name, value in fixed.items()}
         if captured is not None and start + ROWS <= size:
-            found = captured(*piece.values())
+            values = captured(*rows.values())
         else:
-            found = generate(model, min(ROWS, size - start), piece, mean)
-        parts.append({name: value for name, value in found.items() if name != without})
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            values = generate(model, min(ROWS, size - start), rows, mean)
+        chunks.append({name: value for name, value in values.items() if name != without})
+    return _concatenate(chunks)
 
 
 def prior_latents(model: Program, size: int, compile: bool = False) -> dict[str, Tensor]:
-    """Ancestral samples of the latents alone, in pieces: site -> values of shape (size, *event), size at least 1.
+    """Ancestral samples of the latents alone, drawn in chunks of 4096: site -> values of shape (size, *event).
 
     Arguments:
         compile: as in `generate`; the draws are the same.
     """
-    if not 1 <= size <= MOST:
-        raise ConfigError(f"{size} samples of the prior were asked for; it is at least one and at most {MOST}.")
+    if not 1 <= size <= MAX_SAMPLES:
+        raise ConfigError(f"the number of samples of the prior must be from 1 to {MAX_SAMPLES}, got {size}.")
     return _generate_in_chunks(model, size, {}, False, compile, without="x")
 
 
 def reconstruct(model: Program, guide: Program, x: Tensor | Rows) -> Tensor:
     """E[x | z] at the posterior means, shape (B, *event): the decoder at mu_phi(x)."""
-    parts = [generate(model, len(b), fixed=latents(guide, b, mean=True))["x"] for b in x.split(ROWS)]
-    return torch.cat(parts)
+    return torch.cat([generate(model, len(b), fixed=latents(guide, b, mean=True))["x"] for b in x.split(ROWS)])
 
 
 @torch.no_grad()
 def likelihood_name(model: Program) -> str:
-    """What p(x | z) is, for people: "Bernoulli", "Gaussian, sigma 0.2", "Gaussian, sigma by pixel", "Laplace, scale 0.125"."""
+    """Readable name of p(x | z): "Bernoulli", "Gaussian, sigma 0.2", "Gaussian, sigma by pixel", "Laplace, scale 0.125"."""
     fn = ancestral(model)["x"]["fn"]
     base = getattr(fn, "base_dist", fn)
     if isinstance(base, Normal | Laplace):

@@ -1,4 +1,4 @@
-"""Latent traversals of any pair: x as one dimension of one layer varies, for the dimensions that are in use."""
+"""Latent traversals: x as one latent dimension varies, for every dimension in use."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ from pyro_hvae.runtime.random_state import fixed_seed
 __all__ = ["Traversals", "Unit", "traverse", "vary_dimension"]
 
 Program = Callable[..., Any]
-MOST = 100  # steps of a traversal
+MAX_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Unit:
     r"""A latent dimension.
 
     Attributes:
-        site: its layer. dimension: its place in the layer's flattened event.
+        site: its layer. dimension: its index in the flattened event of the layer.
         variance: $\mathrm{Var}_x\, E[z_j \mid x]$, of its posterior means over the data.
 
     >>> Unit("z3", 1, 0.93).name
@@ -46,12 +46,12 @@ class Unit:
 
 @dataclass(frozen=True, eq=False)
 class Traversals:
-    r"""What `traverse` found.
+    r"""Result of `traverse`.
 
     Attributes:
-        units: one a row: the layers from the top down, in each the units by variance, largest first.
+        units: one for each row: layers from the top down, units of a layer by decreasing variance.
         values: of the noise, (steps,). images: E[x | z], (rows, steps, *event).
-        dead: site -> how many of its dimensions were left out because they know nothing of x.
+        dead: site -> number of dimensions that were left out because they know nothing of x.
     """
 
     units: list[Unit]
@@ -62,17 +62,17 @@ class Traversals:
 
 @torch.no_grad()
 def vary_dimension(model: Program, noise: Mapping[str, Tensor], site: str, dimension: int, values: Tensor) -> Tensor:
-    r"""E[x | z] as one dimension of one layer's noise takes given values, all other noise fixed; shape (steps, *event).
+    r"""E[x | z] for given values of one dimension of one layer's noise, all other noise fixed; shape (steps, *event).
 
-    With $z_l = \mu_l(z_{>l}) + \sigma_l(z_{>l}) \epsilon_l$ the layers below a varied one follow it; in a flat model with a
-    standard normal prior the noise is z. Where a prior has no such form, as a mixture has not, z itself takes the values.
+    With $z_l = \mu_l(z_{>l}) + \sigma_l(z_{>l}) \epsilon_l$ the layers below follow the varied one. In a flat model with a
+    standard normal prior the noise is z. For a prior without standard noise, such as a mixture, z itself takes the values.
 
     Arguments:
-        noise: of every layer of one datum, site -> (1, *event of the site), such as `layers.posterior_noise`.
+        noise: of every layer of one datum, site -> (1, *event of the site), such as `posterior_noise`.
         dimension: of the site's flattened event. values: (steps,), in standard deviations.
 
     Raises:
-        ConfigError: for an unknown site or dimension, or a model with a site that has parents but no noise of its own.
+        ConfigError: for an unknown site or dimension, or a model with a site that has parents but no standard noise.
     """
     check_noise(model, site, noise)
     last = noise[site].numel() - 1
@@ -99,14 +99,13 @@ def traverse(
     r"""Latent traversals of one datum, a row for every dimension in use (Li et al. 2020, figure 4).
 
     All noise is that of the datum's posterior means (see `posterior_noise`); one dimension at a time takes `steps` values
-    from -`reach` to `reach`. Dimensions with $\mathrm{Var}_x\, E[z_j \mid x] \le 0.01$ are dead and left out.
-    The authors' code takes the same 9 values, around a draw from the posterior instead of its means.
+    from -`reach` to `reach`. Dimensions with $\mathrm{Var}_x\, E[z_j \mid x] \le 0.01$ are dead and left out. The authors' code
+    uses the same 9 values around a draw from the posterior.
 
     Arguments:
-        x: the datum, (1, *event). data: over which the variances are taken, (N, *event).
-        reach: in standard deviations. most: rows of a layer, all by default.
-        draws: components of a posterior above the first layer of a stochastic chain (see `codes.posteriors`), whose variances
-            they are for. seed: of these draws.
+        x: the datum, (1, *event). data: the data for the variances, (N, *event).
+        reach: in standard deviations. most: number of rows for a layer; default all.
+        draws, seed: as for `posteriors`, of which the variances are.
 
     Raises:
         ConfigError: for a number out of range, a guide without Gaussian posteriors, when every dimension is dead, and as
@@ -114,11 +113,11 @@ def traverse(
     """
     if not 0 < reach < math.inf:
         raise ConfigError(f"a traversal goes from -range to range, which is positive and finite, got {reach:g}.")
-    if not 2 <= steps <= MOST:
-        raise ConfigError(f"a traversal has from 2 to {MOST} steps, got {steps}.")
+    if not 2 <= steps <= MAX_STEPS:
+        raise ConfigError(f"a traversal has from 2 to {MAX_STEPS} steps, got {steps}.")
     if most is not None and most < 1:
         raise ConfigError(f"a traversal shows at least one dimension of a layer, got {most}.")
-    variances = _variances(guide, data, draws, seed)
+    variances = _posterior_mean_variances(guide, data, draws, seed)
     with fixed_seed(seed):
         noise = posterior_noise(model, guide, x[:1])
         units, dead = [], {}
@@ -138,8 +137,8 @@ def traverse(
     return Traversals(units, values, torch.stack(images), dead)
 
 
-def _variances(guide: Program, data: Tensor | Rows, draws: int, seed: int) -> dict[str, Tensor]:
-    """Site -> variance over the data of the posterior means of each dimension; a point is its own mean."""
+def _posterior_mean_variances(guide: Program, data: Tensor | Rows, draws: int, seed: int) -> dict[str, Tensor]:
+    """Site -> variance of the posterior means over the data, for each dimension. The mean of a point mass is the point."""
     with fixed_seed(seed), Record() as record:
         guide(data[:2])
     if all(is_point(site) for site in record.sites.values()):

@@ -1,4 +1,4 @@
-"""Metrics: free functions of tensors and arrays; they know no model."""
+"""Formulas of metrics: functions of tensors and arrays that know neither models nor runs."""
 
 import lazy_loader
 

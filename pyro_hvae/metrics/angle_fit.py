@@ -1,4 +1,4 @@
-"""OLS regression of an angle on a two-dimensional code in polar coordinates (Klushyn et al. 2019, table 1)."""
+"""Linear regression of an angle on the polar angle of a two-dimensional code (Klushyn et al. 2019, table 1)."""
 
 import math
 from dataclasses import dataclass
@@ -20,10 +20,9 @@ class AngleFit:
     """Result of `angle_regression`; errors are held-out mean absolute circular errors in radians (chance: pi/2).
 
     Attributes:
-        mae_rad: the reported error, of the OLS y ~ 1 + phi.
-        max_rad: the largest held-out error.
-        cos_sin_rad: error of the OLS (cos, sin) ~ 1 + cos phi + sin phi, which forgives an off-centre ring.
-        winding: how often the code runs round its centre while the angle does once; +1 or -1 for an untwisted ring.
+        mae_rad: the reported error, of the least-squares fit y ~ 1 + phi. max_rad: the largest held-out error.
+        cos_sin_rad: error of the fit (cos, sin) ~ 1 + cos phi + sin phi, which tolerates an off-centre ring.
+        winding: turns of the code around its centre in one turn of the angle; +1 or -1 for an untwisted ring.
     """
 
     mae_rad: float
@@ -35,14 +34,14 @@ class AngleFit:
 def angle_regression(
     train_codes: np.ndarray, train_angles: np.ndarray, test_codes: np.ndarray, test_angles: np.ndarray
 ) -> AngleFit:
-    r"""How well an angle is linear in the polar angle of a 2-d code.
+    r"""Fits an angle as a linear function of the polar angle of a 2-d code, and measures the held-out error.
 
     $\phi = \mathrm{atan2}(z - \bar z)$; orientation $s \in \{1, -1\}$ and offset o maximise $|E\, e^{i(\theta - s\phi)}|$;
     with $u = \mathrm{wrap}(s\phi + o)$ the target is unwrapped next to u, $y = u + \mathrm{wrap}(\theta - u)$, and y is
-    regressed on (1, u). Centre, orientation, offset and the regression see training data only.
+    regressed on (1, u). Centre, orientation, offset and regression use training data only.
 
-    The paper's own procedure (its appendix B.3) is not available; this one is ours. It measures how round and evenly
-    traversed the ring is, not information content: a perfect but elliptic ring scores 0.05-0.15, a twisted one 0.3-1.
+    The procedure of the paper (its appendix B.3) is not available; this one is ours. It measures how round the ring is and how
+    evenly the code runs along it, not information: a perfect elliptic ring has 0.05-0.15, a twisted one 0.3-1.
 
     Arguments:
         train_codes, test_codes: (n, 2). train_angles, test_angles: (n,), radians.
@@ -70,14 +69,14 @@ def angle_regression(
     slope, intercept = np.polyfit(u, y, 1)
     errors = np.abs(wrap(slope * u_test + intercept - test_angles))
 
-    features = np.c_[np.ones_like(u), np.cos(u), np.sin(u)]
+    features, test_features = (np.c_[np.ones_like(v), np.cos(v), np.sin(v)] for v in (u, u_test))
     targets = np.c_[np.cos(train_angles), np.sin(train_angles)]
     coefficients, *_ = np.linalg.lstsq(features, targets, rcond=None)
-    cos, sin = (np.c_[np.ones_like(u_test), np.cos(u_test), np.sin(u_test)] @ coefficients).T
+    cos, sin = (test_features @ coefficients).T
     cos_sin = np.abs(wrap(np.arctan2(sin, cos) - test_angles))
 
-    around = np.unwrap(phi[np.argsort(train_angles)])
-    winding = float(around[-1] - around[0]) / (2 * math.pi)
+    turned = np.unwrap(phi[np.argsort(train_angles)])
+    winding = float(turned[-1] - turned[0]) / (2 * math.pi)
     return AngleFit(float(errors.mean()), float(errors.max()), float(cos_sin.mean()), winding)
 
 

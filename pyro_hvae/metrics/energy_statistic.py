@@ -1,4 +1,4 @@
-"""The energy distance between two samples, with a standard error that knows about correlated chains."""
+"""Energy distance between two samples, with a standard error for correlated chains."""
 
 from dataclasses import dataclass
 
@@ -21,13 +21,12 @@ class EnergyDistance:
 def energy_distance(x: Tensor, y: Tensor, groups: Tensor | None = None) -> EnergyDistance:
     r"""$2 E|X - Y| - E|X - X'| - E|Y - Y'|$, zero if and only if X and Y have the same law (Szekely and Rizzo 2013).
 
-    An unbiased U-statistic, so that it can be slightly negative. The standard error is that of its first-order projection; for
-    equal laws that projection vanishes and the error is underestimated.
+    This is an unbiased U-statistic, so it can be slightly negative. The standard error is that of its first-order projection;
+    for equal laws the projection vanishes and the error is underestimated.
 
     Arguments:
         x, y: samples of shape (n, *event) and (m, *event).
-        groups: for x, shape (n,): draws of one chain share a number. Pairs within a group are left out and the error is
-            taken over groups.
+        groups: of x, (n,): draws of one chain share a number. Pairs within a group are left out; the error is over groups.
 
     Raises:
         ConfigError: for fewer than two data (or groups) on a side, or different shapes.
@@ -49,7 +48,7 @@ def energy_distance(x: Tensor, y: Tensor, groups: Tensor | None = None) -> Energ
     within_y = torch.cdist(y, y)
     x_to_x, y_to_y = within_x.sum(1) / apart.sum(1), within_y.sum(1) / (len(y) - 1)
     value = 2 * cross.mean() - within_x.sum() / apart.sum() - y_to_y.mean()
-    # Each datum's share in the statistic; a chain's draws count as one, with the weight of their number.
+    # Contribution of each datum to the statistic. The draws of a chain count as one datum, weighted by their number.
     size = torch.bincount(groups, minlength=count).double()
     share_x = torch.zeros(count, dtype=torch.float64).index_add_(0, groups, 2 * (x_to_y - x_to_x)) / size
     share_y, weight = 2 * (y_to_x - y_to_y), size / size.sum()

@@ -1,8 +1,8 @@
-"""How much the latent variables know about the datum: mutual information, per layer and of all layers together."""
+"""Mutual information of datum and latents: of each layer and of all layers together."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -16,11 +16,10 @@ class Information:
     """An information in nats.
 
     Attributes:
-        value, stderr: the error is over samples; it does not know of the bias of too few components.
-        limit: what the true value cannot exceed; an estimate near it says that the data are told apart, not by how much.
-        samples: how many draws it is the mean of.
-        components: how many data stood for the aggregate posterior.
-        exact: whether those were all data; otherwise the value is biased upwards.
+        value, stderr: the error is over samples; it does not contain the bias of too few components.
+        limit: upper limit of the true value. An estimate near it says that the latents identify the datum, not how well.
+        samples: number of draws in the mean. components: number of data that represent the aggregate posterior.
+        exact: True where these are all data; else the value is biased upwards.
     """
 
     value: float
@@ -36,9 +35,9 @@ class LayerInformation:
     """Result of `layer_information`.
 
     Attributes:
-        layers: I(x; z_l) by layer.
-        total: I(x; z) of all layers, or None where they are not independent given x.
-        over: sum of the layers' minus the total, >= 0, or None with it.
+        layers: layer -> I(x; z_l).
+        total: I(x; z) of all layers; None where they are not independent given x.
+        over: sum over layers minus the total, >= 0; None where the total is.
     """
 
     layers: dict[str, Information]
@@ -47,10 +46,10 @@ class LayerInformation:
 
 
 def mutual_information(q: Posteriors, samples: int = 10_000, seed: int = 0, components: int | None = None) -> Information:
-    r"""$I(x; z) = E_{q(z, x)} \log q(z \mid x) / q(z)$ of all dimensions of q together, for the N data given.
+    r"""$I(x; z) = E_{q(z, x)} \log q(z \mid x) / q(z)$ of all dimensions of q together, for the N data given; at most log N.
 
-    The mean over samples of `log_ratios`: the entropy of the aggregate posterior (Chen et al. 2018) minus that of the
-    posteriors, both at the same draws, which takes most of the variance away. At most log N.
+    The estimate is the mean of `log_ratios`: the entropy of the aggregate posterior (Chen et al. 2018) minus that of the
+    posteriors. Both use the same draws, which removes most of the variance.
 
     Arguments and errors as for `draw_aggregate`.
 
@@ -68,10 +67,9 @@ def layer_information(
 ) -> LayerInformation:
     r"""$I(x; z_l)$ of each layer, $I(x; z)$ and $I_\mathrm{over} = \sum_l I(x; z_l) - I(x; z)$ (pro-VLAE, section 4).
 
-    For layers independent given x, $q(z \mid x) = \prod_l q(z_l \mid x)$ as in a VLAE, $I_\mathrm{over}$ is the total
-    correlation of the layers under the aggregate posterior. All use the same draws, so that the error of the difference is much
-    below that of its parts. A layer of a stochastic chain (a mixture, M > 1) depends on its neighbours: with one among the
-    layers there is no total.
+    For layers that are independent given x, $q(z \mid x) = \prod_l q(z_l \mid x)$ as in a VLAE, $I_\mathrm{over}$ is the total
+    correlation of the layers under the aggregate posterior. All terms use the same draws, so the error of the difference is
+    much below that of its terms. Layers of a stochastic chain (mixtures, M > 1) depend on each other: there is no total.
 
     Arguments:
         layers: by name; of the same data in the same order.
@@ -82,12 +80,8 @@ def layer_information(
     """
     joint = Posteriors.concatenate(layers.values())
     draws = draw_aggregate(joint, samples, seed, components)
-    widths = [q.means.shape[2] for q in layers.values()]
-    columns = draws.values.split(widths, dim=1)
-    ratios = [
-        log_ratios(q, AggregateDraws(values, draws.rows, draws.components, draws.data))
-        for q, values in zip(layers.values(), columns, strict=True)
-    ]
+    columns = draws.values.split([q.means.shape[2] for q in layers.values()], dim=1)
+    ratios = [log_ratios(q, replace(draws, values=values)) for q, values in zip(layers.values(), columns, strict=True)]
     each = {name: _information(ratio, draws, 1) for name, ratio in zip(layers, ratios, strict=True)}
     if joint.size > 1:
         return LayerInformation(each, None, None)

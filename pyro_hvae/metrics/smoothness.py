@@ -1,4 +1,4 @@
-"""How smooth a decoded movement is, joint by joint (Klushyn et al. 2019, figure 7)."""
+"""Smoothness of a decoded movement, joint by joint (Klushyn et al. 2019, figure 7)."""
 
 import numpy as np
 
@@ -8,22 +8,17 @@ __all__ = ["smoothness_factor"]
 
 
 def smoothness_factor(path: np.ndarray) -> np.ndarray:
-    r"""Root mean square of the second-order finite difference along a path, for every joint; smaller is smoother.
+    r"""Root mean square of the second-order finite difference along a path, (J,); smaller is smoother.
 
     $s_j = \sqrt{\frac{1}{T-1} \sum_{t=1}^{T-1} (y_{t+1,j} - 2 y_{t,j} + y_{t-1,j})^2}$, in the units of y. Equal steps along a
-    straight line have 0, a zig-zag between -h and h has 4h. No step size divides the difference, as in the paper; hence a path
-    with more points over the same movement is smoother. Compare paths of one number of points (`resample_path`) besides those
-    of the raw nodes.
+    straight line have 0, a zig-zag between -h and h has 4h. As in the paper, the difference is not divided by a step size, so a
+    path with more points over the same movement is smoother. Also compare paths with equal numbers of points (`resample_path`).
 
     Arguments:
-        path: decoded frames $y_0 \dots y_T$, shape (T + 1, J).
-
-    Returns:
-        (J,).
+        path: decoded frames $y_0 \dots y_T$ of J joints, shape (T + 1, J).
 
     Raises:
-        ConfigError: for fewer than three frames, which have no second difference (leave such a path out, and count it), or
-            values that are not finite.
+        ConfigError: for fewer than three frames (leave such a path out, and count it), or values that are not finite.
 
     >>> smoothness_factor(np.array([[0.0, -1.0], [1.0, 1.0], [2.0, -1.0]])).tolist()
     [0.0, 4.0]

@@ -1,4 +1,4 @@
-"""What can be measured on a drawing of strokes: how much ink, how slanted, how wide, how thick."""
+"""Measures of a drawing of strokes: ink, slant, width, thickness."""
 
 from collections.abc import Callable
 
@@ -10,8 +10,8 @@ from pyro_hvae.errors import ConfigError
 
 __all__ = ["STROKES", "ink", "slant", "thickness", "width"]
 
-PIXEL = 1 / 12  # variance of a unit square's points along one side: an image is constant within a pixel, not a set of dots
-GAUSS = (0.5 - 0.5 / 3**0.5, 0.5 + 0.5 / 3**0.5)  # where a cell's gradient is evaluated in either direction
+PIXEL = 1 / 12  # variance of the points of a unit square along one side: a pixel is a square, not a dot
+GAUSS = (0.5 - 0.5 / 3**0.5, 0.5 + 0.5 / 3**0.5)  # positions in a cell at which its gradient is evaluated
 TINY = torch.finfo(torch.float64).tiny
 
 
@@ -20,12 +20,12 @@ def _drawing(x: Tensor) -> Tensor:
     if x.dim() != 4 or x.shape[1] != 1 or 0 in x.shape[2:]:
         raise ConfigError(f"strokes are measured on images of shape (n, 1, height, width), got {tuple(x.shape)}.")
     if not ((x >= 0) & (x <= 1)).all():
-        raise ConfigError("strokes are measured on images with values in [0, 1], ink being 1; these have others. Clamp them.")
+        raise ConfigError("strokes are measured on images with values in [0, 1], 1 for ink; these have others. Clamp them.")
     return x[:, 0].detach().to("cpu", torch.float64)
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Whether there is ink (n,), and its variance along x, covariance and variance along y (upwards), in pixels."""
+    """For every image, (n,) each: whether it has ink; variance along x, covariance, variance along y (upwards), in pixels."""
     drawing = _drawing(x)
     mass = drawing.sum((1, 2))
     share = drawing / mass.clamp_min(TINY)[:, None, None]
@@ -53,9 +53,9 @@ def ink(x: Tensor) -> Tensor:
 def slant(x: Tensor) -> Tensor:
     r"""Pixels to the right per pixel upwards, $\mu_{11} / \mu_{02}$: positive leaning as / does, 0 for a blank image.
 
-    The shear that deskewing undoes, from the central moments of the ink. Every pixel counts as the square it is, not as a dot
-    in its middle, which adds 1/12 to $\mu_{02}$: without vertical extent there is no slant, and nothing is divided by zero.
-    On a stroke of h rows that takes $1/h^2$ off the usual value.
+    This is the shear that deskewing removes, from the central moments of the ink. Pixels are squares, not dots, which adds 1/12
+    to $\mu_{02}$: nothing is divided by zero, and a stroke without vertical extent has no slant. For a stroke of h rows the
+    value is $1/h^2$ below the usual one.
 
     Arguments and errors as for `ink`.
 
@@ -67,10 +67,10 @@ def slant(x: Tensor) -> Tensor:
 
 
 def width(x: Tensor) -> Tensor:
-    r"""Standard deviation of the ink along x once the slant is taken out, in pixels; 0 for a blank image.
+    r"""Standard deviation of the ink along x without the slant, in pixels; 0 for a blank image.
 
-    $\sqrt{\mu_{20} - \mu_{11}^2 / \mu_{02}}$, the spread around the line of the slant: what deskewing leaves, in closed form.
-    Pixels are squares as in `slant`, so that a bar of t columns has $t / \sqrt{12}$.
+    $\sqrt{\mu_{20} - \mu_{11}^2 / \mu_{02}}$, the spread around the line of the slant, which deskewing leaves. Pixels are
+    squares as in `slant`, so a bar of t columns has $t / \sqrt{12}$.
 
     Arguments and errors as for `ink`.
 
@@ -84,12 +84,11 @@ def width(x: Tensor) -> Tensor:
 def thickness(x: Tensor) -> Tensor:
     r"""Mean thickness of the strokes in pixels, $2 A / P$: twice their area over their perimeter; 0 for a blank image.
 
-    $A = \int I$ and $P = \int |\nabla I|$, the length of the image's contours summed over grey levels (coarea formula), with no
-    ink beyond the frame. Nothing is thresholded, and half as dark is as thick: a blurred stroke counts with the width of a
-    sharp one of the same area and darkest tone. I is bilinear between the pixels, its gradient taken at four points of each
-    cell.
+    $A = \int I$ and $P = \int |\nabla I|$, the length of the contours summed over grey levels (coarea formula), without ink
+    beyond the frame. There is no threshold, and darkness does not matter: a blurred stroke is as thick as a sharp one of the
+    same area and darkest tone. I is bilinear between the pixels; its gradient is evaluated at four points of each cell.
 
-    The ends count as perimeter: a bar of length L has $t L / (t + L)$. A faint but even grey has the thickness of its frame.
+    The ends belong to the perimeter: a bar of length L has $t L / (t + L)$. A faint even grey has the thickness of its frame.
 
     Arguments and errors as for `ink`.
 

@@ -12,14 +12,14 @@ from linear_gaussian import LinearGaussianChain, skip_pair
 from torch import nn
 from torch.testing import assert_close
 
-from pyro_hvae import BottomUp, Chain, Gaussian, StandardNormal, generate, gibbs, inference
+from pyro_hvae import BottomUp, Chain, Gaussian, StandardNormal, generate, gibbs
 from pyro_hvae.cli import main
 from pyro_hvae.compilation import inductor as compiling
 from pyro_hvae.compilation import policy
 from pyro_hvae.compilation.captured_loss import CaptureWarning, capture
 from pyro_hvae.compilation.policy import EVALUATION_ROWS, ROWS_PER_CHAIN_STEP, decide_evaluation
 from pyro_hvae.errors import ConfigError, DivergenceError
-from pyro_hvae.inference import gibbs_chains
+from pyro_hvae.inference import gibbs_chains, sampling
 from pyro_hvae.inference import importance_sampling as importance
 from pyro_hvae.inference.sampling import prior_latents
 
@@ -47,7 +47,7 @@ def graphs(monkeypatch):
         made.append(Seen(capture(module, **options, compile=False)))
         return made[-1]
 
-    for module in (importance, gibbs_chains, inference):
+    for module in (importance, gibbs_chains, sampling):
         monkeypatch.setattr(module, "capture", recorded)
     return made
 
@@ -64,7 +64,7 @@ def both(function, seed=5):
 
 
 def weights(pair, x, *arguments, **options):
-    parts = list(importance.importance(*pair, x, *arguments, **options))
+    parts = list(importance.importance_weights(*pair, x, *arguments, **options))
     return torch.stack([torch.cat(column) for column in zip(*parts, strict=True)])
 
 
@@ -99,14 +99,14 @@ def test_few_samples_few_data_and_samples_that_are_drawn_in_several_parts(float6
 def test_a_seeded_run_that_starts_in_the_middle_has_the_noise_of_the_whole(float64, graphs):
     chain = LinearGaussianChain((3, 2))
     x, pair = chain.evidence.sample((30,)), (chain.model(), chain.guide(0.2))
-    size = importance.batch_size(3000)
+    size = importance.data_per_batch(3000)
     eager = weights(pair, x, 3000, seed=3)
     same(eager[:, size:], weights(pair, x, 3000, seed=3, start=size, compile=True))
     assert 0 < size < 30 and graphs[0].shapes
 
 
 def test_inner_particles(float64, graphs, monkeypatch):
-    monkeypatch.setattr(importance, "DRAWN", 400)
+    monkeypatch.setattr(importance, "GUIDE_ROWS", 400)
     chain = LinearGaussianChain((3, 2))
     x, pair = chain.evidence.sample((5,)), (chain.model(), chain.guide(0.2))
     options = {"inner": 3, "shared": {"z1"}, "rows": 60}
@@ -169,7 +169,7 @@ def test_what_cannot_be_captured_runs_eagerly_with_the_same_numbers(graphs, mode
     told = []
     torch.manual_seed(5)
     assert torch.equal(gibbs(*pair, x, 4, compile=True, warn=told.append).x, plain)
-    next(importance.importance(*pair, x, 700, compile=True, warn=told.append))
+    next(importance.importance_weights(*pair, x, 700, compile=True, warn=told.append))
     assert [line.split(" runs eagerly: ")[0] for line in told] == ["GibbsStep", "ImportanceTerms"] and "\n" not in "".join(told)
 
 

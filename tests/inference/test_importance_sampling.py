@@ -63,7 +63,7 @@ def test_an_estimate_depends_on_the_seed_alone_and_not_on_the_chunks():
     pair = chain.model(), chain.guide(0.2)
 
     def run(**options):
-        return torch.cat([w.log_likelihood for w in importance.importance(*pair, x, 1500, **options)])
+        return torch.cat([w.log_likelihood for w in importance.importance_weights(*pair, x, 1500, **options)])
 
     values = run(seed=3)
     assert_close(run(seed=3, rows=7), values, rtol=1e-12, atol=1e-12)
@@ -75,7 +75,7 @@ def test_an_estimate_depends_on_the_seed_alone_and_not_on_the_chunks():
         torch.manual_seed(0)
         before = torch.rand(1)
         torch.manual_seed(0)
-        next(importance.importance(*pair, x, 1500, seed=3))
+        next(importance.importance_weights(*pair, x, 1500, seed=3))
         assert torch.equal(torch.rand(1), before)  # a seeded run leaves the caller's stream alone, also between batches
 
 
@@ -151,13 +151,13 @@ def test_a_vamp_prior_enters_exactly():
 def test_effective_samples_and_the_bound_follow_from_the_weights():
     chain = LinearGaussianChain((2,))
     x = chain.evidence.sample((50,))
-    exact = next(importance.importance(chain.model(), chain.guide(), x, 300))
+    exact = next(importance.importance_weights(chain.model(), chain.guide(), x, 300))
     assert_close(exact.effective, torch.full((50,), 300.0))
     assert_close(exact.bound, chain.evidence.log_prob(x))
-    one = next(importance.importance(chain.model(), chain.guide(0.3), x, 1))
+    one = next(importance.importance_weights(chain.model(), chain.guide(0.3), x, 1))
     assert_close(one.effective, torch.ones(50))
     assert_close(one.bound, one.log_likelihood)
-    some = next(importance.importance(chain.model(), chain.guide(0.3), x, 300))
+    some = next(importance.importance_weights(chain.model(), chain.guide(0.3), x, 300))
     assert (some.effective < 300).all() and (some.effective > 1).all()
     # The mean log weight is the ELBO: the evidence minus KL(q || posterior), here between Gaussians of known error.
     q, p = chain.guide(0.3).levels[0](x), chain.guide().levels[0](x)

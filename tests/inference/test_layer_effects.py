@@ -211,5 +211,5 @@ def test_the_labels_of_a_grid_are_where_its_cells_are():
 
 def test_a_datum_without_the_guide_that_encodes_it_is_refused():
     for function in (layer_grid, layer_samples):
-        with pytest.raises(ConfigError, match="takes the guide that makes it"):
+        with pytest.raises(ConfigError, match="needs a guide, got guide=None"):
             function(diagonal_chain()[0], "z2", x=torch.zeros(1, 5))

@@ -167,7 +167,7 @@ def test_draws_are_of_different_data_and_of_the_seed_alone():
 
 def test_fewer_draws_before_fewer_components(monkeypatch):
     """1e10 terms: a large data set keeps all its components as long as 1,000 draws can be had."""
-    monkeypatch.setattr("pyro_hvae.metrics.aggregate_posterior.TERMS", 40_000_000)
+    monkeypatch.setattr("pyro_hvae.metrics.aggregate_posterior.MAX_TERMS", 40_000_000)
 
     def protocol(data, size, dims=1):
         draws = draw_aggregate(Posteriors(torch.zeros(data, size, dims), torch.ones(data, size, dims)))
@@ -229,7 +229,7 @@ def test_bad_requests():
         Posteriors.concatenate([posteriors(data=3), posteriors(data=4)])
     with pytest.raises(ConfigError, match="got no data"):
         Posteriors.concatenate([])
-    with pytest.raises(ConfigError, match="the 2 components hold too few of a group of 4 among 12 data"):
+    with pytest.raises(ConfigError, match="the 2 components contain too few of a group of 4 among 12 data"):
         log_ratios(q, draw_aggregate(q, components=2), torch.arange(12) // 4)
     alone = log_ratios(q, draw_aggregate(q), torch.arange(12))  # a group of one: its own density
     assert torch.equal(alone, torch.zeros(12, dtype=torch.float64))

@@ -192,7 +192,7 @@ def test_few_components():
             share = sum(values[n] == values[own] for n in others).item() / len(others)
             known -= math.log(1 / 60 + 59 / 60 * share) / 60
         assert found.normalised[j][j] == pytest.approx(known / math.log(kinds), abs=EXACT)
-    with pytest.raises(ConfigError, match="2 components hold too few"):
+    with pytest.raises(ConfigError, match="2 components contain too few"):
         scores(A, B, components=2)
 
 
