@@ -212,7 +212,7 @@ def test_chains_that_keep_what_x_depends_on(float64, graphs):
 
 
 def test_samples_in_pieces_are_those_of_the_eager_pieces(float64, graphs, monkeypatch):
-    monkeypatch.setattr(inference, "ROWS", 20)
+    monkeypatch.setattr(sampling, "ROWS", 20)
     model = LinearGaussianChain((3, 2)).model()
     one, two = both(lambda how: prior_latents(model, 70, compile=how))
     assert list(one) == list(two) == ["z2", "z1"]
@@ -226,7 +226,7 @@ def test_samples_in_pieces_are_those_of_the_eager_pieces(float64, graphs, monkey
 
 @pytest.mark.parametrize("mean", [True, False])
 def test_generation_in_pieces_given_a_layer(float64, graphs, monkeypatch, mean):
-    monkeypatch.setattr(inference, "ROWS", 20)
+    monkeypatch.setattr(sampling, "ROWS", 20)
     model, z = LinearGaussianChain((3, 2)).model(), torch.randn(70, 2)
     torch.manual_seed(5)
     pieces = [generate(model, len(part), {"z1": part}, mean) for part in z.split(20)]
