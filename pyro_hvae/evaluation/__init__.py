@@ -1,4 +1,4 @@
-"""Evaluations of a trained run, by name: each takes an `OpenRun` and options, and returns a dict of primitives."""
+"""Metrics of a trained run with their protocol: each takes an `OpenRun` and options, and returns a dict of primitives."""
 
 import lazy_loader
 

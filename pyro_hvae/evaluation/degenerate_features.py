@@ -1,4 +1,4 @@
-"""Whether training features along with what predicts them has made them constant."""
+"""Detects features that end-to-end training made constant, the degenerate solution."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ from pyro_hvae.runtime.random_state import fixed_seed
 
 __all__ = ["degeneracy", "feature_state"]
 
-CONSTANT = 1e-2  # of the variance that features had
-SILENT = 0.1  # nats
+CONSTANT = 1e-2  # share of the first variance, below which features are constant
+SILENT = 0.1  # rate in nats, below which a latent says nothing
 
 
 def feature_state(run: OpenRun, images: int = 200, seed: int = 0) -> dict[str, Any]:

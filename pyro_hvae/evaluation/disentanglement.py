@@ -1,4 +1,4 @@
-"""How factors of variation and latent dimensions go together: MIG, MIG-sup, FactorVAE's vote, information per layer."""
+"""Disentanglement of a run: MIG, MIG-sup, the FactorVAE metric, information of each layer."""
 
 import math
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""What a run's guide makes of its data, for the metrics that look at codes."""
+"""Posteriors and posterior means of a run's data, for metrics of codes."""
 
 import hashlib
 from dataclasses import dataclass

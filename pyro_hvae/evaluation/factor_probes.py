@@ -1,4 +1,4 @@
-"""What can be read off the posterior means by a small network or a linear classifier."""
+"""Probes of a run's posterior means: regression of position and size, linear classification."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -14,7 +14,7 @@ from pyro_hvae.runtime.random_state import fixed_seed
 
 __all__ = ["classes", "regression"]
 
-# name of what is read -> the factors that say it, in whichever set has them
+# name of a target -> names of its factors; each data set with the target has one of these tuples
 PROBED_FACTORS = {"position": [("x", "y"), ("posX", "posY")], "size": [("scale",)]}
 
 

@@ -1,4 +1,4 @@
-"""Samples of an opened run judged against its test data: the Gibbs chain beside ancestral sampling."""
+"""Distances of a run's Gibbs chains and ancestral samples to test data, with convergence diagnostics."""
 
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
@@ -41,7 +41,7 @@ STARTING_POINTS: dict[str, Callable[[OpenRun, int], Tensor]] = {"data": _from_da
 
 @dataclass(frozen=True)
 class GibbsReport:
-    """Chains and ancestral samples of one run, with what is to be told about them.
+    """Chains and ancestral samples of one run, with distances and diagnostics.
 
     Attributes:
         chains: after burn-in. ancestral: E[x | z] of ancestral samples (n, *event). values: primitives for JSON.

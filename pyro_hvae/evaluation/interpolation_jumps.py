@@ -1,4 +1,4 @@
-"""Paths through the prior between two data, and whether what they decode to jumps."""
+"""Graph interpolations between two data, and jumps in the decoded data along them."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which factor of handwriting each layer carries: identity, slant, width, stroke (Zhao et al. 2017, figure 5, as numbers)."""
+"""Factors of handwriting in each layer: class, slant, width, stroke (Zhao et al. 2017, figure 5, as numbers)."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a run gives its test data: log-likelihood by importance sampling, bounds and their parts, active units."""
+"""Log-likelihood of a run's test data by importance sampling, bounds and their terms, active units."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Metrics by name. A new one is a function of an `OpenRun` and an entry."""
+"""Table of metrics by name. A new metric is a function of an `OpenRun` and an entry."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

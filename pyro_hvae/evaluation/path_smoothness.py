@@ -1,4 +1,4 @@
-"""How smoothly data move along shortest paths through the prior (Klushyn et al. 2019, figure 7)."""
+"""Smoothness of decoded data along shortest paths through the prior (Klushyn et al. 2019, figure 7)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The pendulum's angle, read linearly off the posterior means."""
+"""Regression of the pendulum's angle on the posterior means."""
 
 from dataclasses import asdict
 from typing import Any

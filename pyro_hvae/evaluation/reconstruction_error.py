@@ -1,4 +1,4 @@
-"""How far reconstructions are from the data."""
+"""Error and distortion of reconstructed test data."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Long evaluations datum by datum, kept in a file of the run, so that one that was interrupted goes on."""
+"""Results of long evaluations in a file of the run, so that an interrupted evaluation continues."""
 
 import hashlib
 import json
@@ -16,13 +16,13 @@ from pyro_hvae.runtime.atomic_files import atomic_write
 
 __all__ = ["ResumableResults"]
 
-EVERY = 20.0  # seconds between two writings
+EVERY = 20.0  # seconds between two writes
 
 
 class ResumableResults:
-    """Values of data in the order they are evaluated, with the protocol that they are of.
+    """Values of the data evaluated so far, in order, with their protocol.
 
-    Every protocol (these weights, so many samples) has a file of its own, so that none loses what another took an hour for.
+    Every protocol (weights, number of samples) has its own file, so that no protocol overwrites the results of another.
 
     Attributes:
         path: of the file. columns: name -> values so far, float64.

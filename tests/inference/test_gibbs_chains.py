@@ -50,7 +50,7 @@ def test_resampling_repairs_a_wrong_guide(float64):
     """The wrong guide's chain misses the law by its own error; weights p(x, z) / q(z | x) take most of that away."""
     chain = LinearGaussianChain(dims=(2, 3), data=3, noise=0.8)
     pair, start = (chain.model(), chain.guide(0.3)), chain.evidence.sample((2000,))
-    wrong, repaired = (z_scores(last(pair, start, 100, ["z1"], particles=k), chain.evidence).abs().max() for k in (1, 100))
+    wrong, repaired = (z_scores(last(pair, start, 50, ["z1"], particles=k), chain.evidence).abs().max() for k in (1, 100))
     assert repaired < 6 < 10 < wrong
 
 
