@@ -3,6 +3,7 @@
 import pyro
 import pytest
 import torch
+from command_line import train_once
 
 from pyro_hvae.cli import main
 from pyro_hvae.runtime.folders import CACHE_VARIABLE, DATA_VARIABLE
@@ -47,3 +48,15 @@ def root(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setenv(DATA_VARIABLE, str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def triangle_runs(tmp_path_factory):
+    """A run on features, with stages for texture and for the whole, and a run on pixels of the same data."""
+    folder = tmp_path_factory.mktemp("triangles")
+    small = "--dataset triangles -o size=40 -o hidden=2,2,2,2,8 --steps 12 --batch-size 8 -o log_every=2".split()
+    # 64 patches an image, not 4096: quick.
+    texture = "-o texture_hidden=8,8 -o overlap=false -o patch=8 -o texture_share=0.5".split()
+    train_once(folder, "texture", *small, *texture, "--out", "texture")
+    train_once(folder, "vae", *small, "--out", "vae")
+    return folder / "texture", folder / "vae"

@@ -3,17 +3,11 @@
 import json
 
 import pytest
-from command_line import real
-
-TINY = "--dataset digits -o hidden=12 -o upper=12 --steps 300 -o log_every=100 -o lr=0.01 -o warmup=1".split()
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("traverse")
-    done = real("train", "hvae", *TINY, "-o", "dims=3,2", "--out", "run", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "run"
+@pytest.fixture
+def run(hvae_run):
+    return hvae_run
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import signal
 import numpy as np
 import pytest
 import torch
-from command_line import real
+from command_line import train_once
 
 from pyro_hvae.evaluation import METRICS, likelihood
 from pyro_hvae.evaluation.likelihood import published_likelihood
@@ -20,9 +20,7 @@ SMALL = "-o hidden=8 --batch-size 20 -o starts=1 --steps 10 --out run --json".sp
 
 
 def trained(folder, *arguments):
-    """A tiny run, made once by the real command."""
-    done = real("train", *arguments, *SMALL, cwd=folder)
-    assert done.returncode == 0, done.stderr
+    train_once(folder, *arguments, *SMALL)
     return folder / "run"
 
 
@@ -35,6 +33,29 @@ def digits(tmp_path_factory):
 def rooms(tmp_path_factory):
     few = "-o floor_hues=2 -o wall_hues=2 -o object_hues=2 -o scales=2 -o shapes=cube,sphere -o orientations=2".split()
     return trained(tmp_path_factory.mktemp("rooms"), "vae", "--dataset", "rooms", *few, "-o", "network=mlp")
+
+
+def test_evaluate(pendulum_run, command):
+    code, out, err = command("evaluate", pendulum_run, "--particles", 40, "--limit", 30, "--json")
+    assert code == 0, err
+    values = json.loads(out)
+    assert values["particles"] == 40 and values["n"] == 30
+    assert set(values["rate"]) == set(values["active_units"]) == {"z1", "z2"}
+    assert values["log_likelihood"] > values["elbo"] and values["stderr"] > 0
+    assert json.loads((pendulum_run / "eval/likelihood.json").read_text()) == values
+    code, out, _ = command("evaluate", pendulum_run, "--particles", 40, "--limit", 30)
+    assert f"log-likelihood  {values['log_likelihood']:.4f}" in out and "nats per datum" in out
+
+
+def test_metrics(pendulum_run, command):
+    code, out, _ = command("metrics", pendulum_run, "angle", "--json")
+    values = json.loads(out)
+    assert code == 0 and values["metric"] == "angle" and values["mae_rad"] > 0
+    code, out, _ = command("metrics", pendulum_run, "angle", "interpolation", "--json")
+    both = json.loads(out)
+    assert code == 0 and both["angle"] == values and both["interpolation"]["draws"] == 4
+    code, out, _ = command("metrics", pendulum_run, "angle", "interpolation")
+    assert code == 0 and "mae_rad" in out and "max_jump_deg" in out
 
 
 def test_every_result_says_how_it_was_measured(rooms, command):
@@ -127,7 +148,7 @@ def test_results_that_cannot_be_kept_are_not_computed_first(digits, command, tmp
 
 def test_sigterm_keeps_what_an_evaluation_has(digits, command, tmp_path, monkeypatch):
     shutil.copytree(digits, "run")
-    genuine = likelihood.importance
+    genuine = likelihood.importance_weights
 
     def cut(*arguments, start=0, **more):
         for number, weights in enumerate(genuine(*arguments, start=start, **more)):
@@ -136,13 +157,13 @@ def test_sigterm_keeps_what_an_evaluation_has(digits, command, tmp_path, monkeyp
             yield weights
 
     flags = ["evaluate", "run", "--particles", "2000", "--limit", "100", "--json"]
-    monkeypatch.setattr(likelihood, "importance", cut)
+    monkeypatch.setattr(likelihood, "importance_weights", cut)
     code, out, err = command(*flags)
     assert code == 143 and "stopped by SIGTERM" in err and "Traceback" not in err and not out
-    monkeypatch.setattr(likelihood, "importance", genuine)
+    monkeypatch.setattr(likelihood, "importance_weights", genuine)
     (kept,) = (tmp_path / "run/eval").glob("log_likelihoods-*.npz")
     with np.load(kept) as file:
-        assert len(file["log_likelihood"]) == 3 * likelihood.batch_size(2000)
+        assert len(file["log_likelihood"]) == 3 * likelihood.data_per_batch(2000)
     resumed = json.loads(command(*flags)[1])
     kept.unlink()
     assert json.loads(command(*flags)[1]) == resumed
