@@ -1,5 +1,9 @@
 """Every test starts from the same random state, in an empty directory, with its own parameter store, runs and cache folder."""
 
+import os
+import tempfile
+from pathlib import Path
+
 import pyro
 import pytest
 import torch
@@ -7,6 +11,10 @@ from command_line import TINY, train_once
 
 from pyro_hvae.cli import main
 from pyro_hvae.runtime.folders import CACHE_VARIABLE, DATA_VARIABLE
+
+# Compiled code outlives a session: Inductor finds it by its source, and compiling takes most of the time of these tests.
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / "pyro_hvae_tests_compiled"))
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of processes that each import torch
 
 
 @pytest.fixture(autouse=True)

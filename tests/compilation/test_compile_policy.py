@@ -6,8 +6,8 @@ import pytest
 import torch
 from command_line import TINY
 from small_runs import At, data, vhp
-from test_capture_training import CONFIG, CPU, EAGER, ladder, rewo, two_stages
-from test_capture_training import uncompiled as uncompiled
+from test_captured_training import CONFIG, CPU, EAGER, ladder, rewo, two_stages
+from test_captured_training import uncompiled as uncompiled
 
 import pyro_hvae as hv
 from pyro_hvae.compilation import inductor as compiling

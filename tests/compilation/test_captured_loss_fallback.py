@@ -11,7 +11,7 @@ import torch
 from both_ways import Body, assert_same, backward, buffers, data, normal_guide, pair, weight
 from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO
-from test_capture_pyro import Constrained, bits_guide, mvn_model
+from test_captured_loss_pyro import Constrained, bits_guide, mvn_model
 from torch import nn
 
 import pyro_hvae as hv
