@@ -21,7 +21,7 @@ LAYOUTS = pytest.mark.parametrize("patches", [OVERLAPPING, TILING], ids=["overla
 
 @LAYOUTS
 @pytest.mark.parametrize("input_mean", [True, False])
-def test_one_convolution_is_the_encoder_on_every_patch(patches, input_mean):
+def test_one_convolution_equals_the_encoder_on_every_patch(patches, input_mean):
     encode = PatchEncoder(texture_encoder(patches, 16, input_mean, hidden=(128, 64)), patches)
     x = images_for(patches, 4)
     found = encode(x)
@@ -36,13 +36,13 @@ def test_one_convolution_is_the_encoder_on_every_patch(patches, input_mean):
     [{}, {"hidden": ()}, {"activation": "gated"}, {"activation": "tanh"}, {"isotropic": True}, {"scale": 1.0}, {"norm": True}],
     ids=str,
 )
-def test_it_is_so_to_rounding_in_double_precision(float64, patches, input_mean, network):
+def test_one_convolution_equals_the_encoder_to_rounding_in_double_precision(float64, patches, input_mean, network):
     encode = PatchEncoder(texture_encoder(patches, 5, input_mean, **network), patches).eval()
     x = images_for(patches, 3)
     assert (encode(x) - by_patches(encode, x)).abs().max() < 1e-13
 
 
-def test_beyond_the_border_there_are_zeros_also_where_a_mean_is_subtracted(float64):
+def test_the_border_is_padded_with_zeros_also_where_a_mean_is_subtracted(float64):
     """A linear encoder that adds up what it sees, less the mean: at a corner of ones, 16 of the 49 pixels are seen."""
     q = Gaussian((1, 7, 7), 1, (), scale=1.0, input_mean=torch.full((1, 7, 7), 0.5))
     q.net[0].weight.data.fill_(1.0)
@@ -53,7 +53,7 @@ def test_beyond_the_border_there_are_zeros_also_where_a_mean_is_subtracted(float
 
 
 @LAYOUTS
-def test_more_plates_are_so_many_images(float64, patches):
+def test_plates_are_a_batch_of_images(float64, patches):
     encode, decode = PatchEncoder(texture_encoder(patches), patches), PatchDecoder(texture_decoder(patches), patches)
     x = images_for(patches, 2, 3)
     codes = encode(x)
@@ -85,8 +85,8 @@ class Counted(nn.Module):
         return self.net(*inputs)
 
 
-@pytest.mark.parametrize("size, pieces", [(3, [3]), (4, [3, 1]), (8, [3, 3, 2])])
-def test_pieces_without_gradient_are_one_pass(float64, monkeypatch, size, pieces):
+@pytest.mark.parametrize("size, chunks", [(3, [3]), (4, [3, 1]), (8, [3, 3, 2])])
+def test_chunks_without_gradient_equal_one_pass(float64, monkeypatch, size, chunks):
     monkeypatch.setitem(patch_codes.CHUNK_SIZES, "cpu", 3)
     encode, p = PatchEncoder(texture_encoder(OVERLAPPING), OVERLAPPING), Counted(texture_decoder(OVERLAPPING))
     decode, above = PatchDecoder(p, OVERLAPPING), Counted(Gaussian(encode.event, 4, (6,)))
@@ -105,7 +105,7 @@ def test_pieces_without_gradient_are_one_pass(float64, monkeypatch, size, pieces
         module.sizes.clear()
     with torch.no_grad():
         apart = everything()
-    assert p.sizes == 2 * pieces and above.sizes == 2 * pieces and below.sizes == pieces
+    assert p.sizes == 2 * chunks and above.sizes == 2 * chunks and below.sizes == chunks
     for a, b in zip(whole, apart, strict=True):
         assert a.shape == b.shape and not b.requires_grad
         assert_close(a, b)
@@ -122,7 +122,7 @@ def test_the_gradient_reaches_every_weight_of_the_mean(float64):
     assert found[-1][: encode.q.features].abs().min() > 0 and found[-1][encode.q.features :].abs().max() == 0  # no sigma
 
 
-def test_its_parameters_are_the_encoders_own():
+def test_the_parameters_are_shared_with_the_encoder():
     q = texture_encoder(OVERLAPPING)
     encode, x = PatchEncoder(q, OVERLAPPING), images_for(OVERLAPPING, 2)
     assert {id(p) for p in encode.parameters()} == {id(p) for p in q.parameters()}
@@ -132,7 +132,7 @@ def test_its_parameters_are_the_encoders_own():
     assert not torch.equal(encode(x), before) and (encode(x) - by_patches(encode, x)).abs().max() < 1e-5
 
 
-def test_what_cannot_become_a_convolution():
+def test_networks_and_shapes_that_do_not_fit_are_refused():
     conv = nn.Sequential(nn.Unflatten(-1, (3, 7, 7)), nn.Conv2d(3, 10, 7), nn.Flatten(-3))
     for net in (conv, nn.Linear(147, 10)):
         with pytest.raises(ConfigError, match=r"begins with a linear layer \(mlp\)"):
@@ -149,7 +149,7 @@ def test_what_cannot_become_a_convolution():
 @pytest.mark.parametrize(
     "patches", [OVERLAPPING, TILING, Patches(3, 9, 11, join="centre")], ids=["average", "tiling", "centre"]
 )
-def test_a_decoder_that_ignores_its_code_gives_the_patch_joined(patches):
+def test_a_decoder_that_ignores_its_code_gives_the_joined_patch(patches):
     p = Gaussian(5, patches.event, (), scale=SCALE)
     p.net[0].weight.data.zero_()
     one = torch.rand(patches.event)
@@ -197,7 +197,7 @@ def test_the_variance_over_patches_by_hand(float64):
 
 
 @LAYOUTS
-def test_the_variance_of_a_constant_code_is_none(patches):
+def test_the_variance_of_a_constant_code_is_zero(patches):
     encode = PatchEncoder(texture_encoder(patches), patches)
     x = images_for(patches, 3)
     assert encode.variance_over_patches(x) > 1e-4
@@ -218,7 +218,7 @@ def test_the_variance_is_of_all_patches_of_all_images(patches):
 
 
 @LAYOUTS
-def test_seen_and_decoded_are_compositions(float64, patches):
+def test_image_posterior_and_image_likelihood_are_compositions(float64, patches):
     pair = Pair(patches)
     codes = by_patches(pair.encode, pair.x)
     found, expected = ImagePosterior(pair.q, pair.encode)(pair.x), pair.q(codes)
@@ -253,7 +253,7 @@ def test_the_pixel_pair_keeps_the_contract_and_its_likelihood_is_the_sum_of_squa
     assert_close(latents(pair.seen, pair.x, mean=True)["z2"], mean.detach())
 
 
-def test_particles_are_so_many_data(float64):
+def test_particles_are_a_batch_of_data(float64):
     pair = Pair()
     estimate = ELBO(particles=4).estimate(pair.pixels, pair.seen, pair.x)
     assert estimate.terms["x"].shape == (4, 3)

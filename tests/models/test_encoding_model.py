@@ -17,7 +17,7 @@ LAYOUTS = pytest.mark.parametrize("patches", [OVERLAPPING, TILING], ids=["overla
 
 
 @LAYOUTS
-def test_encoded_is_the_pair_on_the_codes(float64, patches):
+def test_an_encoding_model_equals_the_pair_on_the_codes(float64, patches):
     pair = Pair(patches)
     outer, inner = ELBO()(pair.encoded, pair.seen), ELBO()(pair.model, pair.guide)
     torch.manual_seed(3)
@@ -37,7 +37,7 @@ def test_encoded_is_the_pair_on_the_codes(float64, patches):
     assert ours == {id(p) for module in (pair.p, pair.encode) for p in module.parameters()}
 
 
-def test_a_decoder_that_is_held_is_trained_and_changes_nothing(float64):
+def test_a_held_decoder_is_among_the_parameters_and_changes_nothing(float64):
     pair = Pair()
     holding = EncodingModel(pair.model, pair.encode, pair.decode)
     torch.manual_seed(3)

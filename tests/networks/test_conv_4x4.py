@@ -26,7 +26,7 @@ def weighted(network):
     return [m for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
 
 
-def seen(network, x):
+def layer_outputs(network, x):
     """Class and shape, for one datum, of what every leaf that has weights gives, in the order of the pass."""
     found = []
 
@@ -54,7 +54,7 @@ def test_on_64_x_64_it_is_conv_dense():
 
 def test_on_8_x_8_it_keeps_depth_and_widths():
     """Three convolutions of kernel 3 keep the side, the last of kernel 4 halves it; the decoder is the mirror image."""
-    assert seen(encoder((2, 8, 8)), torch.rand(1, 128)) == [
+    assert layer_outputs(encoder((2, 8, 8)), torch.rand(1, 128)) == [
         ("Conv2d", (5, 8, 8)),
         ("Conv2d", (6, 8, 8)),
         ("Conv2d", (7, 8, 8)),
@@ -62,7 +62,7 @@ def test_on_8_x_8_it_keeps_depth_and_widths():
         ("Linear", (11,)),
         ("Linear", (4,)),
     ]
-    assert seen(decoder((2, 8, 8)), torch.rand(1, 3)) == [
+    assert layer_outputs(decoder((2, 8, 8)), torch.rand(1, 3)) == [
         ("Linear", (11,)),
         ("Linear", (9 * 16,)),
         ("ConvTranspose2d", (7, 8, 8)),
@@ -93,7 +93,7 @@ def test_sides_that_are_powers_of_two(side):
 
 
 @pytest.mark.parametrize("side", [4, 8, 16, 64])
-def test_between_the_layers_there_is_the_activation_and_nothing_else(side):
+def test_only_the_activation_lies_between_the_layers(side):
     act = nn.functional.elu
     up, down = encoder((2, side, side), activation="elu"), decoder((2, side, side), activation="elu")
     x, z = torch.randn(3, 2 * side * side), torch.randn(3, 3)
@@ -109,7 +109,7 @@ def test_between_the_layers_there_is_the_activation_and_nothing_else(side):
     assert_close(down(z), convolutions[-1](h).flatten(1))
 
 
-def test_the_gain_is_the_last_layer_s():
+def test_the_gain_scales_the_last_layer():
     for side in (8, 64):
         torch.manual_seed(0)
         small = encoder((2, side, side), gain=0.1)
@@ -120,7 +120,7 @@ def test_the_gain_is_the_last_layer_s():
 
 
 @pytest.mark.parametrize("event", [(2, 6, 6), (2, 12, 12), (2, 2, 2), (2, 1, 1), (2, 8, 16), (64,), (8, 8)])
-def test_other_shapes_are_refused_and_mlp_takes_them(event):
+def test_other_shapes_are_refused_and_mlp_accepts_them(event):
     size = torch.Size(event).numel()
     for make, features in ((encoder, size), (decoder, 3)):
         with pytest.raises(ConfigError, match=re.escape(str(event)) + ".*Use -o network=mlp"):
@@ -129,7 +129,7 @@ def test_other_shapes_are_refused_and_mlp_takes_them(event):
 
 
 @pytest.mark.parametrize("side, hidden", [(64, (5, 6, 11)), (64, (5, 11)), (16, (5, 11)), (32, (5, 6, 11))])
-def test_too_few_convolutions_have_a_remedy_that_works(side, hidden):
+def test_the_remedy_for_too_few_convolutions_works(side, hidden):
     for make, features in ((encoder, 2 * side * side), (decoder, 3)):
         with pytest.raises(ConfigError, match="more convolutions to take") as caught:
             make((2, side, side), hidden)
@@ -140,7 +140,7 @@ def test_too_few_convolutions_have_a_remedy_that_works(side, hidden):
 
 
 @pytest.mark.parametrize("make", [encoder, decoder])
-def test_what_convolutions_do_not_go_with(make):
+def test_unusable_widths_and_activations_are_refused(make):
     with pytest.raises(ConfigError, match=r"at least two widths.* hidden=\(3,\)"):
         make((2, 4, 4), (3,))
     with pytest.raises(ConfigError, match="conv-4x4 does not go with activation=gated"):

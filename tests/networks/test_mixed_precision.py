@@ -1,4 +1,4 @@
-"""Networks in 16 bits: how far their products are off, and that nothing else is."""
+"""Networks in 16 bits: the error of their products, and that nothing else changes."""
 
 import pyro.distributions as dist
 import pytest
@@ -35,7 +35,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_products_are_those_of_rounded_numbers(name):
+def test_products_are_taken_of_rounded_numbers(name):
     layer, shape = LAYERS[name]()
     x = torch.rand(shape) + 0.5
     with torch.no_grad():
@@ -81,7 +81,7 @@ def densities(loc, scale, logits, value):
     yield dist.MultivariateNormal(loc[0], torch.diag(scale[0])).log_prob(value)
 
 
-def test_densities_draws_and_activations_are_the_same_bit_for_bit():
+def test_densities_draws_and_activations_are_unchanged_bit_for_bit():
     loc, value = torch.randn(7, 4), torch.rand(7, 4)
     scale, logits = torch.rand(7, 4) + 0.01, torch.randn(7, 4)
     expected = list(densities(loc, scale, logits, value))
@@ -103,7 +103,7 @@ def test_double_precision_is_left_alone():
         assert torch.equal(layer(x), F.linear(x, layer.weight, layer.bias)) and layer(x).dtype == torch.float64
 
 
-def test_float32_changes_nothing_and_the_end_of_the_context_ends_it():
+def test_float32_changes_nothing_and_the_context_ends():
     layer, x = nn.Linear(4, 3), torch.randn(6, 4)
     expected = layer(x)
     with network_precision("float32"):
@@ -126,7 +126,7 @@ def pair(seed=0):
     return hv.Chain(hv.StandardNormal(2), [], hv.Gaussian(2, 6, (8,), scale=1.0)), hv.BottomUp([hv.Gaussian(6, 2, (8,))])
 
 
-def test_a_training_pass_rounds_its_networks_and_nothing_behind_them():
+def test_a_training_pass_rounds_its_networks_only():
     """The terms are exactly the densities of what the rounded networks say."""
     model, guide = pair()
     loss = hv.ELBO(analytic_kl=False)(model, guide)
@@ -145,14 +145,14 @@ def test_a_training_pass_rounds_its_networks_and_nothing_behind_them():
     assert 0 < off < 8 * EPS and values["loss"].dtype == torch.float32
 
 
-def test_captured_it_is_the_same():
+def test_a_captured_pass_gives_the_same_numbers():
     loss = hv.ELBO()(*pair())
     calls = [(torch.randn(5, 6),) for _ in range(3)]
     captured = assert_same(TrainingPass(loss, hv.Constant(), precision="bf16"), calls)
     assert all(p.grad.dtype == torch.float32 for p in loss.parameters()) and captured.graphs == 1
 
 
-def test_a_captured_module_notices_it():
+def test_a_captured_module_notices_the_precision():
     layer, x = nn.Linear(6, 5), torch.randn(3, 6)
     captured = hv.capture(layer, gradient=False, compile=False, warn=lambda text: None)
     for precision in ("float32", "bf16", "float32", "bf16"):
@@ -160,7 +160,7 @@ def test_a_captured_module_notices_it():
             assert torch.equal(captured(x), layer(x))
 
 
-def test_a_session_trains_in_it():
+def test_a_session_trains_in_bf16():
     losses = {}
     for precision in ("float32", "bf16"):
         objective = hv.ELBO()(*pair())

@@ -1,4 +1,4 @@
-"""Patches: the same as loops over pixels, put together again, and what cannot be cut or joined."""
+"""Patches: cutting equals a loop over pixels, joining inverts it, and errors have remedies that work."""
 
 import re
 
@@ -47,7 +47,7 @@ def test_cut_is_a_loop_over_pixels(patches):
 
 
 @pytest.mark.parametrize("patches", LAYOUTS)
-def test_what_was_cut_is_put_together_again(patches, float64):
+def test_put_is_the_inverse_of_cut(patches, float64):
     images = images_for(patches)
     assert_close(patches.put(patches.cut(images)), images, atol=1e-14, rtol=0)
 
@@ -81,7 +81,7 @@ def test_every_pixel_is_the_average_of_the_patches_over_it(float64):
     assert image[1, 2] == pytest.approx((1 + 2 + 3 + 6 + 7 + 8 + 11 + 12 + 13) / 9)
 
 
-def test_what_patches_say_of_a_pixel_comes_from_the_right_place_in_them(float64):
+def test_every_value_of_a_patch_lands_at_its_pixel(float64):
     """Of one patch that is not zero, its values land around its own pixel, each over that pixel's number of patches."""
     patches = Patches(2, 4, 5, side=3)
     one = torch.zeros(1, 4, 5, 2, 3, 3)
@@ -93,7 +93,7 @@ def test_what_patches_say_of_a_pixel_comes_from_the_right_place_in_them(float64)
     assert_close(image, expected)
 
 
-def test_the_larger_patch_covers_as_many_pixels_as_reach_it(float64):
+def test_larger_patches_are_averaged_over_all_that_cover_a_pixel(float64):
     """Side 5 on 6 x 9: a corner lies in 3 x 3 patches, its neighbour in 3 x 4, a pixel in the middle in 25."""
     patches = Patches(1, 6, 9, side=5)
     noise = torch.rand(2, 6, 9, 1, 5, 5)
@@ -120,13 +120,13 @@ def test_the_centre_is_taken_from_each_patch():
             assert torch.equal(image[:, :, row, column], noise[:, row, column, :, 1, 1])
 
 
-def test_what_was_cut_has_its_image_in_the_centres():
+def test_the_centres_of_cut_patches_are_the_image():
     patches = Patches(3, 8, 6, side=5, join="centre")
     images = images_for(patches)
     assert torch.equal(patches.put(patches.cut(images)), images)
 
 
-def test_side_by_side_there_is_nothing_to_average():
+def test_a_tiling_averages_nothing():
     patches = Patches(2, 6, 9, side=3, stride=3)
     noise = torch.rand(2, 2, 3, 2, 3, 3)
     image = patches.put(noise)
@@ -161,7 +161,7 @@ def remedied(error, **kept):
         ({"side": 8, "stride": 8, "join": "centre"}, "do not overlap.*no centres.* Use -o join=average"),
     ],
 )
-def test_what_cannot_be_has_a_remedy_that_works(given, message):
+def test_the_remedy_of_an_error_works(given, message):
     kept = {"channels": 3, "height": 64, "width": 64, "side": 7, "stride": 1} | given
     with pytest.raises(ConfigError, match=message) as caught:
         Patches(**kept)
@@ -179,12 +179,12 @@ def test_what_cannot_be_has_a_remedy_that_works(given, message):
         ({"side": 5, "stride": 2}, r"\(stride 1\) or side by side \(stride 5\), got stride 2"),
     ],
 )
-def test_sides_and_strides_out_of_range(given, message):
+def test_sides_and_strides_out_of_range_are_refused(given, message):
     with pytest.raises(ConfigError, match=message):
         Patches(3, 8, 10, **given)
 
 
-def test_the_joins_there_are():
+def test_the_joins():
     assert JOINS == ("average", "centre")
     for join in JOINS:
         assert Patches(3, 8, 8, join=join).padding == 3

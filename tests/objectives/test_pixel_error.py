@@ -38,7 +38,7 @@ def test_the_pixel_error_by_hand(float64, patches):
     assert rows["elbo"] == pytest.approx(plain.bound_unweighted().mean().item())
 
 
-def test_the_pixel_error_s_gradient(float64):
+def test_the_gradient_of_the_pixel_error(float64):
     """Into both halves of the texture VAE, whatever z2 is; a step against it makes the error less."""
     pair = Pair()
     elbo = PixelError(pair.decode)

@@ -1,4 +1,4 @@
-"""Networks: shapes, plates, gates, and what they refuse."""
+"""Encoders and decoders by name: shapes, plates, published sizes, errors."""
 
 import math
 
@@ -7,9 +7,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from pyro_hvae import Gaussian
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.networks.fully_connected import FlattenPlates, mlp
 from pyro_hvae.networks.network_registry import NETWORKS, network_pair
 
 
@@ -27,7 +25,7 @@ def test_networks_under_any_plates(name, plates):
     assert_close(decoder(z).reshape(-1, pixels), decoder(z.reshape(-1, 5)))
 
 
-def test_published_sizes():
+def test_sizes_of_the_published_networks():
     """The gated convolutions of the VHP and convHVAE: 28 x 28 images to 294 features; the HVAE's to 7 x 7 x 128."""
     gated = network_pair("gated-conv").encoder((1, 28, 28), 64, (32, 64), "gated", 1.0)
     assert gated[-1].in_features == 294
@@ -101,26 +99,6 @@ def test_conv_dense_of_grey_images():
     assert network_pair("conv-dense").encoder((1, 32, 32), 4, (8, 24), "elu", 1e-6)(x).abs().max() < 1e-4
 
 
-def test_a_gate_is_half_the_features_times_the_sigmoid_of_the_other():
-    net = mlp(3, 2, (4,), "gated")
-    linear, last = net[0], net[2]
-    x = torch.randn(6, 3)
-    h = linear(x)
-    assert h.shape == (6, 8)
-    assert_close(net(x), last(h[:, :4] * h[:, 4:].sigmoid()))
-
-
-def test_features_end_with_an_activation_and_normalisation_sees_all_plates():
-    net = mlp(3, 4, (5,), "relu", norm=True, end=False)
-    assert isinstance(net[-1], nn.ReLU) and (net(torch.randn(9, 3)) >= 0).all()
-    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm1d)]
-    assert [n.num_features for n in norms] == [5, 4]
-    fold = FlattenPlates(nn.BatchNorm1d(4, affine=False), [4])
-    out = fold(3 + 2 * torch.randn(50, 40, 4))
-    assert_close(out.mean((0, 1)), torch.zeros(4), atol=1e-5, rtol=0)
-    assert_close(out.std((0, 1)), torch.ones(4), atol=1e-2, rtol=0)
-
-
 @pytest.mark.parametrize(
     "make, message",
     [
@@ -138,36 +116,6 @@ def test_features_end_with_an_activation_and_normalisation_sees_all_plates():
         (lambda: network_pair("conv").encoder((1, 8, 8), 4, (3, 4), "rellu", 1.0), "Did you mean 'relu'"),
     ],
 )
-def test_bad_networks(make, message):
+def test_unusable_networks_are_refused(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
-
-
-@pytest.mark.parametrize("std, at_zero", [("exp", 1.0), ("sigmoid", 0.501), ("softplus", (0.6931472 + 1e-5) ** 0.5)])
-def test_stds(std, at_zero):
-    """Zhao's sigmoid is the standard deviation, Soenderby's softplus the variance; each starts where it is told."""
-    x = torch.zeros(2, 4)
-    assert_close(Gaussian(4, 3, std=std)(x).base_dist.scale, torch.full((2, 3), at_zero))
-    started = Gaussian(4, 3, std=std, init_log_scale=-2.0)(x).base_dist.scale
-    assert_close(started, torch.full((2, 3), -2.0).exp(), rtol=1e-4, atol=0)
-
-
-def test_a_learned_scale_is_one_number_that_moves():
-    p = Gaussian(4, 3, scale=0.3, learn_scale=True)
-    assert_close(p(torch.randn(5, 4)).base_dist.scale, torch.full((5, 3), 0.3))
-    p(torch.zeros(5, 4)).log_prob(torch.ones(5, 3)).sum().backward()
-    assert p.log_sigma is not None and p.log_sigma.grad is not None and p.log_sigma.grad > 0
-    assert Gaussian(4, 3, scale=0.3).log_sigma is None
-
-
-def test_a_squashed_mean_stays_in_the_unit_interval_and_starts_at_the_data():
-    mean = torch.rand(3).clamp(0.1, 0.9)
-    p = Gaussian(4, 3, gain=1e-9, scale=0.1, squash=True, output_mean=mean)
-    assert_close(p(torch.randn(5, 4)).mean, mean.expand(5, 3))
-    wild = Gaussian(4, 3, scale=0.1, squash=True)(1e6 * torch.randn(50, 4)).mean
-    assert wild.min() >= 0 and wild.max() <= 1
-
-
-def test_unknown_std():
-    with pytest.raises(ConfigError, match="no std called 'sigmoyd'. Did you mean 'sigmoid'"):
-        Gaussian(4, 2, std="sigmoyd")

@@ -1,0 +1,95 @@
+"""The VampPrior: its mixture against torch's, and the evidence under it in closed form."""
+
+import math
+
+import pytest
+import torch
+from linear_gaussian import Fixed
+from torch.testing import assert_close
+
+from pyro_hvae import BottomUp, Chain, Gaussian, Vamp, log_likelihood
+from pyro_hvae.conditionals.vamp import GaussianMixture
+
+
+def mixture(components=5, features=3, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    loc = 2 * torch.randn(components, features, generator=g)
+    return loc, 0.3 + torch.rand(components, features, generator=g)
+
+
+def test_mixture_density_is_torchs(float64):
+    loc, scale = mixture()
+    stock = torch.distributions.MixtureSameFamily(
+        torch.distributions.Categorical(torch.ones(5)),
+        torch.distributions.Independent(torch.distributions.Normal(loc, scale), 1),
+    )
+    z = 3 * torch.randn(4, 7, 3)
+    assert_close(GaussianMixture(loc, scale).log_prob(z), stock.log_prob(z))
+    assert_close(GaussianMixture(loc, scale).mean, stock.mean)
+
+
+@pytest.mark.parametrize("log_scale", [-8.0, -6.0, -3.0, 0.0])
+def test_mixture_density_in_single_precision(log_scale):
+    """Down to the narrowest components a Gaussian may have, far from the origin, where expanding the square loses most."""
+    g = torch.Generator().manual_seed(0)
+    loc, scale = 3 * torch.randn(500, 40, generator=g), torch.full((500, 40), log_scale).exp()
+    z = loc[:64] + scale[:64] * torch.randn(64, 40, generator=g)
+    stock = torch.distributions.MixtureSameFamily(
+        torch.distributions.Categorical(torch.ones(500)),
+        torch.distributions.Independent(torch.distributions.Normal(loc.double(), scale.double()), 1),
+    )
+    exact = stock.log_prob(z.double())
+    found = GaussianMixture(loc, scale).log_prob(z)
+    # What the rounding of z - m itself to single precision leaves, in units of the narrowest sigma.
+    assert found.dtype == torch.float32
+    assert (found.double() - exact).abs().max() < 1e-3 + 40 * 4 * 1e-6 / math.exp(log_scale)
+
+
+def test_mixture_samples_every_component(float64):
+    loc, scale = mixture()
+    z = GaussianMixture(loc, scale).expand((20_000,)).sample()
+    assert z.shape == (20_000, 3)
+    assert_close(z.mean(0), loc.mean(0), atol=0.08, rtol=0)
+    second = (scale**2 + loc**2).mean(0)
+    assert_close((z**2).mean(0), second, atol=0.25, rtol=0)
+
+
+def test_vamp_at_the_data_is_the_aggregate_posterior(float64):
+    x = torch.rand(30, 4)
+    encoder = Gaussian(4, 2)
+    prior = Vamp(encoder, x)
+    prior.pseudo_inputs.data = x.clone()
+    z = torch.randn(6, 2)
+    aggregate = torch.logsumexp(encoder(x).log_prob(z[:, None]), -1) - math.log(30)
+    assert_close(prior().log_prob(z), aggregate)
+
+
+def test_pseudo_inputs_start_strictly_inside_and_reach_the_encoder():
+    encoder = Gaussian(4, 2)
+    prior = Vamp(encoder, torch.rand(10, 4).round())
+    assert prior.pseudo_inputs.min() > 0 and prior.pseudo_inputs.max() < 1
+    prior().log_prob(torch.randn(3, 2)).sum().backward()
+    assert prior.pseudo_inputs.grad.any() and all(p.grad is not None for p in encoder.parameters())
+    free = Vamp(encoder, 5 + torch.rand(10, 4), clip=None)
+    assert free.pseudo_inputs.min() > 4  # other data are neither squeezed nor clipped
+    prior.pseudo_inputs.data.fill_(7.0)
+    assert_close(prior().loc, encoder(torch.ones(10, 4)).mean)
+
+
+def test_likelihood_under_a_vamp_prior_is_the_mixtures_evidence(float64):
+    """q = N(Ax, s), p(z) = its mixture at C data, x = Wz + noise: the evidence is a mixture of C Gaussians."""
+    g = torch.Generator().manual_seed(1)
+    a, w = 0.5 * torch.randn(2, 3, generator=g), torch.randn(3, 2, generator=g)
+    s, noise = torch.full((2,), 0.4), torch.full((3,), 0.7)
+    encoder, data = Fixed([a], s), torch.randn(6, 3, generator=g)
+    prior = Vamp(encoder, data, clip=None)
+    prior.pseudo_inputs.data = data.clone()
+    model = Chain(prior, [], Fixed([w], noise))
+    covariance = w @ torch.diag(s**2) @ w.T + torch.diag(noise**2)
+    x = torch.randn(20, 3, generator=g)
+    parts = torch.distributions.MultivariateNormal(data @ a.T @ w.T, covariance).log_prob(x[:, None])
+    exact = torch.logsumexp(parts, -1) - math.log(6)
+    wide = BottomUp([Fixed([a], 4 * s)])
+    runs = torch.stack([log_likelihood(model, wide, x, 1000) for _ in range(20)])
+    error = runs.std(0) / 20**0.5
+    assert ((runs.mean(0) - exact).abs() < 4.5 * error + 1e-3).all()
