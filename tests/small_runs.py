@@ -1,10 +1,14 @@
-"""A small VHP on the pendulum, its settings, and what tests of training share."""
+"""A small VHP on the pendulum, its settings, and helpers for tests of training."""
+
+import os
+import signal
 
 import torch
 
 import pyro_hvae as hv
 from pyro_hvae import recipes
 from pyro_hvae.data import pendulum
+from pyro_hvae.runs.checkpoints import load_checkpoint
 from pyro_hvae.runs.trackers import Tracker
 from pyro_hvae.runs.train_config import TrainConfig
 
@@ -28,27 +32,50 @@ CONFIG = TrainConfig(steps=60, batch_size=20, lr=1e-2, log_every=7, eval_every=2
 
 
 class At(Tracker):
-    """A tracker that does something at one step."""
+    """A tracker that records what it is told, and calls a function at one step."""
 
-    def __init__(self, step, action):
-        self.at, self.action, self.done, self.warnings = step, action, 0, []
+    def __init__(self, step=0, action=None):
+        self.at, self.action = step, action
+        self.started, self.done, self.taken, self.short, self.stages, self.warnings = None, 0, 0, 0, [], []
 
     def start(self, steps, done):
-        self.done = done
+        self.started, self.done = (steps, done), done
 
     def stage(self, name, steps):
-        pass
+        self.stages.append((name, steps, self.taken))
 
     def step(self, row):
-        self.done += 1
+        self.done, self.taken = self.done + 1, self.taken + 1
         if self.done == self.at:
             self.action()
+
+    def shorten(self, steps):
+        self.short += steps
 
     def warn(self, message):
         self.warnings.append(message)
 
-    def close(self):
-        pass
+
+class Killed(BaseException):
+    """Ends a run as a kill does: nothing is saved."""
+
+
+def kill():
+    raise Killed
+
+
+def interrupt(signum=signal.SIGINT):
+    os.kill(os.getpid(), signum)
+
+
+def checkpoint(run, which="last"):
+    return load_checkpoint(run / f"checkpoints/{which}.pt")
+
+
+def assert_same_run(one, other):
+    """Two runs have the same checkpoints and metric rows, bit for bit."""
+    assert all(equal(checkpoint(one, which), checkpoint(other, which)) for which in ("last", "best"))
+    assert (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
 
 
 def equal(a, b):

@@ -1,5 +1,7 @@
 """The recipe `texture` as a user meets it: two stages, pixels beside features, ablations, and what is refused."""
 
+import contextlib
+import io
 import json
 from dataclasses import replace
 
@@ -12,12 +14,13 @@ from torch.testing import assert_close
 import pyro_hvae as hv
 from pyro_hvae import recipes
 from pyro_hvae.cli import main
+from pyro_hvae.data.generated import textures
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.degenerate_features import degeneracy, feature_state
 from pyro_hvae.evaluation.factor_probes import regression
 from pyro_hvae.metrics import constant_probe
 from pyro_hvae.runs.resolution import resolve
-from pyro_hvae.runs.run_loading import open_run
+from pyro_hvae.runs.run_loading import _load_dataset, open_run
 from pyro_hvae.schedules.plateau import PlateauRule
 from pyro_hvae.training.experiment_plan import plan
 
@@ -26,21 +29,41 @@ TINY = ["--dataset", "triangles", "-o", "size=60", "-o", "hidden=2,2,2,2,8", "-o
 TINY += ["-o", "patch=8", "-o", "overlap=false"]
 
 
-def trained(folder, *options):
-    with pytest.raises(SystemExit) as caught:
+@pytest.fixture(scope="module", autouse=True)
+def few_held_out():
+    """The data sets of triangles have few images to validate and test on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(textures, "HELD_OUT", (60, 60))
+        _load_dataset.cache_clear()
+        yield
+    _load_dataset.cache_clear()
+
+
+def train(folder, *options):
+    """Trains a run and returns what the command prints."""
+    with pytest.raises(SystemExit) as caught, contextlib.redirect_stdout(io.StringIO()) as out:
         main(["train", "texture", *TINY, "--steps", "12", "--out", str(folder), *options])
     assert not caught.value.code
-    return folder
+    return out.getvalue()
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return trained(tmp_path_factory.mktemp("texture") / "run")
+    folder = tmp_path_factory.mktemp("texture") / "run"
+    train(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def joint(tmp_path_factory):
-    return trained(tmp_path_factory.mktemp("texture") / "joint", "-o", "joint=features")
+def joint_and_text(tmp_path_factory):
+    """A run that trains the texture encoder in its second stage, and what the command prints."""
+    folder = tmp_path_factory.mktemp("texture") / "joint"
+    return folder, train(folder, "-o", "joint=features")
+
+
+@pytest.fixture(scope="module")
+def joint(joint_and_text):
+    return joint_and_text[0]
 
 
 def test_a_loaded_run_is_a_pair_over_pixels(run):
@@ -146,14 +169,14 @@ def test_the_first_variance_is_remembered(joint):
     assert open_run(joint).guide.levels[0].encode.spread == saved["levels.0.encode.spread"] > 0
 
 
-def test_training_end_to_end_tells_of_its_features(tmp_path, command, monkeypatch):
-    code, out, _ = command("train", "texture", *TINY, "--steps", 12, "-o", "joint=features", "--out", tmp_path / "a")
-    assert code == 0 and "Features: variance over patches" in out and "degenerate" not in out
+def test_training_end_to_end_tells_of_its_features(tmp_path, joint_and_text, monkeypatch):
+    out = joint_and_text[1]
+    assert "Features: variance over patches" in out and "degenerate" not in out
     monkeypatch.setattr(
         "pyro_hvae.reports.training_report.feature_state", lambda run: {"ratio": 1e-5, "rate": 0.01, "degenerate": True}
     )
-    code, out, _ = command("train", "texture", *TINY, "--steps", 12, "-o", "joint=pixels", "--out", tmp_path / "b")
-    assert code == 0 and "1e-05" in out and "The run is degenerate" in out and "-o joint=none" in out
+    out = train(tmp_path / "b", "-o", "joint=pixels")
+    assert "1e-05" in out and "The run is degenerate" in out and "-o joint=none" in out
 
 
 def test_patches_side_by_side_keep_the_depth_of_the_network():

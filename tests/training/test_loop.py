@@ -1,26 +1,23 @@
-"""The training loop: resume bit for bit, REWO's frozen phase, divergence, independence of models."""
+"""The training loop: resuming bit for bit, both engines, independence of models, messages."""
 
 import json
-import math
-import os
-import re
+import shutil
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
-from small_runs import CONFIG, At, data, equal, rewo, vhp
+from small_runs import CONFIG, At, Killed, assert_same_run, checkpoint, data, equal, interrupt, kill, rewo, vhp
 from torch import nn
 from torch.testing import assert_close
 
 import pyro_hvae as hv
 from pyro_hvae import recipes
 from pyro_hvae.data import Batches
-from pyro_hvae.errors import ConfigError, DivergenceError, Interrupted
-from pyro_hvae.inference.sampling import ancestral
+from pyro_hvae.errors import ConfigError, Interrupted
 from pyro_hvae.objectives.elbo import ELBO
-from pyro_hvae.runs.checkpoints import load_checkpoint
+from pyro_hvae.runs.run_directory import RunDirectory
 from pyro_hvae.runs.train_config import TrainConfig
-from pyro_hvae.training.session import Session
 
 
 def train(out, schedule=None, config=CONFIG, objective=None, **more):
@@ -28,107 +25,65 @@ def train(out, schedule=None, config=CONFIG, objective=None, **more):
     return hv.fit(objective, data(), config, schedule or rewo(), out, validation=data(50), **more)
 
 
+@pytest.fixture(scope="module")
+def whole_runs(tmp_path_factory):
+    """Engine -> an uninterrupted run."""
+    runs = {engine: tmp_path_factory.mktemp(engine) / "run" for engine in ("fit", "svi")}
+    for engine, run in runs.items():
+        train(run, config=replace(CONFIG, engine=engine))
+    return runs
+
+
 @pytest.mark.parametrize("engine", ["fit", "svi"])
 @pytest.mark.parametrize("stop", [1, 10, 24, 25, 59])
-def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, engine, stop):
-    config = TrainConfig(**{**CONFIG.__dict__, "engine": engine})
-    train(tmp_path / "whole", config=config)
-    whole = load_checkpoint(tmp_path / "whole/checkpoints/last.pt")
-    assert whole["session"]["schedule"]["main"]  # both phases are on the way
+def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, whole_runs, engine, stop):
+    config, whole = replace(CONFIG, engine=engine), whole_runs[engine]
+    assert checkpoint(whole)["session"]["schedule"]["main"]  # both phases are on the way
 
     sent = signal.SIGINT if stop % 2 else signal.SIGTERM
     with pytest.raises(Interrupted, match=f"stopped by {sent.name} at step {stop} of 60.*--resume") as caught:
-        train(tmp_path / "cut", config=config, trackers=[At(stop, lambda: os.kill(os.getpid(), sent))])
+        train(tmp_path / "cut", config=config, trackers=[At(stop, lambda: interrupt(sent))])
     assert caught.value.exit_code == 128 + sent
     train(tmp_path / "cut", config=config, resume=True, objective=vhp(seed=99))
-    cut = load_checkpoint(tmp_path / "cut/checkpoints/last.pt")
-    assert equal(whole, cut)
-    assert (tmp_path / "whole/metrics.jsonl").read_bytes() == (tmp_path / "cut/metrics.jsonl").read_bytes()
-    best = [load_checkpoint(tmp_path / run / "checkpoints/best.pt") for run in ("whole", "cut")]
-    assert equal(*best)
+    assert_same_run(whole, tmp_path / "cut")
 
 
-def test_killed_between_checkpoints_goes_on_from_the_last_one(tmp_path):
-    class Killed(BaseException):
-        pass
-
-    def kill():
-        raise Killed
-
-    train(tmp_path / "whole")
+def test_killed_between_checkpoints_goes_on_from_the_last_one(tmp_path, whole_runs):
     with pytest.raises(Killed):
         train(tmp_path / "cut", trackers=[At(40, kill)])
     with open(tmp_path / "cut/metrics.jsonl", "a") as file:
         file.write('{"step": 42, "lo')  # half a line
     train(tmp_path / "cut", resume=True)
-    assert equal(*(load_checkpoint(tmp_path / run / "checkpoints/last.pt") for run in ("whole", "cut")))
-    assert (tmp_path / "whole/metrics.jsonl").read_bytes() == (tmp_path / "cut/metrics.jsonl").read_bytes()
+    assert_same_run(whole_runs["fit"], tmp_path / "cut")
 
 
-def test_resuming_a_finished_run_changes_nothing(tmp_path):
-    train(tmp_path / "a")
+def test_resuming_a_finished_run_changes_nothing(tmp_path, whole_runs):
+    shutil.copytree(whole_runs["fit"], tmp_path / "a")
     before = (tmp_path / "a/metrics.jsonl").read_bytes()
     train(tmp_path / "a", resume=True)
     assert (tmp_path / "a/metrics.jsonl").read_bytes() == before
 
 
 def test_a_run_may_be_made_longer(tmp_path):
-    config = {**CONFIG.__dict__, "lr_decay": 0.0}
-    train(tmp_path / "whole", hv.Geco(), TrainConfig(**config))
-    train(tmp_path / "parts", hv.Geco(), TrainConfig(**{**config, "steps": 30}))
-    train(tmp_path / "parts", hv.Geco(), TrainConfig(**config), resume=True)
-    whole, parts = (load_checkpoint(tmp_path / run / "checkpoints/last.pt") for run in ("whole", "parts"))
+    config = replace(CONFIG, lr_decay=0.0, steps=24)
+    train(tmp_path / "whole", hv.Geco(), config)
+    train(tmp_path / "parts", hv.Geco(), replace(config, steps=12))
+    train(tmp_path / "parts", hv.Geco(), config, resume=True)
+    whole, parts = (checkpoint(tmp_path / run) for run in ("whole", "parts"))
     assert equal(whole["programs"], parts["programs"])
 
 
-def test_rewo_initial_phase_does_not_step_the_prior_nor_its_adam_state():
-    objective = vhp()
-    prior = [*objective.model.levels.parameters(), *objective.guide.levels[1].parameters()]
-    start = [p.detach().clone() for p in prior]
-    session = Session(objective, data(), TrainConfig(steps=400, lr=1e-2, batch_size=20), rewo(), 400)
-    first = [p.detach().clone() for p in objective.guide.levels[0].parameters()]
-    steps = 0
-    while True:
-        session.step()
-        if not session.schedule.initial:
-            break
-        steps += 1
-        assert all(torch.equal(p, s) for p, s in zip(prior, start, strict=True))
-        assert not any(p in session.optimizer.state for p in prior)
-    assert steps > 5
-    assert session.entered_main
-    assert all(not torch.equal(p, s) for p, s in zip(objective.guide.levels[0].parameters(), first, strict=True))
-    # The step that ends the phase already trains everything (Algorithm 1), with a newborn Adam.
-    assert all(not torch.equal(p, s) for p, s in zip(prior, start, strict=True))
-    assert {session.optimizer.state[p]["step"].item() for p in prior} == {1.0}
-
-
-def test_schedule_acts_before_the_step_of_the_same_batch():
-    """Algorithm 1: C of the batch moves beta, and the loss of that very batch has the new beta."""
-    objective, schedule = vhp(), hv.Geco(kappa=1.0, nu=0.01, alpha=0.0)
-    session = Session(objective, data(), TrainConfig(steps=5, batch_size=20), schedule, 5)
-    session.step()
-    terms, beta = session.result.terms, schedule.beta.item()
-    normal = ancestral(objective.model)["x"]["fn"].base_dist
-    constraint = (terms.distortion() + normal.log_prob(normal.loc).sum()).item()  # less its constants
-    assert beta == pytest.approx(math.exp(-min(1.0, 0.01 * (constraint - 1.0))), rel=1e-6)
-    rate = (terms.terms["x"] - terms.bound_unweighted()).mean()
-    assert_close(session.result.loss, (terms.distortion() + beta * rate) / max(1.0, beta))
-
-
-def test_both_engines_take_the_same_steps():
+def test_both_engines_take_the_same_steps(whole_runs):
     """Stock SVI with our scheduled bound draws the same noise and lands on the same weights, up to rounding."""
-    found = {}
-    for engine in ("fit", "svi"):
-        objective = vhp()
-        hv.fit(objective, data(), TrainConfig(steps=80, batch_size=20, lr=1e-2, engine=engine), rewo())
-        found[engine] = torch.cat([p.detach().flatten() for p in objective.parameters()])
-    assert_close(found["fit"], found["svi"], rtol=1e-3, atol=1e-4)
+    fit, svi = ([p for role in checkpoint(run)["programs"][0].values() for p in role.values()] for run in whole_runs.values())
+    assert len(fit) == len(svi)
+    for ours, stock in zip(fit, svi, strict=True):
+        assert_close(ours, stock, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("engine", ["fit", "svi"])
 def test_two_models_in_one_process_do_not_touch_each_other(engine):
-    config = TrainConfig(steps=30, batch_size=20, lr=1e-2, engine=engine)
+    config = TrainConfig(steps=10, batch_size=20, lr=1e-2, engine=engine)
     alone = vhp(seed=1)
     hv.fit(alone, data(), config, hv.Geco())
     first, second = vhp(seed=1), vhp(seed=2)
@@ -170,34 +125,12 @@ def test_seeds_decide_and_repeat():
     assert run(1) == run(1) != run(2)
 
 
-def test_divergence_names_the_site_and_keeps_the_checkpoint(tmp_path):
-    class Exploding(nn.Module):
-        def __init__(self, model):
-            super().__init__()
-            self.model, self.calls = model, 0
-
-        def forward(self, x=None, size=1):
-            self.calls += 1
-            scale = float("nan") if self.calls > 40 else 1.0
-            self.model.likelihood.net[-1].bias.data.mul_(scale)
-            return self.model(x, size)
-
-    objective = vhp()
-    objective = objective.elbo(Exploding(objective.model), objective.guide)
-    with pytest.raises(DivergenceError, match=r"became nan at step \d+; worst site 'x'.*--lr") as caught:
-        hv.fit(objective, data(), CONFIG, rewo(), tmp_path / "run")
-    assert caught.value.exit_code == 4 and "last.pt" in str(caught.value)
-    kept = load_checkpoint(tmp_path / "run/checkpoints/last.pt")
-    assert kept["step"] == 25
-    assert all(v.isfinite().all() for v in kept["programs"][0]["model"].values())
-    assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "diverged"
-
-
 def test_an_initial_phase_that_cannot_end_is_warned_about_during_the_run(tmp_path):
     watcher = At(-1, lambda: None)
-    train(tmp_path / "run", schedule=hv.Rewo(beta0=0.05, kappa=1e-3), trackers=[watcher])
+    config = replace(CONFIG, steps=20)
+    train(tmp_path / "run", schedule=hv.Rewo(beta0=0.05, kappa=1e-3), config=config, trackers=[watcher])
     (message,) = watcher.warnings
-    assert "initial phase has not ended after 15 steps" in message and "-o kappa=" in message
+    assert "initial phase has not ended after 5 steps" in message and "-o kappa=" in message
 
 
 def test_iwae_with_a_weighted_schedule_is_refused():
@@ -205,20 +138,6 @@ def test_iwae_with_a_weighted_schedule_is_refused():
     objective = recipes.build("iwae", data(), {"particles": 3})[0].objective
     with pytest.raises(ConfigError, match="does not commute with the log-mean-exp"):
         hv.fit(objective, data(), TrainConfig(steps=2, batch_size=20), hv.WarmUp(10))
-
-
-def test_learning_rate_follows_its_cosine():
-    objective = vhp()
-    session = Session(objective, data(), TrainConfig(steps=4, batch_size=20, lr=1e-3, lr_decay=0.5), hv.Constant(), 4)
-    seen = []
-    for _ in range(4):
-        before = objective.model.likelihood.net[-1].bias.detach().clone()
-        session.step()
-        seen.append(session.lr)
-        if len(seen) == 1:  # Adam's first step has the size of the learning rate
-            moved = (objective.model.likelihood.net[-1].bias - before).abs().max().item()
-            assert moved == pytest.approx(1e-3, rel=1e-2)
-    assert seen == pytest.approx([1e-3, 1e-3, 5e-4, 2e-5])
 
 
 def test_batches_cover_every_epoch_once_and_continue_from_their_state():
@@ -235,9 +154,9 @@ def test_batches_cover_every_epoch_once_and_continue_from_their_state():
         Batches(x, 11, seed=1)
 
 
-def test_best_checkpoint_is_of_the_main_phase(tmp_path):
-    rows = train(tmp_path / "run")
-    best = load_checkpoint(tmp_path / "run/checkpoints/best.pt")
+def test_best_checkpoint_is_of_the_main_phase(whole_runs):
+    rows = RunDirectory(whole_runs["fit"]).rows()
+    best = checkpoint(whole_runs["fit"], "best")
     values = {row["step"]: row["validation_elbo"] for row in rows if "validation_elbo" in row and row["main"]}
     assert best["step"] == max(values, key=values.get)
 
@@ -253,19 +172,6 @@ def test_default_fit_of_an_own_pair_is_the_readmes():
     assert loaded.model is fresh[0] and equal(dict(loaded.model.state_dict()), dict(model.state_dict()))
     with pytest.raises(ConfigError, match="program="):
         hv.load("runs/mine")
-
-
-def test_weights_that_are_no_numbers_are_never_saved(tmp_path):
-    objective = vhp()
-
-    def poison():
-        objective.model.levels[0].net[0].weight.data[0, 0] = float("nan")
-
-    # Poisoned by the tracker of step 50, just before the checkpoint of step 50 would be written.
-    with pytest.raises(DivergenceError, match="last good checkpoint is kept"):
-        train(tmp_path / "run", objective=objective, trackers=[At(50, poison)])
-    kept = load_checkpoint(tmp_path / "run/checkpoints/last.pt")
-    assert kept["step"] == 25 and all(v.isfinite().all() for v in kept["programs"][0]["model"].values())
 
 
 def test_a_run_on_own_data_cannot_be_opened_by_commands_but_says_how():
@@ -293,37 +199,24 @@ def test_two_stages_run_one_after_the_other_and_resume(tmp_path):
         return [Stage("first", first, 2.0), Stage("second", ELBO()(*second), 1.0, view)]
 
     def run(out, **more):
-        hv.fit(stages(), data(), CONFIG, [hv.Geco(), hv.Constant()], tmp_path / out, validation=data(50), **more)
-        return load_checkpoint(tmp_path / out / "checkpoints/last.pt")
+        config = replace(CONFIG, steps=30, save_every=12)
+        hv.fit(stages(), data(), config, [hv.Geco(), hv.Constant()], tmp_path / out, validation=data(50), **more)
+        return checkpoint(tmp_path / out)
 
     whole = run("whole")
     rows = [json.loads(line) for line in (tmp_path / "whole/metrics.jsonl").read_text().splitlines()]
-    assert {row["stage"] for row in rows if row["step"] <= 40} == {0} and {
-        row["stage"] for row in rows if row["step"] > 40
+    assert {row["stage"] for row in rows if row["step"] <= 20} == {0} and {
+        row["stage"] for row in rows if row["step"] > 20
     } == {1}
-    for stop in (15, 40, 50):
+    for stop in (8, 20, 25):
         with pytest.raises(Interrupted):
-            run(f"cut{stop}", trackers=[At(stop, lambda: os.kill(os.getpid(), signal.SIGINT))])
+            run(f"cut{stop}", trackers=[At(stop, interrupt)])
         assert equal(run(f"cut{stop}", resume=True), whole)
-
-
-def test_gradients_are_clipped_to_the_asked_norm():
-    for clip in (0.0, 1e-3):
-        objective = vhp()
-        session = Session(objective, data(), TrainConfig(steps=2, batch_size=20, grad_clip=clip), hv.Constant(), 2)
-        session.step()
-        norm = torch.cat([p.grad.flatten() for p in objective.parameters()]).norm().item()
-        assert norm == pytest.approx(1e-3, rel=1e-3) if clip else norm > 1
 
 
 def test_a_warm_up_given_as_a_fraction_knows_the_length_of_the_run():
     rows = hv.fit(vhp(), data(), TrainConfig(steps=20, batch_size=20, log_every=1), hv.WarmUp(0.5))
     assert [row["beta"] for row in rows[:12]] == pytest.approx([min(1.0, t / 10) for t in range(1, 13)])
-
-
-def test_a_finite_but_exploding_loss_stops_the_run():
-    with pytest.raises(DivergenceError, match="the loss became"):
-        hv.fit(vhp(), data(), TrainConfig(steps=50, batch_size=20, lr=1e6), hv.Constant())
 
 
 def test_every_datum_of_an_epoch_is_used_when_the_batch_divides_it():
@@ -346,36 +239,10 @@ def test_modules_are_evaluated_in_evaluation_mode_and_trained_in_training_mode()
 
     objective = vhp()
     guide = Watching(objective.guide)
-    hv.fit(objective.elbo(objective.model, guide), data(), CONFIG, rewo(), validation=data(50))
+    config = replace(CONFIG, steps=20)
+    hv.fit(objective.elbo(objective.model, guide), data(), config, rewo(), validation=data(50), trackers=[At()])
     assert {mode for size, mode in guide.seen if size == 50} == {False}
     assert {mode for size, mode in guide.seen if size == 20} == {True}
-
-
-def test_the_best_of_several_starts_is_trained_from_scratch(tmp_path):
-    from pyro_hvae.runs.resolution import resolve
-    from pyro_hvae.training.experiment_plan import plan
-    from pyro_hvae.training.experiment_training import train
-    from pyro_hvae.training.trial_starts import pick_start, trial_bound
-
-    options = {"hidden": "8", "upper": "8", "particles": "2", "size": "200", "starts": "3", "kappa": "4", "alpha": "0.5"}
-    experiment = resolve("vhp", "pendulum", options=options, train={"steps": "100", "batch_size": "20", "lr": "0.01"})
-    told = []
-    made = pick_start(experiment, told.append)
-    bounds = [float(v) for v in re.findall(r"-\d+\.\d+", told[0])]
-    chosen = bounds.index(max(bounds))
-    assert len(set(bounds)) == 3 and f"training number {chosen + 1}" in told[0]
-    expected = plan(experiment, chosen).stages[0].objective.state_dict()
-    assert equal(dict(made.stages[0].objective.state_dict()), dict(expected))
-    assert not equal(dict(expected), dict(plan(experiment, (chosen + 1) % 3).stages[0].objective.state_dict()))
-    run = train(experiment, tmp_path / "run")
-    first = load_checkpoint(tmp_path / "run/checkpoints/last.pt")
-    assert first["step"] == 100 and run.step == 100
-    # A trial takes the very steps of the run it tries: a tenth of it, on the same noise and order.
-    again = plan(experiment, chosen)
-    x, validation = again.dataset.train.x, again.dataset.validation.x
-    assert trial_bound(again.stages[0], x, experiment.train, again.schedules[0], validation) == pytest.approx(
-        max(bounds), abs=0.006
-    )
 
 
 def test_stages_need_as_many_schedules():
@@ -387,10 +254,9 @@ def test_stages_need_as_many_schedules():
     hv.fit(stages, data(), TrainConfig(steps=4, batch_size=20))
 
 
-def test_a_run_cannot_be_made_shorter_than_it_is(tmp_path):
-    train(tmp_path / "a")
+def test_a_run_cannot_be_made_shorter_than_it_is(whole_runs):
     with pytest.raises(ConfigError, match="at step 60 of 60"):
-        train(tmp_path / "a", config=TrainConfig(**{**CONFIG.__dict__, "steps": 30}), resume=True)
+        train(whole_runs["fit"], config=replace(CONFIG, steps=30), resume=True)
 
 
 def test_a_frozen_first_layer_is_said_under_rewo_and_fine_otherwise():
