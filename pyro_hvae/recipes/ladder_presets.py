@@ -1,4 +1,4 @@
-"""Defaults of the ladders, as `presets` has those of the other recipes: networks by kind of data, lengths by machine."""
+"""Presets of the ladders, the beta-VAE beside them, and teacher and student; `presets` has those of the other recipes."""
 
 from typing import Any
 
@@ -6,14 +6,12 @@ __all__ = ["LADDER_PAPER", "LADDER_PRESETS"]
 
 Preset = dict[str, Any]
 
-# Of both ladders, wherever nothing else is said: fully connected, three layers of two dimensions.
+# Both ladders where no other preset changes it: fully connected, three layers of two dimensions.
 _ANY: Preset = {"dims": (2, 2, 2), "network": "dense", "width": 128, "steps": 6_000, "lr_decay": 0.4, "ramp": 0.1, "threads": 1}
 _GAUSSIAN: Preset = {"likelihood": "gaussian", "sigma": 0.2, "binarize": "none"}
 _BERNOULLI: Preset = {"likelihood": "bernoulli"}
 _STROKES: Preset = _ANY | {"batch_size": 100, "eval_every": 1_000}
-_SHAPES: Preset = (
-    _ANY | _BERNOULLI | {"network": "pro-shapes", "width": 16, "std": "exp", "batch_size": 64, "eval_every": 1_000}
-)
+_SHAPES = _ANY | _BERNOULLI | {"network": "pro-shapes", "width": 16, "std": "exp", "batch_size": 64, "eval_every": 1_000}
 _ROOMS: Preset = _SHAPES | {"dims": (3, 3, 3)}
 _PHOTOS: Preset = _ANY | _GAUSSIAN | {"width": 8, "batch_size": 64, "steps": 3_000, "eval_every": 1_000}
 
@@ -29,27 +27,15 @@ _PRO_CELEBA = _PHOTOS | {"network": "pro-celeba", "dims": (7,) * 4}
 _SPRITES_BETA: Preset = {"conv-dense.hidden": (16, 16, 16, 16, 128), "conv-dense.activation": "elu", "network": "conv-dense"}
 _SPRITES_BETA |= _BERNOULLI | {"latent": 6, "beta": 4.0, "batch_size": 64, "steps": 6_000, "eval_every": 1_000, "threads": 1}
 _ROOMS_BETA = _SPRITES_BETA | {"latent": 9, "beta": 8.0}
-_SPRITES_TEACHER = _SPRITES_BETA | {
-    "steps": 4_500,
-    "dims": (2, 2, 2),
-    "features": 128,
-    "teacher_beta": 4.0,
-    "beta": 1.0,
-    "conv-dense.hidden": (16,) * 4 + (128,),
-}
+_SPRITES_TEACHER = _SPRITES_BETA | {"steps": 4_500, "dims": (2, 2, 2), "features": 128, "teacher_beta": 4.0, "beta": 1.0}
 _ROOMS_TEACHER = _SPRITES_TEACHER | {"dims": (3, 3, 3), "teacher_beta": 8.0}
 _STROKES_TEACHER: Preset = {"code": "point", "dims": (1,) * 6 + (2,), "hidden": (256, 128), "features": 64} | _GAUSSIAN
-_STROKES_TEACHER |= {
-    "sigma": 0.7071,
-    "activation": "relu",
-    "batch_size": 100,
-    "steps": 7_000,
-    "eval_every": 1_000,
-    "threads": 1,
-}
+_STROKES_TEACHER |= {"sigma": 0.7071, "activation": "relu", "batch_size": 100}
+_STROKES_TEACHER |= {"steps": 7_000, "eval_every": 1_000, "threads": 1}
 _OWN_TEACHER: Preset = {"hidden": (128,), "features": 64, "dims": (3, 3, 3), "steps": 6_000, "threads": 1} | _GAUSSIAN
 
 GREY = ("mnist", "fashion-mnist", "omniglot")
+OTHER_DATA = ("pendulum", "digits", "cmu-mocap", "svhn", "celeba", "textures", "own")
 LADDER_PRESETS: dict[tuple[str, str], Preset] = {
     **{("vlae", name): _VLAE_STROKES for name in GREY},
     ("vlae", "mnist-static"): _VLAE_STROKES | _BERNOULLI,

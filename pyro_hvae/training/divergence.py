@@ -2,25 +2,16 @@
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pyro_hvae.training.training_step import StepResult
 
-__all__ = ["BLOCK", "Divergence", "DivergenceDetector"]
+__all__ = ["BLOCK", "DivergenceDetector"]
 
 BLOCK = 100  # largest number of steps between two checks
 FACTOR = 1e6  # times the first loss, or nats where that is below one
-
-
-class Divergence(NamedTuple):
-    """The first step whose loss is not usable, that loss, and the site that causes it."""
-
-    step: int
-    loss: float
-    site: str
 
 
 class DivergenceDetector:
@@ -31,7 +22,7 @@ class DivergenceDetector:
     >>> for step, loss in enumerate((2.0, math.nan, math.nan), 1):
     ...     detector.add(step, StepResult(torch.tensor(loss), Terms({"x": torch.tensor([-loss])}, 1, 0.0), None))
     >>> detector.check()
-    Divergence(step=2, loss=nan, site="'x' (mean |log-ratio| nan)")
+    (2, "the loss became nan at step 2; worst site 'x' (mean |log-ratio| nan)")
     """
 
     def __init__(self) -> None:
@@ -50,8 +41,8 @@ class DivergenceDetector:
             self.terms.clear()
         self.terms.append(result.terms.terms)
 
-    def check(self) -> Divergence | None:
-        """The first divergence in the steps since the last check, or None; waits for the device."""
+    def check(self) -> tuple[int, str] | None:
+        """The first step since the last check whose loss is not usable, with a message, or None; waits for the device."""
         if not self.losses:
             return None
         losses = torch.stack([loss for _, loss in self.losses]).tolist()
@@ -61,7 +52,8 @@ class DivergenceDetector:
         limit = FACTOR * max(1.0, abs(self.first))
         for i, (step, loss) in enumerate(zip(steps, losses, strict=True)):
             if not math.isfinite(loss) or abs(loss) > limit:
-                return Divergence(step, loss, worst_site(terms[min(i, len(terms) - 1)]))
+                site = worst_site(terms[min(i, len(terms) - 1)])
+                return step, f"the loss became {loss:.3g} at step {step}; worst site {site}"
         return None
 
 

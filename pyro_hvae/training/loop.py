@@ -5,7 +5,7 @@ import signal
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any
 
@@ -96,7 +96,7 @@ def fit(
     if run and not resume:
         given = replace(experiment, train=config) if experiment else None
         run.create(given or Experiment(None, "own data", type(schedules[0]).__name__.lower(), config))
-    loop = _Loop(stages, schedules, lengths, config, run, trackers, saved)
+    loop = _Loop(stages, schedules, lengths, config, run, list(trackers), saved, run.rows() if run else [])
     with ExitStack() as stack:
         stack.enter_context(fixed_seed(config.seed))
         stack.enter_context(limit_threads(config.threads))
@@ -121,30 +121,27 @@ def _load_saved(run: RunDirectory, config: TrainConfig, stages: int) -> dict[str
     return saved
 
 
+@dataclass
 class _Loop:
-    """The stages of one call of `fit`, with what they write and tell.
+    """The stages of one call of `fit`, with what it writes and tells.
 
     Attributes:
         lengths: planned steps of the stages; for stages that ended early, the steps they took.
-        offset: steps of the stages before the present one.
+        offset: steps of the stages before the present one. signals: received since the start.
     """
 
-    signals: list[int]
-
-    def __init__(
-        self,
-        stages: list[Stage],
-        schedules: list[Schedule],
-        lengths: list[int],
-        config: TrainConfig,
-        run: RunDirectory | None,
-        trackers: Sequence[Tracker],
-        saved: dict[str, Any] | None,
-    ) -> None:
-        self.stages, self.schedules, self.lengths, self.config = stages, schedules, lengths, config
-        self.run, self.trackers, self.saved = run, list(trackers), saved
-        self.rows: list[Row] = run.rows() if run else []
-        self.best, self.offset, self.warned = -math.inf, 0, False
+    stages: list[Stage]
+    schedules: list[Schedule]
+    lengths: list[int]
+    config: TrainConfig
+    run: RunDirectory | None
+    trackers: list[Tracker]
+    saved: dict[str, Any] | None
+    rows: list[Row]
+    signals: list[int] = field(default_factory=list)
+    best: float = -math.inf
+    offset: int = 0
+    warned: bool = False
 
     def run_stages(self, x: Tensor | Rows, validation: Tensor | Rows | None, device: torch.device, stack: ExitStack) -> None:
         """Trains the stages that are not finished; `stack` keeps the contexts of their sessions."""
@@ -243,8 +240,8 @@ class _Loop:
 
     def check(self, session: Session, saving: int | None = None) -> None:
         """Stops a run whose losses are no longer usable, or whose weights are not when they are to be saved (step `saving`)."""
-        if found := self.detector.check():
-            step, what = found.step, f"the loss became {found.loss:.3g} at step {found.step}; worst site {found.site}"
+        if divergence := self.detector.check():
+            step, what = divergence
         elif saving is not None and not all(bool(p.isfinite().all()) for p in session.objective.parameters()):
             step, what = saving, f"weights became infinite or NaN at step {saving}"
         else:

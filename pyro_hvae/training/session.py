@@ -1,8 +1,8 @@
 """A training session of one stage: batches, optimiser, schedule and the steps."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pyro
@@ -167,8 +167,13 @@ class Session:
             return captured(*arguments)
         buffers = [(buffer, buffer.clone()) for buffer in self.training_pass.buffers()]
         drawn = torch_rng_state({self.x.device} if self.x.device.type == "cuda" else ())
-        with _without_gradients(self.frozen):
+        for parameter in self.frozen:
+            parameter.requires_grad_(False)
+        try:
             values = captured(*arguments)
+        finally:
+            for parameter in self.frozen:
+                parameter.requires_grad_()
         self._update_phase()
         if self.initial:
             return values
@@ -227,15 +232,3 @@ class Session:
         self.batches.load_state_dict(state["batches"])
         if "flatness" in state:  # older runs have none
             self.flatness.load_state_dict(state["flatness"])
-
-
-@contextmanager
-def _without_gradients(parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Turns the gradients of parameters off inside the block."""
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_()

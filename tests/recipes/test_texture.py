@@ -33,7 +33,7 @@ TINY += ["-o", "patch=8", "-o", "overlap=false"]
 def few_held_out():
     """The data sets of triangles have few images to validate and test on."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(textures, "HELD_OUT", (60, 60))
+        patch.setattr(textures, "HELD_OUT", (60, 200))
         _load_dataset.cache_clear()
         yield
     _load_dataset.cache_clear()
