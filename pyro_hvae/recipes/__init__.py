@@ -1,4 +1,4 @@
-"""Recipes: a system of a paper is one row that joins a model, a guide, a bound and a schedule."""
+"""Recipes: each builds the system of a paper, a model and guide with a bound and a schedule; presets are beside them."""
 
 import lazy_loader
 

@@ -1,6 +1,6 @@
-"""Recipes: a system of the papers is one row that joins a model, a guide, a bound and a schedule.
+"""The table of recipes: each row is a system of a paper, a model and guide with a bound and a schedule.
 
-A new one is a function plus an entry in `RECIPES`; its keyword arguments are its `-o key=value` options.
+A new recipe is a function plus an entry in `RECIPES`; its keyword arguments are its `-o key=value` options.
 """
 
 from collections.abc import Callable
@@ -69,7 +69,7 @@ def build(name: str, x: Tensor, options: dict[str, Any], crops: Callable[[int], 
     """The stages of a recipe for training data x; raises `ConfigError` for an unknown name.
 
     Arguments:
-        crops: side in pixels -> squares of what images x are made of (see `Dataset`); None cuts them out of x.
+        crops: side in pixels -> squares of what the images x are made of (see `Dataset`); None cuts them out of x.
     """
     if name not in RECIPES:
         raise unknown_name("recipe", name, RECIPES)

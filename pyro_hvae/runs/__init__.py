@@ -1,4 +1,4 @@
-"""A run on disk: configuration, directory, checkpoints, metric rows, loading."""
+"""Runs on disk: their configuration, directory, checkpoints, trackers and loading."""
 
 import lazy_loader
 

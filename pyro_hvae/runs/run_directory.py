@@ -1,4 +1,4 @@
-"""Run directories: config.toml, run.json, metrics.jsonl, checkpoints/, figures/ and eval/."""
+"""The directory of a run: config.toml, run.json, metrics.jsonl, checkpoints/, figures/ and eval/."""
 
 import json
 import math
@@ -50,10 +50,9 @@ def find_run(name: str | os.PathLike[str]) -> Path:
         if not runs:
             raise DataError(f"there is no run below '{root}' yet. Train one: pyro-hvae train vhp --dataset pendulum.")
         return max(runs, key=lambda p: (p / "run.json").stat().st_mtime)
-    matches = [p for p in runs if p.name.startswith(str(name))]
-    exact = [p for p in matches if p.name == str(name)]
-    if len(exact or matches) == 1:
-        return (exact or matches)[0]
+    matches = [p for p in runs if p.name == str(name)] or [p for p in runs if p.name.startswith(str(name))]
+    if len(matches) == 1:
+        return matches[0]
     if matches:
         raise DataError(f"'{name}' is the beginning of several runs: {', '.join(p.name for p in matches)}. Name one of them.")
     known = ", ".join(p.name for p in runs[-8:]) or "none yet"
@@ -61,28 +60,24 @@ def find_run(name: str | os.PathLike[str]) -> Path:
 
 
 class RunDirectory:
-    """Where one run lives. Making the object touches nothing; `create` does.
-
-    Attributes:
-        path: the directory.
-    """
+    """The files of one run in the directory `path`. The constructor touches no file; `create` makes the directory."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.metrics = self.path / "metrics.jsonl"
 
     def require_empty(self) -> None:
-        """Raises `ConfigError` when the directory holds something already, or is none."""
+        """Raises `ConfigError` when the directory is not empty, or is a file."""
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"--out '{self.path}' is a file, not a directory. Choose another place.")
         if self.path.is_dir() and any(self.path.iterdir()):
             raise ConfigError(f"'{self.path}' is not empty. Go on with it by --resume {self.path}, or choose another --out.")
 
     def create(self, experiment: Experiment) -> None:
-        """Makes an empty run, with its configuration written down.
+        """Makes an empty run and writes its configuration.
 
         Raises:
-            ConfigError: when the directory holds something already. DataError: when it cannot be written.
+            ConfigError: when the directory is not empty. DataError: when it cannot be written.
         """
         self.require_empty()
         try:
@@ -98,7 +93,7 @@ class RunDirectory:
         )
 
     def require_writable(self, folder: str) -> None:
-        """Raises `DataError` when nothing can be written to a folder of the run; makes it where it is missing."""
+        """Makes a folder of the run where it is missing; raises `DataError` when nothing can be written to it."""
         path = self.path / folder
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -136,7 +131,7 @@ class RunDirectory:
         return self.path / "checkpoints" / f"{which}.pt"
 
     def require_checkpoint(self, which: str = "last") -> Path:
-        """The path of a checkpoint; raises `CheckpointError` when the run has none, `ConfigError` for another word."""
+        """The path of a checkpoint; raises `CheckpointError` when it is missing, `ConfigError` for a name but last and best."""
         if which not in ("last", "best"):
             raise unknown_name("checkpoint", which, ("last", "best"))
         if not (path := self.checkpoint(which)).is_file():
@@ -155,7 +150,7 @@ class RunDirectory:
             raise DataError(f"cannot write '{self.metrics}': {error.strerror}.") from error
 
     def rows(self) -> list[dict[str, Any]]:
-        """All complete lines of metrics.jsonl (a killed process may leave half a line)."""
+        """All complete rows of metrics.jsonl (a killed process may leave half a line)."""
         rows = []
         for line in self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.is_file() else []:
             try:
@@ -165,6 +160,6 @@ class RunDirectory:
         return rows
 
     def drop_rows_after(self, step: int) -> None:
-        """Drops the metric rows after a step: what a resumed run will measure again."""
-        kept = [json.dumps(row) + "\n" for row in self.rows() if row["step"] <= step]
-        self.write("metrics.jsonl", "".join(kept))
+        """Drops the metric rows after a step, which a resumed run measures again."""
+        rows = [json.dumps(row) + "\n" for row in self.rows() if row["step"] <= step]
+        self.write("metrics.jsonl", "".join(rows))

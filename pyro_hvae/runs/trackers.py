@@ -1,4 +1,4 @@
-"""Who is told about training: the terminal's progress bar, warnings, TensorBoard."""
+"""Trackers report the progress of training: a progress bar in the terminal, TensorBoard."""
 
 import sys
 from collections.abc import Mapping
@@ -13,8 +13,11 @@ __all__ = ["Tracker", "Progress", "TensorBoard", "TRACKERS"]
 
 
 class Tracker:
-    """What `fit` tells: the length, that one of several stages begins, every step with the row if one is logged, steps that a
-    stage did not need, remarks, warnings, and the end. Here nobody listens; a tracker overrides what it wants to hear."""
+    """Receives the events of `fit`; subclasses override the methods of the events they report.
+
+    The events are: the planned and finished steps, the start of one of several stages, every step with its row if one is
+    logged, the steps that a stage did not need, remarks, warnings, and the end.
+    """
 
     def start(self, steps: int, done: int) -> None: ...
     def stage(self, name: str, steps: int) -> None: ...
@@ -34,8 +37,8 @@ class Progress(Tracker):
         self.every, self.tty = every, sys.stderr.isatty()
 
     def start(self, steps: int, done: int) -> None:
-        self.done = self.told = done
-        self.every = min(self.every, max(1, steps // 5))  # a short run has something to say, too
+        self.done = self.printed = done
+        self.every = min(self.every, max(1, steps // 5))  # so that a short run prints some lines, too
         self.bar = tqdm(total=steps, initial=done, disable=not self.tty, file=sys.stderr, unit="step", dynamic_ncols=True)
 
     def stage(self, name: str, steps: int) -> None:
@@ -50,8 +53,8 @@ class Progress(Tracker):
         shown |= {key: value for key, value in row.items() if key.startswith("rate.")}
         text = " ".join(f"{key} {value:.3g}" for key, value in shown.items())
         self.bar.set_postfix_str(text, refresh=False)
-        if not self.tty and (self.done - self.told >= self.every or self.done == self.bar.total):
-            self.told = self.done
+        if not self.tty and (self.done - self.printed >= self.every or self.done == self.bar.total):
+            self.printed = self.done
             print(f"step {self.done} of {self.bar.total}: {text}", file=sys.stderr, flush=True)
 
     def shorten(self, steps: int) -> None:
@@ -69,17 +72,17 @@ class Progress(Tracker):
 
 
 class TensorBoard(Tracker):
-    """Every number of every row as a scalar, in the run's `tensorboard` folder (extra `tensorboard`)."""
+    """Writes every number of every row as a scalar to the run's `tensorboard` folder (extra `tensorboard`)."""
 
     def __init__(self, run: Path) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise missing_extra("tensorboard", "--track tensorboard") from error
-        self._make = lambda: SummaryWriter(str(run / "tensorboard"))
+        self._make_writer = lambda: SummaryWriter(str(run / "tensorboard"))
 
     def start(self, steps: int, done: int) -> None:
-        self.writer = self._make()  # not before: the run directory must still be empty when it is made
+        self.writer = self._make_writer()  # not earlier: `fit` creates the run in an empty directory
 
     def step(self, row: Mapping[str, Any] | None) -> None:
         if row is None:
@@ -105,7 +108,7 @@ TRACKERS = {"tensorboard": TensorBoard}
 
 
 def make_trackers(names: tuple[str, ...], run: Path) -> list[Tracker]:
-    """The trackers of the given names for a run; raises `ConfigError` for an unknown one."""
+    """Trackers of a run by name; raises `ConfigError` for an unknown name."""
     for name in names:
         if name not in TRACKERS:
             raise unknown_name("tracker", name, TRACKERS)

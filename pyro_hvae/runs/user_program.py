@@ -1,4 +1,4 @@
-"""A user's own pair from a file that the user names; never from a path that a run or a checkpoint holds."""
+"""Loads a user's own pair from a file that the user names; never from a path in a run or a checkpoint."""
 
 import importlib.util
 from pathlib import Path
@@ -16,10 +16,10 @@ Program = tuple[nn.Module, nn.Module] | tuple[nn.Module, nn.Module, ELBO]
 def program_from_file(spec: str, x: Tensor) -> Program:
     """Calls `build(x)` of a user's file, given as FILE.py:FUNCTION; it returns (model, guide) or (model, guide, ELBO).
 
-    Runs the user's code, so it is only ever called with what the user has typed.
+    This runs the user's code, so `spec` must be typed by the user.
 
     Raises:
-        ConfigError: when there is no such file or function, or it returns something else.
+        ConfigError: for a file or function that does not exist, raises, or returns something else.
     """
     file, _, name = spec.rpartition(":")
     path = Path(file)
@@ -39,9 +39,9 @@ def program_from_file(spec: str, x: Tensor) -> Program:
         pair = function(x)
     except HVAEError:
         raise
-    except Exception as error:  # whatever the user's code raises is about the user's code
+    except Exception as error:  # any error of the user's code
         raise ConfigError(
-            f"--program '{spec}' raised {type(error).__name__}: {error}. See it with 'pyro-hvae --traceback'."
+            f"--program '{spec}' raised {type(error).__name__}: {error}. See where with 'pyro-hvae --traceback'."
         ) from error
     if not (isinstance(pair, tuple) and len(pair) in (2, 3) and all(isinstance(p, nn.Module) for p in pair[:2])):
         raise ConfigError(f"--program '{spec}' must return (model, guide) or (model, guide, ELBO), got {type(pair).__name__}.")

@@ -1,4 +1,4 @@
-"""The one training loop and what it is made of."""
+"""Training: the loop of all recipes, its steps, and experiments from plan to trained run."""
 
 import lazy_loader
 
