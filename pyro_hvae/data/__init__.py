@@ -1,4 +1,4 @@
-"""Data sets by name or path, as `Dataset`s of compactly stored `Rows`; see `table` for adding one."""
+"""Data sets by name or path: files/ fetches and decodes, sets/ reads, generated/ draws; `dataset_registry` is the table."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The stream of training batches: reproducible order, reading ahead where reading is slow."""
+"""The stream of training batches: a reproducible order, and a thread that reads ahead where reading is slow."""
 
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,11 +13,11 @@ __all__ = ["Batches"]
 
 
 class Batches:
-    """An endless, reproducible stream of batches: a fresh permutation per epoch, the ragged rest dropped.
+    """An endless, reproducible stream of batches: a new permutation in each epoch, without the incomplete last batch.
 
-    The order depends on the seed alone. `state_dict` is the generator at the start of the epoch and the position in it, so
-    a resumed stream continues with exactly the batch that would have come next. What is random in a batch itself (dynamic
-    binarisation) is drawn when it is given out, from torch's global generator, and so resumes with that.
+    The order depends only on the seed. `state_dict` holds the generator at the start of the epoch and the position in the
+    epoch, so a resumed stream continues with the next batch. Random values in a batch (dynamic binarisation) come from
+    torch's global generator when the batch is returned, so they resume with that generator.
     """
 
     def __init__(self, x: Tensor | Rows, batch_size: int, seed: int) -> None:
@@ -31,7 +31,7 @@ class Batches:
     def _new_epoch(self) -> None:
         self.epoch_state, self.position = self.generator.get_state(), 0
         self.order = torch.randperm(len(self.x), generator=self.generator).to(self.x.home)
-        self.coming: Future[Tensor] | None = None
+        self.pending: Future[Tensor] | None = None
 
     def _index(self) -> Tensor:
         return self.order[self.position : self.position + self.batch_size]
@@ -40,11 +40,11 @@ class Batches:
         """The next batch, shape (batch_size, *event)."""
         if self.position + self.batch_size > len(self.x):
             self._new_epoch()
-        raw = self.coming.result() if self.coming else self.x.raw(self._index())
+        raw = self.pending.result() if self.pending else self.x.raw(self._index())
         self.position += self.batch_size
-        # The last batch of an epoch is not followed by a known one: the next order is drawn when it is needed.
+        # After the last batch of an epoch the next order is not drawn yet, so nothing is read ahead.
         more = self.position + self.batch_size <= len(self.x)
-        self.coming = self.reader.submit(self.x.raw, self._index()) if self.reader and more else None
+        self.pending = self.reader.submit(self.x.raw, self._index()) if self.reader and more else None
         return self.x.give(raw)
 
     def state_dict(self) -> dict[str, Tensor | int]:

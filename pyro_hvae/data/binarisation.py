@@ -1,4 +1,4 @@
-"""Binary pixels out of grey ones, by the protocol of the likelihood literature."""
+"""Binary pixels from grey pixels, by the protocol of the likelihood literature."""
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ BINARIZE = ("none", "dynamic", "fixed")
 
 
 def check_binarize(kind: str, data_seed: int) -> None:
-    """Raises `ConfigError` for another kind than those of `binarize_splits`, or a seed that its generator does not take."""
+    """Raises `ConfigError` for an unknown kind of binarisation, or a seed outside [0, 2^32)."""
     if kind not in BINARIZE:
         raise unknown_name("binarize", kind, BINARIZE)
     if not 0 <= data_seed < 2**32:
@@ -21,16 +21,19 @@ def check_binarize(kind: str, data_seed: int) -> None:
 
 
 def binarize_splits(kind: str, data_seed: int, train: Tensor, validation: Tensor, test: Tensor) -> tuple[Rows, Rows, Rows]:
-    """Rows of three splits of grey images (n, channels, h, w), uint8, under one of three kinds of binarisation.
+    """Rows of three splits of grey images (n, channels, h, w), uint8, under one kind of binarisation.
 
-    "none" leaves grey values in [0, 1]. "dynamic" draws every training pixel anew as Bernoulli(grey value) whenever it is read;
-    validation and test images are drawn once, so that their likelihoods are of fixed data. "fixed" draws all of them once.
-    Pixels drawn once come from `numpy.random.RandomState(data_seed).binomial`, first those of validation, then test, then (for
-    "fixed") training: with the seed 777 those of validation and test are the ones of Tomczak and Welling (2018), whose code
-    does this. That generator gives the same numbers on every machine. Likelihoods are comparable within one kind only.
+    - "none" keeps grey values in [0, 1].
+    - "dynamic" draws every training pixel as Bernoulli(grey value) at each reading. Validation and test images are drawn
+      once, so that their likelihoods are of fixed data.
+    - "fixed" draws all images once.
+
+    Pixels drawn once come from `numpy.random.RandomState(data_seed).binomial`, which gives the same numbers on every machine:
+    first validation, then test, then (for "fixed") training. With the seed 777 the validation and test pixels are those of
+    Tomczak and Welling (2018), whose code does this. Likelihoods are comparable only within one kind.
 
     Raises:
-        ConfigError: for another kind, or a seed outside [0, 2^32).
+        ConfigError: for an unknown kind, or a seed outside [0, 2^32).
 
     >>> grey = torch.full((2, 1, 1, 3), 128, dtype=torch.uint8)
     >>> binarize_splits("dynamic", 777, grey, grey, grey)[2][:].flatten()
@@ -45,5 +48,5 @@ def binarize_splits(kind: str, data_seed: int, train: Tensor, validation: Tensor
         drawn = random.binomial(1, grey.numpy().astype(np.float32) / 255).astype(np.uint8) * 255
         return Rows(torch.from_numpy(drawn))
 
-    held, last = draw_once(validation), draw_once(test)
-    return Rows(train, bernoulli) if kind == "dynamic" else draw_once(train), held, last
+    fixed = draw_once(validation), draw_once(test)
+    return Rows(train, bernoulli) if kind == "dynamic" else draw_once(train), *fixed

@@ -1,4 +1,4 @@
-"""The table of data sets by name, and one's own data by path. A new set is a function returning a `Dataset` plus one entry."""
+"""The table of data sets by name, and a user's data by path. A new set is a function that returns a `Dataset`, and an entry."""
 
 import os
 from functools import partial
@@ -46,7 +46,7 @@ DATASETS: dict[str, Source] = {
 
 
 def is_path(name: str) -> bool:
-    """Whether a data set is named by a path: one with a separator or a suffix in it, which no entry of the table has.
+    """Whether a name is a path: it has a separator or a suffix, which no entry of the table has.
 
     >>> is_path("photos/"), is_path("codes.npy"), is_path("mnist-static")
     (True, True, False)
@@ -55,19 +55,20 @@ def is_path(name: str) -> bool:
 
 
 def find_source(name: str) -> Source:
-    """The entry of a data set: one of the table, or one made for the path of one's own images or arrays (see `load_user_data`).
+    """The entry of a data set: from the table, or made for a path of a user's own data (see `load_user_data`).
 
     Raises:
-        ConfigError: for an unknown name, with the nearest suggested. DataError: for a path where nothing is.
+        ConfigError: for an unknown name, suggesting the nearest.
+        DataError: for a path that does not exist.
     """
     if name in DATASETS:
         return DATASETS[name]
     path = Path(name).expanduser()
     if is_path(name):
         if not path.exists():
-            raise DataError(f"there is no file or folder '{name}' to take data from. Check the path, or put them back there.")
+            raise DataError(f"there is no file or folder '{name}' to read data from. Check the path, or put the data back.")
         return Source(partial(load_user_data, path), licence="your own")
     error = unknown_name("dataset", name, DATASETS)
     if path.exists():
-        error.args = (f"{error} For your own data of that name give a path: --dataset ./{name}.",)
+        error.args = (f"{error} For your own data of that name use a path: --dataset ./{name}.",)
     raise error

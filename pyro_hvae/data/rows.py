@@ -1,4 +1,4 @@
-"""Data that are stored compactly, mapped from a file or drawn on demand, and become floats only when some are asked for."""
+"""Compact data: bytes in memory, a mapped file or a function that draws them; they become floats when they are read."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -8,16 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_hvae.runtime.random_state import fixed_seed
+
 __all__ = ["Drawn", "Rows", "as_float", "bernoulli"]
 
-DEVICE_BYTES = 2**30  # bytes; what is smaller moves to the device as a whole, what is larger is read batch by batch
-MEMORY_BYTES = 2**32  # bytes of features that are made once and held
-PIECE_ROWS = 256  # of them made at a time
-SAMPLE_VALUES = 2**26  # values; enough for a mean, too few to fill a laptop's memory
+DEVICE_BYTES = 2**30  # a smaller store moves to the device as a whole, a larger one is read batch by batch
+MEMORY_BYTES = 2**32  # largest size of `load_into_memory`
+PIECE_ROWS = 256  # rows that `load_into_memory` reads at a time
+SAMPLE_VALUES = 2**26  # numbers in a `sample`: enough for a mean, few enough for a laptop's memory
 
 
 def as_float(raw: Tensor) -> Tensor:
-    """Bytes as grey values in [0, 1], numbers as they are.
+    """Floats: bytes become grey values in [0, 1], other numbers keep their value.
 
     >>> as_float(torch.tensor([0, 255], dtype=torch.uint8))
     tensor([0., 1.])
@@ -28,21 +30,22 @@ def as_float(raw: Tensor) -> Tensor:
 
 
 def bernoulli(raw: Tensor) -> Tensor:
-    """Dynamic binarisation of bytes: every pixel drawn anew as Bernoulli(v / 255), by the global generator of raw's device.
+    """Dynamic binarisation of bytes v: draws every pixel as Bernoulli(v / 255) from the global generator of raw's device.
 
-    A byte u is uniform over 0, ..., 254, so that P(u < v) is v / 255 exactly: black stays black and white stays white. Random
+    A byte u is uniform over 0, ..., 254, so that P(u < v) = v / 255 exactly: black stays black and white stays white. Random
     bytes are cheaper than random floats.
     """
     ones = torch.empty_like(raw).random_(0, 255) < raw
-    return ones.view(torch.uint8).float()  # four times as fast as from booleans
+    return ones.view(torch.uint8).float()  # four times faster than from booleans
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Data made when asked for.
+    """Data that are drawn when they are read.
 
     Attributes:
-        draw: indices (k,), int64 in [0, n) -> raw data (k, ...), a pure function. shape: (n, ...) of them all.
+        draw: a pure function from indices (k,), int64 in [0, n), to raw data (k, ...).
+        shape: (n, ...), of all data.
     """
 
     draw: Callable[[np.ndarray], np.ndarray]
@@ -54,15 +57,15 @@ class Drawn:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """n data x of shape (n, *event), read like a tensor along their first axis: `rows[:100]`, `rows[index]`, `rows[3]`.
+    """n data of shape (n, *event), indexed like a tensor along the first axis: `rows[:100]`, `rows[index]`, `rows[3]`.
 
     Attributes:
         store: a tensor (in memory, on a device or mapped from a file), or `Drawn`.
-        prepare: raw data from the store -> floats (see `as_float`, `bernoulli`).
-        event: shape of one datum as given out; default the store's.
-        select: which of the store's data these are, int64 (n,); None means all.
-        ahead: reading is slow (a mapped file, drawing), so `Batches` does it ahead of time in a thread of its own.
-        device: where data are given out, and prepared.
+        prepare: raw data of the store -> floats (see `as_float`, `bernoulli`).
+        event: shape of one prepared datum; default: that of the store.
+        select: indices of these data in the store, int64 (n,); None means all.
+        ahead: reading is slow (a mapped file, drawing), so `Batches` reads ahead in a thread.
+        device: where data are prepared and returned.
 
     >>> Rows(torch.tensor([[0, 51], [102, 255]], dtype=torch.uint8))[1]
     tensor([0.4000, 1.0000])
@@ -77,7 +80,7 @@ class Rows:
 
     @classmethod
     def of(cls, x: "Tensor | Rows") -> "Rows":
-        """Rows of a tensor (n, *event); rows are returned as they are."""
+        """Rows of a tensor (n, *event); rows are returned unchanged."""
         return x if isinstance(x, Rows) else cls(x, device=x.device)
 
     def __len__(self) -> int:
@@ -89,64 +92,63 @@ class Rows:
 
     @property
     def home(self) -> torch.device:
-        """Where the store is: indices are best made there."""
+        """Device of the store; indices on it need no transfer."""
         return self.store.device if isinstance(self.store, Tensor) else torch.device("cpu")
 
     def raw(self, index: Tensor) -> Tensor:
-        """The store's own values at indices (k,)."""
+        """The stored values at indices (k,)."""
         if self.select is not None:
             index = self.select[index.to(self.select.device)]
         index = index.to(self.home)
-        # Many times as fast as the same by [index].
+        # `index_select` is many times faster than `store[index]`.
         return self.store.index_select(0, index) if isinstance(self.store, Tensor) else self.store[index]
 
     def give(self, raw: Tensor) -> Tensor:
-        """What `raw` returned, on the device and prepared."""
+        """Moves the result of `raw` to the device and prepares it."""
         return self.prepare(raw.to(self.device))
 
     def __getitem__(self, index: Any) -> Tensor:
         if isinstance(index, slice) and self.select is None and isinstance(self.store, Tensor):
-            return self.give(self.store[index])  # without copying the store
+            return self.give(self.store[index])  # a view of the store, no copy
         where = torch.arange(len(self))[index.cpu() if isinstance(index, Tensor) else index]
         return self.give(self.raw(where)) if where.dim() else self.give(self.raw(where[None]))[0]
 
     def split(self, size: int) -> Iterator[Tensor]:
-        """Floats in pieces of at most `size`, as `Tensor.split`."""
+        """Floats in pieces of at most `size`, like `Tensor.split`."""
         return (self[start : start + size] for start in range(0, len(self), size))
 
     def take(self, index: Tensor | np.ndarray) -> "Rows":
-        """Only the data at the given indices, in their order, still unread."""
+        """The data at the given indices, in that order, not read yet."""
         index = torch.arange(len(self))[torch.as_tensor(index)]
         return replace(self, select=index if self.select is None else self.select[index])
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Rows":
-        """The same data through a function of batches (k, *event), applied without gradient whenever some are read."""
+        """The same data with a function of batches (k, *event), applied without gradient at each reading."""
         prepare = self.prepare
 
         @torch.no_grad()
-        def both(raw: Tensor) -> Tensor:
+        def prepare_and_apply(raw: Tensor) -> Tensor:
             return function(prepare(raw))
 
-        # One is read to learn the shape; what that draws must not be missed in the caller's stream of noise.
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            event = tuple(both(self.raw(torch.zeros(1, dtype=torch.int64)).to(self.device)).shape[1:])
-        return replace(self, prepare=both, event=event)
+        # Reads one datum to learn the shape, without advancing the caller's random stream.
+        with fixed_seed(0):
+            event = tuple(prepare_and_apply(self.raw(torch.zeros(1, dtype=torch.int64)).to(self.device)).shape[1:])
+        return replace(self, prepare=prepare_and_apply, event=event)
 
     def sample(self, values: int = SAMPLE_VALUES) -> Tensor:
-        """All data as floats where that is at most `values` numbers, else a fixed random selection of as many as fit."""
+        """Floats of all data if they are at most `values` numbers, else of a fixed random subset of that size."""
         count = max(1, values // max(1, self.shape[1:].numel()))
         if len(self) <= count:
             return self[:]
         return self[torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[:count]]
 
     def load_into_memory(self) -> "Rows":
-        """The same data, read once and held where they are given out; as they are where that takes more than 4 GiB.
+        """The same data as floats on the device; unchanged if they need more than 4 GiB.
 
-        What is drawn anew whenever data are read (see `bernoulli`) is then drawn once.
+        Values that are drawn at each reading (see `bernoulli`) are drawn once here.
         """
-        # Always the same draws, and none missed in the caller's stream of noise: a resumed run holds what it held before.
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(0)
+        # A fixed seed, and the caller's random stream stays where it is: a resumed run gets the same values.
+        with fixed_seed(0):
             one = self[:1]
             if len(self) * one.nbytes > MEMORY_BYTES:
                 return self
@@ -158,7 +160,7 @@ class Rows:
         return Rows(store, device=self.device)
 
     def to(self, device: torch.device | str) -> "Rows":
-        """Given out on a device; a store that fits there easily moves as a whole, a larger one batch by batch."""
+        """The same data returned on a device. A store of at most 1 GiB moves as a whole, a larger one batch by batch."""
         device = torch.device(device)
         if isinstance(self.store, Tensor) and self.store.device != device and self.store.nbytes <= DEVICE_BYTES:
             select = None if self.select is None else self.select.to(device)

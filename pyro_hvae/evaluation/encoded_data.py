@@ -64,15 +64,15 @@ def _encode_data(run: OpenRun, weights: str, points: int, draws: int, seed: int)
     grid, train = run.dataset.grid, run.dataset.train
     rows = train.x if grid is None else grid.x
     chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:points]
-    factors = {k: v[chosen] for k, v in train.factors.items()} if grid is None else grid.named(grid.values(chosen))
-    layers = posteriors(run.guide, rows.take(chosen).to(run.device), draws, seed)
+    encoded = (train if grid is None else grid).take(chosen)
+    layers = posteriors(run.guide, encoded.x.to(run.device), draws, seed)
     protocol = {
         "points": len(chosen),
         "of": f"the {len(rows)} {'training data' if grid is None else 'data of the grid'}",
         "mixtures": {site: q.size for site, q in layers.items() if q.size > 1},
     }
-    whole = {k: v for k, v in factors.items() if not v.is_floating_point()}
-    return EncodedData(layers, whole, sorted(set(factors) - set(whole)), protocol)
+    whole = {k: v for k, v in encoded.factors.items() if not v.is_floating_point()}
+    return EncodedData(layers, whole, sorted(set(encoded.factors) - set(whole)), protocol)
 
 
 def random_subset(split: Split, count: int, seed: int = 0) -> Split:
@@ -82,7 +82,7 @@ def random_subset(split: Split, count: int, seed: int = 0) -> Split:
     if len(split) <= count:
         return split
     chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:count]
-    return Split(split.x.take(chosen), {name: values[chosen] for name, values in split.factors.items()})
+    return split.take(chosen)
 
 
 def posterior_means(run: OpenRun, x: Tensor | Rows, seed: int = 0) -> dict[str, np.ndarray]:

@@ -140,7 +140,7 @@ def test_training_on_ones_own_images(command, images, tmp_path, monkeypatch):
     assert code == 3 and "there is no file or folder" in err
     (tmp_path / "elsewhere").rename(tmp_path / "vae-data")
     code, _, err = command("train", "vae", "--dataset", "vae-data", *SMALL)
-    assert code == 2 and "give a path: --dataset ./vae-data" in err
+    assert code == 2 and "use a path: --dataset ./vae-data" in err
 
 
 def test_a_run_notices_that_ones_own_data_have_changed(command, images):

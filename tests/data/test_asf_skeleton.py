@@ -147,8 +147,8 @@ def test_bones_keep_their_lengths():
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [
-        (ASF, "", "has no root that can move or no bone"),
-        ("TX TY TZ RX RY RZ", "RX RY RZ", "has no root that can move or no bone"),
+        (ASF, "", "has no movable root or no bone"),
+        ("TX TY TZ RX RY RZ", "RX RY RZ", "has no movable root or no bone"),
         ("angle deg", "angle rad", "has angles in rad, where degrees"),
         ("length 0.5", "length 0", "unit of length is '0'"),
         ("length 3", "length -3", "length of 'larm' is '-3'"),
@@ -165,7 +165,7 @@ def test_bones_keep_their_lengths():
         (
             "root trunk rleg\n    trunk head larm",
             "root rleg\n    trunk head larm\n    head trunk",
-            "head, larm, lfore, trunk do",
+            "no connection to head, larm, lfore, trunk",
         ),
         ("direction 0 -1 0", "direction 0 -\xff1 0", "direction of 'rleg'"),
     ],

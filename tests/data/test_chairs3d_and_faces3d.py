@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pyro_hvae.data.sets.chairs3d_and_faces3d import chairs3d, decode_grey_png, faces3d, shrink_by_area
+from pyro_hvae.data.files.image_reader import decode_grey_png, shrink_by_area
+from pyro_hvae.data.sets.chairs3d_and_faces3d import chairs3d, faces3d
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.runtime.folders import CACHE_VARIABLE
 
@@ -151,8 +152,8 @@ def test_images_are_read_once(tree, monkeypatch):
 
 def test_options_come_before_files(root):
     for load, options, why in [
-        (chairs3d, {"crop": 63}, "64 to 600, not 63"),
-        (chairs3d, {"crop": 601}, "64 to 600, not 601"),
+        (chairs3d, {"crop": 63}, "from 64 to 600, got 63"),
+        (chairs3d, {"crop": 601}, "from 64 to 600, got 601"),
         (chairs3d, {"data_seed": -1}, "at least 0, got -1"),
         (faces3d, {"data_seed": -2}, "at least 0, got -2"),
     ]:

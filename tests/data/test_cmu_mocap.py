@@ -99,16 +99,16 @@ def test_a_motion_is_read_by_bone():
     [
         (3, "root 1", "line 3: 'root' needs 2 finite numbers, not '1'"),
         (3, "root 1 nan", "line 3: 'root' needs 2 finite numbers"),
-        (3, "root 1 x", "line 3: 'root' with something that is no number, '1 x'"),
-        (3, "toes 1", "line 3: 'toes' has no place here"),
-        (4, "root 1 2", "line 4: 'root' has no place here"),
+        (3, "root 1 x", "line 3: 'root' has a value that is not a number: '1 x'"),
+        (3, "toes 1", "line 3: 'toes' is not expected here"),
+        (4, "root 1 2", "line 4: 'root' is not expected here"),
         (4, "", "line 5: frame 1 ends without head"),
-        (5, "3", "line 5: frame 3 follows on frame 1"),
-        (5, "2 2", "line 5: '2' has no place here"),
-        (2, "", "line 3: 'root' has no place here"),
+        (5, "3", "line 5: frame 3 follows frame 1"),
+        (5, "2 2", "line 5: '2' is not expected here"),
+        (2, "", "line 3: 'root' is not expected here"),
         (7, "", "line 6: the file ends without head"),
-        (1, ":RADIANS", "line 1: angles in radians"),
-        (7, "head 6\xff", "line 7: 'head' with something that is no number"),
+        (1, ":RADIANS", "line 1: angles are in radians"),
+        (7, "head 6\xff", "line 7: 'head' has a value that is not a number"),
     ],
 )
 def test_broken_lines_are_named(line, text, why):
@@ -217,7 +217,7 @@ def test_damaged_archives(root):
     with pytest.raises(DataError, match=f"{clip}' is a link"):
         cmu_mocap()
     archive(root, {**good, clip: good[clip].replace(b"\r\n2\r\n", b"\r\nhead 1\r\n", 1)})
-    with pytest.raises(DataError, match="02_04.amc, line 34: 'head' has no place here"):
+    with pytest.raises(DataError, match="02_04.amc, line 34: 'head' is not expected here"):
         cmu_mocap()
     fewer = {bone: dof for bone, dof in bones().items() if bone != "lthumb"}
     archive(root, {**good, "subjects/09/09.asf": asf({**fewer, "tail": ("rx",)})})

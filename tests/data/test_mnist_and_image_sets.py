@@ -141,11 +141,11 @@ def test_damaged_idx_files(root, monkeypatch):
     for content, why in [
         (good[:-1], "is corrupt: its header announces 23,520 values"),
         (good + b"\0", "is corrupt"),
-        (good[:10], "no idx file"),
-        (b"", "no idx file"),
-        (b"\0\0\x0d\3" + good[4:], "no idx file"),
-        (idx(made[images][:, :27]), "are no pair of"),
-        (idx(made[images][:-1]), "are no pair of"),
+        (good[:10], "not an idx file"),
+        (b"", "not an idx file"),
+        (b"\0\0\x0d\3" + good[4:], "not an idx file"),
+        (idx(made[images][:, :27]), "are not n images of 28 x 28"),
+        (idx(made[images][:-1]), "are not n images of 28 x 28"),
     ]:
         write(root, monkeypatch, images, content)
         with pytest.raises(DataError, match=why):
@@ -218,8 +218,8 @@ def test_damaged_static_pixels(static):
         ({"valid": other[:2]}, r"'valid' has shape \(2, 98\)"),
         ({"test": np.array([{}, {}], dtype=object)}, "cannot be read"),
         ({"test": np.zeros((2, 98))}, "cannot be read"),
-        ({"train_labels_inferred": np.arange(5)}, r"of shape \(5,\) is no list of 6 digits"),
-        ({"train_labels_inferred": np.arange(6) + 5}, "is no list of 6 digits"),
+        ({"train_labels_inferred": np.arange(5)}, r"of shape \(5,\) is not a list of 6 digits"),
+        ({"train_labels_inferred": np.arange(6) + 5}, "is not a list of 6 digits"),
     ]:
         pack(**others)
         with pytest.raises(DataError, match=why):

@@ -115,11 +115,11 @@ def test_damaged_house_numbers(numbers):
     header = bytearray(whole)
     header[124:128] = b"\0\2IM"  # version 7.3, which is HDF5
     for content, why in [
-        (b"", "is no MATLAB file"),
-        (b"text" * 99, "is no MATLAB file"),
-        (bytes(header), "is no MATLAB file of version 5"),
-        (whole[:150], "is no MATLAB file"),
-        (whole[:-40], "'y' cannot be read|no MATLAB file"),
+        (b"", "is not a MATLAB file"),
+        (b"text" * 99, "is not a MATLAB file"),
+        (bytes(header), "is not a MATLAB file of version 5"),
+        (whole[:150], "is not a MATLAB file"),
+        (whole[:-40], "'y' cannot be read|not a MATLAB file"),
         (whole[: len(whole) // 2], "it has {'X': .*'uint8'.}. Replace"),
         (whole[:200_000] + b"\xff" * 99 + whole[200_099:], "'X' cannot be read"),
     ]:
@@ -251,7 +251,7 @@ def test_damaged_faces(people, root):
         (grey, "178 x 218 pixels of mode L"),
         (encoded(np.zeros((178, 218, 3), dtype=np.uint8)), "218 x 178 pixels"),
         (encoded(np.zeros((218, 178, 3), dtype=np.uint8), "PNG"), "cannot be read as an aligned face"),
-        (images[name] + bytes(faces.LARGEST), "goes beyond the 1,048,576 bytes"),
+        (images[name] + bytes(faces.LARGEST), "exceeds the limit of 1,048,576 decompressed"),
     ]:
         write({name: content})
         with pytest.raises(DataError, match=why) as caught:
@@ -307,8 +307,8 @@ class Evil:
 def sprites(root, monkeypatch):
     """The images, the factor values, and a function that writes the file with others in it where given."""
     monkeypatch.setattr(factor_sets, "SPRITES", {"shape": 3, "scale": 2, "orientation": 4, "x": 2, "y": 2})
-    monkeypatch.setattr(factor_sets, "HELD_OUT", 7)
-    monkeypatch.setattr(factor_sets, "TESTED", 9)
+    monkeypatch.setattr(factor_sets, "VALIDATION", 7)
+    monkeypatch.setattr(factor_sets, "TEST", 9)
     monkeypatch.setattr(factor_sets, "SLAB", 40)
     images = np.random.default_rng(0).integers(0, 2, (96, 64, 64), dtype=np.uint8)
     values = np.array([[0, *where] for where in np.ndindex(3, 2, 4, 2, 2)])
@@ -412,8 +412,8 @@ def rooms(root, monkeypatch):
     h5py = pytest.importorskip("h5py")
     sizes = {"floor_hue": 2, "wall_hue": 3, "object_hue": 2, "scale": 2, "shape": 2, "orientation": 3}
     monkeypatch.setattr(factor_sets, "SHAPES", sizes)
-    monkeypatch.setattr(factor_sets, "HELD_OUT", 7)
-    monkeypatch.setattr(factor_sets, "TESTED", 9)
+    monkeypatch.setattr(factor_sets, "VALIDATION", 7)
+    monkeypatch.setattr(factor_sets, "TEST", 9)
     monkeypatch.setattr(factor_sets, "SLAB", 50)
     images = np.random.default_rng(0).integers(0, 256, (144, 64, 64, 3), dtype=np.uint8)
     hues = [np.arange(n) / 10 for n in (2, 3, 2)]

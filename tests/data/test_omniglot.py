@@ -192,7 +192,7 @@ def test_damaged_drawings(tiny):
         (png(drawing(1, 1), "BMP"), "cannot be read as a PNG image"),
         (bytes(huge), "cannot be read as a PNG image|60000 x 60000"),
         (png(np.zeros((104, 105), dtype=bool)), "105 x 104 pixels instead of 105 x 105"),
-        (bytes(2**17), "goes beyond the 65,536 bytes"),
+        (bytes(2**17), "exceeds the limit of 65,536 decompressed"),
     ]:
         archives(tiny, {**good, NAME: content})
         with pytest.raises(DataError, match=f"images_background.zip.*{NAME}.*({why})"):

@@ -13,11 +13,11 @@ from PIL import Image
 
 from pyro_hvae.data.dataset import Split
 from pyro_hvae.data.files import array_files as array_members
+from pyro_hvae.data.files.image_reader import read_image
 from pyro_hvae.data.sets import user_arrays as array_files
 from pyro_hvae.data.sets import user_images as image_files
 from pyro_hvae.data.sets import user_splits as parts
 from pyro_hvae.data.sets.user_data import load_user_data
-from pyro_hvae.data.sets.user_images import read_image
 from pyro_hvae.data.sets.user_splits import split_at_random
 from pyro_hvae.errors import ConfigError, DataError, DeviceError
 
@@ -43,7 +43,7 @@ def save(path, colour=0, mode="L", size=(6, 4), **options):
 
 
 def first_pixel(path, **options):
-    return image_files.read_image(path, **options)[:, 0, 0].tolist()
+    return read_image(path, **options)[:, 0, 0].tolist()
 
 
 def together(data):
@@ -141,12 +141,12 @@ def test_sizes(folder):
     stripes = np.zeros((10, 30), dtype=np.uint8)
     stripes[:, 10:20] = 200
     Image.fromarray(stripes).save(folder / "wide.png")
-    assert (image_files.read_image(folder / "wide.png", size=10) == 200).all()  # the centre, its pixels untouched
+    assert (read_image(folder / "wide.png", size=10) == 200).all()  # the centre, its pixels untouched
     Image.fromarray(stripes.T).save(folder / "tall.png")
-    assert (image_files.read_image(folder / "tall.png", size=10) == 200).all()
+    assert (read_image(folder / "tall.png", size=10) == 200).all()
     board = np.indices((64, 64)).sum(0) % 2 * 200
     Image.fromarray(board.astype(np.uint8)).save(folder / "board.png")
-    assert abs(image_files.read_image(folder / "board.png", size=8).astype(int) - 100).max() <= 3  # antialiased
+    assert abs(read_image(folder / "board.png", size=8).astype(int) - 100).max() <= 3  # antialiased
 
 
 def test_grey_and_colour(folder):
@@ -180,12 +180,12 @@ def test_kinds_of_pixels(folder):
     deep = np.array([[65535, 0, 257, 32768]], dtype=np.uint16)
     for name in ("deep.png", "deep.tif"):
         Image.fromarray(deep).save(folder / name)
-        assert image_files.read_image(folder / name).tolist() == [[[255, 0, 1, 128]]]
+        assert read_image(folder / name).tolist() == [[[255, 0, 1, 128]]]
     (folder / "deep.pgm").write_bytes(b"P5 4 1 65535\n" + deep.astype(">u2").tobytes())
-    assert image_files.read_image(folder / "deep.pgm").tolist() == [[[255, 0, 1, 128]]]
+    assert read_image(folder / "deep.pgm").tolist() == [[[255, 0, 1, 128]]]
     Image.fromarray(np.ones((2, 2), dtype=np.float32)).save(folder / "float.tif")
     with pytest.raises(DataError, match="float.tif: it has 32 bits per pixel"):
-        image_files.read_image(folder / "float.tif")
+        read_image(folder / "float.tif")
 
 
 def test_the_camera_was_held_sideways(folder):
@@ -194,7 +194,7 @@ def test_the_camera_was_held_sideways(folder):
     exif = Image.Exif()
     exif[0x0112] = 6  # the stored top is the right side: turn clockwise
     Image.fromarray(pixels).save(folder / "a.png", exif=exif)
-    upright = image_files.read_image(folder / "a.png")
+    upright = read_image(folder / "a.png")
     assert upright.shape == (1, 6, 4) and upright[0, 0, 3] == 255 and upright.sum() == 255
 
 
@@ -225,7 +225,7 @@ def test_damaged_images(folder, monkeypatch):
     assert not [*(folder.parent / "cache").iterdir()]  # nothing half-made
     for content in (b"", b"no image", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"):
         bad.write_bytes(content)
-        with pytest.raises(DataError, match="bad.png is no image of a kind known here"):
+        with pytest.raises(DataError, match="bad.png is not an image of a known kind"):
             load_user_data(folder, size=8)
     bad.write_bytes(whole)
     for limit in (2000, 1000):  # Pillow warns above the limit and refuses above twice of it
@@ -262,7 +262,7 @@ def test_links_are_followed_but_in_no_circle(folder, tmp_path):
     assert data.counts == {"all": 4}  # b/back leads nowhere
     assert "2 classes (0 a, 1 b)" in data.note
     (folder / "a/gone.png").symlink_to(tmp_path / "nowhere.png")
-    with pytest.raises(DataError, match="gone.png is no file that could be read, such as a broken link"):
+    with pytest.raises(DataError, match="gone.png is not a file that can be read, such as a broken link"):
         load_user_data(folder)
 
 

@@ -302,7 +302,7 @@ def test_splits():
         ({"shapes": ("sphere", "cubes")}, "no shape called 'cubes'. Did you mean 'cube'"),
         ({"shapes": ("cube", "cube")}, "got cube, cube"),
         ({"shapes": ()}, "got none"),
-        ({"validation": -1}, "cannot be dealt out as -1"),
+        ({"validation": -1}, "cannot be split into -1"),
         ({"test": -2}, "-2 for testing"),
         ({"data_seed": -3}, "at least 0, got -3"),
         ({"side": 48}, "side is 64, 32 or 16 pixels, got 48"),

@@ -11,8 +11,8 @@ import torch
 
 import pyro_hvae as hv
 from pyro_hvae.data import Batches, Drawn, FactorGrid, Rows, Split, rows
-from pyro_hvae.data.dataset import split_sizes
 from pyro_hvae.data.files import array_cache as derived
+from pyro_hvae.data.option_checks import split_sizes
 from pyro_hvae.data.rows import as_float, bernoulli
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.runs.train_config import TrainConfig
@@ -174,7 +174,7 @@ def test_factor_grids():
         grid.split(1, 5, 4)[2].x[:], parts[2].x[:]
     )
     for held in ((0, 4), (4, 0), (20, 4)):
-        with pytest.raises(ConfigError, match="cannot be dealt out"):
+        with pytest.raises(ConfigError, match="cannot be split"):
             split_sizes(24, *held)
 
 

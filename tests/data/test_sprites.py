@@ -182,8 +182,8 @@ def test_splits():
         ({"test": -1}, "-1 for testing"),
         ({"data_seed": -1}, "at least 0, got -1"),
         ({"side": 128}, "side is 64, 32 or 16 pixels, got 128"),
-        ({"scales": 1, "orientations": 1, "positions": 1, "shapes": ("heart",)}, "1 data cannot be dealt out"),
-        ({"validation": 737_280}, "cannot be dealt out"),
+        ({"scales": 1, "orientations": 1, "positions": 1, "shapes": ("heart",)}, "1 data cannot be split"),
+        ({"validation": 737_280}, "cannot be split"),
     ],
 )
 def test_wrong_options(options, why):

@@ -157,7 +157,7 @@ def test_crops_of_any_width():
 @pytest.mark.parametrize(
     ("load", "options", "why"),
     [
-        (triangles, {"size": 0}, "size=0 is no number"),
+        (triangles, {"size": 0}, "size=0 cannot be the number of training data"),
         (textures, {"data_seed": -1}, "at least 0, got -1"),
         (textures, {"crop": 81}, "from 1 to 80 pixels.*got 81"),
         (textures, {"crop": 0}, "got 0"),

@@ -1,1 +1,1 @@
-"""Published and own files: found, downloaded, checked, unpacked, read."""
+"""Files: finds, downloads, verifies, unpacks and decodes them. Knows no data set."""

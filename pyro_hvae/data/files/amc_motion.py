@@ -1,4 +1,4 @@
-"""Reads motions from Acclaim's .amc text files, and such files from a folder or out of a tar or zip archive."""
+"""Reads motions from Acclaim's .amc text files."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ def read_motion(content: bytes, skeleton: Mapping[str, Sequence[str]], name: str
     """The frames of an .amc file, shape (n, channels): the skeleton's degrees of freedom in its order, angles in degrees.
 
     Arguments:
-        content: the file.
-        skeleton: bone -> its degrees of freedom, as `Skeleton.dof`; every frame has to give all of them, in any order.
-        name: what to call the file in an error.
+        content: of the file.
+        skeleton: bone -> its degrees of freedom, as `Skeleton.dof`. Every frame gives all of them, in any order.
+        name: of the file, for errors.
 
     Raises:
-        DataError: naming the file and the line that is broken.
+        DataError: naming the file and the broken line.
 
     >>> skeleton = {"root": ("tx", "rx"), "head": ("rx",)}
     >>> read_motion(b":DEGREES\\n1\\nroot 1 2\\nhead 3\\n2\\nhead 6\\nroot 4 5\\n", skeleton, "01_01.amc")
@@ -41,7 +41,7 @@ def read_motion(content: bytes, skeleton: Mapping[str, Sequence[str]], name: str
             try:
                 angles = [float(value) for value in values]
             except ValueError:
-                raise broken(number, f"'{bone}' with something that is no number, {' '.join(values)!r}") from None
+                raise broken(number, f"'{bone}' has a value that is not a number: {' '.join(values)!r}") from None
             place = places[bone]
             if len(angles) != place.stop - place.start or not all(map(math.isfinite, angles)):
                 raise broken(number, f"'{bone}' needs {place.stop - place.start} finite numbers, not {' '.join(values)!r}")
@@ -49,15 +49,17 @@ def read_motion(content: bytes, skeleton: Mapping[str, Sequence[str]], name: str
         elif bone.isdecimal() and not values:
             if missing:
                 raise broken(number, f"frame {frame} ends without {', '.join(sorted(missing))}")
-            # A gap would hide how often an angle went round in between.
+            # A gap would hide full turns of an angle.
             if frame is not None and int(bone) != frame + 1:
-                raise broken(number, f"frame {bone} follows on frame {frame}")
+                raise broken(number, f"frame {bone} follows frame {frame}")
             frame, missing = int(bone), set(places)
             rows.append([math.nan] * starts[-1])
         elif bone == ":RADIANS":
-            raise broken(number, "angles in radians, where degrees are expected")
+            raise broken(number, "angles are in radians, but degrees are expected")
         elif bone and bone[0] not in "#:":
-            raise broken(number, f"'{bone}' has no place here: no bone of the skeleton, outside the frames, or given twice")
+            raise broken(
+                number, f"'{bone}' is not expected here: it is not a bone of the skeleton, outside the frames, or given twice"
+            )
     if missing or not rows:
         raise broken(number, f"the file ends without {', '.join(sorted(missing)) or 'any frame'}")
     return np.array(rows)

@@ -1,4 +1,4 @@
-"""Arrays made once from large or slow files, kept in the cache and mapped into memory from then on."""
+"""Arrays that are made once from large or slow files, kept in the cache and mapped into memory."""
 
 import errno
 import hashlib
@@ -22,18 +22,20 @@ __all__ = ["cache_array"]
 def cache_array(
     name: str, sources: Sequence[Path], shape: tuple[int, ...], fill: Callable[[np.ndarray], None], version: int = 1
 ) -> Tensor:
-    """An array of bytes of the given shape, as a tensor whose memory is a file in the cache: it costs no memory until read.
+    """An array of bytes as a tensor whose memory is a file in the cache, so that only the parts that are read need memory.
 
-    Made by `fill`, which writes into an array of zeros piece by piece, when it is not there yet or its sources have changed.
-    The file appears under its name only when it is complete, so that processes may share a cache and one that is killed
-    leaves nothing half-made.
+    When the cache lacks the file, or the sources have changed, `fill` writes the array piece by piece. The file gets its name
+    when it is complete: processes may share a cache, and a process that is killed leaves no incomplete file.
 
     Arguments:
-        name: of the file, such as "omniglot-28". sources: the files it is made from; their places, sizes and times are its key.
-        version: to be raised when `fill` changes its mind.
+        name: of the file, such as "omniglot-28".
+        sources: the files that the array is made from. Their paths, sizes and times identify the file in the cache.
+        shape: of the array.
+        fill: writes into an array of zeros.
+        version: of `fill`; raise it when the result of `fill` changes.
 
     Raises:
-        DataError: when the cache cannot be written, saying how to name another; whatever `fill` raises.
+        DataError: when a source cannot be read or the cache cannot be written. Errors of `fill` pass.
     """
     try:
         stats = [(os.path.realpath(path), s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path in sources for s in [path.stat()]]
@@ -46,7 +48,7 @@ def cache_array(
         hint = f"Set {CACHE_VARIABLE} to a folder with room for {math.prod(shape) / 1e6:,.0f} MB."
         with atomic_write(path, hint, shared=True) as part:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # A full disk would end the process without a word when it writes to mapped memory.
+            # On a full disk, writing to mapped memory would end the process without a message.
             if shutil.disk_usage(path.parent).free < math.prod(shape):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             new = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
@@ -59,9 +61,9 @@ def cache_array(
 
 
 def _map_array(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The array of a file, mapped; None where there is none, or another or a damaged one that has to be made anew."""
+    """The mapped array of a file; None if the file is missing, damaged or of another shape, so that it has to be made."""
     try:
-        # Copy-on-write: torch wants writable memory, and nothing is ever written back.
+        # Copy-on-write, because torch needs writable memory; nothing is written back.
         array = np.load(path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None

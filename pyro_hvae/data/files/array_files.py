@@ -1,10 +1,10 @@
-"""What arrays a .npy, .npz or HDF5 file holds, known before any is read; nothing pickled is ever loaded."""
+"""The arrays in a .npy, .npz or HDF5 file: lists them before any is read, and never loads pickled objects."""
 
 import contextlib
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from pyro_hvae.data.files.array_cache import cache_array
-from pyro_hvae.errors import DataError, HVAEError, missing_extra
+from pyro_hvae.data.files.data_file import convert_errors
+from pyro_hvae.errors import DataError, missing_extra
 
 __all__ = ["ARRAY_READERS", "StoredArray"]
 
@@ -26,8 +27,10 @@ class StoredArray:
     """One array of a file.
 
     Attributes:
-        name: in the file; empty for a .npy. read: the array, of a kind that torch knows; only where there are no objects.
-        mapped: it is not read as a whole, but mapped into memory.
+        name: in the file; empty for a .npy.
+        shape, dtype: as stored.
+        read: returns the array in a type that torch knows; do not call it for an array of objects.
+        mapped: whether the array is mapped into memory instead of read as a whole.
     """
 
     name: str
@@ -37,32 +40,25 @@ class StoredArray:
     mapped: bool = False
 
 
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except HVAEError:
-        raise
-    except Exception as error:  # damaged headers and streams raise nearly everything
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
-        raise DataError(f"cannot read {path}: {reason.rstrip('.')}. It is damaged, incomplete or of another kind.") from error
+def _convert_errors(path: Path) -> contextlib.AbstractContextManager[None]:
+    return convert_errors(f"cannot read {path}", "It is damaged, incomplete or of another kind.")
 
 
 def _to_torch_type(array: np.ndarray) -> np.ndarray:
-    """As a kind of number that torch can index, at the price of a copy where it is another."""
+    """The array in a type that torch can index; copies it if it has another type."""
     kinds = {"u2": "i4", "u4": "i8", "u8": "i8", "f16": "f8", "f12": "f8"}
     kind = array.dtype.str[1:]
     return array.astype(kinds.get(kind, array.dtype.newbyteorder("=")), copy=False)
 
 
 def _read_npy(path: Path) -> dict[str, StoredArray]:
-    with _reading(path):
+    with _convert_errors(path):
         with path.open("rb") as file:
             shape, dtype = _read_header(file)
-        if dtype.hasobject or 0 in shape:  # neither can be mapped, and neither is read
+        if dtype.hasobject or 0 in shape:  # such an array cannot be mapped
             return {"": StoredArray("", shape, dtype, lambda: np.empty(shape, dtype))}
         with np.errstate(over="raise"):
-            # Copy-on-write: torch wants writable memory, and nothing is ever written back.
+            # Copy-on-write, because torch needs writable memory; nothing is written back.
             array = _to_torch_type(npy.open_memmap(path, mode="c"))
     return {"": StoredArray("", shape, dtype, lambda: array, mapped=isinstance(array, np.memmap))}
 
@@ -70,14 +66,14 @@ def _read_npy(path: Path) -> dict[str, StoredArray]:
 def _read_npz(path: Path) -> dict[str, StoredArray]:
     def reader(name: str) -> Callable[[], np.ndarray]:
         def read() -> np.ndarray:
-            with _reading(path), zipfile.ZipFile(path) as archive, archive.open(name) as file:
+            with _convert_errors(path), zipfile.ZipFile(path) as archive, archive.open(name) as file:
                 return _to_torch_type(npy.read_array(file, allow_pickle=False))
 
         return read
 
     members = {}
-    with _reading(path), zipfile.ZipFile(path) as archive:
-        # Names are only ever keys: nothing is unpacked.
+    with _convert_errors(path), zipfile.ZipFile(path) as archive:
+        # Names only serve as keys: nothing is unpacked.
         for name in archive.namelist():
             if name.endswith(".npy"):
                 with archive.open(name) as file:
@@ -90,7 +86,7 @@ def _read_npz(path: Path) -> dict[str, StoredArray]:
 def _read_header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
     version = npy.read_magic(file)
     if version not in HEADERS:
-        raise ValueError(f"format {version} of arrays is not known here")
+        raise ValueError(f"version {version} of the array format is not supported")
     shape, _, dtype = HEADERS[version](file)
     return shape, dtype
 
@@ -103,9 +99,9 @@ def _read_hdf5(path: Path) -> dict[str, StoredArray]:
 
     def reader(name: str, shape: tuple[int, ...], dtype: np.dtype) -> Callable[[], np.ndarray]:
         def copy(array: np.ndarray) -> None:
-            with _reading(path), h5py.File(path, "r") as file:
+            with _convert_errors(path), h5py.File(path, "r") as file:
                 stored: Any = file[name]
-                # Whole chunks where that is possible: one read in parts is decompressed for each of them.
+                # Whole chunks if possible: a chunk that is read in parts is decompressed for each part.
                 chunk, rows = stored.chunks[0] if stored.chunks else 1, PIECE // int(np.prod(shape[1:]))
                 rows = max(chunk, rows // chunk * chunk)
                 for start in range(0, len(array), rows):
@@ -115,7 +111,7 @@ def _read_hdf5(path: Path) -> dict[str, StoredArray]:
             if _goes_to_cache(shape, dtype):
                 cached = f"own-{zlib.crc32(repr((os.path.realpath(path), name)).encode()):08x}"
                 return cache_array(cached, [path], shape, copy).numpy()
-            with _reading(path), h5py.File(path, "r") as file:
+            with _convert_errors(path), h5py.File(path, "r") as file:
                 stored: Any = file[name]
                 return _to_torch_type(np.asarray(stored[()]))
 
@@ -131,8 +127,8 @@ def _read_hdf5(path: Path) -> dict[str, StoredArray]:
         shape, dtype = tuple(item.shape), item.dtype
         members[name] = StoredArray(name, shape, dtype, reader(name, shape, dtype), mapped=_goes_to_cache(shape, dtype))
 
-    with _reading(path), h5py.File(path, "r") as file:
-        file.visititems(visit)  # which follows no links out of the file
+    with _convert_errors(path), h5py.File(path, "r") as file:
+        file.visititems(visit)  # it follows no links out of the file
     return members
 
 

@@ -1,4 +1,4 @@
-"""A subject's skeleton from an Acclaim .asf file, and forward kinematics: from joint angles to where the joints are."""
+"""A subject's skeleton from an Acclaim .asf file, and forward kinematics: joint angles -> positions of the joints."""
 
 import contextlib
 import math
@@ -26,15 +26,15 @@ GENERATORS = torch.tensor(
 
 @dataclass(frozen=True)
 class Bone:
-    """A rod from its parent's end to its own end; the root is a point, the parent of them all.
+    """A rod from its parent's end to its own end. The root is a point and the ancestor of all bones.
 
     Attributes:
         name, parent: the root is "root", its parent "".
         direction: a unit vector in the world when all angles are 0; of the root, its position in the file's units.
         length: in metres; of the root, one of the file's units.
-        axis: degrees by which the bone's own coordinates are turned in the world, about x, y and z.
-        order: in which those three turns, and the bone's own, are made, as in "XYZ".
-        dof: its channels in the file's order, such as ("rx", "rz"); the root's include tx, ty and tz.
+        axis: rotation of the bone's own coordinates in the world, in degrees about x, y and z.
+        order: of these three rotations, and of the bone's own, such as "XYZ".
+        dof: its channels in the file's order, such as ("rx", "rz"). Those of the root include tx, ty and tz.
     """
 
     name: str
@@ -50,27 +50,27 @@ class Bone:
 class Skeleton:
     """Bones, the root first and every parent before its children.
 
-    The world is right-handed with y up. With all channels at 0 a figure faces z and its left is where x grows.
+    The world is right-handed with y up. With all channels at 0, a figure faces z and its left side has larger x.
     """
 
     bones: tuple[Bone, ...]
 
     @property
     def dof(self) -> dict[str, tuple[str, ...]]:
-        """Bone -> its channels, for the bones that have any."""
+        """Bone -> its channels, without bones that have none."""
         return {bone.name: bone.dof for bone in self.bones if bone.dof}
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The names of all channels in their order, such as "root.tx" or "lfemur.rx"."""
+        """Names of all channels in order, such as "root.tx" or "lfemur.rx"."""
         return tuple(f"{name}.{dof}" for name, dofs in self.dof.items() for dof in dofs)
 
     def positions(self, channels: Tensor) -> Tensor:
-        """Where the ends of the bones are, in metres: channels (n, number of channels) -> (n, number of bones, 3).
+        """Positions of the bones' ends in metres: channels (n, number of channels) -> (n, number of bones, 3).
 
-        A bone turns with M = M' C R C^-1, M' being its parent's turn, C that of its `axis` and R that of its channels; its
-        end is its parent's end plus its length times M times its direction. Angles are in degrees, the root's translation in
-        the file's units. Differentiable, on the device and in the precision of the channels.
+        A bone has the rotation M = M' C R C^-1 with M' of its parent, C of its `axis` and R of its channels. Its end is its
+        parent's end plus its length times M times its direction. Angles are in degrees, the root's translation is in the
+        file's units. The result is differentiable, on the device and in the precision of the channels.
         """
         columns = dict(zip(self.channels, channels.T, strict=True))
         still = channels.new_zeros(len(channels))
@@ -93,7 +93,7 @@ class Skeleton:
 
 
 def rotation(degrees: Tensor, order: str = "XYZ") -> Tensor:
-    """The matrices (..., 3, 3) that turn columns about the fixed axes x, y and z by angles (..., 3), in the given order.
+    """Rotation matrices (..., 3, 3) about the fixed axes x, y and z by angles (..., 3), in the given order.
 
     >>> (rotation(torch.tensor([90.0, 0.0, 90.0])) @ torch.tensor([0.0, 1.0, 0.0])).round().tolist()  # y -> z -> z
     [0.0, 0.0, 1.0]
@@ -108,20 +108,21 @@ def rotation(degrees: Tensor, order: str = "XYZ") -> Tensor:
 
 
 def read_skeleton(content: bytes, name: str) -> Skeleton:
-    """The skeleton of an .asf file; its limits of the angles are passed over.
+    """The skeleton of an .asf file. Limits of the angles are ignored.
 
     Arguments:
-        content: the file. name: what to call it in an error.
+        content: of the file.
+        name: of the file, for errors.
 
     Raises:
-        DataError: when it is no skeleton whose every bone hangs on the root, or a length, direction or axis is none.
+        DataError: when some bone is not connected to the root, or a length, direction or axis is invalid.
 
     >>> text = b":units\\n length 0.45\\n:root\\n order TX TY TZ RX RY RZ\\n axis XYZ\\n:bonedata\\n begin\\n name head\\n"
     >>> text += b" direction 0 1 0\\n length 9\\n axis 0 0 20 XYZ\\n dof rx\\n end\\n:hierarchy\\n begin\\n root head\\n end"
     >>> read_skeleton(text, "01.asf").bones[1].dof
     ('rx',)
     """
-    sections = _sections(content)
+    sections = _split_sections(content)
     units = {key: values for key, *values in sections.get(":units", [])}
     root = {"position": ["0"] * 3, "orientation": ["0"] * 3, "axis": ["XYZ"], "order": [], "length": ["1"]}
     root |= {key: values for key, *values in sections.get(":root", [])}
@@ -135,23 +136,23 @@ def read_skeleton(content: bytes, name: str) -> Skeleton:
         else:
             current[key] = values
     if not fields or sorted(word.lower() for word in root["order"]) != sorted(ROOT_DOF):
-        raise DataError(f"{name} has no root that can move or no bone: it is no .asf skeleton. Replace it by the original.")
+        raise DataError(f"{name} has no movable root or no bone: it is not an .asf skeleton. Replace it by the original.")
     if units.get("angle", ["deg"]) != ["deg"]:
         raise DataError(f"{name} has angles in {' '.join(units['angle'])}, where degrees are expected. Convert it.")
-    unit = INCH / _numbers(units.get("length", ["1"]), 1, name, "unit of length")[0]
+    unit = INCH / _parse_numbers(units.get("length", ["1"]), 1, name, "unit of length")[0]
     root |= {"direction": root["position"], "axis": [*root["orientation"], *root["axis"]], "dof": root["order"]}
-    parents = _parents(sections.get(":hierarchy", []), fields, name)
-    bones = [_bone("root", "", root, unit, name)]
-    for parent in bones:  # which grows meanwhile, so that every bone comes after its parent
-        bones += [_bone(bone, parent.name, fields[bone], unit, name) for bone in fields if parents[bone] == parent.name]
+    parents = _read_parents(sections.get(":hierarchy", []), fields, name)
+    bones = [_make_bone("root", "", root, unit, name)]
+    for parent in bones:  # the list grows in the loop, so every bone comes after its parent
+        bones += [_make_bone(bone, parent.name, fields[bone], unit, name) for bone in fields if parents[bone] == parent.name]
     if len(bones) <= len(fields):
         loose = sorted({*fields}.difference(bone.name for bone in bones))
-        raise DataError(f"{name}: {', '.join(loose)} do(es) not hang on the root. Replace the file by the original.")
+        raise DataError(f"{name}: the root has no connection to {', '.join(loose)}. Replace the file by the original.")
     return Skeleton(tuple(bones))
 
 
-def _sections(content: bytes) -> dict[str, list[list[str]]]:
-    """Keyword with its colon -> the words of each line below it."""
+def _split_sections(content: bytes) -> dict[str, list[list[str]]]:
+    """Keyword with its colon -> the words of each line of its section."""
     sections: dict[str, list[list[str]]] = {}
     lines: list[list[str]] = []
     for line in content.decode("ascii", errors="replace").splitlines():
@@ -163,7 +164,7 @@ def _sections(content: bytes) -> dict[str, list[list[str]]]:
     return sections
 
 
-def _parents(lines: Sequence[Sequence[str]], bones: dict[str, dict[str, list[str]]], name: str) -> dict[str, str]:
+def _read_parents(lines: Sequence[Sequence[str]], bones: dict[str, dict[str, list[str]]], name: str) -> dict[str, str]:
     """Bone -> its parent, for exactly the given bones."""
     pairs = [(child, parent) for parent, *children in lines for child in children]
     parents = dict(pairs)
@@ -174,7 +175,7 @@ def _parents(lines: Sequence[Sequence[str]], bones: dict[str, dict[str, list[str
     return parents
 
 
-def _bone(bone: str, parent: str, fields: dict[str, list[str]], unit: float, name: str) -> Bone:
+def _make_bone(bone: str, parent: str, fields: dict[str, list[str]], unit: float, name: str) -> Bone:
     *axis, order = fields.get("axis") or [""]
     dof = tuple(word.lower() for word in fields.get("dof", []))
     if sorted(order.upper()) != ["X", "Y", "Z"] or not set(dof) <= set(ROOT_DOF if not parent else ROOT_DOF[3:]):
@@ -185,19 +186,19 @@ def _bone(bone: str, parent: str, fields: dict[str, list[str]], unit: float, nam
     return Bone(
         bone,
         parent,
-        _numbers(fields.get("direction", []), 3, name, f"direction of '{bone}'"),
-        _numbers(fields.get("length", []), 1, name, f"length of '{bone}'")[0] * unit,
-        _numbers(axis, 3, name, f"axis of '{bone}'"),
+        _parse_numbers(fields.get("direction", []), 3, name, f"direction of '{bone}'"),
+        _parse_numbers(fields.get("length", []), 1, name, f"length of '{bone}'")[0] * unit,
+        _parse_numbers(axis, 3, name, f"axis of '{bone}'"),
         order.upper(),
         dof,
     )
 
 
-def _numbers(words: Sequence[str], count: int, name: str, what: str) -> tuple[float, ...]:
+def _parse_numbers(words: Sequence[str], count: int, name: str, what: str) -> tuple[float, ...]:
     numbers: list[float] = []
     with contextlib.suppress(ValueError):
         numbers += map(float, words)
-    # A single number is a length, which has to be positive.
+    # A single number is a length and has to be positive.
     if len(numbers) != count or not all(map(math.isfinite, numbers)) or (count == 1 and min(numbers) <= 0):
-        raise DataError(f"{name}: the {what} is '{' '.join(words)}', which cannot be. Replace the file by the original.")
+        raise DataError(f"{name}: the {what} is '{' '.join(words)}', which is invalid. Replace the file by the original.")
     return tuple(numbers)

@@ -1,13 +1,15 @@
-"""Where data files are, and that they are the right ones."""
+"""A published data file: its path, checksum and mirrors; functions that find it and read it with its checksum verified."""
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyro_hvae.errors import DataError
+from pyro_hvae.errors import DataError, HVAEError
 from pyro_hvae.runtime.folders import DATA_VARIABLE, data_folder
 
-__all__ = ["File", "find_optional", "find", "read_checked"]
+__all__ = ["File", "convert_errors", "find", "find_optional", "read_checked"]
 
 
 @dataclass(frozen=True)
@@ -16,12 +18,12 @@ class File:
 
     Attributes:
         path: below the data folder, with "/" between the parts.
-        size: in bytes, where it is known; a download that goes beyond is stopped.
-        sha256, md5: checksums in hexadecimal. MD5 is what most publishers state; it finds damage and mix-ups, it does not
-            withstand an attacker, so SHA-256 is preferred where both are known.
-        urls: mirrors in the order in which they are tried; none where only the user can get the file.
-        how: how to come by it, as a sentence.
-        instead: paths of what will do as well, such as an unpacked copy; they have no checksum and are held to their format.
+        size: in bytes, or None if unknown. A longer download is stopped.
+        sha256, md5: checksums in hexadecimal. Most publishers state the MD5, which finds damage and mix-ups but does not
+            withstand an attacker. The SHA-256 is used where both are known.
+        urls: mirrors, in the order in which they are tried; empty if a program cannot get the file.
+        how: a sentence that says how to get the file.
+        instead: paths that serve as well, such as an unpacked copy. They have no checksum; their format is checked.
     """
 
     path: str
@@ -34,57 +36,71 @@ class File:
 
     @property
     def digest(self) -> tuple[str, str | None]:
-        """The kind of checksum there is, as `hashlib.new` takes it, and what it should be; None where none is known."""
+        """The kind of checksum, as `hashlib.new` takes it, and its value; the value is None if no checksum is known."""
         return ("SHA-256", self.sha256) if self.sha256 else ("MD5", self.md5)
 
     @property
     def checksum(self) -> str:
-        """For messages, such as "SHA-256 440f..."; empty where none is known."""
+        """The checksum in a message, such as "SHA-256 440f..."; empty if none is known."""
         kind, wanted = self.digest
         return f"{kind} {wanted}" if wanted else ""
 
 
+@contextlib.contextmanager
+def convert_errors(subject: str, advice: str = "Replace it by the original.") -> Iterator[None]:
+    """Turns any error of the block into a `DataError` with the message "SUBJECT: REASON. ADVICE"; our own errors pass.
+
+    Decoders raise many errors on damaged files (OSError, SyntaxError, ValueError, struct.error, zlib.error, ...), which have
+    only `Exception` in common.
+    """
+    try:
+        yield
+    except HVAEError:
+        raise
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
+        raise DataError(f"{subject}: {reason.rstrip('.')}. {advice}") from error
+
+
 def find_optional(file: File) -> Path | None:
-    """Where a file is below the data folder, or the first of those that do instead of it; None where there is none."""
+    """Path of a file below the data folder, or of the first file that serves instead; None if there is none."""
     root = data_folder()
     return next((root / name for name in (file.path, *file.instead) if (root / name).exists()), None)
 
 
 def find(file: File) -> Path:
-    """Where a file is below the data folder, or the first of those that do instead of it.
+    """Path of a file below the data folder, or of the first file that serves instead.
 
     Raises:
-        DataError: when none of them exists, saying how to get it and where to put it.
+        DataError: when none of them exists; the message says how to get the file and where to put it.
     """
     if path := find_optional(file):
         return path
-    root = data_folder()
     instead = f" (or {' or '.join(file.instead)})" if file.instead else ""
     known = f" ({file.checksum})" if file.checksum else ""
     how = f" {file.how}" if file.how else ""
     raise DataError(
-        f"no data file {file.path}{instead}.{how} Its place is {root / file.path}{known}, or set the environment variable "
-        f"{DATA_VARIABLE} to the folder that contains {file.path.split('/')[0]}."
+        f"no data file {file.path}{instead}.{how} Its place is {data_folder() / file.path}{known}, or set the environment "
+        f"variable {DATA_VARIABLE} to the folder that contains {file.path.split('/')[0]}."
     )
 
 
 def read_checked(path: Path, file: File | None = None) -> bytes:
-    """The content of a file, looked at by nobody before its checksum is found right.
+    """The content of a file, after its checksum has been verified.
 
     Arguments:
-        path: where it is. file: what it should be; None, or one without a checksum, checks nothing.
+        path: of the file.
+        file: the expected file; None, or a file without a known checksum, checks nothing.
 
     Raises:
-        DataError: when the file cannot be read or is not the one expected.
+        DataError: when the file cannot be read or has another checksum.
     """
-    try:
+    with convert_errors(f"cannot read {path}", "Check that it is a file you may read."):
         content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}. Check that it is a file you may read.") from error
     kind, wanted = file.digest if file else ("", None)
     if wanted and (found := hashlib.new(kind, content, usedforsecurity=False).hexdigest()) != wanted:
         raise DataError(
-            f"{path} is not the file expected: its {kind} is {found}, it should be {wanted}. It is damaged, "
+            f"{path} is not the expected file: its {kind} is {found}, it should be {wanted}. It is damaged, "
             "incomplete or another version; replace it by the original."
         )
     return content

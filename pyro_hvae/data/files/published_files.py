@@ -1,7 +1,7 @@
-"""The table of published files: sizes, checksums, mirrors.
+"""The table of published files: sizes, checksums and mirrors.
 
-Sizes and SHA-256 are those of TensorFlow Datasets; for MNIST and Fashion-MNIST they were computed from the files as well, whose
-MD5s are the publishers'. What is weaker says so.
+Sizes and SHA-256 are those of TensorFlow Datasets. For MNIST and Fashion-MNIST they were also computed from the files, whose
+MD5s are those of the publishers. Comments mark entries with weaker sources.
 """
 
 from collections.abc import Mapping
@@ -22,11 +22,11 @@ def _describe_files(
     """The files of one folder.
 
     Arguments:
-        files: name -> size in bytes and SHA-256 or, of half that length, MD5. mirrors: folders that have them all.
-        instead: what does as well, with {name}, and {stem} for the name without its suffix.
-        how: how to come by them, if not by `data download` of the data set.
+        files: name -> size in bytes, and SHA-256 or (of half the length) MD5.
+        mirrors: folders that have all these files.
+        instead: paths that serve as well, with {name}, and {stem} for the name without its suffix.
+        how: how to get the files; default: by `data download` of the data set.
     """
-    how = how or f"Fetch it by 'pyro-hvae data download {dataset}'."
     return [
         File(
             f"{folder}/{name}",
@@ -34,8 +34,8 @@ def _describe_files(
             sha256=checksum if len(checksum) == 64 else None,
             md5=checksum if len(checksum) == 32 else None,
             urls=tuple(f"{mirror}/{name}" for mirror in mirrors),
-            how=how,
-            instead=tuple(other.format(name=name, stem=name.rsplit(".", 1)[0]) for other in instead),
+            how=how or f"Fetch it by 'pyro-hvae data download {dataset}'.",
+            instead=tuple(path.format(name=name, stem=name.rsplit(".", 1)[0]) for path in instead),
         )
         for name, (size, checksum) in files.items()
     ]
@@ -94,12 +94,10 @@ _FILES = [
         dataset="omniglot",
         instead=("OMNIGLOT/{stem}", "omniglot-py/{name}", "omniglot-py/{stem}"),
     ),
-    # The size is not known; the MD5 is that of one public project.
+    # The size is unknown; the MD5 comes from one public project.
     *_describe_files(
         "OMNIGLOT",
-        {
-            "chardata.mat": (None, "21ecaf34373511aa7691cf2e0802aa3d"),
-        },
+        {"chardata.mat": (None, "21ecaf34373511aa7691cf2e0802aa3d")},
         mirrors=(
             "https://raw.githubusercontent.com/yburda/iwae/master/datasets/OMNIGLOT",
             "https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT",
@@ -119,9 +117,7 @@ _FILES = [
     ),
     *_describe_files(
         "celeba",
-        {
-            "img_align_celeba.zip": (1_443_490_838, "46fb89443c578308acf364d7d379fe1b9efb793042c0af734b6112e4fd3a8c74"),
-        },
+        {"img_align_celeba.zip": (1_443_490_838, "46fb89443c578308acf364d7d379fe1b9efb793042c0af734b6112e4fd3a8c74")},
         instead=("celeba/{stem}",),
         how=_CELEBA,
     ),
@@ -133,12 +129,10 @@ _FILES = [
         },
         how=_CELEBA,
     ),
-    # The size is not known; the MD5 is that of several public projects.
+    # The size is unknown; the MD5 comes from several public projects.
     *_describe_files(
         "dsprites",
-        {
-            "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz": (None, "7da33b31b13a06f4b04a70402ce90c2e"),
-        },
+        {"dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz": (None, "7da33b31b13a06f4b04a70402ce90c2e")},
         mirrors=(
             "https://raw.githubusercontent.com/google-deepmind/dsprites-dataset/master",
             "https://github.com/google-deepmind/dsprites-dataset/raw/master",
@@ -147,9 +141,7 @@ _FILES = [
     ),
     *_describe_files(
         "3dshapes",
-        {
-            "3dshapes.h5": (267_573_662, "0a0f6ed98baff276a50f3a081a7434d788da63cb135a98189b2a5b5769be1785"),
-        },
+        {"3dshapes.h5": (267_573_662, "0a0f6ed98baff276a50f3a081a7434d788da63cb135a98189b2a5b5769be1785")},
         mirrors=("https://storage.googleapis.com/3d-shapes",),
         how="Fetch it by 'pyro-hvae data download shapes3d', or use the data set 'rooms', which needs no file.",
     ),
@@ -163,4 +155,4 @@ def list_files(folder: str) -> tuple[File, ...]:
     >>> [file.path for file in list_files("3dshapes")]
     ['3dshapes/3dshapes.h5']
     """
-    return tuple(file for path, file in FILES.items() if path.split("/")[0] == folder)
+    return tuple(file for path, file in FILES.items() if path.startswith(f"{folder}/"))

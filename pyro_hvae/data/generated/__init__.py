@@ -1,1 +1,1 @@
-"""Data sets that are computed."""
+"""Data sets that are computed, one module each."""

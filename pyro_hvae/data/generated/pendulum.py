@@ -1,7 +1,7 @@
 """The artificial pendulum (Klushyn et al. 2019, section 4.1): 16 x 16 images whose only degree of freedom is an angle.
 
-The paper does not say how its pendulum was drawn. Ours is a rod from the image's centre with a bob at its end, angle 0
-hanging down, anti-aliased by a soft edge wide enough for the first harmonic of the angle to dominate the pixels.
+The paper does not say how its pendulum was drawn. Ours is a rod from the centre with a bob at its end. At angle 0 it hangs
+down. Its soft edges are wide enough for the first harmonic of the angle to dominate the pixels.
 """
 
 import math
@@ -10,7 +10,8 @@ from functools import cache
 import numpy as np
 import torch
 
-from pyro_hvae.data.dataset import Dataset, Split, check_seed, check_size
+from pyro_hvae.data.dataset import Dataset, Split
+from pyro_hvae.data.option_checks import check_seed, check_size
 
 __all__ = ["render", "read_angles", "pendulum"]
 
@@ -18,9 +19,9 @@ SIZE, LENGTH, HALF_WIDTH, BOB, SOFT = 16, 5.0, 1.0, 2.0, 2.0  # pixels
 
 
 def render(angles: np.ndarray) -> np.ndarray:
-    """Images of the pendulum at the given angles (radians, 0 = hanging down), shape (n, 1, 16, 16), float32 in [0, 1].
+    """Images of the pendulum at angles in radians (0 hangs down), shape (n, 1, 16, 16), float32 in [0, 1].
 
-    Intensity is clip(1/2 - d / (2 SOFT), 0, 1), with d the signed distance in pixels to the union of rod and bob.
+    Intensity is clip(1/2 - d / (2 SOFT), 0, 1), where d is the signed distance in pixels to the union of rod and bob.
     """
     centre = (SIZE - 1) / 2
     rows, columns = np.mgrid[0:SIZE, 0:SIZE]
@@ -43,19 +44,14 @@ def _templates(count: int = 1440) -> tuple[np.ndarray, np.ndarray]:
 def read_angles(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Angle of the nearest of 1440 rendered pendula, and the squared error to it summed over pixels, both (n,).
 
-    An image that blends two pendula still gets some angle, but its squared error gives it away: above about 1 it is not
-    on the data manifold.
+    An image that blends two pendula gets an angle, too, but a squared error above about 1 shows that it is not on the data
+    manifold.
     """
     angles, templates = _templates()
     flat = images.reshape(len(images), -1).astype(np.float64)
     squares = (flat**2).sum(1)[:, None] - 2 * flat @ templates.T + (templates**2).sum(1)
     best = squares.argmin(1)
     return angles[best], squares[np.arange(len(flat)), best].clip(min=0.0)
-
-
-def _draw_split(rng: np.random.Generator, size: int) -> Split:
-    angles = rng.uniform(0.0, 2 * math.pi, size)
-    return Split(torch.from_numpy(render(angles)), {"angle": torch.from_numpy(angles)})
 
 
 def pendulum(data_seed: int = 0, size: int = 15_000) -> Dataset:
@@ -73,12 +69,17 @@ def pendulum(data_seed: int = 0, size: int = 15_000) -> Dataset:
     """
     check_size(size, 4 * SIZE * SIZE)
     check_seed(data_seed)
-    train, validation, test = (np.random.default_rng([data_seed, split]) for split in range(3))
+
+    def draw_split(number: int, size: int) -> Split:
+        angles = np.random.default_rng([data_seed, number]).uniform(0.0, 2 * math.pi, size)
+        return Split(torch.from_numpy(render(angles)), {"angle": torch.from_numpy(angles)})
+
+    train, validation, test = map(draw_split, range(3), (size, 1_000, 3_000))
     return Dataset(
-        name="pendulum",
-        train=_draw_split(train, size),
-        validation=_draw_split(validation, 1_000),
-        test=_draw_split(test, 3_000),
+        "pendulum",
+        train,
+        validation,
+        test,
         read_angles=lambda images: read_angles(images.cpu().numpy()),
         ends={"0 to 180 degrees": torch.from_numpy(render(np.array([0.0, math.pi])))},
     )

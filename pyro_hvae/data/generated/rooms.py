@@ -1,13 +1,13 @@
-"""Rooms: a stand-in for 3D Shapes (Burgess and Kim 2018), an object in a room whose six factors vary independently.
+"""Rooms: a replacement for 3D Shapes (Burgess and Kim 2018), an object in a room with six independent factors.
 
-The original is a file of 480,000 renderings whose generator was not published. Ours has its factors, their values and
-their order, and a scene of our own after its picture: a ray-cast square room without ceiling, walls and floor of one hue
-each, an object upright in the middle, seen from slightly above. Sizes, camera and light are guesses, pixels do not agree.
-Hues only colour a scene, so an image is a sum over materials
+The original is a file of 480,000 renderings whose generator was not published. Ours has its factors, their values and their
+order, and a scene modelled on its picture: a ray-cast square room without a ceiling, walls and floor of one hue each, an
+object upright in the middle, seen from slightly above. Sizes, camera and light are guesses, so pixels differ from the
+original. Hues only colour a scene, so an image is a sum over materials
 
     image = sum_m weight_m(shape, scale, orientation) * colour_m(floor hue, wall hue, object hue)
 
-and only the 480 geometries' weights are ever cast, each when it is first asked for.
+and only the weights of the 480 geometries are ray-cast, each at its first use.
 """
 
 import colorsys
@@ -17,31 +17,35 @@ from functools import lru_cache
 
 import numpy as np
 
-from pyro_hvae.data.dataset import Dataset, FactorGrid, check_names, check_side
+from pyro_hvae.data.dataset import Dataset, FactorGrid
+from pyro_hvae.data.option_checks import check_names, check_side
 from pyro_hvae.data.rows import Drawn, Rows
 from pyro_hvae.errors import ConfigError
 
 __all__ = ["SHAPES", "cast_materials", "rooms"]
 
-ORIGINAL = (10, 10, 10, 8, 4, 15)  # values of the factors
+FACTORS = {"floor_hue": 10, "wall_hue": 10, "object_hue": 10, "scale": 8, "shape": 4, "orientation": 15}
+"""The factors and the number of their values, in the original's order."""
+
 SIZE, RAYS = 64, 4  # pixels; rays per pixel along either axis
 SHAPES = {"cube": (0.85, 1.7), "cylinder": (0.9, 1.9), "sphere": (1.05, 2.1), "capsule": (0.75, 2.4)}
 """Radius (or half the width) and height of the objects at scale 1, in the original's order."""
 
 # The room: y points up, the object stands at the origin, the walls are |x| = WALL and |z| = WALL up to HEIGHT.
 WALL, HEIGHT = 4.5, 2.9
-DISTANCE, ELEVATION, AIM, VIEW = 7.0, 3.0, 1.0, math.radians(45)  # camera: from the axis, above the floor, looking at, angle
+# The camera: distance from the axis, height above the floor, height of the point it looks at, angle of view.
+DISTANCE, ELEVATION, AIM, VIEW = 7.0, 3.0, 1.0, math.radians(45)
 LAMP, BREADTH, AMBIENT, DIFFUSE = np.array([0.0, 8.5, 4.5]), 2.0, 0.4, 0.6
 GLOSS, SHARPNESS = 0.35, 40.0
-HORIZON, ZENITH = (1.0, 1.0, 1.0), (0.35, 0.62, 0.95)  # the sky's colours; HORIZON is also that of reflected light
+HORIZON, ZENITH = (1.0, 1.0, 1.0), (0.35, 0.62, 0.95)  # colours of the sky; reflected light has that of HORIZON
 FLOOR, WALLS, OBJECT, LIGHT, BLUE = range(5)  # materials
 
 _INDEX = np.arange(SIZE * RAYS)
-_SHUFFLE = np.array([1, 3, 0, 2])  # a pixel's rays see the lamp's parts in another order; mirrored rays see mirrored parts
+_SHUFFLE = np.array([1, 3, 0, 2])  # order of the lamp's parts for a pixel's rays; mirrored rays see mirrored parts
 
 
 def _camera_rays(degrees: float) -> tuple[np.ndarray, np.ndarray]:
-    """The camera (3, 1) and the directions (3, rays) of all rays, row by row."""
+    """Position of the camera (3, 1) and directions of all rays (3, rays), row by row."""
     place = ((_INDEX + 0.5) * 2 / _INDEX.size - 1) * math.tan(VIEW / 2)
     x, y = (axis.ravel() for axis in np.meshgrid(place, -place))
     down = math.atan2(ELEVATION - AIM, DISTANCE)
@@ -52,20 +56,20 @@ def _camera_rays(degrees: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _intersect_slab(start: np.ndarray, ray: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    """Where rays enter and leave low < coordinate < high."""
+    """Distances along rays where they enter and leave low < coordinate < high."""
     first, second = (low - start) / ray, (high - start) / ray
     return np.minimum(first, second), np.maximum(first, second)
 
 
 def _intersect_round(start: np.ndarray, ray: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
-    """Where rays enter and leave the ball (3 coordinates) or endless cylinder (2 coordinates) about the origin; NaN: never."""
+    """Distances where rays enter and leave a ball (3 coordinates) or infinite cylinder (2) about the origin; NaN if never."""
     a, b, c = (ray * ray).sum(0), (start * ray).sum(0), (start * start).sum(0) - radius**2
     root = np.sqrt(b * b - a * c)
     return (-b - root) / a, (-b + root) / a
 
 
 def _find_entry(shape: str, scale: float, start: np.ndarray, ray: np.ndarray) -> np.ndarray:
-    """How far along the rays (3, n) from (3, n) or (3, 1) the object begins, in units of the rays' lengths; inf: nowhere."""
+    """Distances at which rays (3, n) from points (3, n) or (3, 1) enter the object, in lengths of the rays; inf if never."""
     radius, height = (scale * length for length in SHAPES[shape])
     with np.errstate(invalid="ignore", divide="ignore"):
         if shape in ("sphere", "capsule"):
@@ -78,7 +82,7 @@ def _find_entry(shape: str, scale: float, start: np.ndarray, ray: np.ndarray) ->
         else:
             sides = [(-radius, radius), (0.0, height), (-radius, radius)]
             parts = [[_intersect_slab(start[axis], ray[axis], *side) for axis, side in enumerate(sides)]]
-        # A part is what lies between all its pairs of surfaces, the object the union of its parts.
+        # A part lies between all its pairs of surfaces. The object is the union of its parts.
         spans = [(np.maximum.reduce([p[0] for p in part]), np.minimum.reduce([p[1] for p in part])) for part in parts]
         return np.minimum.reduce([np.where((enter < leave) & (enter > 0), enter, np.inf) for enter, leave in spans])
 
@@ -98,9 +102,9 @@ def _surface_normals(shape: str, scale: float, point: np.ndarray) -> np.ndarray:
 
 
 def _trace_rays(shape: str, scale: float, start: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What every ray meets first (BLUE: nothing), at which point (3, rays), and the normal (3, rays) there."""
+    """Material that each ray hits first (BLUE for the sky), the points (3, rays) and the normals (3, rays) there."""
     with np.errstate(divide="ignore"):
-        # Walls are seen from inside only: the camera looks through those behind which it stands.
+        # Walls are visible only from inside: the camera looks through the walls in front of it.
         across = (WALL - start[::2] * np.sign(rays[::2])) / abs(rays[::2])
         floor = np.where(rays[1] < 0, -start[1] / rays[1], np.inf)
     walls, thing = across.min(0), _find_entry(shape, scale, start, rays)
@@ -116,17 +120,18 @@ def _trace_rays(shape: str, scale: float, start: np.ndarray, rays: np.ndarray) -
 
 @lru_cache(maxsize=1024)
 def cast_materials(shape: str, scale: float, degrees: float, side: int = SIZE) -> np.ndarray:
-    """How much of each material's colour every pixel has, (5, side, side), float32, at least 0, at most 1 in sum.
+    """Weights of the materials' colours in each pixel, (5, side, side), float32, at least 0, with a sum of at most 1.
 
     The materials are floor, walls, object, white light (reflections, the sky above the walls) and the sky's blue. A surface
-    of unit normal n under a lamp in unit direction l has brightness AMBIENT + DIFFUSE max(0, n l), the floor only AMBIENT
-    where the object hides the lamp; the object also reflects GLOSS (n h)^SHARPNESS white light, h halfway between l and the
-    eye. A pixel of 64 x 64 is the mean over 4 x 4 rays, each of which sees another part of the square lamp; a larger one is the
-    mean of those it covers. Results are kept.
+    of unit normal n under a lamp in unit direction l has brightness AMBIENT + DIFFUSE max(0, n l). The floor has only AMBIENT
+    where the object hides the lamp. The object also reflects GLOSS (n h)^SHARPNESS white light, with h halfway between l and
+    the eye. A pixel of 64 x 64 is the mean over 4 x 4 rays, each of which sees another part of the square lamp. A larger pixel
+    is the mean of those it covers. Results are cached.
 
     Arguments:
-        shape: of `SHAPES`. scale: factor on the object's lengths; 0.75 to 1.25 in the data set.
-        degrees: by how much the camera is turned about the object, from -30 to 30; the room and the object stay.
+        shape: of `SHAPES`.
+        scale: factor on the object's lengths; 0.75 to 1.25 in the data set.
+        degrees: rotation of the camera about the object, from -30 to 30; room and object stay.
         side: of the image, in pixels: 64, 32 or 16.
 
     >>> (cast_materials("sphere", 1.0, 0.0)[2, [0, 32], 32] > 0.5).tolist()  # the object's share
@@ -152,22 +157,22 @@ def cast_materials(shape: str, scale: float, degrees: float, side: int = SIZE) -
     weights[LIGHT, sky] = 1 - weights[BLUE, sky]
     together = SIZE * RAYS // side  # rays per pixel along either axis
     pixels = weights.reshape(5, side, together, side, together).mean((2, 4)).astype(np.float32)
-    pixels.flags.writeable = False  # it is shared by all who ask
+    pixels.flags.writeable = False  # callers share it
     return pixels
 
 
 def _make_palette(hues: int) -> np.ndarray:
-    """RGB of evenly spaced hues from red on, fully saturated, (hues, 3) in [0, 1]."""
+    """RGB of evenly spaced, saturated hues, starting at red, (hues, 3) in [0, 1]."""
     return np.array([colorsys.hsv_to_rgb(index / hues, 1.0, 1.0) for index in range(hues)])
 
 
 def _space_evenly(low: float, high: float, count: int) -> list[float]:
-    """Evenly spaced values from low to high, exactly symmetric about the middle, which is the only one of one."""
+    """Evenly spaced values from low to high, exactly symmetric about the middle; a single value is the middle."""
     return [(low + high) / 2 + (high - low) / 2 * (2 * index + 1 - count) / max(1, count - 1) for index in range(count)]
 
 
 def _make_painter(sizes: tuple[int, ...], shapes: tuple[str, ...], side: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Positions (k,) in the grid of those sizes -> images (k, 3, side, side), uint8."""
+    """A function from positions (k,) in the grid of those sizes to images (k, 3, side, side), uint8."""
     palettes = [_make_palette(hues) for hues in sizes[:3]]
     scales, turns = _space_evenly(0.75, 1.25, sizes[3]), _space_evenly(-30.0, 30.0, sizes[5])
 
@@ -180,7 +185,7 @@ def _make_painter(sizes: tuple[int, ...], shapes: tuple[str, ...], side: int) ->
         images = np.empty((len(index), 3, side * side), np.uint8)
         for row in range(len(index)):
             weights = cast_materials(shapes[shape[row]], scales[scale[row]], turns[turn[row]], side)
-            images[row] = colours[row] @ weights.reshape(5, -1) + 0.5  # rounded: conversion to bytes cuts off
+            images[row] = colours[row] @ weights.reshape(5, -1) + 0.5  # + 0.5, because the conversion to bytes truncates
         return images.reshape(-1, 3, side, side)
 
     return draw
@@ -198,19 +203,21 @@ def rooms(
     test: int = 0,
     data_seed: int = 0,
 ) -> Dataset:
-    """Images (3, 64, 64) of an object in a room, drawn when asked for: all 480,000 combinations of six factors, or fewer.
+    """Images (3, 64, 64) of an object in a room, drawn on demand: all 480,000 combinations of six factors, or fewer.
 
     The grid's factors are, in the original's order, floor_hue, wall_hue, object_hue (index / count of the colour circle, 0 is
-    red), scale (0.75 to 1.25), shape (position in `shapes`) and orientation (-30 to 30 degrees), the last changing fastest.
-    Fewer hues, scales or orientations than the original's give a smaller grid of the same range, evenly spaced again: two
-    scales are 0.75 and 1.25, a single scale is 1, five orientations are 15 degrees apart, which the original's are not.
+    red), scale (0.75 to 1.25), shape (position in `shapes`) and orientation (-30 to 30 degrees); the last changes fastest.
+    Fewer hues, scales or orientations give a smaller grid with the same range and even spacing: two scales are 0.75 and 1.25,
+    a single scale is 1, five orientations are 15 degrees apart, which the original's are not.
 
     Arguments:
-        floor_hues, wall_hues, object_hues: number of colours, 1 to 10. scales: number of sizes, 1 to 8.
-        shapes: which of cube, cylinder, sphere and capsule. orientations: number of directions, 1 to 15.
-        side: of the images, in pixels: 64, or 32 or 16, which are the means of 2 x 2 or 4 x 4 of those pixels.
-        validation, test: sizes of these splits; 0 means 5,000 and 10,000, but no more than a tenth of the grid each.
-        data_seed: of the permutation that deals out the grid; the original has no splits.
+        floor_hues, wall_hues, object_hues: number of colours, 1 to 10.
+        scales: number of sizes, 1 to 8.
+        shapes: names from cube, cylinder, sphere and capsule.
+        orientations: number of directions, 1 to 15.
+        side: of the images, in pixels: 64; or 32 or 16, which are means of 2 x 2 or 4 x 4 of those pixels.
+        validation, test: sizes of these splits; 0 means 5,000 and 10,000, but at most a tenth of the grid each.
+        data_seed: of the random split; the original has no splits.
 
     Raises:
         ConfigError: for a number out of its range, an unknown or repeated shape, or splits that leave nothing to train on.
@@ -220,17 +227,10 @@ def rooms(
     ({'floor_hue': 2, 'wall_hue': 2, 'object_hue': 2, 'scale': 1, 'shape': 2, 'orientation': 3}, torch.Size([2, 3, 64, 64]))
     """
     check_names("shape", shapes, SHAPES)
-    sizes = {
-        "floor_hue": floor_hues,
-        "wall_hue": wall_hues,
-        "object_hue": object_hues,
-        "scale": scales,
-        "shape": len(shapes),
-        "orientation": orientations,
-    }
-    for (name, size), most in zip(sizes.items(), ORIGINAL, strict=True):
-        if not 1 <= size <= most:
-            raise ConfigError(f"{name}s is a number of values from 1 to {most}, got {size}.")
+    sizes = dict(zip(FACTORS, (floor_hues, wall_hues, object_hues, scales, len(shapes), orientations), strict=True))
+    for name, size in sizes.items():
+        if not 1 <= size <= FACTORS[name]:
+            raise ConfigError(f"{name}s is a number of values from 1 to {FACTORS[name]}, got {size}.")
     check_side(side)
     count = math.prod(sizes.values())
     store = Drawn(_make_painter(tuple(sizes.values()), shapes, side), (count, 3, side, side))

@@ -1,4 +1,4 @@
-"""Where textures come from: five drawn by formula, a folder of images, or an .npz file of them."""
+"""Sources of textures: five drawn by formula, a folder of images, or an .npz file of images."""
 
 import difflib
 import math
@@ -10,25 +10,25 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from pyro_hvae.data.files.array_files import ARRAY_READERS
-from pyro_hvae.data.sets.user_images import IMAGES, read_image
+from pyro_hvae.data.files.image_reader import IMAGE_SUFFIXES, read_image
 from pyro_hvae.errors import ConfigError, DataError, unknown_name
 
 __all__ = ["BUILT_IN", "SIDE", "choose_textures", "contrast"]
 
-SIDE = 80  # pixels; the paper's
-LOOKED_AT = 500  # images of a large folder that are compared; more would take seconds at every start
+SIDE = 80  # pixels, as in the paper
+COMPARED = 500  # images of a large folder that are compared; more would take seconds at every start
 
 Readers = dict[str, Callable[[], np.ndarray]]
 
 
 def _mix_colours(share: np.ndarray, *colours: tuple[int, int, int]) -> np.ndarray:
-    """The first colour where the share (SIDE, SIDE) is 0, the second where it is 1."""
+    """Blends two colours: the first where the share (SIDE, SIDE) is 0, the second where it is 1."""
     first, second = np.array(colours, dtype=np.float64)
     return np.rint(first + share[..., None] * (second - first)).astype(np.uint8)
 
 
 def _draw_waves(directions: int, period: float) -> np.ndarray:
-    """A sum of plane waves of a period in pixels, cut off at 0 and 1, so that edges are soft and areas plain."""
+    """A sum of plane waves of a period in pixels, clipped to [0, 1], which gives soft edges and plain areas."""
     row, column = np.mgrid[0:SIDE, 0:SIDE]
     angles = 0.7 + math.pi * np.arange(directions) / directions
     phases = 2 * math.pi / period * (np.cos(angles) * column[..., None] + np.sin(angles) * row[..., None])
@@ -52,26 +52,27 @@ BUILT_IN: Readers = {
     "checkerboard": _draw_checkerboard,
     "faint": lambda: _mix_colours(_draw_waves(5, 6.0), (122, 122, 122), (134, 134, 134)),
 }
-"""Name -> a texture by formula: three of high contrast and different mean colours, so fine that every part of them has nearly
-the mean colour of the whole; then those of the paper's second challenge, simple coloured squares and low contrast."""
+"""Name -> a texture by formula. The first three have high contrast, different mean colours, and details so fine that every part
+has nearly the mean colour of the whole. The last two are of the paper's second challenge: coloured squares, low contrast."""
 
 
 def choose_textures(source: str = "", names: tuple[str, ...] = (), count: int = 3, least: int = 1) -> dict[str, np.ndarray]:
     """Textures by name, each an array of bytes (80, 80, 3): red, green and blue.
 
-    Images of every kind become colours of 8 bits (see `read_image`), grey ones with equal channels. Of one that is not
-    square, the middle is taken; all are resized to 80 x 80 as in the paper (bicubic and antialiased, which it leaves open).
+    Images of every kind become colours of 8 bits (see `read_image`), grey images with equal channels. All are cut to their
+    central square and resized to 80 x 80 as in the paper (by a bicubic, antialiased filter, our choice).
 
-    Where no names are given, `count` textures are chosen: of the built-in ones the first, of others the one with the
-    highest `contrast`, and then again and again the one with the largest product of contrast and distance of its mean
-    colour to the nearest mean colour chosen so far. The paper says only "3 high contrast textures". Of a folder with more
-    than 500 images, the first 500 by name are compared.
+    Without names, `count` textures are chosen. Of the built-in textures these are the first. Of others, the first is the one
+    with the highest `contrast`; each next one has the largest product of contrast and distance of its mean colour to the
+    nearest mean colour of those chosen. The paper says only "3 high contrast textures". Of a folder with more than 500 images,
+    the first 500 by name are compared.
 
     Arguments:
-        source: a folder of images, whose names are those of the files; an .npz file with bytes `images` (n, height, width,
-            3) and perhaps `names` (n,), else numbered from 0; or nothing for the built-in textures.
-        names: which. count: how many at most where no names are given.
-        least: what an image's shorter side has to have, in pixels.
+        source: a folder of images, named by their files; an .npz file with bytes `images` (n, height, width, 3) and
+            optionally `names` (n,), else numbered from 0; empty for the built-in textures.
+        names: of the textures.
+        count: largest number of textures if no names are given.
+        least: smallest allowed side of an image, in pixels.
 
     Raises:
         ConfigError: for a name that is unknown or given twice, or a count below one.
@@ -88,16 +89,19 @@ def choose_textures(source: str = "", names: tuple[str, ...] = (), count: int = 
         if name not in readers:
             near = difflib.get_close_matches(name, readers, 12, 0.0)
             raise unknown_name(f"texture among the {len(readers):,} of {source or 'the library'}", name, near)
-    compared = names or list(readers)[: LOOKED_AT if source else count]
+    compared = names or list(readers)[: COMPARED if source else count]
     found = {name: _fit_to_square(readers[name](), f"{source}: image {name}", least) for name in compared}
     return found if names else _select_distinct(found, count)
 
 
 def contrast(texture: np.ndarray) -> float:
-    """What a small patch shows: the standard deviation of the values of one colour within the paper's patches of 7 x 7.
+    """Contrast of small patches: the standard deviation of one colour within the paper's patches of 7 x 7.
 
     Arguments:
-        texture: bytes (80, 80, 3). The result, a mean over patches and colours, is in grey levels, from 0 to 127.5.
+        texture: bytes (80, 80, 3).
+
+    Returns:
+        The mean over patches and colours in grey levels, from 0 to 127.5.
     """
     patches = np.lib.stride_tricks.sliding_window_view(texture, (7, 7), (0, 1))[::3, ::3]
     return float(patches.std(axis=(-2, -1)).mean())
@@ -109,18 +113,18 @@ def _select_distinct(found: dict[str, np.ndarray], count: int) -> dict[str, np.n
     taken = [int(scores.argmax())]
     while len(taken) < min(count, len(found)):
         worth = scores * np.linalg.norm(means[:, None] - means[taken], axis=2).min(1)
-        worth[taken] = -1  # never again, even where all others are worth nothing
+        worth[taken] = -1  # below the worth of all others, which may be 0
         taken.append(int(worth.argmax()))
     return {name: texture for i, (name, texture) in enumerate(found.items()) if i in taken}
 
 
 def _open_folder(path: Path) -> Readers:
     try:
-        files = [file for file in path.iterdir() if file.suffix.lower() in IMAGES and file.name[0] != "."]
+        files = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."]
     except OSError as error:
         raise DataError(f"no textures in {path}: {error.strerror or error}. Name a folder of images or an .npz.") from error
     if not files:
-        raise DataError(f"no textures in {path}: it has no images ({', '.join(sorted(IMAGES))}). Name another folder.")
+        raise DataError(f"no textures in {path}: it has no images ({', '.join(sorted(IMAGE_SUFFIXES))}). Name another folder.")
     return {file.name: lambda file=file: read_image(file, channels=3).transpose(1, 2, 0) for file in sorted(files, key=str)}
 
 

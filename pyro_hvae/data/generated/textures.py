@@ -1,4 +1,4 @@
-"""Textures, and triangles of them on a ground of their own mean colour, which pixel errors hardly see (Sahoo)."""
+"""Crops of textures, and textured triangles on a ground of their mean colour, which pixel errors hardly detect (Sahoo)."""
 
 import math
 from functools import partial
@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.dataset import Dataset, Split, check_seed, check_size
+from pyro_hvae.data.dataset import Dataset, Split
 from pyro_hvae.data.generated.texture_sources import SIDE, choose_textures
+from pyro_hvae.data.option_checks import check_seed, check_size
 from pyro_hvae.errors import ConfigError
 
 __all__ = ["coverage", "cut_crops", "draw_triangles", "textures", "triangles"]
@@ -21,15 +22,16 @@ CROPS_HELD_OUT = (2_000, 2_000)  # crops per texture for validation and test
 
 
 def coverage(x: np.ndarray, y: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """How much of each pixel a triangle covers, shape (n, 64, 64), from 0 to 1: soft edges, sub-pixel positions.
+    """Share of each pixel that a triangle covers, shape (n, 64, 64), from 0 to 1: soft edges, sub-pixel positions.
 
-    The triangle is regular with one vertex up and has the area scale^2; the frame has the area 1. Each row of pixels sees
-    it as an upright rectangle as wide as the triangle is at mid-height of their common strip. The sum over pixels is
-    therefore the exact area, and a single pixel at a slanted edge is at most 0.15 off the covered share.
+    The triangle is regular with one vertex up and has the area scale^2; the frame has the area 1. In each row of pixels it is
+    replaced by an upright rectangle as wide as the triangle at mid-height of their common strip. So the sum over pixels is
+    the exact area, and a single pixel at a slanted edge is at most 0.15 off.
 
     Arguments:
-        x, y: centroids, shape (n,), in units of the frame from its lower left corner, y upwards. What lies beyond the frame
-            is cut off. scale: square roots of the areas, shape (n,).
+        x, y: centroids, shape (n,), in units of the frame from its lower left corner, y upwards. Parts beyond the frame are cut
+            off.
+        scale: square roots of the areas, shape (n,).
     """
     across, up, radius = (FRAME * np.asarray(v, np.float64).reshape(-1, 1, 1) for v in (x, y, RADIUS * np.asarray(scale)))
     floor, left = np.arange(FRAME)[::-1, None], np.arange(FRAME)
@@ -39,15 +41,15 @@ def coverage(x: np.ndarray, y: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 
 def draw_triangles(fill: np.ndarray, x: np.ndarray, y: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Textured triangles on a ground of their own mean colour: bytes (n, 3, 64, 64).
+    """Textured triangles on a ground of their mean colour: bytes (n, 3, 64, 64).
 
-    With a the `coverage`, t the texture and m = sum(a t) / sum(a) the mean colour of what is seen of the triangle, a pixel
-    is a t + (1 - a) m, rounded. So the whole image has the mean colour m, but for fractions of a grey level, and that says
-    little of place or size: the part of a texture that a smaller triangle shows is just less typical of the whole.
+    With the `coverage` a, the texture t and the mean colour m = sum(a t) / sum(a) of the visible part of the triangle, a pixel
+    is a t + (1 - a) m, rounded. So the whole image has the mean colour m, up to fractions of a grey level, which says little
+    about place or size: the part of a texture in a smaller triangle is only less typical of the whole.
 
     Arguments:
-        fill: what the frame would show were it all triangle, bytes (n, 3, 64, 64), or (1, 3, 64, 64) for all alike.
-        x, y, scale: as in `coverage`, shape (n,); something of each triangle has to lie in the frame.
+        fill: the frame filled with texture, bytes (n, 3, 64, 64), or (1, 3, 64, 64) for all triangles.
+        x, y, scale: as in `coverage`, shape (n,); some of each triangle has to be in the frame.
 
     >>> grey = np.full((1, 3, 64, 64), 128, dtype=np.uint8)
     >>> np.unique(draw_triangles(grey, [0.5], [0.4], [0.3]))
@@ -69,31 +71,32 @@ def triangles(
     scales: tuple[float, ...] = (0.25, 0.6),
     shifted: bool = False,
 ) -> Dataset:
-    """Textured triangles, 64 x 64 in colour: 10,000 for training, fresh ones for validation (1,000) and test (2,000).
+    """Textured triangles, 64 x 64 in colour: 10,000 for training, others for validation (1,000) and test (2,000).
 
-    Each has a texture drawn uniformly, of which the middle 64 x 64 pixels fill the frame before the triangle is cut out, a
-    centroid uniform in a square and a size uniform in a range; see `draw_triangles`. Factors, as labelled in the paper: "x"
-    and "y" in [0, 64] pixels, y upwards, "scale" in [0, 100] per cent (100 times the square root of the area's share of
-    the frame), and "texture", the position among those chosen.
+    Each triangle has a random texture, whose central 64 x 64 pixels fill the frame before the triangle is cut out, a centroid
+    uniform in a square and a size uniform in a range; see `draw_triangles`. The factors, as labelled in the paper, are "x"
+    and "y" in [0, 64] pixels, y upwards, "scale" in [0, 100] per cent (100 times the square root of the area's share of the
+    frame), and "texture", the position among those chosen.
 
-    The paper says that masks are multiplied by a texture: all triangles of a texture are windows onto the same picture of it,
-    and where they are is all there is to know. With `shifted=true` every image has a picture of its own, and what is in the
-    window cannot be foretold.
+    The paper says that masks are multiplied by a texture: all triangles of a texture are windows onto the same picture, so
+    their position determines their content. With `shifted=true` every image has its own crop of the texture, and the content
+    cannot be predicted.
 
     The paper gives neither the ranges nor the numbers of images; these are ours. Its masks came from Spriteworld, whose
-    triangles are the same: regular, one vertex up, area scale^2. A triangle whose tip or corner lies beyond the frame is
-    cut off there, which at the default ranges is the case for 55 % and takes 2.7 % of the area on average;
-    `positions=(0.25, 0.7), scales=(0.15, 0.3)`, for one, keep all whole.
+    triangles are the same: regular, one vertex up, area scale^2. Parts beyond the frame are cut off. At the default ranges that
+    happens to 55 % of the triangles and takes 2.7 % of the area on average; with, for example,
+    `positions=(0.25, 0.7), scales=(0.15, 0.3)` all are whole.
 
     Arguments:
-        size: number of training images. data_seed: seed of all three splits.
-        textures: a folder of images or an .npz file; nothing for built-in ones. names: which of them. count: how many
-            where no names are given. See `choose_textures`; images need at least 64 x 64 pixels.
-        positions: lowest and highest x and y of the centroid, in units of the frame. scales: smallest and largest scale.
-        shifted: every image has a 64 x 64 crop of its texture at random instead of the middle one.
+        size: number of training images.
+        data_seed: seed of all three splits.
+        textures, names, count: see `choose_textures` (`textures` is its source). Images need at least 64 x 64 pixels.
+        positions: lowest and highest x and y of the centroid, in units of the frame.
+        scales: smallest and largest scale.
+        shifted: every image has a random 64 x 64 crop of its texture instead of the central one.
 
     Raises:
-        ConfigError: for a size below one, a negative seed, a range that is none, or what `choose_textures` refuses.
+        ConfigError: for a size below one, a negative seed, an invalid range, or an argument that `choose_textures` refuses.
         DataError: as `choose_textures` does.
 
     >>> triangles(size=8, names=("faint",)).train.x.shape
@@ -124,7 +127,7 @@ def triangles(
     note = f"Textures: {', '.join(chosen)}. Triangles may reach beyond the frame."
     counts = {"textures": len(chosen)}
     crops = partial(_draw_crops, chosen, data_seed=data_seed)
-    return Dataset("triangles", train, validation, test, counts, note, {"texture": [*chosen]}, crops=crops)
+    return Dataset("triangles", train, validation, test, counts=counts, note=note, labels={"texture": [*chosen]}, crops=crops)
 
 
 def textures(
@@ -137,17 +140,18 @@ def textures(
 ) -> Dataset:
     """Random crops of textures in colour, 7 x 7: of each texture 20,000 for training, 2,000 for validation, 2,000 for test.
 
-    Crops of all textures take turns. The factor "texture" is the position among those chosen. The paper gives no numbers
-    of crops; these are ours. All three splits see the same textures: a texture of 80 x 80 has 5,476 crops of 7 x 7 and no
-    more, so that held-out crops overlap with training crops or equal them. They tell of the fit, not of new textures.
+    Crops of all textures alternate. The factor "texture" is the position among those chosen. The paper gives no numbers of
+    crops; these are ours. All three splits are of the same textures: a texture of 80 x 80 has only 5,476 crops of 7 x 7, so
+    held-out crops overlap with training crops or equal them. They measure the fit, not generalisation to new textures.
 
     Arguments:
-        crop: width and height in pixels, up to 80. size: number of training crops per texture. data_seed: of all splits.
-        textures: a folder of images or an .npz file; nothing for built-in ones. names: which of them. count: how many
-            where no names are given. See `choose_textures`; images need at least crop x crop pixels.
+        crop: width and height in pixels, up to 80.
+        size: number of training crops per texture.
+        data_seed: of all splits.
+        textures, names, count: see `choose_textures` (`textures` is its source). Images need at least crop x crop pixels.
 
     Raises:
-        ConfigError: for a crop, size or seed out of range, or what `choose_textures` refuses.
+        ConfigError: for a crop, size or seed out of range, or an argument that `choose_textures` refuses.
         DataError: as `choose_textures` does.
 
     >>> textures(size=10).train.x.shape
@@ -170,18 +174,21 @@ def _draw_crops(chosen: dict[str, np.ndarray], crop: int, size: int = 20_000, da
 
     train, validation, test = map(split, range(3), (size, *CROPS_HELD_OUT))
     note = f"Textures: {', '.join(chosen)}. All splits are crops of the same textures, so their positions overlap and repeat."
-    return Dataset("textures", train, validation, test, {"textures": len(chosen)}, note, {"texture": [*chosen]})
+    return Dataset(
+        "textures", train, validation, test, counts={"textures": len(chosen)}, note=note, labels={"texture": [*chosen]}
+    )
 
 
 def cut_crops(images: Tensor, side: int, size: int = 60_000, held_out: int = 6_000, data_seed: int = 0) -> Dataset:
-    """Random squares of images, where nothing is known of the textures they are made of.
+    """Random squares of images whose textures are unknown.
 
     Arguments:
-        images: (n, channels, height, width). side: of a square, in pixels. size, held_out: numbers of squares for training, and
-            for validation and test each. All splits are of the same images.
+        images: (n, channels, height, width). All splits are of the same images.
+        side: of a square, in pixels.
+        size, held_out: numbers of squares for training, and for validation and test each.
 
     Raises:
-        ConfigError: for images that are smaller.
+        ConfigError: for images that are smaller than a square.
 
     >>> cut_crops(torch.rand(4, 1, 9, 9), side=7, size=10, held_out=2).train.x.shape
     torch.Size([10, 1, 7, 7])
@@ -201,5 +208,5 @@ def cut_crops(images: Tensor, side: int, size: int = 60_000, held_out: int = 6_0
 
 
 def _view_crops(chosen: dict[str, np.ndarray], crop: int) -> np.ndarray:
-    """All crops of the textures without a copy: (textures, rows, columns, 3, crop, crop)."""
+    """A view of all crops of the textures: (textures, rows, columns, 3, crop, crop)."""
     return np.lib.stride_tricks.sliding_window_view(np.stack([*chosen.values()]), (crop, crop), (1, 2))

@@ -1,4 +1,4 @@
-"""CelebA (Liu et al. 2015): celebrities' faces, cropped and shrunk to 64 x 64 as the papers on ladders of latents do."""
+"""CelebA (Liu et al. 2015): celebrities' faces, cropped and shrunk to 64 x 64 as in the VLAE and pro-VLAE papers."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from torch import Tensor
 from pyro_hvae.data.dataset import Dataset, Split
 from pyro_hvae.data.files.archives import read_named_members
 from pyro_hvae.data.files.array_cache import cache_array
-from pyro_hvae.data.files.data_file import File, find, find_optional, read_checked
+from pyro_hvae.data.files.data_file import File, convert_errors, find, find_optional, read_checked
 from pyro_hvae.data.files.published_files import FILES
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import DataError, unknown_name
@@ -23,8 +23,8 @@ COUNTS = {"training": 162_770, "validation": 19_867, "test": 19_962}
 IMAGES, PARTITION = FILES["celeba/img_align_celeba.zip"], FILES["celeba/list_eval_partition.txt"]
 ATTRIBUTES = FILES["celeba/list_attr_celeba.txt"]
 SIZE = (178, 218)  # width, height of the aligned images
-LARGEST = 2**20  # bytes; the files have some 7,000 each
-# Left, upper, right, lower border of what is shrunk to 64 x 64, and how.
+LARGEST = 2**20  # bytes of an image; real ones have about 7,000
+# Left, upper, right and lower border of the part that is shrunk to 64 x 64, and the filter.
 CROPS = {
     "vlae": ((35, 55, 143, 163), Image.Resampling.BILINEAR),
     "provlae": ((15, 45, 163, 193), Image.Resampling.LANCZOS),
@@ -41,22 +41,23 @@ def celeba(crop: str = "vlae") -> Dataset:
     """Aligned faces, (3, 64, 64) in [0, 1], in the authors' partition: 162,770 to train, 19,867 to validate, 19,962 to test.
 
     The files img_align_celeba.zip (or the folder img_align_celeba with its 202,599 images of 178 x 218),
-    list_eval_partition.txt and, if wanted, list_attr_celeba.txt go to celeba/ in the data folder. With the last, the 40
-    attributes are factors, such as "Smiling": 1 where the image has it, else 0. The images are shrunk once, which takes
-    minutes, and mapped from the cache (2.5 GB per crop) from then on.
+    list_eval_partition.txt and, optionally, list_attr_celeba.txt go to celeba/ in the data folder. With the last file, the 40
+    attributes are factors, such as "Smiling": 1 if the image has it, else 0. The images are shrunk once, which takes minutes,
+    into the cache (2.5 GB per crop), and mapped from there.
 
     Arguments:
-        crop: "vlae" for the middle 108 x 108, shrunk bilinearly (Zhao et al. 2017); "provlae" for the 148 x 148 from column 15
+        crop: "vlae" for the central 108 x 108, shrunk bilinearly (Zhao et al. 2017); "provlae" for the 148 x 148 from column 15
             and row 45, shrunk by a Lanczos filter (Li et al. 2020). Zhao et al. scale values to [-1, 1], which is 2 x - 1 of
-            ours, stretch each crop's contrast to the whole range, which is not done here, and split 80 to 20 in no fixed order.
+            ours. They also stretch the contrast of each crop to the whole range and split 80 to 20 in no fixed order, which
+            this data set does not.
 
     Raises:
-        ConfigError: for another crop. DataError: when a file is missing or corrupt, naming the image or line.
+        ConfigError: for an unknown crop. DataError: when a file is missing or corrupt, naming the image or line.
     """
     if crop not in CROPS:
         raise unknown_name("crop", crop, CROPS)
-    images, codes = find(IMAGES), _read_table(find(PARTITION), PARTITION, (), {"0": 0, "1": 1, "2": 2})
-    parts = [np.flatnonzero(codes == part) for part in range(3)]
+    images, partition = find(IMAGES), _read_table(find(PARTITION), PARTITION, (), {"0": 0, "1": 1, "2": 2})
+    parts = [np.flatnonzero(partition == part) for part in range(3)]
     if [len(part) for part in parts] != list(COUNTS.values()):
         found = ", ".join(f"{len(part):,}" for part in parts)
         raise DataError(f"{PARTITION.path} has {found} images in its parts. Replace it by the original.")
@@ -67,10 +68,10 @@ def celeba(crop: str = "vlae") -> Dataset:
         for name, content in read_named_members(images, places, LARGEST):
             array[places[name]] = _decode_face(content, f"{images}: {name}", *CROPS[crop])
 
-    x = Rows(cache_array(f"celeba-{crop}", [images], (len(codes), 3, 64, 64), fill), ahead=True)
-    train, validation, test = (Split(x.take(part), {name: values[part] for name, values in factors.items()}) for part in parts)
+    store = cache_array(f"celeba-{crop}", [images], (len(partition), 3, 64, 64), fill)
+    whole = Split(Rows(store, ahead=True), factors)
     note = f"The authors' partition, in crops as for {crop}, with values in [0, 1]."
-    return Dataset("celeba", train, validation, test, COUNTS, note)
+    return Dataset("celeba", *map(whole.take, parts), counts=COUNTS, note=note)
 
 
 def _image_name(place: int) -> str:
@@ -78,9 +79,9 @@ def _image_name(place: int) -> str:
 
 
 def _read_table(path: Path, file: File, names: Sequence[str], values: Mapping[str, int]) -> np.ndarray:
-    """What a list says of each image, int64 (n, names), or (n,) where there is one nameless column.
+    """The values that a text file gives each image, int64 (n, names), or (n,) for a single column without a name.
 
-    A line is an image's name and its values. Named columns have two lines above them: how many images, and the names.
+    A line is an image's name and its values. Above named columns are two lines: the number of images, and the names.
     """
     lines = read_checked(path, file).decode("ascii", errors="replace").splitlines()
     count, heading, columns = sum(COUNTS.values()), 2 if names else 0, len(names) or 1
@@ -101,7 +102,7 @@ def _read_table(path: Path, file: File, names: Sequence[str], values: Mapping[st
 
 
 def _read_attributes() -> dict[str, Tensor]:
-    """Name -> 0 or 1 of every image; nothing where there is no such file."""
+    """Attribute -> 0 or 1 for every image; empty if the file is missing."""
     path = find_optional(ATTRIBUTES)
     if path is None:
         return {}
@@ -110,12 +111,9 @@ def _read_attributes() -> dict[str, Tensor]:
 
 
 def _decode_face(content: bytes, name: str, box: tuple[int, int, int, int], resample: Image.Resampling) -> np.ndarray:
-    """An image's part within `box`, shape (3, 64, 64)."""
-    try:
+    """The part of an image within `box`, shrunk, shape (3, 64, 64)."""
+    with convert_errors(f"{name} cannot be read as an aligned face"):
         image = Image.open(io.BytesIO(content), formats=("JPEG",))
         if image.size != SIZE or image.mode != "RGB":
             raise ValueError(f"{image.width} x {image.height} pixels of mode {image.mode} instead of 178 x 218 in colour")
         return np.asarray(image.crop(box).resize((64, 64), resample)).transpose(2, 0, 1)
-    # Decoders raise whatever they stumble over: OSError, SyntaxError, ValueError, struct.error, DecompressionBombError.
-    except Exception as error:
-        raise DataError(f"{name} cannot be read as an aligned face: {error}. Replace it by the original.") from error

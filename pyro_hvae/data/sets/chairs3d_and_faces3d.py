@@ -1,28 +1,28 @@
-"""Objects rendered from many sides: Aubry's 3D chairs, and faces that users render from the Basel face model themselves."""
+"""Objects rendered from many sides: Aubry's 3D chairs, and faces that users render from the Basel face model."""
 
-import io
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
-from pyro_hvae.data.dataset import Dataset, FactorGrid, Split, check_seed, split_sizes
+from pyro_hvae.data.dataset import Dataset, FactorGrid
 from pyro_hvae.data.files.array_cache import cache_array
 from pyro_hvae.data.files.data_file import File, find, read_checked
+from pyro_hvae.data.files.image_reader import decode_grey_png, shrink_by_area
+from pyro_hvae.data.option_checks import check_seed, split_sizes
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import ConfigError, DataError
 
-__all__ = ["CHAIRS", "FACES", "chairs3d", "faces3d", "decode_grey_png", "shrink_by_area"]
+__all__ = ["CHAIRS", "FACES", "chairs3d", "faces3d"]
 
-SIDE = 64  # pixels, of the images given out
-RENDER = 600  # pixels, of the chairs as published
-MODELS, VIEWS = 1_393, 62  # chairs as published
+SIDE = 64  # pixels of an image
+RENDER = 600  # pixels of a published chair
+MODELS, VIEWS = 1_393, 62  # of the published chairs
 CHAIRS = File(
     "rendered_chairs",
     how="It is the folder in https://www.di.ens.fr/willow/research/seeing3Dchairs/data/rendered_chairs.tar, unpacked.",
@@ -34,56 +34,16 @@ FACES = File(
 )
 
 
-def decode_grey_png(content: bytes, name: str | Path, size: int) -> np.ndarray:
-    """The grey values of a square PNG image, (size, size), uint8; colours become their luma (ITU-R 601).
-
-    Arguments:
-        content: the file. name: what to call it in an error. size: what its height and width have to be, in pixels.
-
-    Raises:
-        DataError: when it is no PNG image, is damaged, or of another size.
-    """
-    try:
-        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
-            if (found := image.size) == (size, size):
-                return np.asarray(image.convert("L"))
-    # Damage shows as OSError, SyntaxError, ValueError, zlib.error and more, which have only Exception in common.
-    except Exception as error:
-        raise DataError(f"{name} cannot be read as a PNG image: {error}. Replace it by the original.") from error
-    raise DataError(f"{name} has {found[0]} x {found[1]} pixels instead of {size} x {size}. Replace it by the original.")
-
-
-@cache
-def _area_weights(old: int, new: int) -> np.ndarray:
-    """Which part of each of `new` equal stretches of [0, old] each unit stretch makes up, (new, old); rows sum to one."""
-    edges, units = np.linspace(0, old, new + 1), np.arange(old)
-    overlap = np.minimum(edges[1:, None], units + 1) - np.maximum(edges[:-1, None], units)
-    return overlap.clip(min=0) * new / old
-
-
-def shrink_by_area(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Square images (..., n, n), uint8, -> (..., size, size): every new pixel is the mean over the area it covers, rounded.
-
-    The exact integral, also where n / size is no whole number, so that the mean of an image stays what it is; the box filters
-    of image libraries take whole pixels only.
-
-    >>> shrink_by_area(np.array([[0, 90, 90], [0, 90, 90], [0, 0, 0]], dtype=np.uint8), 2)
-    array([[30, 90],
-           [10, 30]], dtype=uint8)
-    """
-    cover = _area_weights(pixels.shape[-1], size)
-    return np.rint(cover @ pixels @ cover.T).astype(np.uint8)
-
-
 def _list_views(root: Path, pattern: str, view: str) -> tuple[list[str], list[str], list[Path]]:
-    """Identities, views, and the images of all their pairs in row-major order.
+    """Identities, views, and the images of all pairs of them in row-major order.
 
     Arguments:
-        pattern: where images are below the root; the first folder is the identity.
-        view: regular expression of a file's name whose group is the view. Files of other names are passed over.
+        root: folder of all images.
+        pattern: of the images' paths below the root; the first folder is the identity.
+        view: regular expression for the name of a file, whose group is the view. Files with other names are skipped.
 
     Raises:
-        DataError: when identities are too few for three splits, or one has other views than the others or one twice.
+        DataError: when there are too few identities for three splits, or an identity lacks a view or has one twice.
     """
     found: dict[str, dict[str, Path]] = {}
     for path in sorted(root.glob(pattern)):
@@ -109,17 +69,17 @@ def _list_views(root: Path, pattern: str, view: str) -> tuple[list[str], list[st
 def _build_dataset(
     name: str,
     cached: str,
-    tree: tuple[list[str], list[str], list[Path]],
+    images: tuple[list[str], list[str], list[Path]],
     read: Callable[[Path], np.ndarray],
     data_seed: int,
     note: str,
 ) -> Dataset:
-    """All images of a tree; a tenth of its identities, rounded down, for validation, as many for testing, the rest to train."""
-    identities, views, paths = tree
+    """Splits the images by identity: a tenth, rounded down, for validation, as many for testing, the rest for training."""
+    identities, views, paths = images
 
     def fill(out: np.ndarray) -> None:
         with ThreadPoolExecutor() as pool:  # Pillow decodes without holding the interpreter's lock
-            starts = range(0, len(paths), len(views))  # an identity at a time, which bounds what waits to be written
+            starts = range(0, len(paths), len(views))  # one identity at a time, to bound the memory
             for start in tqdm(starts, f"reading {name}", leave=False, disable=None, delay=1):
                 stop = start + len(views)
                 out[start:stop, 0] = list(pool.map(read, paths[start:stop]))
@@ -130,10 +90,8 @@ def _build_dataset(
     )
     held = max(1, len(identities) // 10)
     order = torch.from_numpy(np.random.default_rng(data_seed).permutation(len(identities)))
-    splits = []
-    for part in order.split(split_sizes(len(identities), held, held)):
-        index = (part[:, None] * len(views) + torch.arange(len(views))).flatten()
-        splits.append(Split(grid.x.take(index), grid.named(grid.values(index))))
+    parts = order.split(split_sizes(len(identities), held, held))
+    splits = (grid.take((part[:, None] * len(views) + torch.arange(len(views))).flatten()) for part in parts)
     return Dataset(name, *splits, counts={"images": len(paths)}, note=note, grid=grid)
 
 
@@ -146,30 +104,29 @@ def _read_chair(path: Path, crop: int) -> np.ndarray:
 def chairs3d(crop: int = 400, data_seed: int = 0) -> Dataset:
     """1,393 chairs from 62 sides (Aubry et al. 2014), 64 x 64 grey values in [0, 1] with a background of 0.
 
-    The folder rendered_chairs of the published archive goes to the data folder; its images are
-    rendered_chairs/<model>/renders/image_NNN_pPPP_tTTT_rRRR.png, 600 x 600 on white. They are turned grey by their luma, cut
+    The folder rendered_chairs of the published archive goes to the data folder. Its images are
+    rendered_chairs/<model>/renders/image_NNN_pPPP_tTTT_rRRR.png, 600 x 600 on white. They are converted to their luma, cut
     to the central square, averaged over areas (see `shrink_by_area`) and inverted. The VHP paper (Klushyn et al. 2019) states
-    neither crop nor split, and crops differ between publications. The factors are "identity", the model's position among the
-    sorted folders, and "view", the position of (p, t), elevation and azimuth, among the sorted pairs. No model is in two
-    splits: 80, 10 and 10 % of them at random. The first reading takes minutes; its result is kept in the cache.
+    neither crop nor split, and crops differ between publications. The factor "identity" is the model's position among the
+    sorted folders; "view" is the position of (p, t), elevation and azimuth, among the sorted pairs. No model is in two
+    splits: 80, 10 and 10 % of the models at random. The first reading takes minutes; its result is kept in the cache.
 
     Arguments:
-        crop: side of the central square in pixels, 64 to 600. data_seed: seed of the split by model.
+        crop: side of the central square in pixels, 64 to 600.
+        data_seed: seed of the split by model.
 
     Raises:
         ConfigError: for a crop outside its range or a negative seed.
         DataError: when the folder is missing, a model lacks a view, or an image is damaged.
     """
     if not SIDE <= crop <= RENDER:
-        raise ConfigError(
-            f"crop is the side in pixels of the square cut out of {RENDER} x {RENDER}, {SIDE} to {RENDER}, not {crop}."
-        )
+        raise ConfigError(f"crop is the side in pixels of the central square, from {SIDE} to {RENDER}, got {crop}.")
     check_seed(data_seed)
-    tree = _list_views(find(CHAIRS), "*/renders/*.png", r"image_\d+_(p\d+_t\d+)_r\d+\.png")
-    found = len(tree[0]), len(tree[1])
+    images = _list_views(find(CHAIRS), "*/renders/*.png", r"image_\d+_(p\d+_t\d+)_r\d+\.png")
+    found = len(images[0]), len(images[1])
     whole = "All" if found == (MODELS, VIEWS) else f"Not the published {MODELS:,} x {VIEWS} but"
     note = f"{whole} {found[0]:,} models x {found[1]} views, the central {crop} pixels of {RENDER}; split by model."
-    return _build_dataset("chairs3d", f"chairs3d-{crop}", tree, partial(_read_chair, crop=crop), data_seed, note)
+    return _build_dataset("chairs3d", f"chairs3d-{crop}", images, partial(_read_chair, crop=crop), data_seed, note)
 
 
 def _read_face(path: Path) -> np.ndarray:
@@ -179,10 +136,10 @@ def _read_face(path: Path) -> np.ndarray:
 def faces3d(data_seed: int = 0) -> Dataset:
     """Rendered faces, 64 x 64 grey values in [0, 1], as in the VHP paper (Klushyn et al. 2019): 2,000 faces from 37 sides.
 
-    Its images come from the Basel face model (Paysan et al. 2009), whose licence forbids passing them on, so that users render
+    The images come from the Basel face model (Paysan et al. 2009). Its licence forbids passing them on, so users render
     their own: faces3d/<identity>/<view>.png in the data folder, every identity with the same views, any number of both.
-    The factors "identity" and "view" are positions among the sorted names, so numbers in names want leading zeros. No identity
-    is in two splits: 80, 10 and 10 % of them at random.
+    The factors "identity" and "view" are positions among the sorted names, so numbers in names need leading zeros. No identity
+    is in two splits: 80, 10 and 10 % of the identities at random.
 
     Arguments:
         data_seed: seed of the split by identity.
@@ -192,6 +149,6 @@ def faces3d(data_seed: int = 0) -> Dataset:
         DataError: when the folder is missing, an identity lacks a view, or an image is damaged or not 64 x 64.
     """
     check_seed(data_seed)
-    tree = _list_views(find(FACES), "*/*.png", r"([^.].*)\.png")
-    note = f"Faces rendered by the user, {len(tree[0]):,} identities x {len(tree[1])} views; split by identity."
-    return _build_dataset("faces3d", "faces3d", tree, _read_face, data_seed, note)
+    images = _list_views(find(FACES), "*/*.png", r"([^.].*)\.png")
+    note = f"Faces rendered by the user, {len(images[0]):,} identities x {len(images[1])} views; split by identity."
+    return _build_dataset("faces3d", "faces3d", images, _read_face, data_seed, note)

@@ -1,8 +1,8 @@
 """Human motion: joint angles from the CMU Graphics Lab motion capture database, mocap.cs.cmu.edu (NSF EIA-0196217).
 
-The VHP paper (Klushyn et al. 2019) says of its clips only that they are "five different motions", and of its features that
-they are 50. Ours are a documented choice of our own: the clips of `FIVE` in `MOTIONS`, and the 62 channels of a skeleton
-without the 6 of the root (where the body is and where it faces) and, per side, one finger and two thumb channels.
+The VHP paper (Klushyn et al. 2019) says only that its clips are "five different motions" with 50 features. Our choice is
+documented here: the clips of `FIVE` in `MOTIONS`, and the 62 channels of a skeleton without the 6 of the root (position and
+direction of the body) and without, per side, one finger and two thumb channels.
 """
 
 from collections.abc import Callable
@@ -12,17 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.dataset import Dataset, Split, check_names
+from pyro_hvae.data.dataset import Dataset, Split
 from pyro_hvae.data.files.amc_motion import read_motion
 from pyro_hvae.data.files.archives import read_named_members
 from pyro_hvae.data.files.asf_skeleton import Skeleton, read_skeleton
 from pyro_hvae.data.files.data_file import File, find
+from pyro_hvae.data.option_checks import check_names
 from pyro_hvae.data.sets.stick_figures import draw_figures, fit_frame
 from pyro_hvae.errors import ConfigError, DataError
 
 __all__ = ["ARCHIVE", "FEATURES", "FIVE", "MOTIONS", "cmu_mocap"]
 
-# Motion -> clips, as SUBJECT_TRIAL. The position in this table is the factor "motion", so new ones go to its end.
+# Motion -> clips, as SUBJECT_TRIAL. The position in this table is the factor "motion": append new motions at the end.
 MOTIONS: dict[str, tuple[str, ...]] = {
     "walking": ("02_01", "02_02", "07_05"),
     "running": ("02_03", "09_06"),
@@ -64,7 +65,7 @@ FEATURES: tuple[str, ...] = (
 )
 """The 50 joint angles in their order: left leg (7), right leg (7), trunk and head (18), left arm (9), right arm (9)."""
 
-STILL = 1e-6  # degrees; a channel that moves less is constant (the clavicles are, but for rounding of about 1e-14)
+STILL = 1e-6  # degrees; a channel that moves less is constant (the clavicles are, up to rounding of about 1e-14)
 
 ARCHIVE = File(
     "CMU_mocap/allasfamc.zip",
@@ -77,28 +78,29 @@ def cmu_mocap(motions: tuple[str, ...] = FIVE, stride: int = 4) -> Dataset:
     """Poses as 50 joint angles in [-1, 1], from clips recorded at 120 Hz.
 
     The files are subjects/NN/NN.asf and subjects/NN/NN_TT.amc as the database publishes them, in the data folder's
-    CMU_mocap: in its allasfamc.zip as it is, in a subjects.tar.xz, or unpacked as all_asfamc/subjects or subjects.
-    Angles are unwrapped in time and every channel is scaled so that the training poses just fill [-1, 1]; held-out poses
-    may go beyond. `Dataset.inverse` is the way back to degrees. A channel constant in training is 0 throughout.
+    CMU_mocap: in its allasfamc.zip, in a subjects.tar.xz, or unpacked as all_asfamc/subjects or subjects. Angles are unwrapped
+    in time. Every channel is scaled so that the training poses fill [-1, 1]; other poses may leave that range. A channel that
+    is constant in training is 0. `Dataset.inverse` converts features to degrees.
 
-    Neighbouring frames are nearly equal, so a random split would test on what was trained on. Each clip is cut in time
-    instead: its first 80 % are training, the next 10 % validation and the last 10 % test poses, in the order of time. The
-    factor "motion" is the position in `MOTIONS`. Example: `cmu_mocap(motions=("walking", "running"))` has shape (50,).
+    Neighbouring frames are nearly equal, so with a random split the test poses would be known from training. Each clip is cut
+    in time instead: its first 80 % are training, the next 10 % validation and the last 10 % test poses. The factor "motion" is
+    the position in `MOTIONS`. Example: `cmu_mocap(motions=("walking", "running"))` has shape (50,).
 
-    `Dataset.picture` draws poses as stick figures of 96 x 96 pixels with the bones of the first clip's subject, the pelvis
-    upright and in place, fingers and thumbs stretched out: the features hold nothing of these.
+    `Dataset.picture` draws poses as stick figures of 96 x 96 pixels with the bones of the first clip's subject. The pelvis is
+    upright and in place, fingers and thumbs are stretched out, because the features do not contain them.
 
     Arguments:
-        motions: which of walking, running, jumping, punching, washing, bending, swordplay, uneven-terrain, dancing and
-            martial-arts. stride: keep every so-many-th frame; 4 gives 30 poses per second.
+        motions: names from walking, running, jumping, punching, washing, bending, swordplay, uneven-terrain, dancing and
+            martial-arts.
+        stride: keeps every stride-th frame; 4 gives 30 poses per second.
 
     Raises:
-        ConfigError: for an unknown or repeated motion, none at all, or a stride that is below one or leaves a split empty.
+        ConfigError: for an unknown or repeated motion, none at all, or a stride that is below 1 or leaves a split empty.
         DataError: when a file is missing or broken, or a skeleton has other channels.
     """
     check_names("motion", motions, MOTIONS)
     if stride < 1:
-        raise ConfigError(f"stride keeps every so-many-th frame and is at least 1, got {stride}.")
+        raise ConfigError(f"stride keeps every stride-th frame, so it is at least 1, got {stride}. Example: -o stride=4.")
     poses: list[list[np.ndarray]] = [[], [], []]
     labels: list[list[int]] = [[], [], []]
     clips = [clip for motion in motions for clip in MOTIONS[motion]]
@@ -129,7 +131,7 @@ def cmu_mocap(motions: tuple[str, ...] = FIVE, stride: int = 4) -> Dataset:
 
 
 def _read_clips(clips: list[str]) -> tuple[dict[str, np.ndarray], Skeleton]:
-    """Clip -> the `FEATURES` of all its frames in degrees, without jumps by full turns; and the first clip's skeleton."""
+    """Clip -> `FEATURES` of all its frames in degrees, without jumps by full turns; and the first clip's skeleton."""
     folder = PurePosixPath("subjects")
     subjects = {clip: clip.split("_")[0] for clip in clips}
     asf = {clip: str(folder / subject / f"{subject}.asf") for clip, subject in subjects.items()}
@@ -142,17 +144,17 @@ def _read_clips(clips: list[str]) -> tuple[dict[str, np.ndarray], Skeleton]:
         skeleton = skeletons[asf[clip]]
         index = _find_features(skeleton, asf[clip])
         frames = read_motion(content[amc[clip]], skeleton.dof, amc[clip])[:, index]
-        angles[clip] = np.unwrap(frames, period=360, axis=0)  # before subsampling, while steps are smallest
+        angles[clip] = np.unwrap(frames, period=360, axis=0)  # before subsampling, because its steps are the smallest
     return angles, skeletons[asf[clips[0]]]
 
 
 def _strip_outer_folders(member: str) -> str:
-    """An archive may have the folder "subjects" inside others, as in "all_asfamc/subjects"."""
+    """Strips the folders around "subjects", as in "all_asfamc/subjects"."""
     return "/".join(member.split("/")[-3:])
 
 
 def _find_features(skeleton: Skeleton, name: str) -> list[int]:
-    """Where the `FEATURES` are among a skeleton's channels, which have to be the database's 62."""
+    """Positions of the `FEATURES` among a skeleton's channels, which have to be the 62 of the database."""
     channels = skeleton.channels
     expected = {*FEATURES, *_list_channels(_ROOT), *_list_channels(_LEFT_OUT, "l"), *_list_channels(_LEFT_OUT, "r")}
     if wrong := expected.symmetric_difference(channels):
@@ -165,10 +167,11 @@ def _find_features(skeleton: Skeleton, name: str) -> list[int]:
 
 
 def _choose_ends(train: Split, motions: tuple[str, ...]) -> dict[str, Tensor]:
-    """As in the paper, a pair of poses within a motion and pairs of different motions: of the first one and each other.
+    """End points of interpolations as in the paper: two poses of the first motion, and one pose of each of two motions.
 
-    Which poses the paper took is not known. Ours are training poses (a motion's held-out end may be a person standing still):
-    of each motion the one farthest from the mean of all poses, and within the first motion the one farthest from that.
+    The paper does not say which poses it took. Ours are training poses, because a motion's last poses may show a person
+    standing still: of each motion the pose farthest from the mean of all poses, and the pose of the first motion that is
+    farthest from that motion's first end point.
     """
     poses = {motion: train.x[(train.factors["motion"] == list(MOTIONS).index(motion)).nonzero()[:, 0]] for motion in motions}
     mean = train.x[:].mean(0)
@@ -183,7 +186,7 @@ def _choose_ends(train: Split, motions: tuple[str, ...]) -> dict[str, Tensor]:
 
 
 def _make_picture(skeleton: Skeleton, inverse: Callable[[Tensor], Tensor], training: Tensor) -> Callable[[Tensor], Tensor]:
-    """Features (n, 50) -> pictures (n, 3, 96, 96), on the scale on which the training poses fill them."""
+    """Features (n, 50) -> pictures (n, 3, 96, 96), on the scale at which the training poses fill a picture."""
     index = [skeleton.channels.index(channel) for channel in FEATURES]
 
     def positions(features: Tensor) -> Tensor:
@@ -196,7 +199,7 @@ def _make_picture(skeleton: Skeleton, inverse: Callable[[Tensor], Tensor], train
 
 
 def _cut_clip(frames: np.ndarray, clip: str, stride: int) -> list[np.ndarray]:
-    """80, 10 and 10 % of a clip in the order of time."""
+    """Cuts a clip in time into 80, 10 and 10 %."""
     blocks = np.split(frames, [len(frames) * 8 // 10, len(frames) * 9 // 10])
     if not all(map(len, blocks)):
         raise ConfigError(

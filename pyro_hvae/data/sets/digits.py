@@ -1,9 +1,10 @@
-"""The small handwritten digits that come with scikit-learn: real images for a first try, without any download."""
+"""The small handwritten digits of scikit-learn: real images without a download."""
 
 import numpy as np
 import torch
 
-from pyro_hvae.data.dataset import Dataset, Split, check_seed
+from pyro_hvae.data.dataset import Dataset, Split
+from pyro_hvae.data.option_checks import check_seed
 
 __all__ = ["digits"]
 
@@ -14,10 +15,10 @@ def digits(data_seed: int = 0) -> Dataset:
     """1,297 training, 200 validation and 300 test images of 8 x 8 pixels in [0, 1] (17 grey levels), drawn at random.
 
     The optical digits of Alpaydin and Kaynak (1998), as bundled with scikit-learn. The factor "class" is the digit. The 43
-    writers are not known per image, so the same hand may occur in all three splits.
+    writers of the images are unknown, so a writer may occur in all three splits.
 
     Arguments:
-        data_seed: seed of the permutation by which the images are dealt to the splits.
+        data_seed: seed of the random split.
 
     Raises:
         ConfigError: for a negative seed.
@@ -26,11 +27,12 @@ def digits(data_seed: int = 0) -> Dataset:
     torch.Size([1297, 1, 8, 8])
     """
     check_seed(data_seed)
-    from sklearn.datasets import load_digits  # here, as it takes longer to import than all else in this package
+    from sklearn.datasets import load_digits  # imported here, because the import is slow
 
     pixels, classes = load_digits(return_X_y=True)
     x = torch.from_numpy((np.asarray(pixels) / 16).astype(np.float32).reshape(-1, 1, 8, 8))
-    digit = torch.from_numpy(np.asarray(classes).astype(np.int64))
+    whole = Split(x, {"class": torch.from_numpy(np.asarray(classes).astype(np.int64))})
     order = torch.from_numpy(np.random.default_rng(data_seed).permutation(len(x)))
-    train, validation, test = (Split(x[part], {"class": digit[part]}) for part in order.split(SIZES))
-    return Dataset("digits", train, validation, test, counts={"all": len(x)}, labels={"class": tuple("0123456789")})
+    return Dataset(
+        "digits", *map(whole.take, order.split(SIZES)), counts={"all": len(x)}, labels={"class": tuple("0123456789")}
+    )

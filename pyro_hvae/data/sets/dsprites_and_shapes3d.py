@@ -1,7 +1,7 @@
 """The two factorial sets of the disentanglement literature: dSprites (Matthey et al. 2017), 3D Shapes (Burgess and Kim 2018).
 
-Each is one image per combination of factors, so the factors of an image are its place. The published files are read once, and
-their lists of factors held against that order.
+Each set has one image for each combination of factors, so the position of an image gives its factors. The published files
+are read once; their own lists of factors are compared with that order.
 """
 
 import io
@@ -14,20 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.dataset import Dataset, FactorGrid, check_seed
+from pyro_hvae.data.dataset import Dataset, FactorGrid
 from pyro_hvae.data.files.array_cache import cache_array
-from pyro_hvae.data.files.data_file import File, find, read_checked
+from pyro_hvae.data.files.data_file import File, convert_errors, find, read_checked
 from pyro_hvae.data.files.published_files import list_files
+from pyro_hvae.data.option_checks import check_seed
 from pyro_hvae.data.rows import Rows
-from pyro_hvae.errors import DataError, DeviceError, missing_extra
+from pyro_hvae.errors import missing_extra
 
 __all__ = ["dsprites", "shapes3d", "unpack_bits"]
 
 (DSPRITES,), (SHAPES3D,) = list_files("dsprites"), list_files("3dshapes")
 SPRITES = {"shape": 3, "scale": 6, "orientation": 40, "x": 32, "y": 32}
 SHAPES = {"floor_hue": 10, "wall_hue": 10, "object_hue": 10, "scale": 8, "shape": 4, "orientation": 15}
-HELD_OUT, TESTED = 5_000, 10_000  # images for validation and for testing
-SLAB = 2**14  # images that are read at a time: at most 200 MB
+VALIDATION, TEST = 5_000, 10_000  # images
+SLAB = 2**14  # images that are read at a time, at most 200 MB
 
 
 def dsprites(data_seed: int = 0) -> Dataset:
@@ -35,12 +36,12 @@ def dsprites(data_seed: int = 0) -> Dataset:
 
     The published dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz goes to dsprites/ in the data folder. The factors, numbered in
     the file's order, are "shape" (square, ellipse, heart), "scale" (6 from 0.5 to 1), "orientation" (40 from 0 to 2 pi, the
-    first and the last the same), "x" and "y" (32 each); the only colour is none. Eight pixels are a byte in the cache (377 MB),
-    which become floats 0 and 1 when images are read. 5,000 images drawn at random are for validation, 10,000 for testing; the
-    literature trains and measures on all of them, which are in `grid`.
+    first and the last equal), "x" and "y" (32 each). The file's single colour is left out. In the cache (377 MB) a byte holds
+    eight pixels, which become floats 0 and 1 when images are read. 5,000 random images are for validation, 10,000 for testing;
+    the literature trains and measures on all images, which are in `grid`.
 
     Arguments:
-        data_seed: of the draw.
+        data_seed: of the split.
 
     Raises:
         ConfigError: for a negative seed. DataError: when the file is missing, corrupt, or holds other images.
@@ -54,14 +55,14 @@ def dsprites(data_seed: int = 0) -> Dataset:
 def shapes3d(data_seed: int = 0) -> Dataset:
     """An object in a room, 480,000 colour images (3, 64, 64) in [0, 1]: all combinations of six factors.
 
-    The published 3dshapes.h5 goes to 3dshapes/ in the data folder; reading it needs h5py, the extra `data`, once, and minutes.
-    The images are mapped from the cache, where they take 5.9 GB. The factors, numbered in the file's order, are "floor_hue",
+    The published 3dshapes.h5 goes to 3dshapes/ in the data folder. The first reading needs h5py, the extra `data`, and takes
+    minutes. The images are mapped from the cache (5.9 GB). The factors, numbered in the file's order, are "floor_hue",
     "wall_hue" and "object_hue" (10 each), "scale" (8 from 0.75 to 1.25), "shape" (4) and "orientation" (15 from -30 to 30
-    degrees). 5,000 images drawn at random are for validation, 10,000 for testing; the literature trains and measures on all of
-    them, which are in `grid`.
+    degrees). 5,000 random images are for validation, 10,000 for testing; the literature trains and measures on all images,
+    which are in `grid`.
 
     Arguments:
-        data_seed: of the draw.
+        data_seed: of the split.
 
     Raises:
         ConfigError: for a negative seed. DeviceError: when h5py is needed and not installed.
@@ -73,7 +74,7 @@ def shapes3d(data_seed: int = 0) -> Dataset:
 
 
 def unpack_bits(raw: Tensor) -> Tensor:
-    """Bits (n, 512), uint8, the first pixel the highest of the first byte, -> images (n, 1, 64, 64) of 0. and 1.
+    """Bits (n, 512), uint8 -> images (n, 1, 64, 64) of 0. and 1.; the first pixel is the highest bit of the first byte.
 
     >>> bits = torch.zeros(1, 512, dtype=torch.uint8)
     >>> bits[0, 0] = 0b10100000
@@ -85,33 +86,28 @@ def unpack_bits(raw: Tensor) -> Tensor:
 
 
 def _build_dataset(name: str, grid: FactorGrid, data_seed: int) -> Dataset:
-    train, validation, test = grid.split(data_seed, HELD_OUT, TESTED)
+    train, validation, test = grid.split(data_seed, VALIDATION, TEST)
     return Dataset(
         name,
         train,
         validation,
         test,
         counts={"images": len(grid.x)},
-        note=f"{HELD_OUT + TESTED:,} random images are held out (seed {data_seed}); the literature trains and measures on all.",
+        note=f"{VALIDATION + TEST:,} random images are held out (seed {data_seed}); the literature trains and measures on all.",
         grid=grid,
     )
 
 
 def _read_into_cache(name: str, file: File, shape: tuple[int, ...], fill: Callable[[io.BytesIO, np.ndarray], None]) -> Tensor:
-    """What `fill` makes of the file's content, from the cache."""
+    """The array that `fill` makes from the file's content, from the cache."""
     path = find(file)
 
-    def filled(array: np.ndarray) -> None:
+    def fill_from_file(array: np.ndarray) -> None:
         content = io.BytesIO(read_checked(path, file))
-        try:
+        with convert_errors(f"{path} is not the published file"):
             fill(content, array)
-        except DeviceError:
-            raise
-        # What a damaged file makes its reader stumble over has only Exception in common.
-        except Exception as error:
-            raise DataError(f"{path} is not the published file: {error}. Replace it by the original.") from error
 
-    return cache_array(name, [path], shape, filled)
+    return cache_array(name, [path], shape, fill_from_file)
 
 
 def _pack_sprites(content: io.BytesIO, array: np.ndarray) -> None:
@@ -129,7 +125,7 @@ def _pack_sprites(content: io.BytesIO, array: np.ndarray) -> None:
 
 
 def _read_slabs(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Iterator[np.ndarray]:
-    """An array of an .npz file in parts, never one of another shape or type, and so none of pickled objects."""
+    """Yields an array of an .npz file in parts; refuses another shape or type, and so pickled objects."""
     with archive.open(f"{name}.npy") as stream:
         version = np.lib.format.read_magic(stream)
         header = np.lib.format.read_array_header_1_0(stream) if version == (1, 0) else version
@@ -138,7 +134,7 @@ def _read_slabs(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dty
         for start in range(0, shape[0], SLAB):
             part = (min(SLAB, shape[0] - start), *shape[1:])
             yield np.frombuffer(stream.read(math.prod(part) * dtype.itemsize), dtype).reshape(part)
-        if stream.read(1):  # which also gets the stream to its checksum
+        if stream.read(1):  # reading at the end also verifies the checksum
             raise ValueError(f"its array '{name}' is longer than it announces")
 
 
@@ -157,7 +153,7 @@ def _copy_shapes(content: io.BytesIO, array: np.ndarray) -> None:
             values, codes = np.unique(labels[:, place], return_inverse=True)
             if len(values) != sizes[place] or not np.array_equal(codes, wanted):
                 raise ValueError(f"its images are in another order than that of the factor {list(SHAPES)[place]}")
-        # Whole chunks where that is possible: one that is read in parts is decompressed for each of them.
+        # Whole chunks if possible: a chunk that is read in parts is decompressed for each part.
         rows = images.chunks[0] if images.chunks else 1
         slab = SLAB // rows * rows or SLAB
         for start in range(0, count, slab):
@@ -165,7 +161,7 @@ def _copy_shapes(content: io.BytesIO, array: np.ndarray) -> None:
 
 
 def _get_local_dataset(h5py: Any, file: Any, name: str) -> Any:
-    """A dataset of the file, not one that the format allows to be elsewhere on the disk."""
+    """A dataset that is stored in the file itself; HDF5 also allows links to other files."""
     if not isinstance(file.get(name, getlink=True), h5py.HardLink) or file[name].is_virtual or file[name].external:
         raise ValueError(f"its '{name}' is kept in another file")
     return file[name]

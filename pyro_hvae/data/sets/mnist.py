@@ -1,8 +1,7 @@
-"""MNIST and Fashion-MNIST in grey values or binarised, read from the publishers' idx files (gzipped or unpacked)."""
+"""MNIST and Fashion-MNIST in grey values or binarised, from the publishers' idx files (gzipped or unpacked)."""
 
 import gzip
 import math
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,18 +11,18 @@ from torch import Tensor
 
 from pyro_hvae.data.binarisation import binarize_splits, check_binarize
 from pyro_hvae.data.dataset import Dataset, Split
-from pyro_hvae.data.files.data_file import find, read_checked
+from pyro_hvae.data.files.data_file import convert_errors, find, read_checked
 from pyro_hvae.data.files.published_files import FILES
 from pyro_hvae.errors import DataError
 
 __all__ = ["mnist", "fashion_mnist", "read_idx"]
 
-HELD_OUT = 10_000  # the last images of the training file, for validation: the custom of the likelihood literature
+HELD_OUT = 10_000  # last images of the training file, for validation, as in the likelihood literature
 CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 NOTES = {
-    "none": "Grey values: densities of these, not likelihoods of binary pixels.",
-    "dynamic": "Training pixels binarised anew at every reading, validation and test pixels once (dynamic MNIST's protocol).",
-    "fixed": "All pixels binarised once by a draw of our own: comparable with itself only, unlike mnist-static.",
+    "none": "Grey values: their densities are not likelihoods of binary pixels.",
+    "dynamic": "Training pixels binarised at every reading, validation and test pixels once (dynamic MNIST's protocol).",
+    "fixed": "All pixels binarised once by our own draw: comparable only with itself, unlike mnist-static.",
 }
 
 
@@ -31,17 +30,17 @@ def read_idx(content: bytes, name: str | Path) -> np.ndarray:
     """The array in an unpacked idx file of unsigned bytes.
 
     Arguments:
-        content: two zero bytes, type 8, the number of axes, each axis' length as a big-endian uint32, and the values.
-        name: what to call the file in an error.
+        content: two zero bytes, type 8, the number of axes, the length of each axis as a big-endian uint32, and the values.
+        name: of the file, for errors.
 
     Raises:
-        DataError: when the header is another one, or the number of values is not what it announces.
+        DataError: when the header is another one, or the file holds more or fewer values than it announces.
 
     >>> read_idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9]), "labels").tolist()
     [7, 8, 9]
     """
     if len(content) < 4 or content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
-        raise DataError(f"{name} is no idx file of unsigned bytes: it begins with {content[:4]!r}. Replace it by the original.")
+        raise DataError(f"{name} is not an idx file of bytes: it begins with {content[:4]!r}. Replace it by the original.")
     start = 4 + 4 * content[3]
     shape = tuple(int(n) for n in np.frombuffer(content[4:start], dtype=">u4"))
     if len(content) - start != math.prod(shape):
@@ -53,37 +52,35 @@ def read_idx(content: bytes, name: str | Path) -> np.ndarray:
 
 
 def _read_array(name: str) -> np.ndarray:
-    """The array of an idx file, from the gzipped original where it is there, else from an unpacked copy of any origin."""
+    """The array of an idx file, from the gzipped original if it exists, else from an unpacked copy."""
     file = FILES[f"{name}.gz"]
     path = find(file)
     if path.suffix != ".gz":
         return read_idx(read_checked(path), path)
     content = read_checked(path, file)
-    try:
+    with convert_errors(f"{path} cannot be unpacked"):
         return read_idx(gzip.decompress(content), path)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be unpacked: {error}. Replace it by the original.") from error
 
 
 def _read_part(folder: str, part: str) -> tuple[Tensor, Tensor]:
-    """Images (n, 1, 28, 28), uint8, and classes (n,), int64, of one of the two parts."""
+    """Images (n, 1, 28, 28), uint8, and classes (n,), int64, of the part "train" or "t10k"."""
     images, classes = (_read_array(f"{folder}/raw/{part}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
     if images.shape != (len(images), 28, 28) or classes.shape != images.shape[:1] or classes.max(initial=0) > 9:
         raise DataError(
-            f"{folder}/raw/{part}-*: images of shape {images.shape} and labels of shape {classes.shape} are no pair of n "
-            "28 x 28 images and n labels of 0 to 9. Replace both files by the originals."
+            f"{folder}/raw/{part}-*: images of shape {images.shape} and labels of shape {classes.shape} are not n "
+            "images of 28 x 28 and n labels of 0 to 9. Replace both files by the originals."
         )
-    # A copy, as what is read from bytes is not writable, which torch asks for.
+    # A copy, because torch needs writable memory and the bytes of a file are not.
     return torch.from_numpy(images[:, None].copy()), torch.from_numpy(classes.astype(np.int64))
 
 
 def _build_dataset(name: str, folder: str, binarize: str, data_seed: int, names: Sequence[str]) -> Dataset:
-    check_binarize(binarize, data_seed)  # options first: a wrong one is not worth waiting for files
+    check_binarize(binarize, data_seed)  # before the files are read
     (x, classes), (test, test_classes) = _read_part(folder, "train"), _read_part(folder, "t10k")
     if len(x) <= HELD_OUT:
         raise DataError(
-            f"{folder}/raw/train-*: {len(x):,} images, of which the last {HELD_OUT:,} are for validation, leave none to train "
-            "on. Replace the files by the originals."
+            f"{folder}/raw/train-*: {len(x):,} images, of which the last {HELD_OUT:,} are for validation, leave none for "
+            "training. Replace the files by the originals."
         )
     rows = binarize_splits(binarize, data_seed, x[:-HELD_OUT], x[-HELD_OUT:], test)
     labels = classes[:-HELD_OUT], classes[-HELD_OUT:], test_classes
@@ -100,7 +97,7 @@ def mnist(binarize: str = "none", data_seed: int = 777) -> Dataset:
 
     Arguments:
         binarize: "none" for grey values in [0, 1]; "dynamic" and "fixed" as in `binarize_splits`. Likelihoods of fixed pixels
-            can be compared among themselves only; the static ones of the literature are in `mnist_static`.
+            are comparable only among themselves; the static pixels of the literature are in `mnist_static`.
         data_seed: seed of the pixels that are drawn once.
 
     Raises:
@@ -111,9 +108,9 @@ def mnist(binarize: str = "none", data_seed: int = 777) -> Dataset:
 
 
 def fashion_mnist(binarize: str = "none", data_seed: int = 777) -> Dataset:
-    """Articles of clothing in MNIST's format and sizes (Xiao et al. 2017); split, files (FashionMNIST/raw/) and options alike.
+    """Articles of clothing in MNIST's format and sizes (Xiao et al. 2017), with the same split and options.
 
-    The factor "class" runs over `CLOTHES`.
+    The files go to FashionMNIST/raw/ in the data folder. The factor "class" runs over `CLOTHES`.
 
     Arguments:
         binarize, data_seed: as for `mnist`.

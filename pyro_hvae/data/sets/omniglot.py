@@ -10,17 +10,17 @@ from pyro_hvae.data.binarisation import binarize_splits, check_binarize
 from pyro_hvae.data.dataset import Dataset, Split
 from pyro_hvae.data.files.archives import read_named_members
 from pyro_hvae.data.files.array_cache import cache_array
-from pyro_hvae.data.files.data_file import find, find_optional, read_checked
+from pyro_hvae.data.files.data_file import convert_errors, find, find_optional, read_checked
+from pyro_hvae.data.files.image_reader import decode_grey_png, shrink_by_area
 from pyro_hvae.data.files.published_files import FILES
-from pyro_hvae.data.sets.chairs3d_and_faces3d import decode_grey_png, shrink_by_area
 from pyro_hvae.errors import ConfigError, DataError, unknown_name
 
 __all__ = ["ALPHABETS", "omniglot"]
 
 CHARDATA = FILES["OMNIGLOT/chardata.mat"]
-# Their checksums are for downloads; what is read is held to its content, as the same images are about in other archives.
+# Their checksums are for downloads only: the same images exist in other archives, so reading checks the content.
 IMAGES = {part: FILES[f"OMNIGLOT/{part}.zip"] for part in ("images_background", "images_evaluation")}
-# Part -> alphabet -> how many characters, in the order of the characters' official numbers 1 to 1,623.
+# Part -> alphabet -> number of characters, in the order of the characters' official numbers 1 to 1,623.
 ALPHABETS = {
     "images_background": {
         **{"Arcadian": 26, "Armenian": 41, "Asomtavruli_(Georgian)": 40, "Balinese": 24, "Bengali": 46},
@@ -38,11 +38,11 @@ ALPHABETS = {
         **{"Tibetan": 42, "ULOG": 26},
     },
 }
-DRAWERS, DRAWING, SIDE = 20, 105, 28  # 105 pixels across a drawing, 28 across an image given out
-LARGEST = 2**16  # bytes of a drawing; they have some hundreds
+DRAWERS, DRAWING, SIDE = 20, 105, 28  # a drawing has 105 x 105 pixels, an image 28 x 28
+LARGEST = 2**16  # bytes of a drawing; real ones have some hundreds
 TRAIN, TEST = 24_345, 8_070  # images of the literature
 HELD_OUT, HELD_CHARACTERS = 1_345, 96
-SHUFFLE = 123  # the seed by which Burda et al. (2016) shuffle before they hold out
+SHUFFLE = 123  # seed with which Burda et al. (2016) shuffle before they split
 NOTES = (
     "The official drawings, resized by area: not the chardata.mat of the literature, with whose likelihoods those on these "
     "images are not comparable digit for digit.",
@@ -50,33 +50,37 @@ NOTES = (
 )
 SOURCES, SPLITS = ("auto", "chardata", "images"), ("random", "characters")
 NUMBERS = ("double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
-Labelled = tuple[Tensor, dict[str, Tensor], dict[str, int]]
 
 
 def omniglot(source: str = "auto", split: str = "random", binarize: str = "dynamic", data_seed: int = 777) -> Dataset:
     """Handwritten characters, 28 x 28 with ink = 1: 23,000 training, 1,345 validation and 8,070 test images.
 
-    Two sources that are never mixed. "chardata" is the literature's file, OMNIGLOT/chardata.mat in the data folder (Burda et
-    al. 2016), with its test images, and the 1,345 validation images of its authors: the last of the others, shuffled by
-    `numpy.random.RandomState(123)`. Grey values are rounded to 256 levels. "images" are the official drawings of 105 x 105
-    pixels, OMNIGLOT/images_background.zip and images_evaluation.zip, unpacked or not, or torchvision's folder omniglot-py;
-    each pixel of ours is the mean over the 3.75 x 3.75 it covers (see `shrink_by_area`). How chardata.mat was resized is not
-    known, so likelihoods on these cannot be compared with the literature's digit for digit.
+    There are two sources:
+
+    - "chardata" is the file of the literature, OMNIGLOT/chardata.mat in the data folder (Burda et al. 2016), with its test
+      images. The 1,345 validation images are those of its authors: the last of the other images, shuffled by
+      `numpy.random.RandomState(123)`. Grey values are rounded to 256 levels.
+    - "images" are the official drawings of 105 x 105 pixels, OMNIGLOT/images_background.zip and images_evaluation.zip,
+      unpacked or not, or torchvision's folder omniglot-py. Each pixel is the mean over the 3.75 x 3.75 pixels it covers (see
+      `shrink_by_area`). It is unknown how chardata.mat was resized, so likelihoods are not comparable with the literature
+      digit for digit.
 
     The factors are "alphabet" (0 to 49), "character" (0 to 1,622, each of one alphabet) and, for "images", "drawer" (0 to 19,
-    not the same people for all alphabets). Each source numbers alphabets and characters in an order of its own.
+    not the same people for all alphabets). Each source numbers alphabets and characters in its own order.
 
     Arguments:
-        source: "chardata", "images", or "auto" for chardata.mat where it is there and has the split, else the drawings.
-        split: "random", where all characters may be in all splits; for "images" the same shuffle deals out the literature's
-            numbers, and 45 of the 32,460 images are left out (chardata.mat lacks as many; which ones is not known).
-            "characters", for "images" only: tested on the 13,180 images of the 20 evaluation alphabets, validated on 96
-            characters of the 30 background alphabets drawn by the same generator (1,920 images), trained on the rest (17,360).
-        binarize: as in `binarize_splits`; "dynamic" is the literature's choice.
+        source: "chardata", "images", or "auto": chardata.mat if it exists and has the split, else the drawings.
+        split: "random" or "characters". With "random", all characters may be in all splits; for "images" the same shuffle gives
+            splits of the literature's sizes and leaves out 45 of the 32,460 images (chardata.mat lacks as many; it is unknown
+            which). "characters" is for "images" only: the test data are the 13,180 images of the 20 evaluation alphabets, the
+            validation data 96 characters of the 30 background alphabets drawn by the same generator (1,920 images), the
+            training data the rest (17,360).
+        binarize: as in `binarize_splits`; the literature uses "dynamic".
         data_seed: seed of the pixels that are drawn once. The split does not depend on it.
 
     Raises:
-        ConfigError: for an unknown source, split or kind of binarisation, one that do not go together, or a negative seed.
+        ConfigError: for an unknown source, split or kind of binarisation, or a negative seed; for
+            source=chardata with split=characters.
         DataError: when a file is missing or corrupt, or lacks an image.
     """
     if source not in SOURCES:
@@ -85,20 +89,21 @@ def omniglot(source: str = "auto", split: str = "random", binarize: str = "dynam
         raise unknown_name("split", split, SPLITS)
     if source == "chardata" and split == "characters":
         raise ConfigError("chardata.mat has one split only. Use source=images with split=characters, or split=random.")
-    check_binarize(binarize, data_seed)  # options first: a wrong one is not worth waiting for files
+    check_binarize(binarize, data_seed)  # before the files are read
     if source == "auto":
         source = "chardata" if split == "random" and find_optional(CHARDATA) else "images"
-    (x, factors, counts), note = (_read_chardata() if source == "chardata" else _read_drawings()), NOTES[source == "chardata"]
+    x, factors, counts = _read_chardata() if source == "chardata" else _read_drawings()
     parts = _split_indices(source, split, len(x))
     rows = binarize_splits(binarize, data_seed, *(x[part] for part in parts))
     splits = (
         Split(row, {name: values[part] for name, values in factors.items()}) for row, part in zip(rows, parts, strict=True)
     )
+    note = NOTES[source == "chardata"]
     return Dataset("omniglot", *splits, counts=counts, note=f"{note} Split: {split}. Binarisation: {binarize}.")
 
 
 def _split_indices(source: str, split: str, count: int) -> list[np.ndarray]:
-    """The indices of training, validation and test images among all."""
+    """Indices of the training, validation and test images."""
     shuffled = np.random.RandomState(SHUFFLE).permutation
     if split == "characters":
         known, unknown = (sum(alphabets.values()) for alphabets in ALPHABETS.values())
@@ -110,14 +115,14 @@ def _split_indices(source: str, split: str, count: int) -> list[np.ndarray]:
     return np.split(order, [TRAIN - HELD_OUT, TRAIN])
 
 
-def _read_chardata() -> Labelled:
-    """Images (n, 1, 28, 28), uint8, of the training and then the test file, their factors, and how many each holds."""
-    from scipy.io import loadmat, whosmat  # here, as few need it
+def _read_chardata() -> tuple[Tensor, dict[str, Tensor], dict[str, int]]:
+    """Images (n, 1, 28, 28), uint8, of the training file and then the test file; their factors; the number in each file."""
+    from scipy.io import loadmat, whosmat  # imported here, because few users need it
 
     path, arrays = find(CHARDATA), {}
     content = read_checked(path)
-    try:
-        # Shapes first: what is no array of numbers, or has a size that no memory holds, is not to be made at all.
+    with convert_errors(f"{path} cannot be read as 28 x 28 characters"):
+        # Shapes are checked before an array is made: a damaged file may announce objects, or sizes that no memory holds.
         found = {name: shape for name, shape, kind in whosmat(io.BytesIO(content)) if kind in NUMBERS}
         for start, count in (("", TRAIN), ("test", TEST)):
             for name, height in (("data", SIDE**2), ("target", 50), ("targetchar", 1)):
@@ -126,13 +131,10 @@ def _read_chardata() -> Labelled:
         for name in ("data", "target", "targetchar"):
             both = loadmat(io.BytesIO(content), variable_names=[name, f"test{name}"])
             arrays[name] = np.concatenate([both[name], both[f"test{name}"]], 1, dtype=np.float32, casting="unsafe")
-        if not (arrays["data"].min() >= 0 and arrays["data"].max() <= 1):  # asked so that it finds NaN as well
+        if not (arrays["data"].min() >= 0 and arrays["data"].max() <= 1):  # also true for NaN
             raise ValueError("it holds grey values outside [0, 1]")
-    # What a damaged file makes scipy raise has only Exception in common.
-    except Exception as error:
-        raise DataError(f"{path} cannot be read as 28 x 28 characters: {error}. Replace it by the original.") from error
     grey = np.rint(255 * arrays["data"]).astype(np.uint8)
-    # An image is a column in MATLAB's order, down first: rows and columns change places.
+    # An image is a column in MATLAB's order (down first), so rows and columns are swapped.
     x = np.ascontiguousarray(grey.T.reshape(-1, 1, SIDE, SIDE).swapaxes(2, 3))
     alphabet = arrays["target"].argmax(0)
     _, character = np.unique(np.stack([alphabet, arrays["targetchar"][0]], 1), axis=0, return_inverse=True)
@@ -141,7 +143,7 @@ def _read_chardata() -> Labelled:
 
 
 def _list_drawings(part: str) -> list[str]:
-    """The images of a part, relative to the folder it unpacks into, in the order of their official numbers."""
+    """Paths of the images of a part, relative to the unpacked folder, in the order of their official numbers."""
     letters = [(p, name, k) for p, names in ALPHABETS.items() for name, count in names.items() for k in range(1, count + 1)]
     return [
         f"{part}/{alphabet}/character{k:02d}/{number:04d}_{drawer:02d}.png"
@@ -151,8 +153,8 @@ def _list_drawings(part: str) -> list[str]:
     ]
 
 
-def _read_drawings() -> Labelled:
-    """Images (n, 1, 28, 28), uint8, of all drawings with ink = 255, their factors, and how many each part holds."""
+def _read_drawings() -> tuple[Tensor, dict[str, Tensor], dict[str, int]]:
+    """Images (n, 1, 28, 28), uint8, of all drawings with ink = 255; their factors; the number in each part."""
     names = {part: _list_drawings(part) for part in ALPHABETS}
     paths = {part: find(IMAGES[part]) for part in ALPHABETS}
     sources = [

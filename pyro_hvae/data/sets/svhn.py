@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pyro_hvae.data.dataset import Dataset, Split
 from pyro_hvae.data.files.array_cache import cache_array
-from pyro_hvae.data.files.data_file import find
+from pyro_hvae.data.files.data_file import convert_errors, find
 from pyro_hvae.data.files.published_files import FILES
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import DataError, unknown_name
@@ -24,38 +23,37 @@ TRAIN = {"extra": ("extra",), "train": ("train",), "both": ("train", "extra")}
 def svhn(train: str = "extra") -> Dataset:
     """House numbers cut into single digits, (3, 32, 32) in [0, 1], with parts of their neighbours at the sides.
 
-    The files train_32x32.mat, test_32x32.mat and (unless only "train" is wanted) extra_32x32.mat go to SVHN/ or svhn/ in the
-    data folder: MATLAB's version 5 with bytes `X` (32, 32, 3, n) and `y` (n, 1), where 10 stands for the digit 0. The factor
-    "class" is the digit. Validation is on the last 10,000 images of the training file, a choice of our own, as the authors
-    name none; a house's digits follow each other in the files, so at most one house is cut in two. The images are mapped from
-    the cache: 1.6 GB for the extra file, and as much memory once, when they are put there.
+    The files train_32x32.mat, test_32x32.mat and (except for "train") extra_32x32.mat go to SVHN/ or svhn/ in the data folder.
+    They are in MATLAB's version 5 with bytes `X` (32, 32, 3, n) and `y` (n, 1), where 10 stands for the digit 0. The factor
+    "class" is the digit. The validation data are the last 10,000 images of the training file. This is our choice; the authors
+    name none. The digits of a house follow each other in the files, so at most one house is in two splits. The images are
+    mapped from the cache: 1.6 GB for the extra file, and as much memory once, when they are put there.
 
     Arguments:
-        train: "extra" for the 531,131 easier images that Zhao et al. (2017) train on alone; "train" for the first 63,257 of the
-            training file; "both" for these followed by the extra ones.
+        train: "extra" for the 531,131 easier images on which Zhao et al. (2017) train; "train" for the first 63,257 of the
+            training file; "both" for these and then the extra images.
 
     Raises:
-        ConfigError: for another choice. DataError: when a file is missing or corrupt.
+        ConfigError: for an unknown choice. DataError: when a file is missing or corrupt.
     """
     if train not in TRAIN:
         raise unknown_name("train", train, TRAIN)
-    (x, classes), (held, held_classes), (test, test_classes) = map(_read_part, (TRAIN[train], ("train",), ("test",)))
+    data, held_out, test = map(_read_part, (TRAIN[train], ("train",), ("test",)))
     before, after = COUNTS["train"] - HELD_OUT, COUNTS["train"]
     if "train" in TRAIN[train]:
-        chosen = torch.cat([torch.arange(before), torch.arange(after, len(x))])
-        x, classes = x.take(chosen), classes[chosen]
+        data = data.take(torch.cat([torch.arange(before), torch.arange(after, len(data))]))
     return Dataset(
         "svhn",
-        train=Split(x, {"class": classes}),
-        validation=Split(held.take(torch.arange(before, after)), {"class": held_classes[before:]}),
-        test=Split(test, {"class": test_classes}),
+        data,
+        held_out.take(torch.arange(before, after)),
+        test,
         counts={f"{part} file": COUNTS[part] for part in dict.fromkeys((*TRAIN[train], "train", "test"))},
         note=f"Trained on: {' + '.join(TRAIN[train])}, without the training file's last {HELD_OUT:,} (validation).",
     )
 
 
-def _read_part(names: tuple[str, ...]) -> tuple[Rows, Tensor]:
-    """Images (n, 3, 32, 32) and digits (n,), int64, of some files, one after the other."""
+def _read_part(names: tuple[str, ...]) -> Split:
+    """Images (n, 3, 32, 32) and their digits, of one file after the other."""
     paths = {name: find(FILES[f"SVHN/{name}_32x32.mat"]) for name in names}
     digits = np.concatenate([_read_digits(path, COUNTS[name]) for name, path in paths.items()])
 
@@ -66,17 +64,15 @@ def _read_part(names: tuple[str, ...]) -> tuple[Rows, Tensor]:
             start += COUNTS[name]
 
     store = cache_array(f"svhn-{'-'.join(names)}", list(paths.values()), (len(digits), 3, 32, 32), fill)
-    return Rows(store, ahead=True), torch.from_numpy(digits)
+    return Split(Rows(store, ahead=True), {"class": torch.from_numpy(digits)})
 
 
 def _read_digits(path: Path, count: int) -> np.ndarray:
-    """The digits of a file that is known from then on to announce `count` images, so that no other number is ever read."""
-    from scipy.io import whosmat  # here and below, as few need it
+    """The digits of a file; checks first that the file announces `count` images, so that no other number is ever read."""
+    from scipy.io import whosmat  # imported here and below, because few users need it
 
-    try:
+    with convert_errors(f"{path} is not a MATLAB file of version 5"):
         found = {name: (shape, kind) for name, shape, kind in whosmat(str(path), appendmat=False)}
-    except Exception as error:  # of any kind, as below
-        raise DataError(f"{path} is no MATLAB file of version 5: {error}. Replace it by the original.") from error
     if found.get("X") != ((32, 32, 3, count), "uint8") or found.get("y") not in [((count, 1), "uint8"), ((count, 1), "double")]:
         raise DataError(
             f"{path} should hold bytes X (32, 32, 3, {count}) and numbers y ({count}, 1), it has {found or 'nothing'}. "
@@ -91,8 +87,5 @@ def _read_digits(path: Path, count: int) -> np.ndarray:
 def _read_variable(path: Path, name: str) -> Any:
     from scipy.io import loadmat
 
-    try:
+    with convert_errors(f"{path}: '{name}' cannot be read"):
         return loadmat(str(path), appendmat=False, variable_names=[name])[name]
-    # What a damaged file makes the reader stumble over has only Exception in common: ValueError, zlib.error, KeyError, ...
-    except Exception as error:
-        raise DataError(f"{path}: '{name}' cannot be read: {error}. Replace the file by the original.") from error

@@ -1,4 +1,4 @@
-"""Images or vectors from the arrays of a .npy, .npz or HDF5 file: which arrays they are and what their values mean."""
+"""Images or vectors from a user's .npy, .npz or HDF5 file: finds the arrays and interprets their shapes and values."""
 
 import re
 from collections.abc import Iterator
@@ -14,40 +14,38 @@ from pyro_hvae.data.rows import Rows, as_float
 from pyro_hvae.data.sets.user_splits import PARTS
 from pyro_hvae.errors import DataError, unknown_name
 
-__all__ = ["ARRAYS", "read_arrays"]
+__all__ = ["read_arrays"]
 
-ARRAYS = tuple(ARRAY_READERS)
-NAMES = ("", "x", "images", "imgs", "image", "data")  # what the array of data is called, in order of preference
-COLUMNS = 32  # a table of more whole numbers is no list of factors
+NAMES = ("", "x", "images", "imgs", "image", "data")  # names for the array of data, in order of preference
+COLUMNS = 32  # a table with more columns is not taken as factors
 PIECE = 2**22  # values checked at once
 
 
 def read_arrays(path: Path, key: str = "") -> tuple[dict[str, Split], str]:
-    """Part -> data and factors, and what they are in words.
+    """Part -> data and factors, and a description.
 
-    Arrays of shape (n, d) are vectors. (n, h, w), (n, c, h, w) and (n, h, w, c) with c of 1 or 3 are images; where both ends
-    of the latter could be c, the channels come first. The values of images mean
+    Arrays of shape (n, d) are vectors. (n, h, w), (n, c, h, w) and (n, h, w, c) with c of 1 or 3 are images; if both ends of
+    the last shape could be c, the channels come first. The values of images mean
 
         bool                   0 and 1
-        floats                 grey values in [0, 1], nothing beyond
-        uint8, other integers  bytes, 0 to 255, which are divided by 255; but 0 and 1 where no value is above 1
+        floats                 grey values in [0, 1], nothing else
+        uint8, other integers  bytes, 0 to 255, which are divided by 255; but 0 and 1 if no value is above 1
 
-    and those of vectors are taken as they are, but that uint8 are bytes there too. They are given out as float32.
+    Values of vectors do not change, except that uint8 are bytes there, too. All data are read as float32.
 
-    Among several arrays the data are the one called `key`, else x, images, imgs, image or data, else the only one with two
-    axes or more. Names with train, val (valid, validation) or test as one of their words, such as x_train, test_images or
-    train/data, belong to that part, if there are data to train on among them. Beside the data every array of shape (n,) or
-    (n, 1), and every table of whole numbers of shape (n, 2) to (n, 32), becomes a factor of its name, a table one for every
-    column: name_0, name_1, ... Text and pickled objects are passed over.
+    Among several arrays the data are the array `key`, else x, images, imgs, image or data, else the only one with at least
+    two axes. Names with train, val (valid, validation) or test as one of their words, such as x_train, test_images or
+    train/data, belong to that part, if there are training data among them. Every other array of shape (n,) or (n, 1), and
+    every table of whole numbers of shape (n, 2) to (n, 32), becomes a factor of its name; the columns of a table become name_0,
+    name_1, ... Text and pickled objects are skipped.
 
-    A .npy file is mapped, not read as a whole, and so are bytes of an HDF5 file, after a copy of them into the cache (see
-    `derived`); values other than bytes and bools are read through once, since their range has to be known. Other arrays are
-    held in memory.
+    A .npy file is mapped, not read as a whole. So are bytes of an HDF5 file, after a copy into the cache (see `cache_array`).
+    Other arrays are held in memory. Values other than bytes and bools are read through once to find their range.
 
     Raises:
         ConfigError: when there is no array `key`.
-        DataError: when the file cannot be read or lacks its end, it is not clear which array is meant, or the data have
-            another shape or kind, are none, or contain a value out of range, NaN or infinity, saying where.
+        DataError: when the file cannot be read or is incomplete; when several arrays could be the data; when the data are
+            empty, have another shape or type, or contain NaN, infinity or a value out of range: the message says where.
     """
     members = ARRAY_READERS[path.suffix.lower()](path)
     if key and key not in members and key not in {_split_name(name)[1] for name in members}:
@@ -72,7 +70,7 @@ def read_arrays(path: Path, key: str = "") -> tuple[dict[str, Split], str]:
 
 
 def _to_floats(raw: Tensor) -> Tensor:
-    # Contiguous, since images with channels last are a view that only some networks would take.
+    # Images with channels last are a transposed view, which not all networks accept.
     return raw.float().contiguous()
 
 
@@ -81,7 +79,7 @@ def _to_grey(raw: Tensor) -> Tensor:
 
 
 def _split_name(name: str) -> tuple[str, str]:
-    """The part that an array's name says it belongs to, and what it is called without that.
+    """The part in an array's name, and the rest of the name.
 
     >>> _split_name("x_train"), _split_name("test/labels"), _split_name("contest")
     (('train', 'x'), ('test', 'labels'), ('', 'contest'))
@@ -95,7 +93,7 @@ def _split_name(name: str) -> tuple[str, str]:
 
 
 def _group_by_part(members: dict[str, StoredArray], key: str) -> dict[str, dict[str, StoredArray]]:
-    """Part -> the arrays of it by name; all are for training where none of the names speaks of training data."""
+    """Part -> its arrays by name. All arrays are for training if no name contains "train"."""
     parts: dict[str, dict[str, StoredArray]] = {}
     for name, member in members.items():
         part, rest = _split_name(name)
@@ -105,12 +103,12 @@ def _group_by_part(members: dict[str, StoredArray], key: str) -> dict[str, dict[
     data = set(_find_candidates(parts.get("train", {}), key))
     if not data or key in members:
         return {"train": members}
-    # Other parts need the same array: there may be labels for testing without data.
+    # A part counts only if it has the same array: a file may have test labels without test data.
     return {part: held for part, held in parts.items() if part and data & set(_find_candidates(held, key))}
 
 
 def _find_candidates(members: dict[str, StoredArray], key: str) -> list[str]:
-    """Names of the arrays that could be the data, the most likely alone where there is one."""
+    """Names of the arrays that could be the data; only the most likely ones if `NAMES` has them."""
     wide = {name: member for name, member in members.items() if len(member.shape) > 1 and member.shape[1:] != (1,)}
     if key:
         return [key] if key in members else []
@@ -133,11 +131,11 @@ def _describe_array(path: Path, member: StoredArray) -> str:
 
 
 def _read_data(path: Path, member: StoredArray) -> tuple[np.ndarray, float]:
-    """The array as (n, d) or (n, c, h, w), and its highest value (or that it is above 1, for bytes)."""
+    """The array as (n, d) or (n, c, h, w), and its highest value (for bytes: 1, or 2 for any value above 1)."""
     title, shape, kind = _describe_array(path, member), member.shape, member.dtype.kind
     if kind == "O":
         raise DataError(
-            f"{title} holds pickled objects, which can run any program when they are loaded, and is not opened. "
+            f"{title} holds pickled objects, which can run any program when they are loaded, so it is not opened. "
             "Save it as one array of numbers: numpy.save(path, numpy.stack(x))."
         )
     if kind not in "biuf":
@@ -170,7 +168,7 @@ def _check_grey_range(title: str, floats: bool, lowest: float, highest: float) -
         advice = "Divide by 255, or save as uint8" if bytes_inside else "Scale them"
         raise DataError(
             f"the values of {title} go from {lowest:g} to {highest:g}, but images are {kind} from 0 to {limit}. {advice}; "
-            "or save what is no image as vectors (n, d)."
+            "or save data that are not images as vectors (n, d)."
         )
 
 
@@ -180,7 +178,7 @@ def _iterate_pieces(array: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _find_range(title: str, array: np.ndarray) -> tuple[float, float]:
-    """Lowest and highest value, read piece by piece; raises `DataError` for the first that is no finite float32."""
+    """Lowest and highest value, read piece by piece; raises `DataError` for the first value that is not a finite float32."""
     lowest, highest, done = np.inf, -np.inf, 0
     for piece in _iterate_pieces(array):
         with np.errstate(over="ignore"):
@@ -188,7 +186,7 @@ def _find_range(title: str, array: np.ndarray) -> tuple[float, float]:
         if not finite.all():
             index = np.unravel_index(np.argmin(finite), finite.shape)
             where = (done + int(index[0]), *map(int, index[1:]))
-            raise DataError(f"{title} has the value {piece[index]} at index {where}. Remove or replace all that is not finite.")
+            raise DataError(f"{title} has the value {piece[index]} at index {where}. Replace values that are not finite.")
         lowest, highest, done = min(lowest, float(piece.min())), max(highest, float(piece.max())), done + len(piece)
     return lowest, highest
 

@@ -1,19 +1,21 @@
-"""One's own data without code: a folder of images, or arrays in a .npy, .npz or HDF5 file."""
+"""A user's own data by path: a folder of images, or arrays in a .npy, .npz or HDF5 file."""
 
 import os
 import zlib
 from pathlib import Path
 
 from pyro_hvae.data.dataset import Dataset
-from pyro_hvae.data.sets.user_arrays import ARRAYS, read_arrays
-from pyro_hvae.data.sets.user_images import IMAGES, list_images, read_images
+from pyro_hvae.data.files.array_files import ARRAY_READERS
+from pyro_hvae.data.files.image_reader import IMAGE_SUFFIXES
+from pyro_hvae.data.sets.user_arrays import read_arrays
+from pyro_hvae.data.sets.user_images import list_images, read_images
 from pyro_hvae.data.sets.user_splits import check_fractions, split_at_random
 from pyro_hvae.errors import ConfigError, DataError
 
 __all__ = ["load_user_data"]
 
 PICKLES = {".pkl", ".pickle", ".p", ".pt", ".pth", ".ckpt", ".joblib", ".dill"}
-KNOWN = f"Known are folders of images and {', '.join(ARRAYS)} files"
+KNOWN = f"Known are folders of images and {', '.join(ARRAY_READERS)} files"
 
 
 def load_user_data(
@@ -25,26 +27,27 @@ def load_user_data(
     validation: float = 0.1,
     test: float = 0.1,
 ) -> Dataset:
-    """Images or vectors of one's own, from a folder of images or a .npy, .npz, .h5 or .hdf5 file.
+    """Images or vectors from a folder of images or a .npy, .npz, .h5 or .hdf5 file.
 
-    A folder: see `read_images` for how images of every kind become n images of one size. Sub-folders are classes and become
-    the factor "class". Arrays: see `read_arrays` for the shapes and ranges. Folders, or arrays, called train, validation
-    (val, valid) and test are these splits; what is missing of validation and test is dealt out of the rest at random.
+    See `read_images` for a folder, whose sub-folders become the factor "class", and `read_arrays` for a file. Folders or arrays
+    called train, validation (val, valid) and test are these splits; missing validation or test data are taken from the
+    training data at random.
 
-    The split depends on the seed and the number of data alone, whose order is that of the names of the images (relative to
-    the folder, with "/" between the parts, compared character by character) or of the rows of the array: it is the same on
-    every machine. `Dataset.note` says what was done to the data. Pickles are never opened.
+    The split depends only on the seed and on the number and order of the data: the order of the images' names (relative to the
+    folder, with "/" between the parts, compared character by character) or of the array's rows. It is the same on every
+    machine. `Dataset.note` says what was done to the data. Pickles are never opened.
 
     Arguments:
         path: of the folder or file.
-        size: of a folder of images: its images are scaled and cropped to size x size pixels; 0 keeps their common size.
-        channels: of a folder of images: 1 makes them grey, 3 coloured; 0 keeps what they all are.
-        key: of a file with several arrays: which one holds the data.
-        data_seed: of the split. validation, test: fractions of the data, where the source does not say which they are.
+        size: for a folder: images are scaled and cropped to size x size pixels; 0 keeps their common size.
+        channels: for a folder: 1 converts images to grey, 3 to colour; 0 keeps their channels.
+        key: for a file with several arrays: the array that holds the data.
+        data_seed: of the split.
+        validation, test: fractions of the data, for splits that the source does not give.
 
     Raises:
-        ConfigError: for an option out of range or of the other kind of source, or fewer than three data.
-        DataError: when nothing, or nothing known, is at the path, or something in it cannot be used.
+        ConfigError: for an option that is out of range or for the other kind of source, or for fewer than three data.
+        DataError: when the path does not exist or is of no known kind, or its content cannot be used.
     """
     check_fractions(data_seed, validation, test)
     if size < 0:
@@ -59,23 +62,23 @@ def load_user_data(
         parts, what, classes = read_images(path, size, channels)
     elif not os.path.exists(path):
         raise DataError(f"there is no file or folder {path}. Check the path.")
-    elif suffix in ARRAYS:
+    elif suffix in ARRAY_READERS:
         if size or channels:
-            raise ConfigError(f"size and channels are for folders of images; the arrays of {path} are taken as they are.")
+            raise ConfigError(f"size and channels are for folders of images, but {path} holds arrays. Leave them out.")
         parts, what = read_arrays(path, key)
     else:
         raise DataError(_explain_refusal(path, suffix))
     drawn = [part for part in ("validation", "test") if part not in parts]
     split = f"{' and '.join(drawn)} data dealt out at random with data_seed={data_seed}" if drawn else "split as given"
     counts = {part: len(held) for part, held in parts.items()} if len(parts) > 1 else {"all": len(parts["train"])}
-    train, held, last = split_at_random(parts, data_seed, validation, test)
+    splits = split_at_random(parts, data_seed, validation, test)
     note = f"Your own data: {what}; {split}."
     name, labels = Path(os.path.abspath(path)).name, {"class": classes}
-    return Dataset(name, train, held, last, counts=counts, note=note, labels=labels, identity=_fingerprint(path))
+    return Dataset(name, *splits, counts=counts, note=note, labels=labels, identity=_fingerprint(path))
 
 
 def _fingerprint(path: Path) -> str:
-    """The number of files, their bytes, and a checksum of their names and sizes: times and places may change, data may not."""
+    """The number of files, their bytes, and a checksum of their names and sizes; independent of times and of the path."""
     files = list_images(path)[0] if path.is_dir() else [""]
     sizes = [(path / name).stat().st_size for name in files]
     return f"{len(files)} files of {sum(sizes)} bytes ({zlib.crc32(repr(list(zip(files, sizes, strict=True))).encode()):08x})"
@@ -87,7 +90,7 @@ def _explain_refusal(path: Path, suffix: str) -> str:
             f"{path} is not opened: a {suffix} file is a pickle, which can run any program when it is loaded. If you trust it, "
             "load it yourself and save the array with numpy.save."
         )
-    if suffix in IMAGES:
+    if suffix in IMAGE_SUFFIXES:
         return f"{path} is a single image. Name the folder that contains the images."
     if suffix in (".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".7z"):
         return f"{path} is an archive. Unpack it and name the folder. {KNOWN}."
