@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,16 @@ def test_models_and_guides_know_neither_traces_nor_each_other():
         text = path.read_text()
         code = "\n".join(line for line in text.splitlines() if ">>>" not in line)
         assert "poutine" not in code and "beta" not in code.lower().replace("beta-vae", "")
+
+
+def test_files_know_no_data_set_and_sets_and_generated_do_not_import_each_other():
+    for part, above in {
+        "files": "sets|generated|dataset",
+        "sets": "generated|dataset_registry",
+        "generated": "sets|dataset_registry",
+    }.items():
+        for path in ROOT.glob(f"data/{part}/*.py"):
+            assert not re.search(rf"pyro_hvae\.data\.({above})\b", path.read_text()), path
 
 
 def test_only_rooms_lie_at_the_root():

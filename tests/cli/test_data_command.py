@@ -98,7 +98,7 @@ def test_verify_and_download_what_is_here(command, root, monkeypatch):
     assert command("data", "download", "own")[1] == f"own: {root / 'own/a.bin'}\n"
     (root / "own" / "a.bin").write_bytes(b"abd")
     code, _, err = command("data", "download", "own")
-    assert code == 3 and "not the file expected" in err and (root / "own" / "a.bin").read_bytes() == b"abd"
+    assert code == 3 and "not the expected file" in err and (root / "own" / "a.bin").read_bytes() == b"abd"
     # All sets are looked at, whatever is wrong with the first.
     code, out, err = command("data", "verify", "own", "mnist", "digits", "--json")
     values = json.loads(out)
