@@ -1,81 +1,58 @@
-"""Does the bottom layer suffice, and what does each layer do? Gibbs chains and layer shares of the HVAE over seeds.
+"""Samples of Gibbs chains on the bottom layer, and the share of every layer, of the HVAE over seeds.
 
-    python -m benchmarks.gibbs                             # grey and static MNIST, seeds 0-2, two at a time
+    python -m benchmarks.gibbs                             # grey and static MNIST, seeds 0-2; about an hour on two cores
 
-Trains `hvae` at its cpu preset by the command line (finished runs are kept). For chains of several lengths on z1 (300 chains
-from validation data, their last states) the energy distance of draws x ~ p(x | z1) to 1000 test data is printed beside that of
-ancestral samples and of other test data; then again with the guide resampled among K draws. Shares of the variance of
-E[x | z] follow. Mean and standard deviation are over seeds; benchmarks/results/gibbs.json has every run.
+Trains `hvae` at its cpu preset by the command line; finished runs are kept. Runs 300 chains of several lengths on z1 from
+validation data. Prints the energy distance of draws x ~ p(x | z1) at their last states to 1000 test data, beside that of
+ancestral samples and of other test data, then again with the guide resampled among K draws. Prints the shares of the
+variance of E[x | z]. Mean and standard deviation are over seeds; benchmarks/results/gibbs.json has every run.
 """
 
-import json
 import statistics
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-from benchmarks.common import arguments, command, over_seeds, save
+from benchmarks import studies
 
 LENGTHS = (5, 20, 100, 500)
 RESAMPLED = (20, 100)
 
 
-def measure(dataset: str, seed: int, runs: Path, chains: int, particles: int) -> dict[str, Any]:
-    out = runs / f"hvae-{dataset}-seed{seed}"
-    if not (out / "figures" / "samples.png").exists():
-        command("train", "hvae", "--dataset", dataset, "--seed", str(seed), "--out", str(out))
+def measure(args: studies.Args, dataset: str, seed: int) -> studies.Row:
+    out = args.runs / f"hvae-{dataset}-seed{seed}"
+    studies.train_without_cpu_time(out, "hvae", "--dataset", dataset, "--seed", str(seed))
 
-    def chain(steps: int, k: int) -> dict[str, Any]:
-        last = ["--burn-in", str(steps - 1), "--thin", "1", "--chains", str(chains)]
-        return command("gibbs", str(out), "--steps", str(steps), *last, "--particles", str(k))
+    def distances(steps: int, k: int) -> dict[str, Any]:
+        last = ["--burn-in", str(steps - 1), "--thin", "1", "--chains", str(args.chains)]
+        return studies.command("gibbs", str(out), "--steps", str(steps), *last, "--particles", str(k))["distance"]
 
-    row: dict[str, Any] = {"dataset": dataset, "seed": seed, "K": particles}
-    row["distance"] = {}
-    for k, lengths in ((1, LENGTHS), (particles, RESAMPLED)):
+    row: studies.Row = {"dataset": dataset, "seed": seed, "K": args.particles, "distance": {}}
+    for k, lengths in ((1, LENGTHS), (args.particles, RESAMPLED)):
         for steps in lengths:
-            found = chain(steps, k)
-            row["distance"][f"chain of {steps}" + (f", K={k}" if k > 1 else "")] = found["distance"]["gibbs"]["draws"]["value"]
-    for name in ("ancestral", "test"):
-        row["distance"][name] = found["distance"][name]["draws"]["value"]
-    row["stderr"] = {name: found["distance"][name]["draws"]["stderr"] for name in found["distance"]}
-    mixing = command("gibbs", str(out), "--steps", "500", "--burn-in", "250")
+            found = distances(steps, k)
+            row["distance"][f"chain of {steps}" + (f", K={k}" if k > 1 else "")] = found["gibbs"]["draws"]["value"]
+    row["distance"] |= {name: found[name]["draws"]["value"] for name in ("ancestral", "test")}
+    row["stderr"] = {name: value["draws"]["stderr"] for name, value in found.items()}
+    mixing = studies.command("gibbs", str(out), "--steps", "500", "--burn-in", "250")
     row |= {"rhat": mixing["diagnostics"]["z1"]["rhat_median"], "class_changed": mixing["class_changed"]}
-    row["share"] = {site: value["share"] for site, value in command("layers", str(out))["share"].items()}
-    print(json.dumps(row), file=sys.stderr, flush=True)
+    row["share"] = {site: value["share"] for site, value in studies.command("layers", str(out))["share"].items()}
     return row
 
 
-def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def summarise(rows: list[studies.Row]) -> list[studies.Row]:
     lines = []
-    for dataset in dict.fromkeys(row["dataset"] for row in rows):
-        mine = [row for row in rows if row["dataset"] == dataset]
-        for kind in ("distance", "share"):
-            for name in mine[0][kind]:
-                values = [row[kind][name] for row in mine]
-                spread = statistics.stdev(values) if len(values) > 1 else float("nan")
-                what = {"distance": "energy distance", "share": "share of variance"}[kind]
-                line = {"dataset": dataset, "what": what, "of": name, "seeds": len(values)}
-                lines.append(line | {"mean": statistics.fmean(values), "sd": spread})
+    for kind, what in (("distance", "energy distance"), ("share", "share of variance")):
+        for name in rows[0][kind]:
+            values = [row[kind][name] for row in rows]
+            line = {"dataset": rows[0]["dataset"], "what": what, "of": name, "seeds": len(values)}
+            deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
+            lines.append(line | {"mean": statistics.fmean(values), "sd": deviation})
     return lines
 
 
-def main() -> None:
-    parser = arguments(__doc__, "gibbs", "0-2")
+if __name__ == "__main__":
+    parser = studies.study_parser(__doc__, "gibbs", "0-2")
     parser.add_argument("--datasets", nargs="+", default=["mnist", "mnist-static"])
     parser.add_argument("--chains", type=int, default=300)
     parser.add_argument("--particles", type=int, default=20)
     args = parser.parse_args()
-
-    from pyro_hvae.reports import format_table
-
-    jobs = over_seeds(args.datasets, args.seeds)
-    with ThreadPoolExecutor(args.jobs) as pool:
-        rows = list(pool.map(lambda job: measure(job[0], job[1], args.runs, args.chains, args.particles), jobs))
-    summary = summarise(rows)
-    print(format_table(summary))
-    save(args.save, {"summary": summary, "runs": rows})
-
-
-if __name__ == "__main__":
-    main()
+    studies.run_study(args, studies.over_seeds(args.datasets, args.seeds), measure, summarise)

@@ -1,28 +1,29 @@
-"""Test likelihoods at an equal CPU budget: the comparison of Klushyn et al. 2019, table 2, on a processor's time.
+"""Test likelihoods at an equal CPU budget: the comparison of Klushyn et al. 2019, table 2.
 
     python -m benchmarks.likelihood --dataset mnist-static                # about two CPU hours: seven methods, 510 s each
     python -m benchmarks.likelihood --dataset fashion-mnist --budget 300
 
-Every method has the preset's networks with 40 latents a layer and as many steps as 510 CPU seconds allow; the time of a step
-is measured beforehand (400 steps with validation, on the same thread). Trained by the command line (finished runs are
-kept), evaluated with 5000 importance samples on 500 seeded random test images, all methods on the same; those of the VHP
-with 4 inner samples each. `NLL` is corrected to the whole test split by the control variate of the bound. `- vae` is the
-paired difference over the images, whose error knows nothing of seeds. benchmarks/results/likelihood-DATASET.json has it all.
-The paper's networks are convolutional and trained for days.
+Every method has the preset's networks with 40 latents a layer and as many steps as 510 CPU seconds allow. The time of a step
+is measured first (400 steps with validation, on the same thread). Trains by the command line; finished runs are kept.
+Evaluates all methods with 5000 importance samples on the same 500 seeded random test images; those of the VHP have 4 inner
+samples each. `NLL` is corrected to the whole test split by the control variate of the bound. `- vae` is the paired difference
+over the images; its error does not include the variation over seeds. Writes benchmarks/results/likelihood-DATASET.json. The
+paper's networks are convolutional and trained for days.
 """
 
-import argparse
 import json
 import math
 import statistics
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import RESULTS, command, cpu_seconds, over_seeds, save, trained
+from benchmarks import studies
+from benchmarks.result_files import RESULTS
 from pyro_hvae.evaluation.likelihood import published_likelihood
 from pyro_hvae.runs.run_loading import read_experiment
 
@@ -39,87 +40,61 @@ METHODS: dict[str, list[str]] = {
 DATASETS = ("mnist-static", "mnist", "fashion-mnist", "omniglot")
 
 
-def budgeted(method: str, seed: int, dataset: str, budget: float, runs: Path) -> Path:
-    """The method's run, trained unless it is there."""
-    out = runs / f"{method.replace(' ', '-').replace('=', '')}-seed{seed}"
-    if not (out / "cpu_seconds.json").exists():
-        call = ["train", *METHODS[method], "--dataset", dataset, "-o", "latent=40"]
-        with tempfile.TemporaryDirectory() as folder:
-            short, long = (cpu_seconds(*call, "--steps", str(n), "--seed", "100", "--out", f"{folder}/{n}") for n in (200, 600))
-        steps = max(100, round(budget * 400 / (long - short), -2))
-        trained(out, *call[1:], "--steps", str(int(steps)), "--seed", str(seed))
-    return out
+def steps_within_budget(recipe: list[str], budget: float) -> str:
+    """The number of steps that `budget` CPU seconds allow, from the time of 400 steps."""
+    call = ["train", *recipe, "--seed", "100", "--steps"]
+    with tempfile.TemporaryDirectory() as folder:
+        short, long = (studies.cpu_seconds(*call, steps, "--out", f"{folder}/{steps}") for steps in ("200", "600"))
+    return str(int(max(100, round(budget * 400 / (long - short), -2))))
 
 
-def measure(method: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
-    out = budgeted(method, seed, args.dataset, args.budget, args.runs)
-    inner = 4 if method.startswith("vhp") else 1
-    flags = ["--limit", str(args.limit), "--particles", str(args.particles), "--inner", str(inner)]
-    found = command("evaluate", str(out), *flags)
-    row: dict[str, Any] = {"method": method, "seed": seed, "cpu_seconds": json.loads((out / "cpu_seconds.json").read_text())}
+def measure(args: studies.Args, method: str, seed: int) -> studies.Row:
+    out = args.runs / f"{method.replace(' ', '-').replace('=', '')}-seed{seed}"
+    recipe = [*METHODS[method], "--dataset", args.dataset, "-o", "latent=40"]
+    steps = "0" if (out / "cpu_seconds.json").exists() else steps_within_budget(recipe, args.budget)
+    seconds = studies.train(out, *recipe, "--steps", steps, "--seed", str(seed))
+    inner = "4" if method.startswith("vhp") else "1"
+    flags = ["--limit", str(args.limit), "--particles", str(args.particles), "--inner", inner]
+    found = studies.command("evaluate", str(out), *flags)
+    row: studies.Row = {"method": method, "seed": seed, "cpu_seconds": seconds}
     keys = ("log_likelihood", "stderr", "subset", "elbo", "iwae_50", "distortion", "rate")
     row |= {key: found[key] for key in (*keys, "active_units", "effective_samples", "n", "particles", "inner", "step")}
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    row |= {"validation_bound": rows[-1].get("validation_elbo"), "beta": rows[-1]["beta"]}
-    published = published_likelihood(read_experiment(out))
+    final, published = studies.metric_rows(out)[-1], published_likelihood(read_experiment(out))
+    row |= {"validation_bound": final.get("validation_elbo"), "beta": final["beta"]}
     row["paper"] = None if published is None else -float(published)
     print(json.dumps(row), file=sys.stderr, flush=True)
     with np.load(out / found["values"], allow_pickle=False) as file:
         return row | {"values": file["log_likelihood"][: args.limit]}
 
 
-def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A line per method: means over seeds, and paired differences to the VAE of the same seed."""
-    lines = []
-    base = {row["seed"]: row["values"] for row in rows if row["method"] == "vae"}
-    for method in dict.fromkeys(row["method"] for row in rows):
-        mine = [row for row in rows if row["method"] == method]
-        pairs = [base[row["seed"]] - row["values"] for row in mine if row["seed"] in base and method != "vae"]
-        differences = [float(d.mean()) for d in pairs]
-        errors = [float(d.std(ddof=1)) / math.sqrt(len(d)) for d in pairs]
-        units = " | ".join(", ".join(f"{site} {n}" for site, n in sorted(row["active_units"].items())) for row in mine)
-        lines.append(
-            {
-                "method": method,
-                "seeds": len(mine),
-                "NLL": -statistics.fmean(row["log_likelihood"] for row in mine),
-                "paper": mine[0]["paper"],
-                "- vae": statistics.fmean(differences) if differences else None,
-                "+-": statistics.fmean(errors) if errors else None,
-                "-bound": -statistics.fmean(row["elbo"] for row in mine),
-                "active units": units,
-                "beta": statistics.fmean(row["beta"] for row in mine),
-                "steps": mine[0]["step"],
-                "CPU s": round(statistics.fmean(row["cpu_seconds"] for row in mine)),
-            }
-        )
-    return lines
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", default="mnist-static", choices=DATASETS)
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--seeds", default="0-0", help="first-last")
-    parser.add_argument("--budget", type=float, default=510, help="CPU seconds of training a method")
-    parser.add_argument("--limit", type=int, default=500, help="test images whose likelihood is taken")
-    parser.add_argument("--particles", type=int, default=5000)
-    parser.add_argument("--runs", type=Path)
-    parser.add_argument("--save", type=Path)
-    args = parser.parse_args()
-    args.runs = args.runs or Path(f"runs/benchmark-likelihood-{args.dataset}")
-
-    from pyro_hvae.reports import format_table
-
-    # One after the other: two at a time share caches, and their CPU seconds are no longer comparable.
-    rows = [measure(method, seed, args) for method, seed in over_seeds(args.methods, args.seeds)]
-    summary = summarise(rows)
-    print(format_table(summary))
-    for row in rows:
-        row["values"] = row["values"].round(4).tolist()
-    options = {"dataset": args.dataset, "budget": args.budget}
-    save(args.save or RESULTS / f"likelihood-{args.dataset}.json", {**options, "summary": summary, "runs": rows})
+def summarise(rows: list[studies.Row], vae: dict[int, Any]) -> list[studies.Row]:
+    """Means over seeds, and paired differences to the VAE's values of the same seed."""
+    method = rows[0]["method"]
+    pairs = [vae[row["seed"]] - row["values"] for row in rows if row["seed"] in vae and method != "vae"]
+    paired = [(float(d.mean()), float(d.std(ddof=1)) / math.sqrt(len(d))) for d in pairs]
+    difference, error = (statistics.fmean(column) for column in zip(*paired, strict=True)) if paired else (None, None)
+    mean = {key: statistics.fmean(row[key] for row in rows) for key in ("log_likelihood", "elbo", "beta")}
+    line = {"method": method, "seeds": len(rows), "NLL": -mean["log_likelihood"], "paper": rows[0]["paper"]}
+    line |= {"- vae": difference, "+-": error, "-bound": -mean["elbo"], "active units": studies.active_units(rows)}
+    return [line | {"beta": mean["beta"], "steps": rows[0]["step"], "CPU s": studies.mean_cpu_seconds(rows)}]
 
 
 if __name__ == "__main__":
-    main()
+    parser = studies.study_parser(__doc__, "likelihood", "0-0", jobs=None, methods=METHODS)
+    parser.add_argument("--dataset", default="mnist-static", choices=DATASETS)
+    parser.add_argument("--budget", type=float, default=510, help="CPU seconds of training a method")
+    parser.add_argument("--limit", type=int, default=500, help="number of test images whose likelihood is estimated")
+    parser.add_argument("--particles", type=int, default=5000)
+    parser.set_defaults(runs=None, save=None)
+    args = parser.parse_args()
+    args.runs = args.runs or Path(f"runs/benchmark-likelihood-{args.dataset}")
+
+    # One after the other: two at a time share caches, and their CPU seconds are no longer comparable.
+    jobs = studies.over_seeds(args.methods, args.seeds)
+    rows = [measure(args, method, seed) for method, seed in jobs]
+    vae = {row["seed"]: row["values"] for row in rows if row["method"] == "vae"}
+    summary = studies.summaries(jobs, rows, partial(summarise, vae=vae))
+    for row in rows:
+        row["values"] = row["values"].round(4).tolist()
+    path = args.save or RESULTS / f"likelihood-{args.dataset}.json"
+    studies.report(path, summary, rows, dataset=args.dataset, budget=args.budget)

@@ -1,21 +1,16 @@
-"""Every recipe on static MNIST at its cpu preset: test likelihood and active units, in one table.
+"""Test likelihood and active units of every recipe on static MNIST at its cpu preset.
 
-    python -m benchmarks.stacked                           # one seed, two runs at a time
+    python -m benchmarks.stacked                           # one seed; about an hour on two cores
     python -m benchmarks.stacked --methods hvae --seeds 0-2
 
-Trains by the command line (finished runs are kept), evaluates with 5000 importance samples on 500 seeded random test
-images, corrected to the whole test split by the control variate of the bound, and writes benchmarks/results/stacked.json.
-Budgets differ: CPU seconds of the training command are in the table.
+Trains by the command line; finished runs are kept. Evaluates with 5000 importance samples on 500 seeded random test images,
+corrected to the whole test split by the control variate of the bound. Writes benchmarks/results/stacked.json. Training
+budgets differ; the table has the CPU seconds of the training command.
 """
 
-import json
 import statistics
-import sys
-from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
-from typing import Any
 
-from benchmarks.common import arguments, command, flags, over_seeds, save, trained
+from benchmarks import studies
 
 METHODS: dict[str, list[str]] = {
     "vae": ["vae"],
@@ -31,47 +26,24 @@ METHODS: dict[str, list[str]] = {
 }
 
 
-def measure(method: str, seed: int, runs: Path, extra: list[str], limit: int, particles: int) -> dict[str, Any]:
-    out = runs / f"{method.replace(' ', '-').replace('=', '')}-seed{seed}"
-    seconds = trained(out, *METHODS[method], *flags(extra), "--dataset", "mnist-static", "--seed", str(seed))
-    found = command("evaluate", str(out), "--limit", str(limit), "--particles", str(particles))
-    row: dict[str, Any] = {"method": method, "seed": seed, "cpu_seconds": seconds}
-    row |= {key: found[key] for key in ("log_likelihood", "stderr", "elbo", "distortion", "rate")}
-    row |= {"active_units": found["active_units"], "n": found["n"], "particles": found["particles"], "step": found["step"]}
-    print(json.dumps(row), file=sys.stderr, flush=True)
-    return row
+def measure(args: studies.Args, method: str, seed: int) -> studies.Row:
+    out = args.runs / f"{method.replace(' ', '-').replace('=', '')}-seed{seed}"
+    seconds = studies.train(out, *METHODS[method], *studies.flags(args.extra), "--dataset", "mnist-static", "--seed", str(seed))
+    found = studies.command("evaluate", str(out), "--limit", str(args.limit), "--particles", str(args.particles))
+    keys = ("log_likelihood", "stderr", "elbo", "distortion", "rate", "active_units", "n", "particles", "step")
+    return {"method": method, "seed": seed, "cpu_seconds": seconds} | {key: found[key] for key in keys}
 
 
-def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    lines = []
-    for method in dict.fromkeys(row["method"] for row in rows):
-        mine = [row for row in rows if row["method"] == method]
-        mean = {key: statistics.fmean(r[key] for r in mine) for key in ("log_likelihood", "elbo", "cpu_seconds")}
-        units = [", ".join(f"{site} {n}" for site, n in sorted(r["active_units"].items())) for r in mine]
-        line: dict[str, Any] = {"method": method, "seeds": len(mine), "NLL": -mean["log_likelihood"]}
-        line |= {"-bound": -mean["elbo"], "active units": " | ".join(units), "CPU s": round(mean["cpu_seconds"])}
-        lines.append(line)
-    return lines
-
-
-def main() -> None:
-    parser = arguments(__doc__, "stacked", "0-0")
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--extra", nargs="*", default=[], help="key=value options for every run")
-    parser.add_argument("--limit", type=int, default=500, help="test images whose likelihood is taken")
-    parser.add_argument("--particles", type=int, default=5000)
-    args = parser.parse_args()
-
-    from pyro_hvae.reports import format_table
-
-    jobs = over_seeds(args.methods, args.seeds)
-    with ProcessPoolExecutor(args.jobs) as pool:  # processes, so that each counts its own children's CPU time
-        made = [pool.submit(measure, m, s, args.runs, args.extra, args.limit, args.particles) for m, s in jobs]
-        rows = [future.result() for future in made]
-    summary = summarise(rows)
-    print(format_table(summary))
-    save(args.save, {"summary": summary, "runs": rows, "extra": args.extra})
+def summarise(rows: list[studies.Row]) -> list[studies.Row]:
+    nll, bound = (-statistics.fmean(row[key] for row in rows) for key in ("log_likelihood", "elbo"))
+    line = {"method": rows[0]["method"], "seeds": len(rows), "NLL": nll, "-bound": bound}
+    return [line | {"active units": studies.active_units(rows), "CPU s": studies.mean_cpu_seconds(rows)}]
 
 
 if __name__ == "__main__":
-    main()
+    parser = studies.study_parser(__doc__, "stacked", "0-0", methods=METHODS)
+    parser.add_argument("--extra", nargs="*", default=[], help="key=value options for every run")
+    parser.add_argument("--limit", type=int, default=500, help="number of test images whose likelihood is estimated")
+    parser.add_argument("--particles", type=int, default=5000)
+    args = parser.parse_args()
+    studies.run_study(args, studies.over_seeds(args.methods, args.seeds), measure, summarise, extra=args.extra)

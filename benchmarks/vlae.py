@@ -1,75 +1,51 @@
-"""VLAE on MNIST: which factor each layer carries, as numbers, over seeds.
+"""The factor that each layer of VLAE carries on MNIST, in numbers, over seeds.
 
-    python -m benchmarks.vlae                               # three seeds, two runs at a time
+    python -m benchmarks.vlae                               # three seeds; about an hour on two cores
     python -m benchmarks.vlae --variants code --seeds 0-0
 
-Trains `vlae --dataset mnist` at its cpu preset by the command line (finished runs are kept), measures `layer-factors` and draws
-every layer's grid. Variants: `paper` has the Gaussian likelihood and concatenation of the paper, `code` the Laplace and the
-gated sum of the authors' code, `hvae` a stochastic chain of three layers of two dimensions as well. Writes
-benchmarks/results/vlae.json.
+Trains `vlae --dataset mnist` at its cpu preset by the command line; finished runs are kept. Measures `layer-factors` and
+draws the grid of every layer. Variant `paper` has the Gaussian likelihood and the concatenation of the paper; `code` has the
+Laplace likelihood and the gated sum of the authors' code; `hvae` is a stochastic chain of three layers of two dimensions.
+Writes benchmarks/results/vlae.json.
 """
 
-import json
 import statistics
-import sys
-from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
-from typing import Any
 
-from benchmarks.common import arguments, command, over_seeds, save, trained
+from benchmarks import studies
 
 VARIANTS = {
     "paper": ["vlae"],
     "code": ["vlae", "-o", "likelihood=laplace", "-o", "sigma=0.125", "-o", "join=gated"],
     "hvae": ["hvae", "-o", "dims=2,2,2"],
 }
+FACTORS = ("ink", "slant", "width", "thickness")
 
 
-def measure(variant: str, seed: int, runs: Path) -> dict[str, Any]:
-    out = runs / f"{variant}-seed{seed}"
-    seconds = trained(out, *VARIANTS[variant], "--dataset", "mnist", "--seed", str(seed))
-    found = command("metrics", str(out), "layer-factors")
-    command("layers", str(out), "--grid")
+def measure(args: studies.Args, variant: str, seed: int) -> studies.Row:
+    out = args.runs / f"{variant}-seed{seed}"
+    seconds = studies.train(out, *VARIANTS[variant], "--dataset", "mnist", "--seed", str(seed))
+    found = studies.command("metrics", str(out), "layer-factors")
+    studies.command("layers", str(out), "--grid")
     keys = ("consistency", "class_accuracy", "correlation", "correlation_nonlinear", "varied", "share", "classifier")
-    row: dict[str, Any] = {"variant": variant, "seed": seed, "cpu_seconds": seconds} | {key: found[key] for key in keys}
-    print(json.dumps(row), file=sys.stderr, flush=True)
-    return row
+    return {"variant": variant, "seed": seed, "cpu_seconds": seconds} | {key: found[key] for key in keys}
 
 
-def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A line per variant and layer: means over seeds, with the range in brackets."""
+def summarise(rows: list[studies.Row]) -> list[studies.Row]:
+    """A line per layer: means over seeds, with the range in brackets."""
     lines = []
-    for variant in dict.fromkeys(row["variant"] for row in rows):
-        mine = [row for row in rows if row["variant"] == variant]
-        for site in mine[0]["correlation"]:
-            parts = {
-                "same class": [row["consistency"][site]["same_class"] for row in mine],
-                "k-NN class": [row["class_accuracy"][site] for row in mine],
-                "V_l": [row["share"][site]["of_pixels"] for row in mine],
-            }
-            for factor in ("ink", "slant", "width", "thickness"):
-                parts[f"R {factor}"] = [row["correlation"][site][factor] for row in mine]
-            for factor in ("ink", "slant", "width", "thickness"):
-                parts[f"V {factor}"] = [row["varied"][site][factor] for row in mine]
-            cells = {k: f"{statistics.fmean(v):.2f} ({min(v):.2f}-{max(v):.2f})" for k, v in parts.items()}
-            lines.append({"variant": variant, "layer": site, "seeds": len(mine), **cells})
+    for site in rows[0]["correlation"]:
+        values = {
+            "same class": [row["consistency"][site]["same_class"] for row in rows],
+            "k-NN class": [row["class_accuracy"][site] for row in rows],
+            "V_l": [row["share"][site]["of_pixels"] for row in rows],
+        }
+        for letter, key in (("R", "correlation"), ("V", "varied")):
+            values |= {f"{letter} {factor}": [row[key][site][factor] for row in rows] for factor in FACTORS}
+        cells = {k: f"{statistics.fmean(v):.2f} ({min(v):.2f}-{max(v):.2f})" for k, v in values.items()}
+        lines.append({"variant": rows[0]["variant"], "layer": site, "seeds": len(rows), **cells})
     return lines
 
 
-def main() -> None:
-    parser = arguments(__doc__, "vlae", "0-2")
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
-    args = parser.parse_args()
-
-    from pyro_hvae.reports import format_table
-
-    with ProcessPoolExecutor(args.jobs) as pool:  # processes, so that each counts its own children's CPU time
-        made = [pool.submit(measure, variant, seed, args.runs) for variant, seed in over_seeds(args.variants, args.seeds)]
-        rows = [future.result() for future in made]
-    summary = summarise(rows)
-    print(format_table(summary))
-    save(args.save, {"summary": summary, "runs": rows})
-
-
 if __name__ == "__main__":
-    main()
+    args = studies.study_parser(__doc__, "vlae", "0-2", variants=VARIANTS).parse_args()
+    studies.run_study(args, studies.over_seeds(args.variants, args.seeds), measure, summarise)
