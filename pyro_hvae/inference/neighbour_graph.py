@@ -17,6 +17,9 @@ from pyro_hvae.errors import ConfigError, DataError
 
 __all__ = ["GraphPath", "LatentPath", "neighbour_graph", "resample_path", "shortest_path", "shortest_paths", "sparse_graph"]
 
+# csgraph takes no 64-bit indices before scipy 1.15; in 1.11.1 connected_components returns wrong labels without an error.
+INDEX = np.int32
+
 # For each source of one call, Dijkstra's algorithm stores a distance (8 bytes) and a predecessor (4) of every node.
 _SEARCH_BYTES = 2**26
 
@@ -179,7 +182,8 @@ def _grow_neighbours(nodes: np.ndarray, k: int, most: int) -> Iterator[tuple[np.
         if neighbours == k + 1:
             nearest = _nearest(nodes, most)  # one search for all larger k
         some = nearest[:, :neighbours]
-        links = csr_array((np.ones(some.size), some.ravel(), np.arange(count + 1) * neighbours), shape=(count, count))
+        ends = some.astype(INDEX).ravel(), np.arange(count + 1, dtype=INDEX) * neighbours
+        links = csr_array((np.ones(some.size), *ends), shape=(count, count))
         yield some, connected_components(links, connection="weak")[1]
 
 
@@ -193,6 +197,7 @@ def _edges(nodes: np.ndarray, nearest: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _symmetric(count: int, one: np.ndarray, other: np.ndarray, weight: np.ndarray) -> csr_array:
+    one, other = one.astype(INDEX), other.astype(INDEX)
     ends = np.concatenate([one, other]), np.concatenate([other, one])
     return csr_array((np.concatenate([weight, weight]), ends), shape=(count, count))
 

@@ -156,3 +156,8 @@ def test_resampling_is_equidistant_and_keeps_the_ends():
     straight = resample_path(points[[0, 5]], 50)
     steps = np.linalg.norm(np.diff(straight, axis=0), axis=1)
     assert np.allclose(steps, steps[0])
+
+
+def test_indices_are_those_that_old_releases_of_scipy_take():
+    graph = sparse_graph(ring(20), 3)
+    assert graph.indices.dtype == graph.indptr.dtype == np.int32
