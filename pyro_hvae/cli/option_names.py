@@ -73,7 +73,9 @@ def _read_options(module: str, name: str) -> list[str]:
         if isinstance(node, ast.ClassDef) and node.name == name:
             fields = [part for part in node.body if isinstance(part, ast.AnnAssign) and part.value]
             starts = [part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"]
-            return _with_default(starts[0]) if starts else [ast.unparse(field.target) for field in fields]
+            if starts or fields or not node.bases:
+                return _with_default(starts[0]) if starts else [ast.unparse(field.target) for field in fields]
+            return _read_options(module, ast.unparse(node.bases[0]))
         if isinstance(node, ast.FunctionDef) and node.name == name:
             return _with_default(node)
     return []
