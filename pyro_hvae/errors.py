@@ -3,19 +3,6 @@
 import difflib
 from collections.abc import Iterable
 
-__all__ = [
-    "HVAEError",
-    "ConfigError",
-    "ContractError",
-    "DataError",
-    "CheckpointError",
-    "DivergenceError",
-    "DeviceError",
-    "Interrupted",
-    "missing_extra",
-    "unknown_name",
-]
-
 
 class HVAEError(Exception):
     """Base class of every error this library raises on purpose; `exit_code` is the command line's."""

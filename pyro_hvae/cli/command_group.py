@@ -12,8 +12,6 @@ import click
 import pyro_hvae
 from pyro_hvae.errors import HVAEError, unknown_name
 
-__all__ = ["cli", "main"]
-
 # command -> (module of pyro_hvae.cli that defines it, one line for the overview)
 COMMANDS = {
     "train": ("train_command", "Train a recipe or your own pair, with pictures."),

@@ -8,8 +8,6 @@ import click
 from pyro_hvae.cli.shared_options import data_dir_option, emit, json_option
 from pyro_hvae.errors import DataError
 
-__all__ = ["compare_command"]
-
 
 def _split_names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[str]:
     """Names from several options and between commas."""
@@ -48,7 +46,7 @@ def compare_command(runs: tuple[str, ...], as_json: bool, **options: Any) -> Non
       pyro-hvae compare runs/* --metric reconstruction,mig --picture figure2.png
       pyro-hvae compare runs/* --metric likelihood --metric likelihood.active_units.z1 --csv table.csv --json
     """
-    from pyro_hvae.reports.comparison_report import report_comparison
+    from pyro_hvae.reports import report_comparison
 
     values, text = report_comparison(runs, **options, tell=lambda line: click.echo(line, err=True))
     emit(values, as_json, text)

@@ -8,8 +8,6 @@ import click
 from pyro_hvae.cli.shared_options import SEED, data_dir_option, data_options, emit, json_option
 from pyro_hvae.errors import DataError
 
-__all__ = ["data_command"]
-
 
 @click.group(name="data")
 def data_command() -> None:
@@ -33,7 +31,7 @@ def list_data(as_json: bool) -> None:
     Examples:
       pyro-hvae data list
     """
-    from pyro_hvae.reports.data_report import dataset_list_text, list_datasets
+    from pyro_hvae.reports import dataset_list_text, list_datasets
 
     values = list_datasets()
     emit(values, as_json, dataset_list_text(values))
@@ -52,7 +50,7 @@ def info_data(name: str, options: dict[str, str], as_json: bool) -> None:
       pyro-hvae data info pendulum
       pyro-hvae data info my/images -o size=32
     """
-    from pyro_hvae.reports.data_report import dataset_text, describe_dataset
+    from pyro_hvae.reports import dataset_text, describe_dataset
 
     values = describe_dataset(name, options)
     emit(values, as_json, dataset_text(values))
@@ -69,7 +67,7 @@ def download_data(names: tuple[str, ...], as_json: bool) -> None:
     Examples:
       pyro-hvae data download mnist fashion-mnist
     """
-    from pyro_hvae.reports.data_report import download_datasets, download_text
+    from pyro_hvae.reports import download_datasets, download_text
 
     values = download_datasets(names)
     emit(values, as_json, download_text(values))
@@ -86,7 +84,7 @@ def verify_data(names: tuple[str, ...], as_json: bool) -> None:
     Examples:
       pyro-hvae data verify mnist mnist-static
     """
-    from pyro_hvae.reports.data_report import verification_text, verify_datasets
+    from pyro_hvae.reports import verification_text, verify_datasets
 
     values = verify_datasets(names)
     emit(values, as_json, verification_text(values))
@@ -113,7 +111,7 @@ def preview_data(name: str, as_json: bool, **settings: Any) -> None:
       pyro-hvae data preview digits --out digits.png
       pyro-hvae data preview my/images -o size=64 --n 100
     """
-    from pyro_hvae.reports.data_report import preview_dataset
+    from pyro_hvae.reports import preview_dataset
 
     values = preview_dataset(name, **settings)
     emit(values, as_json, f"Picture: {values['figure']}")

@@ -6,8 +6,6 @@ import click
 
 from pyro_hvae.cli.shared_options import SEED, emit, key_values, run_arguments
 
-__all__ = ["evaluate_command", "metrics_command"]
-
 
 @click.command(name="evaluate")
 @run_arguments
@@ -46,9 +44,8 @@ def evaluate_command(
       pyro-hvae evaluate last --particles 5000
       pyro-hvae evaluate runs/vhp-pendulum-rewo-seed0 --limit 500 --json
     """
-    from pyro_hvae.reports.metric_report import evaluation_text
-    from pyro_hvae.reports.run_measurement import measure_metric
-    from pyro_hvae.runs.run_loading import open_run
+    from pyro_hvae.reports import evaluation_text, measure_metric
+    from pyro_hvae.runs import open_run
 
     opened = open_run(run, checkpoint, program, device)
     values = measure_metric(opened, "likelihood", {"compile": compile}, limit=limit or 0, **options)
@@ -75,9 +72,8 @@ def metrics_command(
       pyro-hvae metrics last angle interpolation
       pyro-hvae metrics last mig mig-sup factor -o points=20000 --json
     """
-    from pyro_hvae.reports.metric_report import metrics_text
-    from pyro_hvae.reports.run_measurement import measure_metrics
-    from pyro_hvae.runs.run_loading import open_run
+    from pyro_hvae.reports import measure_metrics, metrics_text
+    from pyro_hvae.runs import open_run
 
     values = measure_metrics(open_run(run, checkpoint, program, device), names, options)
     emit(values, as_json, metrics_text(values))

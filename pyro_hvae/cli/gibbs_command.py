@@ -6,8 +6,6 @@ import click
 
 from pyro_hvae.cli.shared_options import SEED, emit, run_arguments
 
-__all__ = ["gibbs_command"]
-
 
 def _parse_sites(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | str | None:
     """SITE,SITE,... as a tuple; "all" and None as they are."""
@@ -58,8 +56,8 @@ def gibbs_command(run: str, checkpoint: str, program: str | None, device: str, a
       pyro-hvae gibbs last
       pyro-hvae gibbs last --sites z1 --init noise --steps 1000 --burn-in 500
     """
-    from pyro_hvae.reports.gibbs_report import draw_gibbs
-    from pyro_hvae.runs.run_loading import open_run
+    from pyro_hvae.reports import draw_gibbs
+    from pyro_hvae.runs import open_run
 
     report = draw_gibbs(open_run(run, checkpoint, program, device), **options)
     emit(report, as_json, report["text"])

@@ -8,8 +8,6 @@ from click.core import ParameterSource
 from pyro_hvae.cli.shared_options import SEED, emit, run_arguments
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["layers_command"]
-
 # parameter -> flag
 RANDOM_OPTIONS = {"count": "--n", "outer": "--outer", "inner": "--inner"}
 GRID_OPTIONS = {"cells": "--cells", "reach": "--reach"}
@@ -42,8 +40,8 @@ def layers_command(
     """
     unused = RANDOM_OPTIONS if grid else GRID_OPTIONS
     _refuse(unused, grid)
-    from pyro_hvae.reports.layer_report import draw_layer_grids, draw_layers
-    from pyro_hvae.runs.run_loading import open_run
+    from pyro_hvae.reports import draw_layer_grids, draw_layers
+    from pyro_hvae.runs import open_run
 
     draw = draw_layer_grids if grid else draw_layers
     used = {name: value for name, value in options.items() if name not in unused}

@@ -4,8 +4,6 @@ import click
 
 from pyro_hvae.cli.shared_options import emit, json_option
 
-__all__ = ["list_command"]
-
 
 @click.command(name="list")
 @click.argument("what", metavar="recipes|datasets|schedules|metrics")
@@ -18,7 +16,7 @@ def list_command(what: str, as_json: bool) -> None:
       pyro-hvae list recipes
       pyro-hvae list schedules --json
     """
-    from pyro_hvae.reports.option_catalogue import catalogue, catalogue_text
+    from pyro_hvae.reports import catalogue, catalogue_text
 
     values = catalogue(what)
     emit(values, as_json, catalogue_text(values))

@@ -6,9 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from pyro_hvae.errors import unknown_name
-from pyro_hvae.recipes.presets import preset
-
-__all__ = ["check_option_names", "known_options"]
+from pyro_hvae.recipes import preset
 
 PACKAGE = Path(__file__).parent.parent
 RECIPES = "recipes.recipe_registry", "RECIPES"

@@ -6,8 +6,6 @@ import click
 
 from pyro_hvae.cli.shared_options import SEED, emit, run_arguments, runs_arguments
 
-__all__ = ["interpolate_command", "reconstruct_command", "sample_command"]
-
 
 @click.command(name="interpolate")
 @run_arguments
@@ -24,8 +22,8 @@ def interpolate_command(run: str, checkpoint: str, program: str | None, device: 
       pyro-hvae interpolate last
       pyro-hvae interpolate last --nodes 2000 --k 10 --from 3 --to 40
     """
-    from pyro_hvae.reports.run_pictures import draw_interpolation
-    from pyro_hvae.runs.run_loading import open_run
+    from pyro_hvae.reports import draw_interpolation
+    from pyro_hvae.runs import open_run
 
     report = draw_interpolation(open_run(run, checkpoint, program, device), **options)
     emit(report, as_json, report["text"])
@@ -43,8 +41,8 @@ def sample_command(run: str, checkpoint: str, program: str | None, device: str, 
       pyro-hvae sample last
       pyro-hvae sample last --n 100 --seed 1
     """
-    from pyro_hvae.reports.run_pictures import draw_samples
-    from pyro_hvae.runs.run_loading import open_run
+    from pyro_hvae.reports import draw_samples
+    from pyro_hvae.runs import open_run
 
     report = draw_samples(open_run(run, checkpoint, program, device), **options)
     emit(report, as_json, report["text"])
@@ -66,8 +64,8 @@ def reconstruct_command(
       pyro-hvae reconstruct last --n 20
       pyro-hvae reconstruct runs/a runs/b --picture reconstructions.png
     """
-    from pyro_hvae.reports.run_pictures import draw_reconstructions
-    from pyro_hvae.runs.run_loading import open_run
+    from pyro_hvae.reports import draw_reconstructions
+    from pyro_hvae.runs import open_run
 
     report = draw_reconstructions([open_run(run, checkpoint, program, device) for run in runs], **options)
     emit(report, as_json, report["text"])

@@ -10,9 +10,6 @@ import click
 
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["SEED", "data_dir_option", "data_options", "emit", "json_option", "key_values", "run_arguments", "runs_arguments"]
-
-
 SEED = click.IntRange(0, 2**53 - 1)  # valid for every generator, and exact in TOML and JSON
 
 
@@ -82,6 +79,6 @@ def runs_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def emit(values: dict[str, Any], as_json: bool, text: str) -> None:
     """Prints one JSON object, or the text for people, on stdout."""
-    from pyro_hvae.runs.run_directory import replace_nonfinite
+    from pyro_hvae.runs import replace_nonfinite
 
     click.echo(json.dumps(replace_nonfinite(values)) if as_json else text)

@@ -8,8 +8,6 @@ import click
 from pyro_hvae.cli.option_names import check_option_names
 from pyro_hvae.cli.shared_options import SEED, data_dir_option, emit, json_option, key_values
 
-__all__ = ["train_command"]
-
 
 @click.command(name="train")
 @click.argument("recipe", required=False)
@@ -93,7 +91,7 @@ def train_command(
     if config is None:
         check_option_names(recipe, dataset, schedule, options)
     from pyro_hvae.cli.train_request import plan_text, resolve_request
-    from pyro_hvae.reports.training_report import training_text
+    from pyro_hvae.reports import training_text
 
     given = {key: value for key, value in settings.items() if value is not None}
     request = resolve_request(recipe, dataset, schedule, options, given, epochs, out, resume, config, program)

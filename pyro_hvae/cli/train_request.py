@@ -10,16 +10,10 @@ from typing import Any
 import tomli_w
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.reports.training_report import report_training
-from pyro_hvae.runs.experiment import Experiment, read_toml
-from pyro_hvae.runs.resolution import resolve
-from pyro_hvae.runs.trackers import Progress, make_trackers
-from pyro_hvae.runtime.devices import pick_device
-from pyro_hvae.runtime.folders import runs_folder
-from pyro_hvae.training.experiment_plan import plan
-from pyro_hvae.training.experiment_training import resume_experiment, train
-
-__all__ = ["TrainRequest", "plan_text", "resolve_request"]
+from pyro_hvae.reports import report_training
+from pyro_hvae.runs import Experiment, Progress, make_trackers, read_toml, resolve
+from pyro_hvae.runtime import pick_device, runs_folder
+from pyro_hvae.training import plan, resume_experiment, train
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ import click
 
 from pyro_hvae.cli.shared_options import SEED, emit, runs_arguments
 
-__all__ = ["traverse_command"]
-
 
 @click.command(name="traverse")
 @click.option("--image", type=int, default=0, show_default=True, metavar="I", help="Index of the test datum to start from.")
@@ -38,8 +36,8 @@ def traverse_command(
       pyro-hvae traverse last
       pyro-hvae traverse runs/a runs/b --image 3 --most 4 --picture traversals.png
     """
-    from pyro_hvae.reports.run_pictures import draw_traversals
-    from pyro_hvae.runs.run_loading import open_run
+    from pyro_hvae.reports import draw_traversals
+    from pyro_hvae.runs import open_run
 
     report = draw_traversals([open_run(run, checkpoint, program, device) for run in runs], **options)
     emit(report, as_json, report["text"])

@@ -18,9 +18,7 @@ from pyro_hvae.compilation.graph_recording import describe_error, graph_dtypes, 
 from pyro_hvae.compilation.inductor import GraphRunner
 from pyro_hvae.compilation.pure_function import PureFunction, Uncapturable
 from pyro_hvae.errors import HVAEError
-from pyro_hvae.runtime.random_state import numpy_and_python_state, set_torch_rng_state, torch_rng_state
-
-__all__ = ["Captured", "CaptureWarning", "capture"]
+from pyro_hvae.runtime import numpy_and_python_state, set_torch_rng_state, torch_rng_state
 
 MOST_GRAPHS = 256  # of one module
 MOST_SINGLE_CALLS = 8  # graphs in a row that served one call each

@@ -5,8 +5,6 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-__all__ = ["separate_biases", "use_channels_last"]
-
 aten = torch.ops.aten
 INPUT = {aten.convolution.default: 0, aten.convolution_backward.default: 1}  # operation -> position of its input
 

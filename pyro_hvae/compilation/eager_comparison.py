@@ -5,8 +5,6 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["describe_deviation", "tolerance"]
-
 # Relative to the norm, by the coarsest dtype on the way. Kernels that sum in another order differ by much less, and a wrong
 # graph differs by much more.
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 0.02}

@@ -11,8 +11,6 @@ from torch.utils._device import DeviceContext
 from pyro_hvae.compilation.pure_function import TensorSlots
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["GraphKey", "KeyReader", "function_modes"]
-
 # Attributes of these types count by value (a tensor by identity).
 PLAIN = (bool, int, float, str, NoneType, torch.dtype, torch.device, Tensor)
 OWN = set(vars(nn.Module())) - {"training"}  # attributes of torch; `TensorSlots` covers tensors and modules

@@ -11,8 +11,6 @@ from torch.overrides import TorchFunctionMode
 
 from pyro_hvae.compilation.pure_function import PureFunction, Uncapturable
 
-__all__ = ["describe_error", "graph_dtypes", "record_graph"]
-
 aten = torch.ops.aten
 READS = {torch.Tensor.numpy, torch.Tensor.tolist, torch.Tensor.__array__}
 

@@ -15,9 +15,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from pyro_hvae.compilation.cpu_graph_passes import separate_biases, use_channels_last
-from pyro_hvae.runtime.folders import cache_folder
-
-__all__ = ["GraphRunner", "compile_obstacle", "compiler"]
+from pyro_hvae.runtime import cache_folder
 
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
 TORCH_LOGGER = logging.getLogger("torch.utils.cpp_extension")

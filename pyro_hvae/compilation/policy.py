@@ -11,8 +11,6 @@ from tqdm import tqdm
 
 from pyro_hvae.compilation.inductor import compile_obstacle
 
-__all__ = ["ROWS_PER_CHAIN_STEP", "decide_evaluation", "decide_training", "print_line"]
-
 # Steps from which compiling pays. The first graph costs 10 to 20 seconds of a slow core the first time, every other graph some
 # three more; the smallest networks save 1 ms a step (see docs/performance.md).
 STEPS_FOR_ONE_GRAPH, STEPS_PER_GRAPH = 5_000, 2_000

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["PureFunction", "TensorSlots", "Uncapturable"]
-
 Slots = list[tuple[dict[str, Any], str, Any]]  # a dictionary of a module, a name in it, the tensor there
 
 

@@ -6,9 +6,7 @@ from typing import Unpack
 import pyro.distributions as dist
 from torch import Tensor
 
-from pyro_hvae.networks.parent_network import NetworkOptions, ParentNetwork, Parents, Shape
-
-__all__ = ["Bernoulli"]
+from pyro_hvae.networks import NetworkOptions, ParentNetwork, Parents, Shape
 
 
 class Bernoulli(ParentNetwork):

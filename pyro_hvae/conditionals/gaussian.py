@@ -9,9 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError, unknown_name
-from pyro_hvae.networks.parent_network import NetworkOptions, ParentNetwork, Parents, Shape, event_shape
-
-__all__ = ["STDS", "Gaussian", "StandardNormal"]
+from pyro_hvae.networks import NetworkOptions, ParentNetwork, Parents, Shape, event_shape
 
 
 class StandardNormal(nn.Module):

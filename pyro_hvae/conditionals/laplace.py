@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.networks.parent_network import NetworkOptions, ParentNetwork, Parents, Shape
-
-__all__ = ["Laplace"]
+from pyro_hvae.networks import NetworkOptions, ParentNetwork, Parents, Shape
 
 
 class Laplace(ParentNetwork):

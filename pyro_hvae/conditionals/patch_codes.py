@@ -8,9 +8,7 @@ from torch import Tensor, nn
 
 from pyro_hvae.conditionals.gaussian import Gaussian
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.networks.patches import Patches
-
-__all__ = ["ImageLikelihood", "ImagePosterior", "PatchDecoder", "PatchEncoder"]
+from pyro_hvae.networks import Patches
 
 # Images of one chunk: intermediate results of an image take megabytes, and few fit into a processor's cache.
 CHUNK_SIZES = {"cpu": 4}

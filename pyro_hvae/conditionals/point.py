@@ -4,8 +4,6 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Point"]
-
 
 class Point(nn.Module):
     r"""All mass on the mean m of another conditional, $q(z \mid \text{parents}) = \delta(z - m)$: a deterministic encoder.

@@ -12,8 +12,6 @@ from torch.distributions import constraints
 
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["GaussianMixture", "Vamp"]
-
 
 class GaussianMixture(TorchDistribution):
     r"""A mixture of C diagonal Gaussians with equal weights, $\frac1C \sum_c N(m_c, \mathrm{diag}\, s_c^2)$.

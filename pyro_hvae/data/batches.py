@@ -9,8 +9,6 @@ from torch import Tensor
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["Batches"]
-
 
 class Batches:
     """An endless, reproducible stream of batches: a new permutation in each epoch, without the incomplete last batch.

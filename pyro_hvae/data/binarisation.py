@@ -7,8 +7,6 @@ from torch import Tensor
 from pyro_hvae.data.rows import Rows, bernoulli
 from pyro_hvae.errors import ConfigError, unknown_name
 
-__all__ = ["BINARIZE", "binarize_splits", "check_binarize"]
-
 BINARIZE = ("none", "dynamic", "fixed")
 
 

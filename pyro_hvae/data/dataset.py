@@ -13,8 +13,6 @@ from pyro_hvae.data.files.data_file import File
 from pyro_hvae.data.option_checks import check_seed, split_sizes
 from pyro_hvae.data.rows import Rows
 
-__all__ = ["Dataset", "FactorGrid", "Source", "Split"]
-
 
 class Split:
     """Data and their known factors.

@@ -22,8 +22,6 @@ from pyro_hvae.data.sets.svhn import svhn
 from pyro_hvae.data.sets.user_data import load_user_data
 from pyro_hvae.errors import DataError, unknown_name
 
-__all__ = ["DATASETS", "find_source", "is_path"]
-
 DATASETS: dict[str, Source] = {
     "pendulum": Source(pendulum),
     "digits": Source(digits, licence="CC BY 4.0 (bundled with scikit-learn)"),

@@ -4,8 +4,6 @@ from collections.abc import Collection, Sequence
 
 from pyro_hvae.errors import ConfigError, unknown_name
 
-__all__ = ["check_names", "check_seed", "check_side", "check_size", "split_sizes"]
-
 MAX_BYTES = 2**34  # of generated data that are held in memory
 
 

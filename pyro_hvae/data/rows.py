@@ -8,9 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.runtime.random_state import fixed_seed
-
-__all__ = ["Drawn", "Rows", "as_float", "bernoulli"]
+from pyro_hvae.runtime import fixed_seed
 
 DEVICE_BYTES = 2**30  # a smaller store moves to the device as a whole, a larger one is read batch by batch
 MEMORY_BYTES = 2**32  # largest size of `load_into_memory`

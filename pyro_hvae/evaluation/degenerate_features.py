@@ -6,12 +6,10 @@ import torch
 
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.factor_probes import PROBED_FACTORS, regression
-from pyro_hvae.inference.bounds_and_active_units import bound
-from pyro_hvae.objectives.elbo import ELBO
-from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.random_state import fixed_seed
-
-__all__ = ["degeneracy", "feature_state"]
+from pyro_hvae.inference import bound
+from pyro_hvae.objectives import ELBO
+from pyro_hvae.runs import OpenRun
+from pyro_hvae.runtime import fixed_seed
 
 CONSTANT = 1e-2  # share of the first variance, below which features are constant
 SILENT = 0.1  # rate in nats, below which a latent says nothing

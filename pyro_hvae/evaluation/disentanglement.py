@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.encoded_data import EncodedData, encode_data, hash_parameters
-from pyro_hvae.inference.layer_posteriors import direct_data_dependence
+from pyro_hvae.inference import direct_data_dependence
 from pyro_hvae.metrics import (
     MEANINGFUL_VARIANCE,
     InformationGaps,
@@ -20,9 +20,7 @@ from pyro_hvae.metrics import (
     information_gaps,
     layer_information,
 )
-from pyro_hvae.runs.run_loading import OpenRun
-
-__all__ = ["factor", "mig", "mig_histogram", "mig_sup", "mutual_information"]
+from pyro_hvae.runs import OpenRun
 
 # Chen et al. (2018) and the authors of pro-VLAE leave out the shape of dSprites.
 LEFT_OUT = {"dsprites": ["shape"], "sprites": ["shape"]}

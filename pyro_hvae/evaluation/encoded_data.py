@@ -12,12 +12,10 @@ from torch import Tensor, nn
 from pyro_hvae import inference
 from pyro_hvae.data import Rows, Split
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.inference.layer_posteriors import posteriors
+from pyro_hvae.inference import posteriors
 from pyro_hvae.metrics import Posteriors
-from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.random_state import fixed_seed
-
-__all__ = ["EncodedData", "encode_data", "hash_parameters", "posterior_means", "random_subset"]
+from pyro_hvae.runs import OpenRun
+from pyro_hvae.runtime import fixed_seed
 
 
 @dataclass(frozen=True)

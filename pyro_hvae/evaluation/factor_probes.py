@@ -9,10 +9,8 @@ import numpy as np
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.encoded_data import posterior_means, random_subset
 from pyro_hvae.metrics import LinearProbe, constant_probe, linear_probe, regression_probe
-from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.random_state import fixed_seed
-
-__all__ = ["classes", "regression"]
+from pyro_hvae.runs import OpenRun
+from pyro_hvae.runtime import fixed_seed
 
 # name of a target -> names of its factors; each data set with the target has one of these tuples
 PROBED_FACTORS = {"position": [("x", "y"), ("posX", "posY")], "size": [("scale",)]}

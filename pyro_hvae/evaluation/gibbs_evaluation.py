@@ -7,17 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_hvae.compilation.policy import ROWS_PER_CHAIN_STEP, decide_evaluation, print_line
+from pyro_hvae.compilation import ROWS_PER_CHAIN_STEP, decide_evaluation, print_line
 from pyro_hvae.errors import ConfigError, unknown_name
-from pyro_hvae.inference.gibbs_chains import Chains, gibbs
-from pyro_hvae.inference.sampling import ancestral, generate, latents
+from pyro_hvae.inference import Chains, ancestral, generate, gibbs, latents
 from pyro_hvae.metrics import convergence, energy_distance
-from pyro_hvae.objectives.handlers import site_mean
-from pyro_hvae.objectives.site_dependencies import parents
-from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.random_state import fixed_seed
-
-__all__ = ["STARTING_POINTS", "GibbsReport", "proposition_note", "sample_by_gibbs"]
+from pyro_hvae.objectives import parents, site_mean
+from pyro_hvae.runs import OpenRun
+from pyro_hvae.runtime import fixed_seed
 
 
 def _from_data(run: OpenRun, count: int) -> Tensor:

@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.errors import ConfigError, DataError
-from pyro_hvae.inference.graph_interpolation import Interpolation, interpolate
+from pyro_hvae.inference import Interpolation, interpolate
 from pyro_hvae.metrics import wrap
-from pyro_hvae.runs.run_loading import OpenRun
-
-__all__ = ["discontinuities", "interpolation", "largest_jump", "graph_paths"]
+from pyro_hvae.runs import OpenRun
 
 
 def graph_paths(

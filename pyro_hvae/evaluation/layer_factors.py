@@ -17,13 +17,10 @@ from torch import Tensor, nn
 from pyro_hvae.data import Dataset
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.encoded_data import posterior_means, random_subset
-from pyro_hvae.inference.layer_effects import decode_noise, layer_shares, sample_noise, variance_share
-from pyro_hvae.inference.sampling import ROWS, reconstruct
-from pyro_hvae.metrics.stroke_measures import STROKES
-from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.random_state import fixed_seed
-
-__all__ = ["layer_factors"]
+from pyro_hvae.inference import ROWS, decode_noise, layer_shares, reconstruct, sample_noise, variance_share
+from pyro_hvae.metrics import STROKES
+from pyro_hvae.runs import OpenRun
+from pyro_hvae.runtime import fixed_seed
 
 NEIGHBOURS = 10
 COMPONENTS = 50  # principal ones of the images, which the classifier sees

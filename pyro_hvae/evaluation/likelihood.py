@@ -8,17 +8,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pyro_hvae import inference
-from pyro_hvae.compilation.policy import decide_evaluation, print_line
+from pyro_hvae.compilation import decide_evaluation, print_line
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.resumable_results import ResumableResults
-from pyro_hvae.inference.importance_sampling import data_per_batch, importance_weights
-from pyro_hvae.objectives.elbo import ELBO
-from pyro_hvae.runs.experiment import Experiment
-from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.random_state import fixed_seed
-
-__all__ = ["evaluate", "log_likelihoods", "published_likelihood"]
+from pyro_hvae.inference import data_per_batch, importance_weights
+from pyro_hvae.objectives import ELBO
+from pyro_hvae.runs import Experiment, OpenRun
+from pyro_hvae.runtime import fixed_seed
 
 NAMES = ("log_likelihood", "bound", "effective")
 # Klushyn et al. 2019, table 2: data set -> (recipe, schedule of a VHP, levels) -> test log-likelihood, 5000 samples.

@@ -14,8 +14,6 @@ from pyro_hvae.evaluation.path_smoothness import smoothness
 from pyro_hvae.evaluation.pendulum_angle import angle, published_angle
 from pyro_hvae.evaluation.reconstruction_error import reconstruction
 
-__all__ = ["METRICS", "Metric"]
-
 
 @dataclass(frozen=True)
 class Metric:

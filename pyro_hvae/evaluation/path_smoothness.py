@@ -6,15 +6,11 @@ import numpy as np
 import torch
 
 from pyro_hvae.errors import ConfigError, DataError
-from pyro_hvae.inference.graph_interpolation import decode_points, join_sites
-from pyro_hvae.inference.neighbour_graph import resample_path, shortest_paths
-from pyro_hvae.inference.sampling import latents, prior_latents
+from pyro_hvae.inference import decode_points, join_sites, latents, prior_latents, resample_path, shortest_paths
 from pyro_hvae.metrics import smoothness_factor
-from pyro_hvae.objectives.site_dependencies import parents
-from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.random_state import fixed_seed
-
-__all__ = ["smoothness"]
+from pyro_hvae.objectives import parents
+from pyro_hvae.runs import OpenRun
+from pyro_hvae.runtime import fixed_seed
 
 
 def smoothness(

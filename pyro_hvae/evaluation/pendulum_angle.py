@@ -6,10 +6,7 @@ from typing import Any
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.encoded_data import posterior_means
 from pyro_hvae.metrics import angle_regression
-from pyro_hvae.runs.experiment import Experiment
-from pyro_hvae.runs.run_loading import OpenRun
-
-__all__ = ["PUBLISHED_ANGLE", "angle", "published_angle"]
+from pyro_hvae.runs import Experiment, OpenRun
 
 # Klushyn et al. 2019, table 1: (recipe, schedule) -> absolute error of the pendulum's angle in radians.
 PUBLISHED_ANGLE = {

@@ -5,13 +5,10 @@ from typing import Any
 import torch
 from torch.special import entr
 
-from pyro_hvae.inference.bounds_and_active_units import bound
-from pyro_hvae.inference.sampling import ROWS, likelihood_name, reconstruct
-from pyro_hvae.objectives.elbo import ELBO
-from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.random_state import fixed_seed
-
-__all__ = ["reconstruction"]
+from pyro_hvae.inference import ROWS, bound, likelihood_name, reconstruct
+from pyro_hvae.objectives import ELBO
+from pyro_hvae.runs import OpenRun
+from pyro_hvae.runtime import fixed_seed
 
 
 @torch.no_grad()

@@ -12,9 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from pyro_hvae.runtime.atomic_files import atomic_write
-
-__all__ = ["ResumableResults"]
+from pyro_hvae.runtime import atomic_write
 
 EVERY = 20.0  # seconds between two writes
 

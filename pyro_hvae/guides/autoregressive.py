@@ -5,8 +5,6 @@ from collections.abc import Mapping
 import pyro
 from torch import Tensor, nn
 
-__all__ = ["Autoregressive"]
-
 
 class Autoregressive(nn.Module):
     r"""$q(z \mid x) = \prod_i q(z_{o_i} \mid x, z_{o_{i-1}}, \ldots, z_{o_1})$ for sites in the order o.

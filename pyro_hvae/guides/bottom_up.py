@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import pyro
 from torch import Tensor, nn
 
-__all__ = ["BottomUp"]
-
 
 class BottomUp(nn.Module):
     r"""$q(z \mid x) = q(z_1 \mid x) \prod_{l>1} q(z_l \mid z_{l-1})$.

@@ -5,9 +5,7 @@ from collections.abc import Mapping
 import pyro
 from torch import Tensor, nn
 
-from pyro_hvae.networks.layer_gates import Gate
-
-__all__ = ["Heads"]
+from pyro_hvae.networks import Gate
 
 
 class Heads(nn.Module):

@@ -6,8 +6,6 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-__all__ = ["TopDown", "fuse"]
-
 
 def fuse(message: dist.Independent, prior: dist.Independent) -> dist.Independent:
     r"""The normalised product of two diagonal Gaussians, weighted by precision (Soenderby et al. 2016, eq. 16-18).

@@ -11,10 +11,7 @@ from torch.distributions import Normal
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.sampling import ROWS, latents
-from pyro_hvae.objectives.elbo import ELBO, kl_is_valid
-from pyro_hvae.objectives.handlers import Record
-
-__all__ = ["active_units", "bound", "bound_per_datum", "kl_per_dimension"]
+from pyro_hvae.objectives import ELBO, Record, kl_is_valid
 
 Program = Callable[..., Any]
 

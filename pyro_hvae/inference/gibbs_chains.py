@@ -8,14 +8,10 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae.compilation.captured_loss import capture
+from pyro_hvae.compilation import capture
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.sampling import ancestral, latents
-from pyro_hvae.objectives.elbo import ELBO
-from pyro_hvae.objectives.handlers import site_mean
-from pyro_hvae.objectives.site_dependencies import resolve_sites
-
-__all__ = ["Chains", "GibbsStep", "gibbs"]
+from pyro_hvae.objectives import ELBO, resolve_sites, site_mean
 
 Program = Callable[..., Any]
 

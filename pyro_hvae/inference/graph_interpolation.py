@@ -10,10 +10,8 @@ from torch import Tensor
 
 from pyro_hvae.inference.neighbour_graph import LatentPath, resample_path, shortest_path
 from pyro_hvae.inference.sampling import ROWS, generate, latents, prior_latents
-from pyro_hvae.objectives.site_dependencies import parents
-from pyro_hvae.runtime.random_state import fixed_seed
-
-__all__ = ["Interpolation", "join_sites", "decode_points", "interpolate"]
+from pyro_hvae.objectives import parents
+from pyro_hvae.runtime import fixed_seed
 
 
 @dataclass(frozen=True)

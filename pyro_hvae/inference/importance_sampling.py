@@ -9,14 +9,11 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae.compilation.captured_loss import capture
+from pyro_hvae.compilation import capture
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError, DivergenceError
-from pyro_hvae.objectives.elbo import ELBO
-from pyro_hvae.objectives.handlers import Record, Share, Site, is_point
-from pyro_hvae.runtime.random_state import fixed_seed
-
-__all__ = ["ImportanceTerms", "Weights", "data_per_batch", "importance_weights", "log_likelihood"]
+from pyro_hvae.objectives import ELBO, Record, Share, Site, is_point
+from pyro_hvae.runtime import fixed_seed
 
 Program = Callable[..., Any]
 ROWS = 2048  # (datum, sample) pairs in one pass of the model: enough for a busy core, small enough for its caches

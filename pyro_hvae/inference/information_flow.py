@@ -12,9 +12,7 @@ from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.layer_posteriors import posteriors
 from pyro_hvae.metrics import layer_information
-from pyro_hvae.runtime.module_modes import evaluation_mode
-
-__all__ = ["InformationFlow"]
+from pyro_hvae.runtime import evaluation_mode
 
 
 class InformationFlow:

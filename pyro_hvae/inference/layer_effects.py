@@ -10,21 +10,7 @@ from torch import Tensor
 
 from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.inference.sampling import ancestral, latents
-from pyro_hvae.objectives.handlers import Noise, site_mean, standard_noise
-from pyro_hvae.objectives.site_dependencies import site_graph
-
-__all__ = [
-    "LayerShare",
-    "posterior_noise",
-    "grid_layers",
-    "layer_grid",
-    "sample_noise",
-    "layer_samples",
-    "layer_shares",
-    "decode_noise",
-    "check_noise",
-    "variance_share",
-]
+from pyro_hvae.objectives import Noise, site_graph, site_mean, standard_noise
 
 Program = Callable[..., Any]
 MAX_CELLS = 50  # along an axis of a grid: more are too small to see, and all go through the model at once

@@ -10,10 +10,8 @@ from torch import Tensor
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.metrics import Posteriors
-from pyro_hvae.objectives.handlers import Record, Share
-from pyro_hvae.runtime.random_state import fixed_seed
-
-__all__ = ["posteriors", "direct_data_dependence"]
+from pyro_hvae.objectives import Record, Share
+from pyro_hvae.runtime import fixed_seed
 
 ROWS = 4096  # (datum, draw) pairs at once
 PROBED = 16  # data that show what a site depends on; two data could be equal

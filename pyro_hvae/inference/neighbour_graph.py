@@ -15,8 +15,6 @@ from sklearn.neighbors import NearestNeighbors
 
 from pyro_hvae.errors import ConfigError, DataError
 
-__all__ = ["GraphPath", "LatentPath", "neighbour_graph", "resample_path", "shortest_path", "shortest_paths", "sparse_graph"]
-
 # csgraph takes no 64-bit indices before scipy 1.15; in 1.11.1 connected_components returns wrong labels without an error.
 INDEX = np.int32
 

@@ -12,20 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Laplace, Normal
 
-from pyro_hvae.compilation.captured_loss import capture
+from pyro_hvae.compilation import capture
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.objectives.handlers import Means, Record, site_mean
-
-__all__ = [
-    "AncestralDraws",
-    "latents",
-    "ancestral",
-    "generate",
-    "prior_latents",
-    "reconstruct",
-    "likelihood_name",
-]
+from pyro_hvae.objectives import Means, Record, site_mean
 
 Program = Callable[..., Any]
 MAX_SAMPLES = 10_000_000  # of the prior, in memory

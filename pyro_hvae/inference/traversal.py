@@ -14,10 +14,8 @@ from pyro_hvae.inference.layer_effects import check_noise, decode_noise, posteri
 from pyro_hvae.inference.layer_posteriors import posteriors
 from pyro_hvae.inference.sampling import latents
 from pyro_hvae.metrics import MEANINGFUL_VARIANCE
-from pyro_hvae.objectives.handlers import Record, is_point
-from pyro_hvae.runtime.random_state import fixed_seed
-
-__all__ = ["Traversals", "Unit", "traverse", "vary_dimension"]
+from pyro_hvae.objectives import Record, is_point
+from pyro_hvae.runtime import fixed_seed
 
 Program = Callable[..., Any]
 MAX_STEPS = 100

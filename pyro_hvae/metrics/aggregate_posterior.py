@@ -9,8 +9,6 @@ from torch import Tensor
 
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["AggregateDraws", "Posteriors", "draw_aggregate", "log_ratios", "require_same_data"]
-
 MAX_TERMS = 10_000_000_000  # (draw, component, dimension) terms of an exact computation: one minute
 MIN_DRAWS, COMPONENTS = 1_000, 20_000  # fewest draws before components are left out, and the number of components then
 # Size of a block of kernels. It fits into the cache. It is just too small for torch to use several threads, which cost much

@@ -7,8 +7,6 @@ import numpy as np
 
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["AngleFit", "angle_regression", "wrap"]
-
 
 def wrap(angle: np.ndarray) -> np.ndarray:
     """The same angle in [-pi, pi)."""

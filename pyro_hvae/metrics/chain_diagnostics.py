@@ -8,8 +8,6 @@ from scipy.special import ndtri
 from scipy.stats import rankdata
 from torch import Tensor
 
-__all__ = ["Convergence", "bulk_ess", "convergence", "rank_normalised_rhat", "tail_ess"]
-
 
 @dataclass(frozen=True)
 class Convergence:

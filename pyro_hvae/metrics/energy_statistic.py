@@ -7,8 +7,6 @@ from torch import Tensor
 
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["EnergyDistance", "energy_distance"]
-
 
 @dataclass(frozen=True)
 class EnergyDistance:

@@ -7,8 +7,6 @@ import numpy as np
 
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["FactorScore", "factor_score"]
-
 
 @dataclass(frozen=True)
 class FactorScore:

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from pyro_hvae.metrics.aggregate_posterior import AggregateDraws, Posteriors, draw_aggregate, log_ratios
 
-__all__ = ["Information", "LayerInformation", "layer_information", "mutual_information"]
-
 
 @dataclass(frozen=True)
 class Information:

@@ -11,8 +11,6 @@ from torch import Tensor
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.metrics.aggregate_posterior import Posteriors, draw_aggregate, log_ratios, require_same_data
 
-__all__ = ["MEANINGFUL_VARIANCE", "InformationGaps", "histogram_gaps", "information_gaps"]
-
 MEANINGFUL_VARIANCE = 1e-2  # MIG-sup counts dimensions whose posterior means have a larger variance over the data
 
 

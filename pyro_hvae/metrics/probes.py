@@ -12,8 +12,6 @@ from sklearn.preprocessing import StandardScaler
 
 from pyro_hvae.errors import ConfigError, unknown_name
 
-__all__ = ["LinearProbe", "RegressionProbe", "constant_probe", "linear_probe", "regression_probe"]
-
 
 @dataclass(frozen=True)
 class RegressionProbe:

@@ -4,8 +4,6 @@ import numpy as np
 
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["smoothness_factor"]
-
 
 def smoothness_factor(path: np.ndarray) -> np.ndarray:
     r"""Root mean square of the second-order finite difference along a path, (J,); smaller is smoother.

@@ -8,8 +8,6 @@ from torch.nn.functional import pad
 
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["STROKES", "ink", "slant", "thickness", "width"]
-
 PIXEL = 1 / 12  # variance of the points of a unit square along one side: a pixel is a square, not a dot
 GAUSS = (0.5 - 0.5 / 3**0.5, 0.5 + 0.5 / 3**0.5)  # positions in a cell at which its gradient is evaluated
 TINY = torch.finfo(torch.float64).tiny

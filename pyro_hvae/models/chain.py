@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import pyro
 from torch import Tensor, nn
 
-__all__ = ["Chain"]
-
 
 class Chain(nn.Module):
     r"""$p(x, z) = p(z_L) \prod_{l<L} p(z_l \mid z_{l+1}) \, p(x \mid z_1)$, or with `skip` all latents above as parents.

@@ -7,9 +7,7 @@ from torch import nn
 
 from pyro_hvae.models.ladder import Rung
 from pyro_hvae.models.ladder_blocks import Blocks, Head, LadderNetworks
-from pyro_hvae.networks.fully_connected import linear
-
-__all__ = ["dense"]
+from pyro_hvae.networks import linear
 
 
 def dense(event: Sequence[int], dims: Sequence[int], width: int, join: str, norm: str | None) -> LadderNetworks:

@@ -2,8 +2,6 @@
 
 from torch import Tensor, nn
 
-__all__ = ["EncodingModel"]
-
 
 class EncodingModel(nn.Module):
     """Encodes x and runs a program that observes the features; the gradient reaches the encoder.

@@ -7,10 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae.errors import unknown_name
-from pyro_hvae.networks import join_parents
-from pyro_hvae.networks.layer_gates import Gate
-
-__all__ = ["Ladder", "Rung"]
+from pyro_hvae.networks import Gate, join_parents
 
 JOINS = ("concat", "gated", "sum")
 

@@ -9,20 +9,7 @@ from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.models.ladder import Rung
-from pyro_hvae.networks.fully_connected import FlattenPlates, image_shape, init_weights, linear
-
-__all__ = [
-    "Affine",
-    "Blocks",
-    "Head",
-    "LadderNetworks",
-    "doubling_conv",
-    "image_net",
-    "ladder_image_shape",
-    "require_concat",
-    "require_four_layers",
-    "same_size_conv",
-]
+from pyro_hvae.networks import FlattenPlates, image_shape, init_weights, linear
 
 Head = tuple[nn.Module, int]
 

@@ -11,8 +11,6 @@ from pyro_hvae.models.ladder_blocks import LadderNetworks
 from pyro_hvae.models.pro_vlae_ladder import pro_celeba, pro_shapes
 from pyro_hvae.models.vlae_ladder import vlae_celeba, vlae_mnist, vlae_svhn
 
-__all__ = ["LADDERS", "ladder_networks"]
-
 LADDERS: dict[str, Callable[..., LadderNetworks]] = {
     "dense": dense,
     "vlae-mnist": vlae_mnist,

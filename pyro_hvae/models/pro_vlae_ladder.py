@@ -19,8 +19,6 @@ from pyro_hvae.models.ladder_blocks import (
     require_four_layers,
 )
 
-__all__ = ["pro_celeba", "pro_shapes"]
-
 
 def pro_shapes(event: Sequence[int], dims: Sequence[int], width: int, join: str, norm: str | None) -> LadderNetworks:
     """dSprites and 3D Shapes: as many halvings as layers and one more (width 32: 32 channels everywhere, 256 features).

@@ -21,9 +21,7 @@ from pyro_hvae.models.ladder_blocks import (
     require_four_layers,
     same_size_conv,
 )
-from pyro_hvae.networks.fully_connected import linear
-
-__all__ = ["vlae_celeba", "vlae_mnist", "vlae_svhn"]
+from pyro_hvae.networks import linear
 
 
 def _blocks(norm: str | None) -> Blocks:

@@ -1,4 +1,6 @@
 from .fully_connected import FlattenPlates as FlattenPlates
+from .fully_connected import image_shape as image_shape
+from .fully_connected import init_weights as init_weights
 from .fully_connected import linear as linear
 from .fully_connected import mlp as mlp
 from .layer_gates import Gate as Gate
@@ -9,6 +11,10 @@ from .mixed_precision import network_precision as network_precision
 from .network_registry import NETWORKS as NETWORKS
 from .network_registry import NetworkPair as NetworkPair
 from .network_registry import network_pair as network_pair
+from .parent_network import NetworkOptions as NetworkOptions
 from .parent_network import ParentNetwork as ParentNetwork
+from .parent_network import Parents as Parents
+from .parent_network import Shape as Shape
+from .parent_network import event_shape as event_shape
 from .parent_network import join_parents as join_parents
 from .patches import Patches as Patches

@@ -12,15 +12,6 @@ from torch import nn
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.networks.fully_connected import FlattenPlates, find_activation, image_shape, linear
 
-__all__ = [
-    "conv_decoder",
-    "conv_dense_decoder",
-    "conv_dense_encoder",
-    "conv_encoder",
-    "gated_conv_decoder",
-    "gated_conv_encoder",
-]
-
 _DENSE_NAMES = {False: "conv-dense", True: "conv-4x4"}
 
 

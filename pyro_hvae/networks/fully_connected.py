@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError, unknown_name
 
-__all__ = ["ACTIVATIONS", "Activation", "FlattenPlates", "find_activation", "image_shape", "init_weights", "linear", "mlp"]
-
 
 class Activation(NamedTuple):
     """An activation function and what it needs of the layer before it.

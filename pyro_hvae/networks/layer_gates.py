@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["Gate", "program_gates", "set_gates"]
-
 
 class Gate(nn.Module):
     r"""$h \mapsto \alpha h$ with $\alpha \in [0, 1]$, open ($\alpha = 1$) unless a schedule moves it (pro-VLAE, eq. 9).

@@ -10,8 +10,6 @@ from torch.overrides import TorchFunctionMode
 
 from pyro_hvae.errors import unknown_name
 
-__all__ = ["PRECISIONS", "network_precision"]
-
 # name -> dtype of the products of networks; None leaves them as they are.
 PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bf16": torch.bfloat16}
 PRODUCTS = {getattr(nn.functional, name) for name in ("linear", "conv1d", "conv2d", "conv3d")} | {

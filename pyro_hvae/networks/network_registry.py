@@ -18,8 +18,6 @@ from pyro_hvae.networks.convolutional import (
 )
 from pyro_hvae.networks.fully_connected import mlp
 
-__all__ = ["NETWORKS", "NetworkPair", "network_pair"]
-
 
 class NetworkPair(NamedTuple):
     """An encoder and a decoder of one kind.

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.networks.fully_connected import mlp
 
-__all__ = ["Net", "NetworkOptions", "ParentNetwork", "Parents", "Shape", "event_shape", "join_parents"]
-
 Shape = int | Sequence[int]
 Net = nn.Module | Callable[[int, int], nn.Module]
 Parents = Shape | list[Sequence[int]]

@@ -8,8 +8,6 @@ from torch.nn.functional import fold, unfold
 
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["JOINS", "Patches"]
-
 JOINS = ("average", "centre")
 
 

@@ -13,9 +13,7 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives.estimate import Estimate
 from pyro_hvae.objectives.handlers import Record, Share, Site, is_point
 from pyro_hvae.objectives.program_contract import check_contract
-from pyro_hvae.runtime.module_modes import evaluation_mode
-
-__all__ = ["ELBO", "Estimate", "Objective", "kl_is_valid"]
+from pyro_hvae.runtime import evaluation_mode
 
 Sites = dict[str, Site]
 

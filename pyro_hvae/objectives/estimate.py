@@ -11,8 +11,6 @@ from torch import Tensor
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives.handlers import Site, location_scale, standard_noise
 
-__all__ = ["Estimate", "MEASURES", "Terms"]
-
 Weights = Mapping[str, "float | Tensor"]
 
 

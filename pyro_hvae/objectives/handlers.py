@@ -10,8 +10,6 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-__all__ = ["Means", "Noise", "Record", "ScaleSites", "Share", "is_point", "location_scale", "site_mean", "standard_noise"]
-
 Site = Any  # Pyro's message: a dict with name, fn, value, scale, is_observed, cond_indep_stack, ...
 
 

@@ -7,8 +7,6 @@ from torch import Tensor, nn
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.objectives.handlers import Site
 
-__all__ = ["PixelError"]
-
 
 class PixelError(ELBO):
     r"""The ELBO of a pair over features, plus the squared error of the image that the features themselves decode to.

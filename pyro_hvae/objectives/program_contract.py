@@ -7,8 +7,6 @@ from torch import Tensor
 
 from pyro_hvae.errors import ContractError
 
-__all__ = ["check_contract"]
-
 REMEDY = (
     'A pair needs: a plate "data" of size len(x) at dim -1 without subsampling around every site; the observed site "x" in '
     "the model; and the same latent sites (by convention z1 next to x ... zL at the top) in model and guide, each with "

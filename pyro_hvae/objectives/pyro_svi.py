@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from pyro_hvae.objectives.elbo import ELBO, Estimate
 from pyro_hvae.schedules import Constant, Schedule
 
-__all__ = ["FunctionOptim", "ScheduledELBO", "for_svi"]
-
 _pairs = itertools.count()
 
 

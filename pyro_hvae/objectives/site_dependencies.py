@@ -9,9 +9,7 @@ from pyro.infer.inspect import get_dependencies
 from torch import Tensor
 
 from pyro_hvae.errors import ConfigError, unknown_name
-from pyro_hvae.runtime.module_modes import evaluation_mode
-
-__all__ = ["check_sites", "parents", "resolve_sites", "site_graph"]
+from pyro_hvae.runtime import evaluation_mode
 
 
 def site_graph(model: Callable[..., Any], x: Tensor) -> nx.DiGraph:

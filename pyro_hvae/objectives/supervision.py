@@ -12,8 +12,6 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives.elbo import ELBO, Sites
 from pyro_hvae.objectives.handlers import Means, Record, site_mean
 
-__all__ = ["Supervision"]
-
 Program = Callable[..., Any]
 Codes = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]

@@ -13,8 +13,6 @@ from matplotlib.lines import Line2D
 
 from pyro_hvae.plots.figure_base import COLOURS, GREY, new_figure
 
-__all__ = ["plot_comparison"]
-
 METHOD_COLOURS = (*COLOURS, GREY)
 MARKERS = "osD^vPX*"  # with seven colours, 56 methods before a pair repeats
 NAME_WIDTH = 42  # characters in a line of a method's name

@@ -7,9 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from pyro_hvae.errors import ConfigError, DataError
-from pyro_hvae.runs.run_loading import OpenRun
-
-__all__ = ["check_picture_path", "new_figure", "run_name", "save_figure", "sort_sites"]
+from pyro_hvae.runs import OpenRun
 
 # Okabe-Ito: distinguishable with every common colour vision.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"

@@ -3,13 +3,11 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from pyro_hvae.evaluation.gibbs_evaluation import GibbsReport, proposition_note
+from pyro_hvae.evaluation import GibbsReport, proposition_note
 from pyro_hvae.plots.figure_base import new_figure, run_name
 from pyro_hvae.plots.image_grid import draw_image_grid
 from pyro_hvae.plots.layer_figures import draw_image_panel
-from pyro_hvae.runs.run_loading import OpenRun
-
-__all__ = ["plot_gibbs_chains", "plot_gibbs_samples"]
+from pyro_hvae.runs import OpenRun
 
 SHOWN = 64  # samples in a panel
 

@@ -7,8 +7,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from torch import Tensor
 
-__all__ = ["draw_image_grid", "tile_images"]
-
 STRIP = 12  # height in pixels of the strip that shows a vector
 
 

@@ -11,8 +11,6 @@ from pyro_hvae.errors import DataError
 from pyro_hvae.plots.figure_base import COLOURS, GREY, new_figure, sort_sites
 from pyro_hvae.plots.training_figures import mark_phases
 
-__all__ = ["has_information", "plot_information_flow"]
-
 PREFIX = "information."
 LIMIT, TOTAL, OVER = (PREFIX + name for name in ("limit", "total", "over"))
 

@@ -15,15 +15,12 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from pyro_hvae.evaluation import discontinuities, largest_jump
-from pyro_hvae.inference.graph_interpolation import Interpolation, join_sites
-from pyro_hvae.inference.sampling import generate, latents
-from pyro_hvae.objectives.site_dependencies import parents
+from pyro_hvae.inference import Interpolation, generate, join_sites, latents
+from pyro_hvae.objectives import parents
 from pyro_hvae.plots.figure_base import BLUE, GREY, new_figure, run_name
 from pyro_hvae.plots.image_grid import draw_image_grid
-from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.random_state import fixed_seed
-
-__all__ = ["plot_interpolation", "plot_latent_space"]
+from pyro_hvae.runs import OpenRun
+from pyro_hvae.runtime import fixed_seed
 
 CYCLIC = "twilight"
 # The paper's black, orange, red and maroon, shifted towards hues that everyone can tell apart.

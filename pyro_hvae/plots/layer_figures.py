@@ -7,12 +7,10 @@ import numpy as np
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
-from pyro_hvae.inference.layer_effects import LayerShare
+from pyro_hvae.inference import LayerShare
 from pyro_hvae.plots.figure_base import new_figure, run_name
 from pyro_hvae.plots.image_grid import draw_image_grid
-from pyro_hvae.runs.run_loading import OpenRun
-
-__all__ = ["draw_image_panel", "plot_layer_grids", "plot_layer_samples"]
+from pyro_hvae.runs import OpenRun
 
 
 def draw_image_panel(panel: SubFigure, run: OpenRun, x: Tensor, title: str) -> None:

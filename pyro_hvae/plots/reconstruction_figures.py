@@ -9,13 +9,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pyro_hvae.inference.sampling import reconstruct
+from pyro_hvae.inference import reconstruct
 from pyro_hvae.plots.figure_base import new_figure, run_name
 from pyro_hvae.plots.image_grid import draw_image_grid
-from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.random_state import fixed_seed
-
-__all__ = ["FEATURES", "FULL", "Reconstructions", "plot_reconstructions", "reconstruct_test_data"]
+from pyro_hvae.runs import OpenRun
+from pyro_hvae.runtime import fixed_seed
 
 FULL = "reconstructions"
 FEATURES = "textures alone"

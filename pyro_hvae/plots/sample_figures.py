@@ -4,13 +4,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pyro_hvae.inference.sampling import generate
+from pyro_hvae.inference import generate
 from pyro_hvae.plots.figure_base import new_figure, run_name
 from pyro_hvae.plots.image_grid import draw_image_grid
-from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.random_state import fixed_seed
-
-__all__ = ["plot_image_sheet", "plot_samples"]
+from pyro_hvae.runs import OpenRun
+from pyro_hvae.runtime import fixed_seed
 
 
 def plot_samples(run: OpenRun, count: int = 64, seed: int = 0) -> Figure:

@@ -10,9 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter, SymmetricalLogLocator
 
 from pyro_hvae.plots.figure_base import BLUE, COLOURS, GREEN, GREY, ORANGE, new_figure, run_name, sort_sites
-from pyro_hvae.runs.run_loading import OpenRun
-
-__all__ = ["mark_phases", "plot_training", "plot_training_curves"]
+from pyro_hvae.runs import OpenRun
 
 Rows = Sequence[Mapping[str, Any]]
 

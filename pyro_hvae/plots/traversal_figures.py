@@ -6,12 +6,10 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pyro_hvae.inference.traversal import Traversals
+from pyro_hvae.inference import Traversals
 from pyro_hvae.plots.figure_base import new_figure, run_name
 from pyro_hvae.plots.image_grid import draw_image_grid
-from pyro_hvae.runs.run_loading import OpenRun
-
-__all__ = ["plot_traversals"]
+from pyro_hvae.runs import OpenRun
 
 TILE = 0.62  # side of an image in inches; smaller where the figure would exceed:
 WIDEST, TALLEST = 60, 200

@@ -10,9 +10,7 @@ from pyro_hvae.conditionals import Bernoulli, Gaussian, Laplace, StandardNormal
 from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.models import Chain
-from pyro_hvae.networks.network_registry import network_pair
-
-__all__ = ["LIKELIHOODS", "BuildingBlocks", "check_dims"]
+from pyro_hvae.networks import network_pair
 
 
 def _range(x: Tensor) -> tuple[float, float]:

@@ -5,11 +5,9 @@ from torch import Tensor
 from pyro_hvae.conditionals import StandardNormal
 from pyro_hvae.guides import Autoregressive
 from pyro_hvae.models import Chain
-from pyro_hvae.objectives.elbo import ELBO
+from pyro_hvae.objectives import ELBO
 from pyro_hvae.recipes.building_blocks import BuildingBlocks, check_dims
 from pyro_hvae.recipes.recipe import Stage
-
-__all__ = ["ar_hvae", "hvae"]
 
 
 def hvae(

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-__all__ = ["LADDER_PAPER", "LADDER_PRESETS"]
-
 Preset = dict[str, Any]
 
 # Both ladders where no other preset changes it: fully connected, three layers of two dimensions.

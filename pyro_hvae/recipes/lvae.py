@@ -9,12 +9,10 @@ from pyro_hvae.conditionals import Gaussian, StandardNormal
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import TopDown
 from pyro_hvae.models import Chain
-from pyro_hvae.networks.fully_connected import mlp
-from pyro_hvae.objectives.elbo import ELBO
+from pyro_hvae.networks import mlp
+from pyro_hvae.objectives import ELBO
 from pyro_hvae.recipes.building_blocks import BuildingBlocks, check_dims
 from pyro_hvae.recipes.recipe import Stage
-
-__all__ = ["lvae"]
 
 
 def lvae(

@@ -8,8 +8,6 @@ from typing import Any
 from pyro_hvae.errors import unknown_name
 from pyro_hvae.recipes.ladder_presets import LADDER_PAPER, LADDER_PRESETS
 
-__all__ = ["PAPER", "PRESETS", "preset"]
-
 Preset = dict[str, Any]
 IMAGES = ("mnist", "mnist-static", "fashion-mnist", "omniglot")
 BINARY = ("sprites", "dsprites")

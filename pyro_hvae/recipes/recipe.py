@@ -9,10 +9,8 @@ from torch import Tensor, nn
 
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.objectives.elbo import Objective
-from pyro_hvae.schedules.plateau import PlateauRule
-
-__all__ = ["Pixels", "Recipe", "Stage", "stage_lengths"]
+from pyro_hvae.objectives import Objective
+from pyro_hvae.schedules import PlateauRule
 
 
 @dataclass(frozen=True, eq=False)

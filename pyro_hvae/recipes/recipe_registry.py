@@ -23,8 +23,6 @@ from pyro_hvae.recipes.vampprior import vampprior
 from pyro_hvae.recipes.vhp import vhp
 from pyro_hvae.recipes.vlae import vlae
 
-__all__ = ["RECIPES", "build"]
-
 _STAGES = "every stage holds a beta of its own (-o teacher_beta=8 -o beta=1), which this schedule would overwrite."
 _SCALES = "its stages see different data, and one kappa cannot be the aim of both."
 _OVERWRITES = "the beta-VAE holds beta fixed and this schedule would overwrite it. Use 'train vae' with it instead."

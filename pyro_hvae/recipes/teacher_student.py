@@ -5,18 +5,14 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
-from pyro_hvae.conditionals.point import Point
+from pyro_hvae.conditionals import Gaussian, Point, StandardNormal
 from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.guides import Heads
 from pyro_hvae.models import Ladder, Rung
-from pyro_hvae.networks.fully_connected import FlattenPlates, linear, mlp
-from pyro_hvae.objectives.elbo import ELBO, Objective
-from pyro_hvae.objectives.supervision import Supervision
+from pyro_hvae.networks import FlattenPlates, linear, mlp
+from pyro_hvae.objectives import ELBO, Objective, Supervision
 from pyro_hvae.recipes.building_blocks import BuildingBlocks, check_dims
 from pyro_hvae.recipes.recipe import Stage
-
-__all__ = ["teacher_student"]
 
 CODES = ("gaussian", "point")
 

@@ -8,21 +8,16 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
-from pyro_hvae.conditionals.patch_codes import ImageLikelihood, ImagePosterior, PatchDecoder, PatchEncoder
+from pyro_hvae.conditionals import Gaussian, ImageLikelihood, ImagePosterior, PatchDecoder, PatchEncoder, StandardNormal
 from pyro_hvae.data import Dataset
 from pyro_hvae.errors import ConfigError, unknown_name
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.models import Chain, EncodingModel
-from pyro_hvae.networks.network_registry import network_pair
-from pyro_hvae.networks.patches import Patches
-from pyro_hvae.objectives.elbo import ELBO, Objective
-from pyro_hvae.objectives.pixel_error import PixelError
+from pyro_hvae.networks import Patches, network_pair
+from pyro_hvae.objectives import ELBO, Objective, PixelError
 from pyro_hvae.recipes.building_blocks import BuildingBlocks
 from pyro_hvae.recipes.recipe import Pixels, Stage
-from pyro_hvae.schedules.plateau import PlateauRule
-
-__all__ = ["texture"]
+from pyro_hvae.schedules import PlateauRule
 
 SCALE = math.sqrt(0.5)  # of both likelihoods: -log p is the sum of squares, up to a constant
 JOINT = ("none", "features", "pixels")

@@ -2,11 +2,9 @@
 
 from torch import Tensor
 
-from pyro_hvae.objectives.elbo import ELBO
+from pyro_hvae.objectives import ELBO
 from pyro_hvae.recipes.building_blocks import BuildingBlocks
 from pyro_hvae.recipes.recipe import Stage
-
-__all__ = ["vae"]
 
 
 def vae(

@@ -8,11 +8,9 @@ from pyro_hvae.conditionals import Gaussian, Vamp
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import Autoregressive, BottomUp
 from pyro_hvae.models import Chain
-from pyro_hvae.objectives.elbo import ELBO
+from pyro_hvae.objectives import ELBO
 from pyro_hvae.recipes.building_blocks import BuildingBlocks
 from pyro_hvae.recipes.recipe import Stage
-
-__all__ = ["vampprior"]
 
 
 def vampprior(

@@ -2,16 +2,13 @@
 
 from torch import Tensor, nn
 
-from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
+from pyro_hvae.conditionals import Gaussian, StandardNormal
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import Heads
-from pyro_hvae.models import Ladder
-from pyro_hvae.models.ladder_registry import ladder_networks
-from pyro_hvae.objectives.elbo import ELBO
+from pyro_hvae.models import Ladder, ladder_networks
+from pyro_hvae.objectives import ELBO
 from pyro_hvae.recipes.building_blocks import BuildingBlocks, check_dims
 from pyro_hvae.recipes.recipe import Stage
-
-__all__ = ["vlae"]
 
 
 def vlae(

@@ -2,10 +2,14 @@ from .comparison_report import comparison_text as comparison_text
 from .comparison_report import report_comparison as report_comparison
 from .comparison_report import write_csv as write_csv
 from .comparison_table import compare as compare
+from .data_report import dataset_list_text as dataset_list_text
+from .data_report import dataset_text as dataset_text
 from .data_report import describe_dataset as describe_dataset
 from .data_report import download_datasets as download_datasets
+from .data_report import download_text as download_text
 from .data_report import list_datasets as list_datasets
 from .data_report import preview_dataset as preview_dataset
+from .data_report import verification_text as verification_text
 from .data_report import verify_datasets as verify_datasets
 from .gibbs_report import draw_gibbs as draw_gibbs
 from .layer_report import draw_layer_grids as draw_layer_grids

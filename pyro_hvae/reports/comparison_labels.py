@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pyro_hvae.data import is_path
-from pyro_hvae.runs.experiment import Experiment
-
-__all__ = ["data_labels", "method_labels"]
+from pyro_hvae.runs import Experiment
 
 # The training settings that change what is learned.
 DECISIVE = ("steps", "batch_size", "lr", "lr_decay", "grad_clip", "starts", "engine")

@@ -10,9 +10,7 @@ from typing import Any
 from pyro_hvae.errors import DataError
 from pyro_hvae.reports.comparison_table import compare
 from pyro_hvae.reports.text_table import format_table
-from pyro_hvae.runtime.atomic_files import atomic_write
-
-__all__ = ["comparison_text", "report_comparison", "write_csv"]
+from pyro_hvae.runtime import atomic_write
 
 
 def report_comparison(

@@ -7,10 +7,8 @@ from typing import Any
 
 from pyro_hvae.reports.comparison_labels import data_labels, method_labels
 from pyro_hvae.reports.comparison_values import Column, ComparedRun, collect_results, open_compared_run, parse_columns
-from pyro_hvae.runs.run_directory import find_run
-from pyro_hvae.runtime.devices import pick_device
-
-__all__ = ["compare"]
+from pyro_hvae.runs import find_run
+from pyro_hvae.runtime import pick_device
 
 
 def compare(

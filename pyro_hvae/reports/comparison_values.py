@@ -8,12 +8,7 @@ from typing import Any
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, HVAEError, unknown_name
 from pyro_hvae.evaluation import METRICS
 from pyro_hvae.reports.run_measurement import measure_metric
-from pyro_hvae.runs.checkpoints import load_checkpoint
-from pyro_hvae.runs.experiment import Experiment, read_toml
-from pyro_hvae.runs.run_directory import RunDirectory, replace_nonfinite
-from pyro_hvae.runs.run_loading import open_run
-
-__all__ = ["Column", "ComparedRun", "collect_results", "open_compared_run", "parse_columns"]
+from pyro_hvae.runs import Experiment, RunDirectory, load_checkpoint, open_run, read_toml, replace_nonfinite
 
 
 @dataclass(frozen=True)

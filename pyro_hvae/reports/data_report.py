@@ -7,26 +7,11 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from pyro_hvae.data import DATASETS, Dataset, Source, Split, find_source
-from pyro_hvae.data.files.data_file import File, find, find_optional
-from pyro_hvae.data.files.download import download, verify
+from pyro_hvae.data import DATASETS, Dataset, File, Source, Split, download, find, find_optional, find_source, verify
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.reports.text_table import format_table
-from pyro_hvae.runs.options import typed_options
-from pyro_hvae.runtime.folders import cache_folder, data_folder
-from pyro_hvae.runtime.random_state import fixed_seed
-
-__all__ = [
-    "dataset_list_text",
-    "dataset_text",
-    "describe_dataset",
-    "download_datasets",
-    "download_text",
-    "list_datasets",
-    "preview_dataset",
-    "verification_text",
-    "verify_datasets",
-]
+from pyro_hvae.runs import typed_options
+from pyro_hvae.runtime import cache_folder, data_folder, fixed_seed
 
 
 def _status(source: Source) -> str:

@@ -8,9 +8,7 @@ from tqdm import tqdm
 from pyro_hvae.evaluation import proposition_note, sample_by_gibbs
 from pyro_hvae.plots import plot_gibbs_chains, plot_gibbs_samples, save_figure
 from pyro_hvae.reports.run_pictures import figures_folder, picture_lines
-from pyro_hvae.runs.run_loading import OpenRun
-
-__all__ = ["draw_gibbs", "gibbs_text"]
+from pyro_hvae.runs import OpenRun
 
 
 def draw_gibbs(run: OpenRun, steps: int, **options: Any) -> dict[str, Any]:

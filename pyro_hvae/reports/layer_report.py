@@ -3,13 +3,11 @@
 from dataclasses import asdict
 from typing import Any
 
-from pyro_hvae.inference.layer_effects import grid_layers, layer_grid, layer_samples, layer_shares, sample_noise
+from pyro_hvae.inference import grid_layers, layer_grid, layer_samples, layer_shares, sample_noise
 from pyro_hvae.plots import plot_layer_grids, plot_layer_samples, save_figure
 from pyro_hvae.reports.run_pictures import figures_folder, pick_test_datum, picture_lines, require_count
-from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.random_state import fixed_seed
-
-__all__ = ["draw_layer_grids", "draw_layers"]
+from pyro_hvae.runs import OpenRun
+from pyro_hvae.runtime import fixed_seed
 
 
 def draw_layers(

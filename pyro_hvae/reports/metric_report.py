@@ -8,8 +8,6 @@ from typing import Any
 from pyro_hvae.evaluation import METRICS
 from pyro_hvae.reports.text_table import format_number, format_table
 
-__all__ = ["evaluation_text", "metrics_text"]
-
 PROTOCOL = ("metric", "options", "step", "run_seed", "data", "versions")
 
 

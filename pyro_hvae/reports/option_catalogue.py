@@ -6,17 +6,15 @@ from typing import Any
 
 import torch
 
-from pyro_hvae.conditionals.vamp import Vamp
+from pyro_hvae.conditionals import Vamp
 from pyro_hvae.data import DATASETS
 from pyro_hvae.errors import unknown_name
 from pyro_hvae.evaluation import METRICS
-from pyro_hvae.inference.sampling import latents
-from pyro_hvae.objectives.elbo import ELBO
+from pyro_hvae.inference import latents
+from pyro_hvae.objectives import ELBO
 from pyro_hvae.recipes import RECIPES, build
-from pyro_hvae.runs.options import parameters
+from pyro_hvae.runs import parameters
 from pyro_hvae.schedules import SCHEDULES
-
-__all__ = ["catalogue", "catalogue_text", "data_table", "metric_table", "recipe_table"]
 
 
 def _entry(function: Callable[..., Any], **more: Any) -> dict[str, Any]:

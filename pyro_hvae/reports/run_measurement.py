@@ -5,11 +5,7 @@ from typing import Any
 
 from pyro_hvae.errors import ConfigError, DivergenceError, unknown_name
 from pyro_hvae.evaluation import METRICS
-from pyro_hvae.runs.options import coerce, parameters
-from pyro_hvae.runs.run_directory import package_versions
-from pyro_hvae.runs.run_loading import OpenRun
-
-__all__ = ["measure_metric", "measure_metrics"]
+from pyro_hvae.runs import OpenRun, coerce, package_versions, parameters
 
 
 def measure_metric(run: OpenRun, name: str, how: Mapping[str, Any] | None = None, **options: Any) -> dict[str, Any]:

@@ -9,34 +9,25 @@ from torch import Tensor
 
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.evaluation import discontinuities, graph_paths, largest_jump, random_subset
-from pyro_hvae.inference.traversal import traverse
+from pyro_hvae.inference import traverse
 from pyro_hvae.plots import (
+    FEATURES,
+    FULL,
     check_picture_path,
+    has_information,
+    plot_information_flow,
     plot_interpolation,
     plot_latent_space,
     plot_reconstructions,
     plot_samples,
     plot_training,
     plot_traversals,
+    reconstruct_test_data,
+    run_name,
     save_figure,
 )
-from pyro_hvae.plots.figure_base import run_name
-from pyro_hvae.plots.information_flow_figures import has_information, plot_information_flow
-from pyro_hvae.plots.reconstruction_figures import FEATURES, FULL, reconstruct_test_data
-from pyro_hvae.runs.run_loading import OpenRun
-from pyro_hvae.runtime.random_state import fixed_seed
-
-__all__ = [
-    "draw_interpolation",
-    "draw_reconstructions",
-    "draw_samples",
-    "draw_standard_pictures",
-    "draw_traversals",
-    "figures_folder",
-    "picture_lines",
-    "require_count",
-    "pick_test_datum",
-]
+from pyro_hvae.runs import OpenRun
+from pyro_hvae.runtime import fixed_seed
 
 TRAVERSAL_DATA = 10_000  # test data over which the variances of a traversal's dimensions are taken
 

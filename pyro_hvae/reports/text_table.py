@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["format_number", "format_table"]
-
 
 def format_table(rows: Iterable[Mapping[str, Any]]) -> str:
     """Formats dicts with equal keys as the rows of a table.

@@ -6,9 +6,7 @@ from typing import Any
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation import feature_state
 from pyro_hvae.reports.run_measurement import measure_metric
-from pyro_hvae.runs.run_loading import OpenRun
-
-__all__ = ["report_training", "training_text"]
+from pyro_hvae.runs import OpenRun
 
 
 def report_training(run: OpenRun) -> dict[str, Any]:

@@ -3,11 +3,14 @@ from .checkpoints import save_checkpoint as save_checkpoint
 from .experiment import Experiment as Experiment
 from .experiment import read_toml as read_toml
 from .options import coerce as coerce
+from .options import known_options as known_options
 from .options import parameters as parameters
 from .options import typed_options as typed_options
 from .resolution import resolve as resolve
 from .run_directory import RunDirectory as RunDirectory
 from .run_directory import find_run as find_run
+from .run_directory import package_versions as package_versions
+from .run_directory import replace_nonfinite as replace_nonfinite
 from .run_loading import OpenRun as OpenRun
 from .run_loading import build_stages as build_stages
 from .run_loading import load as load

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.errors import CheckpointError
-from pyro_hvae.runtime.atomic_files import atomic_write
-
-__all__ = ["FORMAT_VERSION", "save_checkpoint", "load_checkpoint"]
+from pyro_hvae.runtime import atomic_write
 
 FORMAT_VERSION = 1
 

@@ -10,8 +10,6 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.runs.options import known_options
 from pyro_hvae.runs.train_config import TrainConfig
 
-__all__ = ["Experiment", "read_toml"]
-
 
 @dataclass(frozen=True)
 class Experiment:

@@ -10,8 +10,6 @@ from typing import Any
 
 from pyro_hvae.errors import ConfigError, unknown_name
 
-__all__ = ["coerce", "known_options", "parameters", "typed_options"]
-
 # type -> (its name, an example) for messages
 _WORDS = {int: ("a whole number", "2"), float: ("a number", "0.5"), bool: ("true or false", "true")}
 

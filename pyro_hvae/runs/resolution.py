@@ -12,8 +12,6 @@ from pyro_hvae.runs.options import coerce, parameters
 from pyro_hvae.runs.train_config import TrainConfig
 from pyro_hvae.schedules import SCHEDULES
 
-__all__ = ["resolve"]
-
 
 def resolve(
     recipe: str | None,

@@ -15,10 +15,7 @@ import tomli_w
 
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, unknown_name
 from pyro_hvae.runs.experiment import Experiment
-from pyro_hvae.runtime.atomic_files import atomic_write
-from pyro_hvae.runtime.folders import runs_folder
-
-__all__ = ["RunDirectory", "find_run", "replace_nonfinite", "package_versions"]
+from pyro_hvae.runtime import atomic_write, runs_folder
 
 
 def replace_nonfinite(values: Any) -> Any:

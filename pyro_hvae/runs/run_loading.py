@@ -12,18 +12,15 @@ from torch import Tensor, nn
 from pyro_hvae import recipes
 from pyro_hvae.data import DATASETS, Dataset, Rows, find_source, is_path
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, unknown_name
-from pyro_hvae.objectives.elbo import ELBO, Objective
+from pyro_hvae.objectives import ELBO, Objective
 from pyro_hvae.recipes import RECIPES, Stage
 from pyro_hvae.runs.checkpoints import load_checkpoint
 from pyro_hvae.runs.experiment import Experiment, read_toml
 from pyro_hvae.runs.options import known_options
 from pyro_hvae.runs.run_directory import RunDirectory, find_run
 from pyro_hvae.runs.user_program import Program, program_from_file
-from pyro_hvae.runtime.devices import pick_device
-from pyro_hvae.runtime.random_state import fixed_seed
+from pyro_hvae.runtime import fixed_seed, pick_device
 from pyro_hvae.schedules import SCHEDULES
-
-__all__ = ["LoadedPair", "OpenRun", "build_stages", "load", "load_dataset", "open_run", "read_experiment"]
 
 
 class LoadedPair(NamedTuple):

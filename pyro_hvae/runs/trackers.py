@@ -9,8 +9,6 @@ from tqdm import tqdm
 
 from pyro_hvae.errors import missing_extra, unknown_name
 
-__all__ = ["Tracker", "Progress", "TensorBoard", "TRACKERS"]
-
 
 class Tracker:
     """Receives the events of `fit`; subclasses override the methods of the events they report.

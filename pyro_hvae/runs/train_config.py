@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 from pyro_hvae.errors import ConfigError, unknown_name
 
-__all__ = ["ENGINES", "PRECISIONS", "TrainConfig"]
-
 ENGINES = ("fit", "svi")
 PRECISIONS = ("float32", "bf16")  # the names of `networks.PRECISIONS`, which needs torch
 

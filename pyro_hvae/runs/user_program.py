@@ -6,9 +6,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError, HVAEError
-from pyro_hvae.objectives.elbo import ELBO
-
-__all__ = ["Program", "program_from_file"]
+from pyro_hvae.objectives import ELBO
 
 Program = tuple[nn.Module, nn.Module] | tuple[nn.Module, nn.Module, ELBO]
 

@@ -9,8 +9,6 @@ from pathlib import Path
 
 from pyro_hvae.errors import DataError
 
-__all__ = ["atomic_write"]
-
 
 @contextmanager
 def atomic_write(path: Path, hint: str, shared: bool = False) -> Iterator[Path]:

@@ -7,8 +7,6 @@ import torch
 
 from pyro_hvae.errors import ConfigError, DeviceError
 
-__all__ = ["limit_threads", "pick_device"]
-
 
 def pick_device(name: str = "auto") -> torch.device:
     """The device called `name`; `auto` takes cuda, then mps, then cpu.

@@ -4,8 +4,6 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["CACHE_VARIABLE", "DATA_VARIABLE", "RUNS_VARIABLE", "cache_folder", "data_folder", "runs_folder"]
-
 DATA_VARIABLE = "PYRO_HVAE_DATA"
 CACHE_VARIABLE = "PYRO_HVAE_CACHE"
 RUNS_VARIABLE = "PYRO_HVAE_RUNS"

@@ -6,8 +6,6 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["evaluation_mode"]
-
 
 @contextmanager
 def evaluation_mode(*programs: Any) -> Iterator[None]:

@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["fixed_seed", "numpy_and_python_state", "rng_state", "set_rng_state", "set_torch_rng_state", "torch_rng_state"]
-
 
 @contextmanager
 def fixed_seed(seed: int) -> Iterator[None]:

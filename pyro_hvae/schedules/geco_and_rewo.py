@@ -8,8 +8,6 @@ from torch import Tensor
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.schedules.schedule import Schedule
 
-__all__ = ["Geco", "Rewo"]
-
 
 class _Constrained(Schedule):
     r"""The running average of the constraint in GECO and REWO, below eq. 5 of Klushyn et al. 2019.

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["PlateauDetector", "PlateauRule"]
-
 
 @dataclass(frozen=True)
 class PlateauRule:

@@ -9,8 +9,6 @@ from torch import Tensor
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.schedules.schedule import GateAlphas, Schedule
 
-__all__ = ["Progressive"]
-
 
 class Progressive(Schedule):
     r"""Progressive learning of a gated pair's L layers in L equal steps s = 0, ..., L - 1, of which each adds one layer.

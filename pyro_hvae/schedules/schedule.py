@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["Constant", "GateAlphas", "Schedule"]
-
 
 class GateAlphas(NamedTuple):
     """Site -> alpha of its gate, from 0 (closed) to 1 (open), in the model and in the guide."""

@@ -5,8 +5,6 @@ from pyro_hvae.schedules.progressive import Progressive
 from pyro_hvae.schedules.schedule import Constant, Schedule
 from pyro_hvae.schedules.warm_up import Ramp, WarmUp
 
-__all__ = ["SCHEDULES"]
-
 SCHEDULES: dict[str, type[Schedule]] = {
     "constant": Constant,
     "warmup": WarmUp,

@@ -8,8 +8,6 @@ from torch import Tensor
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.schedules.schedule import Schedule
 
-__all__ = ["Ramp", "WarmUp"]
-
 
 class _Annealed(Schedule):
     """beta as a function of t and a length T in steps; T below one is a fraction of the planned run."""

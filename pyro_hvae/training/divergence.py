@@ -8,8 +8,6 @@ from torch import Tensor
 
 from pyro_hvae.training.training_step import StepResult
 
-__all__ = ["BLOCK", "DivergenceDetector"]
-
 BLOCK = 100  # largest number of steps between two checks
 FACTOR = 1e6  # times the first loss, or nats where that is below one
 

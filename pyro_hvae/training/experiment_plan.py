@@ -5,20 +5,15 @@ from typing import Any
 
 import torch
 
-from pyro_hvae.compilation.policy import decide_training
+from pyro_hvae.compilation import decide_training
 from pyro_hvae.data import Dataset
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.inference.information_flow import InformationFlow
+from pyro_hvae.inference import InformationFlow
 from pyro_hvae.recipes import Stage, stage_lengths
-from pyro_hvae.runs.experiment import Experiment
-from pyro_hvae.runs.run_loading import build_stages, load_dataset
-from pyro_hvae.runs.user_program import program_from_file
-from pyro_hvae.runtime.devices import pick_device
-from pyro_hvae.runtime.random_state import fixed_seed
+from pyro_hvae.runs import Experiment, build_stages, load_dataset, program_from_file
+from pyro_hvae.runtime import fixed_seed, pick_device
 from pyro_hvae.schedules import SCHEDULES, Schedule
 from pyro_hvae.training.session import start_schedule
-
-__all__ = ["Plan", "plan"]
 
 
 @dataclass(frozen=True)

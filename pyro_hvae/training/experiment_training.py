@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.runs.checkpoints import load_checkpoint
-from pyro_hvae.runs.experiment import Experiment
-from pyro_hvae.runs.options import known_options
-from pyro_hvae.runs.run_directory import RunDirectory, find_run
-from pyro_hvae.runs.run_loading import OpenRun, read_experiment
-from pyro_hvae.runs.trackers import Tracker
-from pyro_hvae.runs.train_config import TrainConfig
-from pyro_hvae.runtime.devices import pick_device
+from pyro_hvae.runs import (
+    Experiment,
+    OpenRun,
+    RunDirectory,
+    Tracker,
+    TrainConfig,
+    find_run,
+    known_options,
+    load_checkpoint,
+    read_experiment,
+)
+from pyro_hvae.runtime import pick_device
 from pyro_hvae.training.experiment_plan import plan
 from pyro_hvae.training.loop import fit
 from pyro_hvae.training.trial_starts import pick_start
-
-__all__ = ["resume_experiment", "train"]
 
 # The settings that a resumed run may change: its length, device and cadence.
 RESUMABLE = {"steps", "device", "threads", "compile", "log_every", "eval_every", "save_every"}

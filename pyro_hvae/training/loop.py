@@ -13,25 +13,17 @@ import pyro
 import torch
 from torch import Tensor
 
-from pyro_hvae.compilation.policy import decide_training
+from pyro_hvae.compilation import decide_training
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError, DivergenceError, Interrupted
-from pyro_hvae.inference.information_flow import InformationFlow
-from pyro_hvae.objectives.elbo import Objective
+from pyro_hvae.inference import InformationFlow
+from pyro_hvae.objectives import Objective
 from pyro_hvae.recipes import Stage, stage_lengths
-from pyro_hvae.runs.checkpoints import load_checkpoint, save_checkpoint
-from pyro_hvae.runs.experiment import Experiment
-from pyro_hvae.runs.run_directory import RunDirectory
-from pyro_hvae.runs.trackers import Tracker
-from pyro_hvae.runs.train_config import TrainConfig
-from pyro_hvae.runtime.devices import limit_threads, pick_device
-from pyro_hvae.runtime.random_state import fixed_seed, rng_state, set_rng_state
-from pyro_hvae.runtime.signals import defer_signals
+from pyro_hvae.runs import Experiment, RunDirectory, Tracker, TrainConfig, load_checkpoint, save_checkpoint
+from pyro_hvae.runtime import defer_signals, fixed_seed, limit_threads, pick_device, rng_state, set_rng_state
 from pyro_hvae.schedules import Constant, Schedule
 from pyro_hvae.training.divergence import BLOCK, DivergenceDetector
 from pyro_hvae.training.session import Session, start_schedule, validation_bound
-
-__all__ = ["fit"]
 
 Row = dict[str, Any]
 

@@ -10,20 +10,16 @@ import torch
 from pyro.infer import SVI
 from torch import Tensor
 
-from pyro_hvae.compilation.captured_loss import Captured, capture
+from pyro_hvae.compilation import Captured, capture
 from pyro_hvae.data import Batches, Rows
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.inference.bounds_and_active_units import bound
-from pyro_hvae.networks.layer_gates import program_gates, set_gates
-from pyro_hvae.objectives.elbo import Estimate, Objective
-from pyro_hvae.objectives.pyro_svi import FunctionOptim, ScheduledELBO, for_svi
-from pyro_hvae.runs.train_config import TrainConfig
-from pyro_hvae.runtime.random_state import fixed_seed, set_torch_rng_state, torch_rng_state
-from pyro_hvae.schedules import Schedule
-from pyro_hvae.schedules.plateau import PlateauDetector, PlateauRule
+from pyro_hvae.inference import bound
+from pyro_hvae.networks import program_gates, set_gates
+from pyro_hvae.objectives import Estimate, FunctionOptim, Objective, ScheduledELBO, for_svi
+from pyro_hvae.runs import TrainConfig
+from pyro_hvae.runtime import fixed_seed, set_torch_rng_state, torch_rng_state
+from pyro_hvae.schedules import PlateauDetector, PlateauRule, Schedule
 from pyro_hvae.training.training_step import StepResult, TrainingPass
-
-__all__ = ["Session", "learning_rate", "start_schedule", "validation_bound"]
 
 
 def start_schedule(schedule: Schedule, objective: Objective, steps: int) -> None:

@@ -6,12 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae.networks.mixed_precision import network_precision
-from pyro_hvae.objectives.elbo import Objective
-from pyro_hvae.objectives.estimate import Terms
+from pyro_hvae.networks import network_precision
+from pyro_hvae.objectives import Objective, Terms
 from pyro_hvae.schedules import Schedule
-
-__all__ = ["StepResult", "TrainingPass"]
 
 
 class StepResult(NamedTuple):

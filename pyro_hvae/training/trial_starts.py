@@ -9,15 +9,11 @@ import pyro
 
 from pyro_hvae.data import Rows
 from pyro_hvae.recipes import Stage
-from pyro_hvae.runs.experiment import Experiment
-from pyro_hvae.runs.train_config import TrainConfig
-from pyro_hvae.runtime.devices import limit_threads, pick_device
-from pyro_hvae.runtime.random_state import fixed_seed
+from pyro_hvae.runs import Experiment, TrainConfig
+from pyro_hvae.runtime import fixed_seed, limit_threads, pick_device
 from pyro_hvae.schedules import Schedule
 from pyro_hvae.training.experiment_plan import Plan, plan
 from pyro_hvae.training.session import Session, validation_bound
-
-__all__ = ["pick_start", "trial_bound"]
 
 
 def pick_start(experiment: Experiment, tell: Callable[[str], Any] = lambda text: None) -> Plan:

@@ -7,8 +7,6 @@ import numpy as np
 
 from pyro_hvae.errors import DataError
 
-__all__ = ["read_motion"]
-
 
 def read_motion(content: bytes, skeleton: Mapping[str, Sequence[str]], name: str) -> np.ndarray:
     """The frames of an .amc file, shape (n, channels): the skeleton's degrees of freedom in its order, angles in degrees.

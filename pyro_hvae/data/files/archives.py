@@ -14,8 +14,6 @@ from typing import IO, Any
 from pyro_hvae.data.files.data_file import convert_errors, read_checked
 from pyro_hvae.errors import DataError
 
-__all__ = ["read_named_members", "read_members"]
-
 LARGEST, TOTAL = 2**26, 2**35  # limits in bytes, of one member and of all
 PIECE = 2**16  # bytes that are decompressed at a time
 # First bytes of a compressed tar archive -> the function that opens it.

@@ -13,10 +13,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.errors import DataError
-from pyro_hvae.runtime.atomic_files import atomic_write
-from pyro_hvae.runtime.folders import CACHE_VARIABLE, cache_folder
-
-__all__ = ["cache_array"]
+from pyro_hvae.runtime import CACHE_VARIABLE, atomic_write, cache_folder
 
 
 def cache_array(

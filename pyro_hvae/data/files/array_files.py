@@ -16,8 +16,6 @@ from pyro_hvae.data.files.array_cache import cache_array
 from pyro_hvae.data.files.data_file import convert_errors
 from pyro_hvae.errors import DataError, missing_extra
 
-__all__ = ["ARRAY_READERS", "StoredArray"]
-
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 PIECE = 2**24  # bytes copied at once
 

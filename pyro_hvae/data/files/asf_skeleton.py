@@ -10,8 +10,6 @@ from torch import Tensor
 
 from pyro_hvae.errors import DataError
 
-__all__ = ["Bone", "Skeleton", "read_skeleton", "rotation"]
-
 INCH = 0.0254  # metres; the database's lengths are inches times its unit of 0.45 (mocap.cs.cmu.edu/faqs.php)
 ROOT_DOF = ("tx", "ty", "tz", "rx", "ry", "rz")
 # The derivative at 0 of a rotation about x, y and z.

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyro_hvae.errors import DataError, HVAEError
-from pyro_hvae.runtime.folders import DATA_VARIABLE, data_folder
-
-__all__ = ["File", "convert_errors", "find", "find_optional", "read_checked"]
+from pyro_hvae.runtime import DATA_VARIABLE, data_folder
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,7 @@ from pathlib import Path
 from pyro_hvae import __version__
 from pyro_hvae.data.files.data_file import File, convert_errors
 from pyro_hvae.errors import DataError
-from pyro_hvae.runtime.atomic_files import atomic_write
-from pyro_hvae.runtime.folders import DATA_VARIABLE, data_folder
-
-__all__ = ["Progress", "download", "verify"]
+from pyro_hvae.runtime import DATA_VARIABLE, atomic_write, data_folder
 
 Progress = Callable[[int, int | None], object]
 """Called with the bytes so far and the bytes in total (None if unknown)."""

@@ -11,8 +11,6 @@ from PIL import Image, ImageOps
 from pyro_hvae.data.files.data_file import convert_errors
 from pyro_hvae.errors import DataError
 
-__all__ = ["IMAGE_SUFFIXES", "decode_grey_png", "read_image", "shrink_by_area"]
-
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm"}
 # Only these decoders run, whatever the name of a file is: others start programs (PostScript) or are rarely tested.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")

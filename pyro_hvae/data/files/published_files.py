@@ -8,8 +8,6 @@ from collections.abc import Mapping
 
 from pyro_hvae.data.files.data_file import File
 
-__all__ = ["FILES", "list_files"]
-
 
 def _describe_files(
     folder: str,

@@ -13,8 +13,6 @@ import torch
 from pyro_hvae.data.dataset import Dataset, Split
 from pyro_hvae.data.option_checks import check_seed, check_size
 
-__all__ = ["render", "read_angles", "pendulum"]
-
 SIZE, LENGTH, HALF_WIDTH, BOB, SOFT = 16, 5.0, 1.0, 2.0, 2.0  # pixels
 
 

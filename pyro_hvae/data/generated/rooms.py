@@ -22,8 +22,6 @@ from pyro_hvae.data.option_checks import check_names, check_side
 from pyro_hvae.data.rows import Drawn, Rows
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["SHAPES", "cast_materials", "rooms"]
-
 FACTORS = {"floor_hue": 10, "wall_hue": 10, "object_hue": 10, "scale": 8, "shape": 4, "orientation": 15}
 """The factors and the number of their values, in the original's order."""
 

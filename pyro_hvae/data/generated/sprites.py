@@ -22,8 +22,6 @@ from pyro_hvae.data.option_checks import check_names, check_side
 from pyro_hvae.data.rows import Drawn, Rows
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["FACTORS", "SHAPES", "render", "sprites"]
-
 SHAPES = ("square", "ellipse", "heart")
 FACTORS = {"shape": 3, "scale": 6, "orientation": 40, "posX": 32, "posY": 32}
 """The factors and the number of their values, in the original's order; its colour has one value and is left out."""

@@ -13,8 +13,6 @@ from pyro_hvae.data.files.array_files import ARRAY_READERS
 from pyro_hvae.data.files.image_reader import IMAGE_SUFFIXES, read_image
 from pyro_hvae.errors import ConfigError, DataError, unknown_name
 
-__all__ = ["BUILT_IN", "SIDE", "choose_textures", "contrast"]
-
 SIDE = 80  # pixels, as in the paper
 COMPARED = 500  # images of a large folder that are compared; more would take seconds at every start
 

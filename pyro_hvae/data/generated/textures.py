@@ -13,8 +13,6 @@ from pyro_hvae.data.generated.texture_sources import SIDE, choose_textures
 from pyro_hvae.data.option_checks import check_seed, check_size
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["coverage", "cut_crops", "draw_triangles", "textures", "triangles"]
-
 FRAME = 64  # pixels
 RADIUS = math.sqrt(4 / (3 * math.sqrt(3)))  # of the circle round a regular triangle of area 1: 0.877
 HELD_OUT = (1_000, 2_000)  # triangles for validation and test

@@ -17,8 +17,6 @@ from pyro_hvae.data.files.published_files import FILES
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import DataError, unknown_name
 
-__all__ = ["celeba"]
-
 COUNTS = {"training": 162_770, "validation": 19_867, "test": 19_962}
 IMAGES, PARTITION = FILES["celeba/img_align_celeba.zip"], FILES["celeba/list_eval_partition.txt"]
 ATTRIBUTES = FILES["celeba/list_attr_celeba.txt"]

@@ -18,8 +18,6 @@ from pyro_hvae.data.option_checks import check_seed, split_sizes
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import ConfigError, DataError
 
-__all__ = ["CHAIRS", "FACES", "chairs3d", "faces3d"]
-
 SIDE = 64  # pixels of an image
 RENDER = 600  # pixels of a published chair
 MODELS, VIEWS = 1_393, 62  # of the published chairs

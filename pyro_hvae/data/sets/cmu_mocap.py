@@ -21,8 +21,6 @@ from pyro_hvae.data.option_checks import check_names
 from pyro_hvae.data.sets.stick_figures import draw_figures, fit_frame
 from pyro_hvae.errors import ConfigError, DataError
 
-__all__ = ["ARCHIVE", "FEATURES", "FIVE", "MOTIONS", "cmu_mocap"]
-
 # Motion -> clips, as SUBJECT_TRIAL. The position in this table is the factor "motion": append new motions at the end.
 MOTIONS: dict[str, tuple[str, ...]] = {
     "walking": ("02_01", "02_02", "07_05"),

@@ -6,8 +6,6 @@ import torch
 from pyro_hvae.data.dataset import Dataset, Split
 from pyro_hvae.data.option_checks import check_seed
 
-__all__ = ["digits"]
-
 SIZES = (1_297, 200, 300)  # training, validation, test: all 1,797 images
 
 

@@ -22,8 +22,6 @@ from pyro_hvae.data.option_checks import check_seed
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import missing_extra
 
-__all__ = ["dsprites", "shapes3d", "unpack_bits"]
-
 (DSPRITES,), (SHAPES3D,) = list_files("dsprites"), list_files("3dshapes")
 SPRITES = {"shape": 3, "scale": 6, "orientation": 40, "x": 32, "y": 32}
 SHAPES = {"floor_hue": 10, "wall_hue": 10, "object_hue": 10, "scale": 8, "shape": 4, "orientation": 15}

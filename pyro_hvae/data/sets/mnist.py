@@ -15,8 +15,6 @@ from pyro_hvae.data.files.data_file import convert_errors, find, read_checked
 from pyro_hvae.data.files.published_files import FILES
 from pyro_hvae.errors import DataError
 
-__all__ = ["mnist", "fashion_mnist", "read_idx"]
-
 HELD_OUT = 10_000  # last images of the training file, for validation, as in the likelihood literature
 CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 NOTES = {

@@ -12,9 +12,7 @@ from pyro_hvae.data.dataset import Dataset, Split
 from pyro_hvae.data.files.data_file import convert_errors, find, read_checked
 from pyro_hvae.data.files.published_files import FILES
 from pyro_hvae.errors import DataError
-from pyro_hvae.runtime.folders import data_folder
-
-__all__ = ["mnist_static"]
+from pyro_hvae.runtime import data_folder
 
 PIXELS = 28 * 28
 PACKED = "MNIST_static/binarized_mnist_packed.npz"

@@ -15,8 +15,6 @@ from pyro_hvae.data.files.image_reader import decode_grey_png, shrink_by_area
 from pyro_hvae.data.files.published_files import FILES
 from pyro_hvae.errors import ConfigError, DataError, unknown_name
 
-__all__ = ["ALPHABETS", "omniglot"]
-
 CHARDATA = FILES["OMNIGLOT/chardata.mat"]
 # Their checksums are for downloads only: the same images exist in other archives, so reading checks the content.
 IMAGES = {part: FILES[f"OMNIGLOT/{part}.zip"] for part in ("images_background", "images_evaluation")}

@@ -7,8 +7,6 @@ from torch import Tensor
 
 from pyro_hvae.data.files.asf_skeleton import Skeleton
 
-__all__ = ["draw_figures", "fit_frame"]
-
 AZIMUTH, ELEVATION = 50.0, 10.0  # of the viewer, in degrees: from the front to the figure's right, and above the horizontal
 # Left limbs have Okabe and Ito's blue, right limbs their orange, which colour-blind people can distinguish.
 LEFT, RIGHT, TRUNK = (0.0, 0.447, 0.698), (0.902, 0.624, 0.0), (0.25, 0.25, 0.25)

@@ -13,8 +13,6 @@ from pyro_hvae.data.files.published_files import FILES
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import DataError, unknown_name
 
-__all__ = ["svhn"]
-
 COUNTS = {"train": 73_257, "extra": 531_131, "test": 26_032}
 HELD_OUT = 10_000  # the last images of the training file, for validation
 TRAIN = {"extra": ("extra",), "train": ("train",), "both": ("train", "extra")}

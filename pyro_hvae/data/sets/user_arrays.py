@@ -14,8 +14,6 @@ from pyro_hvae.data.rows import Rows, as_float
 from pyro_hvae.data.sets.user_splits import PARTS
 from pyro_hvae.errors import DataError, unknown_name
 
-__all__ = ["read_arrays"]
-
 NAMES = ("", "x", "images", "imgs", "image", "data")  # names for the array of data, in order of preference
 COLUMNS = 32  # a table with more columns is not taken as factors
 PIECE = 2**22  # values checked at once

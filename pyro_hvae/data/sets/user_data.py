@@ -12,8 +12,6 @@ from pyro_hvae.data.sets.user_images import list_images, read_images
 from pyro_hvae.data.sets.user_splits import check_fractions, split_at_random
 from pyro_hvae.errors import ConfigError, DataError
 
-__all__ = ["load_user_data"]
-
 PICKLES = {".pkl", ".pickle", ".p", ".pt", ".pth", ".ckpt", ".joblib", ".dill"}
 KNOWN = f"Known are folders of images and {', '.join(ARRAY_READERS)} files"
 

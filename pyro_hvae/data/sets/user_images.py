@@ -17,8 +17,6 @@ from pyro_hvae.data.rows import Rows
 from pyro_hvae.data.sets.user_splits import PARTS
 from pyro_hvae.errors import DataError
 
-__all__ = ["list_images", "read_images"]
-
 
 def read_images(folder: Path, size: int = 0, channels: int = 0) -> tuple[dict[str, Split], str, list[str]]:
     """Part -> images (n, channels, height, width), uint8, with the factor "class"; what was done, in words; the class names.

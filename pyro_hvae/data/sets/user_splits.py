@@ -9,8 +9,6 @@ from pyro_hvae.data.dataset import Split
 from pyro_hvae.data.option_checks import check_seed
 from pyro_hvae.errors import ConfigError
 
-__all__ = ["PARTS", "check_fractions", "split_at_random"]
-
 PARTS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation"), "validation"),
