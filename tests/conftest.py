@@ -2,7 +2,12 @@
 
 import os
 import tempfile
-from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch reads it when it is imported; several test processes share the cores
+if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:  # one folder of compiled code for all test processes, which inherit its name
+    compiled_code = tempfile.TemporaryDirectory(prefix="pyro_hvae_tests_")
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = compiled_code.name
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of processes that each import torch
 
 import pyro
 import pytest
@@ -11,10 +16,6 @@ from command_line import TINY, train_once
 
 from pyro_hvae.cli import main
 from pyro_hvae.runtime.folders import CACHE_VARIABLE, DATA_VARIABLE
-
-# Compiled code outlives a session: Inductor finds it by its source, and compiling takes most of the time of these tests.
-os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / "pyro_hvae_tests_compiled"))
-os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of processes that each import torch
 
 
 @pytest.fixture(autouse=True)
