@@ -116,12 +116,10 @@ def test_json_prints_one_object_and_nothing_else(tmp_path):
 
 
 def test_a_plain_unexpected_error_has_no_traceback_unless_asked(command, monkeypatch):
-    import pyro_hvae.reports.option_catalogue
-
     def fail(what):
         raise RuntimeError("boom")
 
-    monkeypatch.setattr(pyro_hvae.reports.option_catalogue, "catalogue", fail)
+    monkeypatch.setattr("pyro_hvae.reports.catalogue", fail)
     code, _, err = command("list", "recipes")
     assert code == 1 and "unexpected RuntimeError: boom" in err and "Traceback" not in err
     code, _, err = command("--traceback", "list", "recipes")

@@ -449,10 +449,9 @@ def test_rooms(rooms, chunks):
 
 
 def test_rooms_need_h5py_only_once(rooms, monkeypatch):
-    monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(DeviceError, match=r"pip install -e '\.\[data\]'"):
+    with monkeypatch.context() as without, pytest.raises(DeviceError, match=r"pip install -e '\.\[data\]'"):
+        without.setitem(sys.modules, "h5py", None)
         shapes3d()
-    monkeypatch.delitem(sys.modules, "h5py")
     test = shapes3d().test.x[:]
     monkeypatch.setitem(sys.modules, "h5py", None)
     assert torch.equal(shapes3d().test.x[:], test)

@@ -285,5 +285,5 @@ def test_the_standard_pictures_of_a_run_include_it(command, tmp_path):
     run, picture = open_run(tmp_path / "run"), tmp_path / "run/figures/information_flow.png"
     assert picture.with_name("training.png").is_file() and not picture.is_file()
     for row in progressive_rows():
-        run.directory.append(run.directory.rows()[-1] | row)
+        run.directory.append_row(run.directory.rows()[-1] | row)
     assert picture in draw_standard_pictures(run) and picture.is_file()
