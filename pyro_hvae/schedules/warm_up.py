@@ -35,7 +35,10 @@ class _Annealed(Schedule):
 
 
 class WarmUp(_Annealed):
-    r"""Linear annealing, $\beta_t = \min(1, t / T)$ with t = 1, 2, ... and T = `warmup` (Soenderby et al. 2016)."""
+    r"""Linear annealing, $\beta_t = \min(1, t / T)$ with t = 1, 2, ... and T = `warmup` (Soenderby et al. 2016).
+
+    `warmup` is a number of steps; below one it is a fraction of the run.
+    """
 
     def __init__(self, warmup: float = 0.2) -> None:
         super().__init__("warmup", warmup)
@@ -45,7 +48,10 @@ class WarmUp(_Annealed):
 
 
 class Ramp(_Annealed):
-    r"""Exponential annealing, $\beta_t = 1 - e^{-t / T}$ with t = 1, 2, ... and T = `ramp` (the VLAE authors' code)."""
+    r"""Exponential annealing, $\beta_t = 1 - e^{-t / T}$ with t = 1, 2, ... and T = `ramp` (the VLAE authors' code).
+
+    `ramp` is a number of steps; below one it is a fraction of the run.
+    """
 
     def __init__(self, ramp: float = 2000) -> None:
         super().__init__("ramp", ramp)
