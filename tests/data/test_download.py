@@ -30,6 +30,7 @@ from pyro_hvae.errors import DataError
 BODY = bytes(range(256)) * 4000  # several reads
 SHA256, MD5 = hashlib.sha256(BODY).hexdigest(), hashlib.md5(BODY).hexdigest()
 OTHER = BODY[::-1]
+PACKED = gzip.compress(BODY, mtime=0)
 NAME = "Set/raw/a.bin"
 
 
@@ -85,6 +86,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, BODY, "none")
         elif path == "/other":
             self.answer(200, OTHER)
+        elif path == "/labelled":
+            self.answer(200, PACKED, **{"Content-Encoding": "gzip"})
         elif path in ("/stalled", "/once-stalled"):
             self.answer(200, BODY[:1000], len(BODY))
             server.hold.wait(10)
@@ -134,6 +137,12 @@ def test_a_file_comes_whole_and_once(server, root, path, size):
     before = list(server.asked)
     download(wanted, lambda *state: pytest.fail("nothing is to be done"))
     assert server.asked == before and server.agents == {f"pyro-hvae/{__version__}"}
+
+
+def test_a_compressed_file_stays_as_published_whatever_its_server_calls_it(server, root):
+    """A server may label a .gz file "Content-Encoding: gzip"; what undoes that stores other bytes than the published ones."""
+    path = download(file(server, "/labelled", size=len(PACKED), sha256=hashlib.sha256(PACKED).hexdigest()))
+    assert path.read_bytes() == PACKED
 
 
 def test_others_may_read_what_was_downloaded(server, root):
