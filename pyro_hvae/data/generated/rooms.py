@@ -159,11 +159,6 @@ def cast_materials(shape: str, scale: float, degrees: float, side: int = SIZE) -
     return pixels
 
 
-def _make_palette(hues: int) -> np.ndarray:
-    """RGB of evenly spaced, saturated hues, starting at red, (hues, 3) in [0, 1]."""
-    return np.array([colorsys.hsv_to_rgb(index / hues, 1.0, 1.0) for index in range(hues)])
-
-
 def _space_evenly(low: float, high: float, count: int) -> list[float]:
     """Evenly spaced values from low to high, exactly symmetric about the middle; a single value is the middle."""
     return [(low + high) / 2 + (high - low) / 2 * (2 * index + 1 - count) / max(1, count - 1) for index in range(count)]
@@ -171,7 +166,8 @@ def _space_evenly(low: float, high: float, count: int) -> list[float]:
 
 def _make_painter(sizes: tuple[int, ...], shapes: tuple[str, ...], side: int) -> Callable[[np.ndarray], np.ndarray]:
     """A function from positions (k,) in the grid of those sizes to images (k, 3, side, side), uint8."""
-    palettes = [_make_palette(hues) for hues in sizes[:3]]
+    # RGB of evenly spaced, saturated hues, starting at red, (hues, 3) in [0, 1].
+    palettes = [np.array([colorsys.hsv_to_rgb(index / hues, 1.0, 1.0) for index in range(hues)]) for hues in sizes[:3]]
     scales, turns = _space_evenly(0.75, 1.25, sizes[3]), _space_evenly(-30.0, 30.0, sizes[5])
 
     def draw(index: np.ndarray) -> np.ndarray:
@@ -210,9 +206,8 @@ def rooms(
 
     Arguments:
         floor_hues, wall_hues, object_hues: number of colours, 1 to 10.
-        scales: number of sizes, 1 to 8.
+        scales, orientations: numbers of sizes, 1 to 8, and of directions, 1 to 15.
         shapes: names from cube, cylinder, sphere and capsule.
-        orientations: number of directions, 1 to 15.
         side: of the images, in pixels: 64; or 32 or 16, which are means of 2 x 2 or 4 x 4 of those pixels.
         validation, test: sizes of these splits; 0 means 5,000 and 10,000, but at most a tenth of the grid each.
         data_seed: of the random split; the original has no splits.
@@ -237,6 +232,5 @@ def rooms(
         "stand-in for 3D Shapes: its factors, values and order, but a scene of our own, so likelihoods cannot be compared with "
         "published ones; the split is ours, the original has none"
     )
-    return Dataset(
-        "rooms", *grid.split(data_seed, validation, test), counts={"all": count}, note=note, labels={"shape": shapes}, grid=grid
-    )
+    splits = grid.split(data_seed, validation, test)
+    return Dataset("rooms", *splits, counts={"all": count}, note=note, labels={"shape": shapes}, grid=grid)

@@ -137,9 +137,7 @@ def sprites(
 
     Arguments:
         shapes: names from square, ellipse and heart.
-        scales: number of sizes, 1 to 6.
-        orientations: number of directions, 1 to 40.
-        positions: number of places along either axis, 1 to 32.
+        scales, orientations, positions: numbers of sizes (1 to 6), directions (1 to 40), places along either axis (1 to 32).
         side: of the images, in pixels: 64; or 32 or 16, which are means of 2 x 2 or 4 x 4 of those pixels. The smaller images
             are grey in [0, 1]: soft targets of a Bernoulli likelihood, whose values are then no log-probabilities.
         validation, test: sizes of these splits; 0 means 5,000 and 10,000, but at most a tenth of the grid each.
@@ -175,11 +173,5 @@ def sprites(
         "stand-in for dSprites: drawn anew, equal in every pixel to the 258 images of the original's animation, the others "
         "are not verified; the split is ours, the original has none"
     )
-    return Dataset(
-        "sprites",
-        *grid.split(data_seed, validation, test),
-        counts={"all": count},
-        note=note,
-        labels={"shape": shapes},
-        grid=grid,
-    )
+    splits = grid.split(data_seed, validation, test)
+    return Dataset("sprites", *splits, counts={"all": count}, note=note, labels={"shape": shapes}, grid=grid)

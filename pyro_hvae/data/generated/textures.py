@@ -121,11 +121,11 @@ def triangles(
         labels = {"x": FRAME * x, "y": FRAME * y, "scale": 100 * scale, "texture": which}
         return Split(torch.from_numpy(images), {key: torch.from_numpy(value) for key, value in labels.items()})
 
-    train, validation, test = map(split, range(3), (size, *HELD_OUT))
+    splits = map(split, range(3), (size, *HELD_OUT))
+    counts, labels = {"textures": len(chosen)}, {"texture": [*chosen]}
     note = f"Textures: {', '.join(chosen)}. Triangles may reach beyond the frame."
-    counts = {"textures": len(chosen)}
     crops = partial(_draw_crops, chosen, data_seed=data_seed)
-    return Dataset("triangles", train, validation, test, counts=counts, note=note, labels={"texture": [*chosen]}, crops=crops)
+    return Dataset("triangles", *splits, counts=counts, note=note, labels=labels, crops=crops)
 
 
 def textures(
@@ -170,11 +170,9 @@ def _draw_crops(chosen: dict[str, np.ndarray], crop: int, size: int = 20_000, da
         corner = np.random.default_rng([data_seed, number]).integers(SIDE - crop + 1, size=(2, len(which)))
         return Split(torch.from_numpy(views[which, *corner]), {"texture": torch.from_numpy(which)})
 
-    train, validation, test = map(split, range(3), (size, *CROPS_HELD_OUT))
+    splits = map(split, range(3), (size, *CROPS_HELD_OUT))
     note = f"Textures: {', '.join(chosen)}. All splits are crops of the same textures, so their positions overlap and repeat."
-    return Dataset(
-        "textures", train, validation, test, counts={"textures": len(chosen)}, note=note, labels={"texture": [*chosen]}
-    )
+    return Dataset("textures", *splits, counts={"textures": len(chosen)}, note=note, labels={"texture": [*chosen]})
 
 
 def cut_crops(images: Tensor, side: int, size: int = 60_000, held_out: int = 6_000, data_seed: int = 0) -> Dataset:

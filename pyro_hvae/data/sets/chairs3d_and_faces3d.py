@@ -127,10 +127,6 @@ def chairs3d(crop: int = 400, data_seed: int = 0) -> Dataset:
     return _build_dataset("chairs3d", f"chairs3d-{crop}", images, partial(_read_chair, crop=crop), data_seed, note)
 
 
-def _read_face(path: Path) -> np.ndarray:
-    return decode_grey_png(read_checked(path), path, SIDE)
-
-
 def faces3d(data_seed: int = 0) -> Dataset:
     """Rendered faces, 64 x 64 grey values in [0, 1], as in the VHP paper (Klushyn et al. 2019): 2,000 faces from 37 sides.
 
@@ -149,4 +145,6 @@ def faces3d(data_seed: int = 0) -> Dataset:
     check_seed(data_seed)
     images = _list_views(find(FACES), "*/*.png", r"([^.].*)\.png")
     note = f"Faces rendered by the user, {len(images[0]):,} identities x {len(images[1])} views; split by identity."
-    return _build_dataset("faces3d", "faces3d", images, _read_face, data_seed, note)
+    return _build_dataset(
+        "faces3d", "faces3d", images, lambda path: decode_grey_png(read_checked(path), path, SIDE), data_seed, note
+    )

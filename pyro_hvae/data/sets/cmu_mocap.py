@@ -99,20 +99,12 @@ def cmu_mocap(motions: tuple[str, ...] = FIVE, stride: int = 4) -> Dataset:
     check_names("motion", motions, MOTIONS)
     if stride < 1:
         raise ConfigError(f"stride keeps every stride-th frame, so it is at least 1, got {stride}. Example: -o stride=4.")
-    poses: list[list[np.ndarray]] = [[], [], []]
-    labels: list[list[int]] = [[], [], []]
-    clips = [clip for motion in motions for clip in MOTIONS[motion]]
-    angles, skeleton = _read_clips(clips)
-    for motion in motions:
-        for clip in MOTIONS[motion]:
-            for part, block in enumerate(_cut_clip(angles[clip][::stride], clip, stride)):
-                poses[part].append(block)
-                labels[part] += [list(MOTIONS).index(motion)] * len(block)
-    degrees = [np.concatenate(part) for part in poses]
-    scale, inverse = _fit_scaling(degrees[0])
-    train, validation, test = (
-        Split(scale(part), {"motion": torch.tensor(label)}) for part, label in zip(degrees, labels, strict=True)
-    )
+    clips = {clip: list(MOTIONS).index(motion) for motion in motions for clip in MOTIONS[motion]}
+    angles, skeleton = _read_clips([*clips])
+    blocks = zip(*(_cut_clip(angles[clip][::stride], clip, stride) for clip in clips), strict=True)
+    parts = [(np.concatenate(part), np.repeat([*clips.values()], [*map(len, part)])) for part in blocks]
+    scale, inverse = _fit_scaling(parts[0][0])
+    train, validation, test = (Split(scale(degrees), {"motion": torch.from_numpy(label)}) for degrees, label in parts)
     frames = {f"{motion} frames": sum(len(angles[clip]) for clip in MOTIONS[motion]) for motion in motions}
     return Dataset(
         "cmu-mocap",

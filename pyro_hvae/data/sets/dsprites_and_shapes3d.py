@@ -84,16 +84,8 @@ def unpack_bits(raw: Tensor) -> Tensor:
 
 
 def _build_dataset(name: str, grid: FactorGrid, data_seed: int) -> Dataset:
-    train, validation, test = grid.split(data_seed, VALIDATION, TEST)
-    return Dataset(
-        name,
-        train,
-        validation,
-        test,
-        counts={"images": len(grid.x)},
-        note=f"{VALIDATION + TEST:,} random images are held out (seed {data_seed}); the literature trains and measures on all.",
-        grid=grid,
-    )
+    note = f"{VALIDATION + TEST:,} random images are held out (seed {data_seed}); the literature trains and measures on all."
+    return Dataset(name, *grid.split(data_seed, VALIDATION, TEST), counts={"images": len(grid.x)}, note=note, grid=grid)
 
 
 def _read_into_cache(name: str, file: File, shape: tuple[int, ...], fill: Callable[[io.BytesIO, np.ndarray], None]) -> Tensor:

@@ -39,12 +39,15 @@ def mnist_static() -> Dataset:
     """
     path = data_folder() / PACKED
     pixels, classes = _read_packed(path) if path.exists() else ({name: _read_text(name) for name in COUNTS}, {})
-    found = {name: hashlib.md5(np.ascontiguousarray(x).data, usedforsecurity=False).hexdigest() for name, x in pixels.items()}
+    # The packed arrays may be stored column by column, which makes reading single images slow.
+    pixels = {name: np.ascontiguousarray(x) for name, x in pixels.items()}
+    found = {name: hashlib.md5(x.data, usedforsecurity=False).hexdigest() for name, x in pixels.items()}
     others = [f"{name} {found[name]}" for name in COUNTS if found[name] != MD5[name]]
     note = "Verified: the MD5s of all three arrays of pixels are the known ones."
     if others:
         note = f"Unknown split, not comparable with published likelihoods: the MD5s of {', '.join(others)} are unknown."
-    splits = (Split(_to_images(pixels[name]), classes.get(name)) for name in COUNTS)
+    images = {name: torch.from_numpy(x.reshape(-1, 1, 28, 28) * np.uint8(255)) for name, x in pixels.items()}
+    splits = (Split(images[name], classes.get(name)) for name in COUNTS)
     return Dataset("mnist-static", *splits, counts=COUNTS, note=note)
 
 
@@ -94,8 +97,3 @@ def _read_text(name: str) -> np.ndarray:
     if number != len(pixels):
         raise DataError(f"{path} has {number:,} images instead of {len(pixels):,}. Replace it by the original.")
     return pixels - np.uint8(ord("0"))
-
-
-def _to_images(pixels: np.ndarray) -> Tensor:
-    # The packed arrays may be stored column by column, which makes reading single images slow.
-    return torch.from_numpy(np.ascontiguousarray(pixels).reshape(-1, 1, 28, 28) * np.uint8(255))
