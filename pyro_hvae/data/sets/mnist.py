@@ -81,10 +81,9 @@ def _build_dataset(name: str, folder: str, binarize: str, data_seed: int, names:
             "training. Replace the files by the originals."
         )
     rows = binarize_splits(binarize, data_seed, x[:-HELD_OUT], x[-HELD_OUT:], test)
-    labels = classes[:-HELD_OUT], classes[-HELD_OUT:], test_classes
-    splits = (Split(part, {"class": digits}) for part, digits in zip(rows, labels, strict=True))
+    labels = ({"class": part} for part in (classes[:-HELD_OUT], classes[-HELD_OUT:], test_classes))
     counts = {"training file": len(x), "test file": len(test)}
-    return Dataset(name, *splits, counts=counts, note=NOTES[binarize], labels={"class": names})
+    return Dataset(name, *map(Split, rows, labels), counts=counts, note=NOTES[binarize], labels={"class": names})
 
 
 def mnist(binarize: str = "none", data_seed: int = 777) -> Dataset:
@@ -114,7 +113,6 @@ def fashion_mnist(binarize: str = "none", data_seed: int = 777) -> Dataset:
         binarize, data_seed: as for `mnist`.
 
     Raises:
-        ConfigError: for an unknown kind of binarisation or a negative seed.
-        DataError: when a file is missing, not the published one, or corrupt.
+        ConfigError, DataError: as for `mnist`.
     """
     return _build_dataset("fashion-mnist", "FashionMNIST", binarize, data_seed, CLOTHES)

@@ -93,11 +93,9 @@ def omniglot(source: str = "auto", split: str = "random", binarize: str = "dynam
     x, factors, counts = _read_chardata() if source == "chardata" else _read_drawings()
     parts = _split_indices(source, split, len(x))
     rows = binarize_splits(binarize, data_seed, *(x[part] for part in parts))
-    splits = (
-        Split(row, {name: values[part] for name, values in factors.items()}) for row, part in zip(rows, parts, strict=True)
-    )
-    note = NOTES[source == "chardata"]
-    return Dataset("omniglot", *splits, counts=counts, note=f"{note} Split: {split}. Binarisation: {binarize}.")
+    labels = ({name: values[part] for name, values in factors.items()} for part in parts)
+    note = f"{NOTES[source == 'chardata']} Split: {split}. Binarisation: {binarize}."
+    return Dataset("omniglot", *map(Split, rows, labels), counts=counts, note=note)
 
 
 def _split_indices(source: str, split: str, count: int) -> list[np.ndarray]:
