@@ -29,6 +29,9 @@ COMMANDS = {
 }
 
 
+CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "PYRO_HVAE", "show_default": True}
+
+
 class _LazyGroup(click.Group):
     """A group that imports a command's module only when that command runs."""
 
@@ -46,7 +49,7 @@ class _LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-@click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "PYRO_HVAE"})
+@click.command(cls=_LazyGroup, context_settings=CONTEXT)
 @click.version_option(pyro_hvae.__version__, prog_name="pyro-hvae")
 @click.option("--traceback", is_flag=True, help="Show the Python traceback of an error.")
 def cli(traceback: bool) -> None:

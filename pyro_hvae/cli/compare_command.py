@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from pyro_hvae.cli.shared_options import data_dir_option, emit, json_option
+from pyro_hvae.cli.shared_options import checkpoint_option, data_dir_option, device_option, emit, json_option
 from pyro_hvae.errors import DataError
 
 
@@ -26,8 +26,8 @@ def _split_names(ctx: click.Context, param: click.Parameter, values: tuple[str, 
 )
 @click.option("--csv", type=click.Path(path_type=Path), metavar="FILE", help="Also write a CSV file with a row per run.")
 @click.option("--picture", type=click.Path(path_type=Path), metavar="FILE.png", help="Also draw the values (or .pdf, .svg).")
-@click.option("--checkpoint", default="last", show_default=True, metavar="last|best", help="Which checkpoint.")
-@click.option("--device", default="cpu", show_default=True, metavar="auto|cpu|cuda[:i]|mps", help="Where to compute.")
+@checkpoint_option
+@device_option
 @json_option
 @data_dir_option
 def compare_command(runs: tuple[str, ...], as_json: bool, **options: Any) -> None:

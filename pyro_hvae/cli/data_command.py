@@ -94,12 +94,10 @@ def verify_data(names: tuple[str, ...], as_json: bool) -> None:
 
 @data_command.command(name="preview")
 @click.argument("name")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default="preview.png", show_default=True, metavar="FILE.png", help="Picture."
-)
-@click.option("--n", "count", type=int, default=64, show_default=True, metavar="N", help="Number of data.")
-@click.option("--split", default="training", show_default=True, metavar="training|validation|test", help="Split of the data.")
-@click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Seed of the choice.")
+@click.option("--out", type=click.Path(path_type=Path), default="preview.png", metavar="FILE.png", help="Picture.")
+@click.option("--n", "count", type=int, default=64, metavar="N", help="Number of data.")
+@click.option("--split", default="training", metavar="training|validation|test", help="Split of the data.")
+@click.option("--seed", type=SEED, default=0, metavar="N", help="Seed of the choice.")
 @data_options
 @json_option
 @data_dir_option

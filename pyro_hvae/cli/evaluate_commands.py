@@ -1,40 +1,25 @@
 """The commands `pyro-hvae evaluate` and `pyro-hvae metrics`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import click
 
-from pyro_hvae.cli.shared_options import SEED, emit, key_values, run_arguments
+from pyro_hvae.cli.shared_options import SEED, Result, key_values, run_arguments
 
 
 @click.command(name="evaluate")
 @run_arguments
-@click.option("--particles", type=int, default=5000, show_default=True, metavar="N", help="Importance samples per datum.")
-@click.option(
-    "--inner",
-    type=int,
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Particles in each sample for unshared sites.",
-)
+@click.option("--particles", type=int, default=5000, metavar="N", help="Importance samples per datum.")
+@click.option("--inner", type=int, default=1, metavar="N", help="Particles in each sample for unshared sites.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Use N random test data for the likelihood.")
-@click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Seed of the samples and of the subset.")
+@click.option("--seed", type=SEED, default=0, metavar="N", help="Seed of the samples and of the subset.")
 @click.option(
     "--compile/--no-compile",
     default=None,
     help="Run the model as one compiled graph; default: where there are enough samples to gain time.",
 )
-def evaluate_command(
-    run: str,
-    checkpoint: str,
-    program: str | None,
-    device: str,
-    as_json: bool,
-    limit: int | None,
-    compile: bool | None,
-    **options: Any,
-) -> None:
+def evaluate_command(open_run: Callable[[], Any], limit: int | None, compile: bool | None, **options: Any) -> Result:
     """Test log-likelihood by importance sampling, bounds, rates and active units of RUN, in nats per datum.
 
     An interrupted evaluation continues when the same command runs again. A larger --limit continues where a smaller one ended.
@@ -45,26 +30,16 @@ def evaluate_command(
       pyro-hvae evaluate runs/vhp-pendulum-rewo-seed0 --limit 500 --json
     """
     from pyro_hvae.reports import evaluation_text, measure_metric
-    from pyro_hvae.runs import open_run
 
-    opened = open_run(run, checkpoint, program, device)
-    values = measure_metric(opened, "likelihood", {"compile": compile}, limit=limit or 0, **options)
-    emit(values, as_json, evaluation_text(values))
+    values = measure_metric(open_run(), "likelihood", {"compile": compile}, limit=limit or 0, **options)
+    return values, evaluation_text(values)
 
 
 @click.command(name="metrics")
 @run_arguments
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option("-o", "options", multiple=True, callback=key_values, metavar="KEY=VALUE", help="Option of a metric; repeatable.")
-def metrics_command(
-    run: str,
-    names: tuple[str, ...],
-    options: dict[str, str],
-    checkpoint: str,
-    program: str | None,
-    device: str,
-    as_json: bool,
-) -> None:
+def metrics_command(open_run: Callable[[], Any], names: tuple[str, ...], options: dict[str, str]) -> Result:
     """Measure RUN by one or more metrics ('pyro-hvae list metrics'). The results are stored in RUN/eval.
 
     \b
@@ -73,7 +48,6 @@ def metrics_command(
       pyro-hvae metrics last mig mig-sup factor -o points=20000 --json
     """
     from pyro_hvae.reports import measure_metrics, metrics_text
-    from pyro_hvae.runs import open_run
 
-    values = measure_metrics(open_run(run, checkpoint, program, device), names, options)
-    emit(values, as_json, metrics_text(values))
+    values = measure_metrics(open_run(), names, options)
+    return values, metrics_text(values)

@@ -1,10 +1,11 @@
 """The command `pyro-hvae gibbs`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import click
 
-from pyro_hvae.cli.shared_options import SEED, emit, run_arguments
+from pyro_hvae.cli.shared_options import SEED, Result, run_arguments
 
 
 def _parse_sites(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | str | None:
@@ -22,28 +23,23 @@ def _parse_sites(ctx: click.Context, param: click.Parameter, value: str | None) 
     metavar="SITE,...|all",
     help="Latents that a step resamples, separated by commas; default: those that x depends on.",
 )
-@click.option("--steps", type=int, default=100, show_default=True, metavar="N", help="Length of every chain.")
-@click.option("--chains", type=int, default=100, show_default=True, metavar="N", help="Chains in parallel.")
-@click.option("--burn-in", type=int, default=50, show_default=True, metavar="N", help="Steps dropped at the start.")
-@click.option("--thin", type=int, default=1, show_default=True, metavar="N", help="Of the other steps, keep every N-th.")
-@click.option("--init", default="data", show_default=True, metavar="data|noise|prior", help="Where chains start.")
-@click.option("--noise/--no-noise", default=True, show_default=True, help="Draw x from p(x|z), or use its mean.")
+@click.option("--steps", type=int, default=100, metavar="N", help="Length of every chain.")
+@click.option("--chains", type=int, default=100, metavar="N", help="Chains in parallel.")
+@click.option("--burn-in", type=int, default=50, metavar="N", help="Steps dropped at the start.")
+@click.option("--thin", type=int, default=1, metavar="N", help="Of the other steps, keep every N-th.")
+@click.option("--init", default="data", metavar="data|noise|prior", help="Where chains start.")
+@click.option("--noise/--no-noise", default=True, help="Draw x from p(x|z), or use its mean.")
 @click.option(
-    "--particles",
-    type=int,
-    default=1,
-    show_default=True,
-    metavar="K",
-    help="Correct the guide by importance resampling among K draws a step.",
+    "--particles", type=int, default=1, metavar="K", help="Correct the guide by importance resampling among K draws a step."
 )
-@click.option("--samples", type=int, default=1000, show_default=True, metavar="N", help="Most draws in a distance.")
-@click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Seed of starts and chains.")
+@click.option("--samples", type=int, default=1000, metavar="N", help="Most draws in a distance.")
+@click.option("--seed", type=SEED, default=0, metavar="N", help="Seed of starts and chains.")
 @click.option(
     "--compile/--no-compile",
     default=None,
     help="Run a step of all chains as one compiled graph; default: where there are enough steps to gain time.",
 )
-def gibbs_command(run: str, checkpoint: str, program: str | None, device: str, as_json: bool, **options: Any) -> None:
+def gibbs_command(open_run: Callable[[], Any], **options: Any) -> Result:
     """Run Gibbs chains z ~ q(z|x), x ~ p(x|z) of RUN and draw their samples beside ancestral ones.
 
     The bottom layer z1 alone is Proposition 1 of Zhao et al. 2017: the default for models whose x depends on z1 alone (vae,
@@ -57,7 +53,6 @@ def gibbs_command(run: str, checkpoint: str, program: str | None, device: str, a
       pyro-hvae gibbs last --sites z1 --init noise --steps 1000 --burn-in 500
     """
     from pyro_hvae.reports import draw_gibbs
-    from pyro_hvae.runs import open_run
 
-    report = draw_gibbs(open_run(run, checkpoint, program, device), **options)
-    emit(report, as_json, report["text"])
+    report = draw_gibbs(open_run(), **options)
+    return report, report["text"]

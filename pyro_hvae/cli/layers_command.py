@@ -1,11 +1,12 @@
 """The command `pyro-hvae layers`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from pyro_hvae.cli.shared_options import SEED, emit, run_arguments
+from pyro_hvae.cli.shared_options import SEED, Result, run_arguments
 from pyro_hvae.errors import ConfigError
 
 # parameter -> flag
@@ -15,18 +16,16 @@ GRID_OPTIONS = {"cells": "--cells", "reach": "--reach"}
 
 @click.command(name="layers")
 @run_arguments
-@click.option("--n", "count", type=int, default=64, show_default=True, metavar="N", help="Samples in a panel.")
+@click.option("--n", "count", type=int, default=64, metavar="N", help="Samples in a panel.")
 @click.option("--image", type=int, metavar="I", help="Fix the other layers at the code of this test datum.")
 @click.option("--site", metavar="SITE", help="Draw only this layer's panel.")
-@click.option("--outer", type=int, default=200, show_default=True, metavar="N", help="Draws of the other layers' noise.")
-@click.option("--inner", type=int, default=20, show_default=True, metavar="N", help="Draws of the layer's noise for each.")
+@click.option("--outer", type=int, default=200, metavar="N", help="Draws of the other layers' noise.")
+@click.option("--inner", type=int, default=20, metavar="N", help="Draws of the layer's noise for each.")
 @click.option("--grid", is_flag=True, help="Put the noise of each layer of two dimensions on a square grid.")
-@click.option("--cells", type=int, default=20, show_default=True, metavar="N", help="With --grid: cells along each axis.")
-@click.option("--reach", type=float, default=2.0, show_default=True, metavar="R", help="With --grid: noise from -R to R.")
-@click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Seed of all draws.")
-def layers_command(
-    run: str, checkpoint: str, program: str | None, device: str, as_json: bool, grid: bool, **options: Any
-) -> None:
+@click.option("--cells", type=int, default=20, metavar="N", help="With --grid: cells along each axis.")
+@click.option("--reach", type=float, default=2.0, metavar="R", help="With --grid: noise from -R to R.")
+@click.option("--seed", type=SEED, default=0, metavar="N", help="Seed of all draws.")
+def layers_command(open_run: Callable[[], Any], grid: bool, **options: Any) -> Result:
     """Sample the noise of one layer of RUN with the others fixed, draw it, and print each layer's share of the variance.
 
     With --grid the noise of each layer of two dimensions lies on a square grid instead, its first dimension from left to right
@@ -41,12 +40,11 @@ def layers_command(
     unused = RANDOM_OPTIONS if grid else GRID_OPTIONS
     _refuse(unused, grid)
     from pyro_hvae.reports import draw_layer_grids, draw_layers
-    from pyro_hvae.runs import open_run
 
     draw = draw_layer_grids if grid else draw_layers
     used = {name: value for name, value in options.items() if name not in unused}
-    report = draw(open_run(run, checkpoint, program, device), **used)
-    emit(report, as_json, report["text"])
+    report = draw(open_run(), **used)
+    return report, report["text"]
 
 
 def _refuse(options: dict[str, str], grid: bool) -> None:

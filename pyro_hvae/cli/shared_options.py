@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 
 from pyro_hvae.errors import ConfigError
 
+Result = tuple[dict[str, Any], str]  # values for --json, and their text for people
 SEED = click.IntRange(0, 2**53 - 1)  # valid for every generator, and exact in TOML and JSON
 
 
@@ -48,33 +50,47 @@ data_dir_option = click.option(
 )
 
 
-def _opening_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options that open runs: --checkpoint, --program, --device, --data-dir; and --json."""
-    for decorate in (
-        data_dir_option,
-        json_option,
-        click.option("--device", default="cpu", show_default=True, metavar="auto|cpu|cuda[:i]|mps", help="Where to compute."),
-        click.option("--program", metavar="FILE.py:FUNCTION", help="The pair of a run of your own program (runs your code)."),
-        click.option("--checkpoint", default="last", show_default=True, metavar="last|best", help="Which checkpoint."),
-    ):
-        command = decorate(command)
-    return command
+device_option = click.option("--device", default="cpu", metavar="auto|cpu|cuda[:i]|mps", help="Where to compute.")
+checkpoint_option = click.option("--checkpoint", default="last", metavar="last|best", help="Which checkpoint.")
 
 
-def run_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the argument RUN and the options that open it."""
-    return click.argument("run")(_opening_options(command))
+def run_arguments(command: Callable[..., Result]) -> Callable[..., None]:
+    """Adds the argument RUN and the options that open it; the command gets a function that opens it, and returns its result."""
+    return click.argument("run")(_print_result(command))
 
 
-def runs_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the arguments RUN..., the options that open them, and --picture, which shows them side by side."""
-    picture = click.option(
-        "--picture",
-        type=click.Path(path_type=Path),
-        metavar="FILE.png",
-        help="Picture; default: in the first run's figures.",
-    )
-    return click.argument("runs", nargs=-1, required=True, metavar="RUN...")(picture(_opening_options(command)))
+def runs_arguments(command: Callable[..., Result]) -> Callable[..., None]:
+    """Adds the arguments RUN... and --picture, which shows the runs side by side; else as `run_arguments`."""
+    help = "Picture; default: in the first run's figures."
+    picture = click.option("--picture", type=click.Path(path_type=Path), metavar="FILE.png", help=help)
+    return click.argument("runs", nargs=-1, required=True, metavar="RUN...")(picture(_print_result(command)))
+
+
+def _print_result(command: Callable[..., Result]) -> Callable[..., None]:
+    @wraps(command)
+    def run_command(
+        checkpoint: str,
+        program: str | None,
+        device: str,
+        as_json: bool,
+        run: str = "",
+        runs: tuple[str, ...] = (),
+        **rest: Any,
+    ) -> None:
+        def open_all() -> Any:
+            from pyro_hvae.runs import open_run
+
+            opened = [open_run(name, checkpoint, program, device) for name in runs or (run,)]
+            return opened if runs else opened[0]
+
+        values, text = command(open_all, **rest)
+        emit(values, as_json, text)
+
+    own_pair = "The pair of a run of your own program (runs your code)."
+    program_option = click.option("--program", metavar="FILE.py:FUNCTION", help=own_pair)
+    for decorate in (data_dir_option, json_option, device_option, program_option, checkpoint_option):
+        run_command = decorate(run_command)
+    return run_command
 
 
 def emit(values: dict[str, Any], as_json: bool, text: str) -> None:

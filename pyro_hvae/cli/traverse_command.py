@@ -1,30 +1,22 @@
 """The command `pyro-hvae traverse`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import click
 
-from pyro_hvae.cli.shared_options import SEED, emit, runs_arguments
+from pyro_hvae.cli.shared_options import SEED, Result, runs_arguments
 
 
 @click.command(name="traverse")
-@click.option("--image", type=int, default=0, show_default=True, metavar="I", help="Index of the test datum to start from.")
-@click.option("--range", "reach", type=float, default=2.5, show_default=True, metavar="R", help="Vary the noise from -R to R.")
-@click.option("--steps", type=int, default=9, show_default=True, metavar="N", help="Images in a row.")
+@click.option("--image", type=int, default=0, metavar="I", help="Index of the test datum to start from.")
+@click.option("--range", "reach", type=float, default=2.5, metavar="R", help="Vary the noise from -R to R.")
+@click.option("--steps", type=int, default=9, metavar="N", help="Images in a row.")
 @click.option("--most", type=int, metavar="N", help="Largest number of dimensions of a layer; default: all in use.")
-@click.option(
-    "--draws",
-    type=int,
-    default=16,
-    show_default=True,
-    metavar="M",
-    help="Draws for layers above the first of a chain.",
-)
-@click.option("--seed", type=SEED, default=0, show_default=True, metavar="N", help="Seed of these draws and of the test data.")
+@click.option("--draws", type=int, default=16, metavar="M", help="Draws for layers above the first of a chain.")
+@click.option("--seed", type=SEED, default=0, metavar="N", help="Seed of these draws and of the test data.")
 @runs_arguments
-def traverse_command(
-    runs: tuple[str, ...], checkpoint: str, program: str | None, device: str, as_json: bool, **options: Any
-) -> None:
+def traverse_command(open_runs: Callable[[], list[Any]], **options: Any) -> Result:
     """Vary one latent dimension of RUN at a time around the code of a test datum, and draw a row for each dimension.
 
     The rows go from the top layer down, and in each layer from the largest variance of posterior means over test data down.
@@ -37,7 +29,6 @@ def traverse_command(
       pyro-hvae traverse runs/a runs/b --image 3 --most 4 --picture traversals.png
     """
     from pyro_hvae.reports import draw_traversals
-    from pyro_hvae.runs import open_run
 
-    report = draw_traversals([open_run(run, checkpoint, program, device) for run in runs], **options)
-    emit(report, as_json, report["text"])
+    report = draw_traversals(open_runs(), **options)
+    return report, report["text"]

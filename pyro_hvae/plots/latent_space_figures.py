@@ -70,7 +70,8 @@ def _projection(points: np.ndarray, name: str) -> tuple[Callable[[np.ndarray], n
         return lambda z: z, (f"first dimension of {name}", f"second dimension of {name}")
     if points.shape[1] == 1:
         return lambda z: np.c_[z, np.zeros(len(z))], (name, "")
-    pca = PCA(2).fit(points)
+    with np.errstate(invalid="ignore", divide="ignore"):  # codes without variance have no shares of it
+        pca = PCA(2).fit(points)
     return pca.transform, (f"first principal component of {name}", "second principal component")
 
 

@@ -182,6 +182,10 @@ def test_two_captures_give_one_trajectory_and_do_not_disturb_each_other():
     assert all(torch.equal(a, b) for x, y in zip(expected, mixed[1::2], strict=True) for a, b in zip(x, y, strict=True))
 
 
+@pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 7),
+    reason="Inductor of torch 2.6 draws other noise for dropout than the eager pass; such a module then runs eagerly",
+)
 def test_compiled_it_takes_the_steps_of_the_eager_loop():
     def guide(self, x):
         torch.rand(3)  # which a compiler would leave out

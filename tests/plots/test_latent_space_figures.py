@@ -1,0 +1,15 @@
+"""The plane in which a latent space is drawn."""
+
+import numpy as np
+import pytest
+
+from pyro_hvae.plots.latent_space_figures import _projection
+
+
+@pytest.mark.parametrize("points", [np.zeros((50, 4)), np.random.default_rng(0).normal(size=(50, 4))], ids=["constant", "any"])
+def test_codes_of_many_dimensions_are_drawn_by_their_principal_components(points):
+    project, names = _projection(points, "z1")
+    drawn = project(points)
+    assert drawn.shape == (50, 2) and np.isfinite(drawn).all()
+    assert names == ("first principal component of z1", "second principal component")
+    assert drawn.var(0).sum() == pytest.approx(np.sort(np.linalg.eigvalsh(np.cov(points.T, bias=True)))[-2:].sum(), abs=1e-12)
