@@ -78,3 +78,9 @@ def missing_extra(extra: str, purpose: str) -> DeviceError:
     return DeviceError(
         f"{purpose} needs the extra '{extra}'. Install it in the clone of pyro-hvae: pip install -e '.[{extra}]'."
     )
+
+
+def require_known(kind: str, name: str, known: Iterable[str]) -> None:
+    """Raises the error of `unknown_name` unless `name` is known."""
+    if name not in known:
+        raise unknown_name(kind, name, known)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from pyro_hvae.errors import unknown_name
+from pyro_hvae.errors import require_known
 from pyro_hvae.recipes import preset
 
 PACKAGE = Path(__file__).parent.parent
@@ -30,8 +30,7 @@ def check_option_names(recipe: str | None, dataset: str | None, schedule: str | 
     if schedule in _read_table(*SCHEDULES):
         known = known_options(recipe, dataset, schedule)
         for key in options:
-            if key not in known:
-                raise unknown_name(f"option of {recipe} with schedule {schedule} on {dataset}", key, known)
+            require_known(f"option of {recipe} with schedule {schedule} on {dataset}", key, known)
 
 
 def known_options(recipe: str, dataset: str, schedule: str) -> set[str]:

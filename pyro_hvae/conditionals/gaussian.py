@@ -8,7 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.networks import NetworkOptions, ParentNetwork, Parents, Shape, event_shape
 
 
@@ -110,8 +110,7 @@ class Gaussian(ParentNetwork):
     ) -> None:
         if scale is not None and not scale > 0:
             raise ConfigError(f"a Gaussian's scale must be positive, got {scale!r}.")
-        if std not in STDS:
-            raise unknown_name("std", std, STDS)
+        require_known("std", std, STDS)
         sigmas = 0 if scale is not None else 1 if isotropic else math.prod(event_shape(event))
         super().__init__(parents, event, hidden, extra=sigmas, squash=squash, **network)
         self.scale, self.log_scale, self.std = scale, log_scale, std

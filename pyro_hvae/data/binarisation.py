@@ -5,15 +5,14 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.data.rows import Rows, bernoulli
-from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.errors import ConfigError, require_known
 
 BINARIZE = ("none", "dynamic", "fixed")
 
 
 def check_binarize(kind: str, data_seed: int) -> None:
     """Raises `ConfigError` for an unknown kind of binarisation, or a seed outside [0, 2^32)."""
-    if kind not in BINARIZE:
-        raise unknown_name("binarize", kind, BINARIZE)
+    require_known("binarize", kind, BINARIZE)
     if not 0 <= data_seed < 2**32:
         raise ConfigError(f"data_seed is the seed of the binarisation, at least 0 and below 2^32, not {data_seed}.")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.errors import ConfigError, require_known
 
 MAX_BYTES = 2**34  # of generated data that are held in memory
 
@@ -29,8 +29,7 @@ def check_side(side: int) -> None:
 def check_names(kind: str, chosen: Sequence[str], known: Collection[str]) -> None:
     """Raises `ConfigError` for an unknown name (suggesting the nearest), a repeated name, or no name at all."""
     for name in chosen:
-        if name not in known:
-            raise unknown_name(kind, name, known)
+        require_known(kind, name, known)
     if not chosen or len(set(chosen)) < len(chosen):
         raise ConfigError(f"{kind}s needs at least one name and each only once, got {', '.join(chosen) or 'none'}.")
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.compilation import ROWS_PER_CHAIN_STEP, decide_evaluation, print_line
-from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.inference import Chains, ancestral, generate, gibbs, latents
 from pyro_hvae.metrics import convergence, energy_distance
 from pyro_hvae.objectives import parents, site_mean
@@ -78,8 +78,7 @@ def sample_by_gibbs(
     Raises:
         ConfigError: see `gibbs`; also for an unknown init, fewer than two chains or samples, or a run trained on features.
     """
-    if init not in STARTING_POINTS:
-        raise unknown_name("init", init, STARTING_POINTS)
+    require_known("init", init, STARTING_POINTS)
     if run.stage.pixels:
         raise ConfigError(
             "a Gibbs chain needs p(x | z) and q(z | x) of one bound. This run's bound is of features "

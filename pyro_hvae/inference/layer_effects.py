@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.errors import ConfigError, require_known, unknown_name
 from pyro_hvae.inference.sampling import ancestral, latents
 from pyro_hvae.objectives import Noise, site_graph, site_mean, standard_noise
 
@@ -168,8 +168,7 @@ def _check_guide(guide: Program | None, x: Tensor | None) -> None:
 
 def check_noise(model: Program, site: str, noise: Mapping[str, Tensor]) -> None:
     """Raises `ConfigError` for a site that `noise` lacks, and for a model with a site whose noise cannot be fixed."""
-    if site not in noise:
-        raise unknown_name("latent site", site, noise)
+    require_known("latent site", site, noise)
     sites = ancestral(model, 2)
     graph = site_graph(model, torch.zeros_like(sites["x"]["value"]))
     for name, message in sites.items():

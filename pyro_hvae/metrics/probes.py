@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPRegressor
 from sklearn.preprocessing import StandardScaler
 
-from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.errors import ConfigError, require_known
 
 
 @dataclass(frozen=True)
@@ -168,8 +168,7 @@ def _check_targets(
         if group in columns or not members:
             raise ConfigError(f"group '{group}' needs a name of its own and at least one target, got {list(members)}.")
         for name in members:
-            if name not in names:
-                raise unknown_name("target", name, names)
+            require_known("target", name, names)
         columns[group] = [names.index(name) for name in members]
     return train, test, columns
 

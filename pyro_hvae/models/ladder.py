@@ -6,7 +6,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae.errors import unknown_name
+from pyro_hvae.errors import require_known
 from pyro_hvae.networks import Gate, join_parents
 
 JOINS = ("concat", "gated", "sum")
@@ -35,8 +35,7 @@ class Rung(nn.Module):
 
     def __init__(self, branch: nn.Module, net: nn.Module, width: int, join: str = "concat") -> None:
         super().__init__()
-        if join not in JOINS:
-            raise unknown_name("join", join, JOINS)
+        require_known("join", join, JOINS)
         self.branch, self.net, self.width, self.join = branch, net, width, join
         self.gate = Gate()
         self.weight = nn.Parameter(torch.full((width,), 0.1)) if join == "gated" else None

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.models.ladder import Rung
 from pyro_hvae.networks import FlattenPlates, image_shape, init_weights, linear
 
@@ -73,8 +73,7 @@ class Blocks:
     norm_last: bool = False
 
     def __post_init__(self) -> None:
-        if self.norm not in NORMS:
-            raise unknown_name("norm", self.norm, NORMS)
+        require_known("norm", self.norm, NORMS)
 
     @property
     def _bias(self) -> bool:

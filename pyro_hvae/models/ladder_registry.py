@@ -5,7 +5,7 @@ A new one is a function (event, dims, width, join, norm) -> `LadderNetworks` and
 
 from collections.abc import Callable
 
-from pyro_hvae.errors import unknown_name
+from pyro_hvae.errors import require_known
 from pyro_hvae.models.dense_ladder import dense
 from pyro_hvae.models.ladder_blocks import LadderNetworks
 from pyro_hvae.models.pro_vlae_ladder import pro_celeba, pro_shapes
@@ -23,6 +23,5 @@ LADDERS: dict[str, Callable[..., LadderNetworks]] = {
 
 def ladder_networks(name: str) -> Callable[..., LadderNetworks]:
     """The entry of `LADDERS`; raises `ConfigError` for an unknown name."""
-    if name not in LADDERS:
-        raise unknown_name("network of a ladder", name, LADDERS)
+    require_known("network of a ladder", name, LADDERS)
     return LADDERS[name]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.errors import ConfigError, require_known
 
 
 class Activation(NamedTuple):
@@ -34,8 +34,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 def find_activation(name: str) -> Activation:
     """The entry of `ACTIVATIONS`; raises `ConfigError` for an unknown name."""
-    if name not in ACTIVATIONS:
-        raise unknown_name("activation", name, ACTIVATIONS)
+    require_known("activation", name, ACTIVATIONS)
     return ACTIVATIONS[name]
 
 

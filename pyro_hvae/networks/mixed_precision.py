@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from pyro_hvae.errors import unknown_name
+from pyro_hvae.errors import require_known
 
 # name -> dtype of the products of networks; None leaves them as they are.
 PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bf16": torch.bfloat16}
@@ -35,8 +35,7 @@ def network_precision(precision: str) -> AbstractContextManager[Any]:
     ...     layer(torch.ones(3)).dtype
     torch.float32
     """
-    if precision not in PRECISIONS:
-        raise unknown_name("precision", precision, PRECISIONS)
+    require_known("precision", precision, PRECISIONS)
     dtype = PRECISIONS[precision]
     return nullcontext() if dtype is None else _LowPrecisionProducts(dtype)
 

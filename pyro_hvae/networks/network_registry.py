@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from pyro_hvae.errors import unknown_name
+from pyro_hvae.errors import require_known
 from pyro_hvae.networks.convolutional import (
     conv_decoder,
     conv_dense_decoder,
@@ -50,6 +50,5 @@ def network_pair(name: str) -> NetworkPair:
     >>> network_pair("conv").encoder((1, 28, 28), 40, (8, 16), "relu", 1.0)(torch.zeros(5, 3, 784)).shape
     torch.Size([5, 3, 40])
     """
-    if name not in NETWORKS:
-        raise unknown_name("network", name, NETWORKS)
+    require_known("network", name, NETWORKS)
     return NETWORKS[name]

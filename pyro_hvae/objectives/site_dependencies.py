@@ -8,7 +8,7 @@ import torch
 from pyro.infer.inspect import get_dependencies
 from torch import Tensor
 
-from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.runtime import evaluation_mode
 
 
@@ -54,8 +54,7 @@ def check_sites(graph: nx.DiGraph, sites: Collection[str]) -> None:
     if not sites:
         raise ConfigError(f"no site to keep. Name some of {', '.join(latents)}, or 'all'.")
     for name in sites:
-        if name not in latents:
-            raise unknown_name("latent site", name, latents)
+        require_known("latent site", name, latents)
     cut = graph.copy()
     cut.remove_edges_from(list(graph.out_edges(sites)))
     if not nx.is_d_separator(cut, set(sites), {"x"}, set()):

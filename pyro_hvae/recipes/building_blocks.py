@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pyro_hvae.conditionals import Bernoulli, Gaussian, Laplace, StandardNormal
-from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.models import Chain
 from pyro_hvae.networks import network_pair
@@ -107,16 +107,14 @@ class BuildingBlocks:
 
     def decoder_with(self, parents: int, **network: Any) -> nn.Module:
         """p(x | `parents` features) with other options of the network, or another network (`net`)."""
-        if self.likelihood not in LIKELIHOODS:
-            raise unknown_name("likelihood", self.likelihood, LIKELIHOODS)
+        require_known("likelihood", self.likelihood, LIKELIHOODS)
         if self.likelihood in ("gaussian", "laplace") and self.squash and self.in_unit_range:
             network["squash"] = True
         return LIKELIHOODS[self.likelihood](parents, self.x, self.sigma, self.learn_sigma, **network)
 
     def encoder(self, latent: int) -> Gaussian:
         """q(z | x). Starts narrow (log sigma = -3) and near the origin, so that early noise cannot fold the embedding."""
-        if self.posterior not in ("diagonal", "isotropic"):
-            raise unknown_name("posterior", self.posterior, ("diagonal", "isotropic"))
+        require_known("posterior", self.posterior, ("diagonal", "isotropic"))
         start: dict[str, Any] = {"std": self.std, "gain": 0.1, "init_log_scale": -3.0, "input_mean": self.x.mean(0)}
         if self.network == "mlp":
             start |= {"hidden": self.hidden, "activation": self.activation, "norm": self.norm}

@@ -5,7 +5,7 @@
 
 from typing import Any
 
-from pyro_hvae.errors import unknown_name
+from pyro_hvae.errors import require_known
 from pyro_hvae.recipes.ladder_presets import LADDER_PAPER, LADDER_PRESETS
 
 Preset = dict[str, Any]
@@ -144,6 +144,5 @@ def preset(recipe: str, dataset: str, name: str = "cpu") -> Preset:
     """
     cpu = PRESETS.get((recipe, dataset), {})
     known = {"cpu": cpu} | ({"paper": cpu | PAPER[recipe, dataset]} if (recipe, dataset) in PAPER else {})
-    if name not in known:
-        raise unknown_name(f"preset of {recipe} on {dataset}", name, known)
+    require_known(f"preset of {recipe} on {dataset}", name, known)
     return known[name]

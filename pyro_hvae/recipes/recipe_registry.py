@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.data import Dataset, cut_crops
-from pyro_hvae.errors import unknown_name
+from pyro_hvae.errors import require_known
 from pyro_hvae.recipes.hvae import ar_hvae, hvae
 from pyro_hvae.recipes.iwae import iwae
 from pyro_hvae.recipes.lvae import lvae
@@ -69,8 +69,7 @@ def build(name: str, x: Tensor, options: dict[str, Any], crops: Callable[[int], 
     Arguments:
         crops: side in pixels -> squares of what the images x are made of (see `Dataset`); None cuts them out of x.
     """
-    if name not in RECIPES:
-        raise unknown_name("recipe", name, RECIPES)
+    require_known("recipe", name, RECIPES)
     more = [crops or partial(cut_crops, x)] if RECIPES[name].crops else []
     with torch.no_grad():
         return RECIPES[name].build(x, *more, **options)

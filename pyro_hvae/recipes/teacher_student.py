@@ -6,7 +6,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from pyro_hvae.conditionals import Gaussian, Point, StandardNormal
-from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.guides import Heads
 from pyro_hvae.models import Ladder, Rung
 from pyro_hvae.networks import FlattenPlates, linear, mlp
@@ -51,8 +51,7 @@ def teacher_student(
         raise ConfigError(
             f"a teacher and a student need two blocks of latents or more, got dims={dims[0]}. Example: -o dims=3,3."
         )
-    if code not in CODES:
-        raise unknown_name("code", code, CODES)
+    require_known("code", code, CODES)
     up = BuildingBlocks(x, likelihood, sigma, hidden, activation=activation, network=network, squash=True)
     # A fully connected decoder mirrors the encoder; the convolutional ones do so themselves.
     down = replace(up, hidden=hidden[::-1]) if network == "mlp" else up

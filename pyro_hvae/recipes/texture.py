@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pyro_hvae.conditionals import Gaussian, ImageLikelihood, ImagePosterior, PatchDecoder, PatchEncoder, StandardNormal
 from pyro_hvae.data import Dataset
-from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.models import Chain, EncodingModel
 from pyro_hvae.networks import Patches, network_pair
@@ -66,8 +66,7 @@ def texture(
             f"the texture recipe needs square images (channels, height, width), but these data have shape {tuple(x.shape[1:])}."
             " Resize your own with -o size=64."
         )
-    if joint not in JOINT:
-        raise unknown_name("joint", joint, JOINT)
+    require_known("joint", joint, JOINT)
     if not 0 < texture_share < 1:
         raise ConfigError(f"texture_share is a fraction of the steps, between 0 and 1, got {texture_share}.")
     patches = Patches(*x.shape[1:], side=patch, stride=1 if overlap else patch, join=join)

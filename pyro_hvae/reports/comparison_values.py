@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pyro_hvae.errors import CheckpointError, ConfigError, DataError, HVAEError, unknown_name
+from pyro_hvae.errors import CheckpointError, ConfigError, DataError, HVAEError, require_known, unknown_name
 from pyro_hvae.evaluation import METRICS
 from pyro_hvae.reports.run_measurement import measure_metric
 from pyro_hvae.runs import Experiment, RunDirectory, load_checkpoint, open_run, read_toml, replace_nonfinite
@@ -44,8 +44,7 @@ def parse_columns(names: Iterable[str]) -> list[Column]:
     columns = {}
     for name in names:
         metric, _, key = name.partition(".")
-        if metric not in METRICS:
-            raise unknown_name("metric", metric, METRICS)
+        require_known("metric", metric, METRICS)
         column = Column(metric, key or METRICS[metric].headline)
         columns[column.name] = column
     return list(columns.values())

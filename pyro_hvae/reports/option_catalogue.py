@@ -8,7 +8,7 @@ import torch
 
 from pyro_hvae.conditionals import Vamp
 from pyro_hvae.data import DATASETS
-from pyro_hvae.errors import unknown_name
+from pyro_hvae.errors import require_known
 from pyro_hvae.evaluation import METRICS
 from pyro_hvae.inference import latents
 from pyro_hvae.objectives import ELBO
@@ -35,8 +35,7 @@ def catalogue(what: str) -> dict[str, dict[str, Any]]:
             n: _entry(m.measure, headline=m.headline, unit=m.unit, better=m.better or "neither") for n, m in METRICS.items()
         },
     }
-    if what not in tables:
-        raise unknown_name("list", what, tables)
+    require_known("list", what, tables)
     return tables[what]()
 
 

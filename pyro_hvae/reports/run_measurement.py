@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pyro_hvae.errors import ConfigError, DivergenceError, unknown_name
+from pyro_hvae.errors import ConfigError, DivergenceError, require_known, unknown_name
 from pyro_hvae.evaluation import METRICS
 from pyro_hvae.runs import OpenRun, coerce, package_versions, parameters
 
@@ -22,8 +22,7 @@ def measure_metric(run: OpenRun, name: str, how: Mapping[str, Any] | None = None
         ConfigError: for an unknown metric, or one that makes no sense for this run. DivergenceError: for weights that are NaN
             or infinite. DataError: when the result cannot be written.
     """
-    if name not in METRICS:
-        raise unknown_name("metric", name, METRICS)
+    require_known("metric", name, METRICS)
     function, experiment = METRICS[name].measure, run.experiment
     if options.get("seed", 0) < 0:
         raise ConfigError(f"seed={options['seed']}: a seed is at least 0. Example: -o seed=1.")
@@ -61,8 +60,7 @@ def measure_metrics(run: OpenRun, names: Sequence[str], options: Mapping[str, st
     """
     names = list(dict.fromkeys(names))
     for name in names:
-        if name not in METRICS:
-            raise unknown_name("metric", name, METRICS)
+        require_known("metric", name, METRICS)
     known = {name: parameters(METRICS[name].measure) for name in names}
     options = options or {}
     for key in options:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.errors import ConfigError, require_known
 
 # type -> (its name, an example) for messages
 _WORDS = {int: ("a whole number", "2"), float: ("a number", "0.5"), bool: ("true or false", "true")}
@@ -53,6 +53,5 @@ def typed_options(options: Mapping[str, Any], function: Callable[..., Any], of: 
     """As `known_options`; raises `ConfigError` for an unknown key and suggests the nearest."""
     known = parameters(function)
     for key in options:
-        if key not in known:
-            raise unknown_name(f"option of {of}", key, known)
+        require_known(f"option of {of}", key, known)
     return known_options(options, function)

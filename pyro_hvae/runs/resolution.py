@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pyro_hvae.data import find_source, is_path
-from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.errors import ConfigError, require_known, unknown_name
 from pyro_hvae.recipes import RECIPES, Recipe, preset
 from pyro_hvae.runs.experiment import Experiment
 from pyro_hvae.runs.options import coerce, parameters
@@ -77,8 +77,7 @@ def _find_recipe(recipe: str | None, program: str | None) -> Recipe | None:
 
 def _find_schedule(asked: str | None, recipe: str | None, row: Recipe | None) -> str:
     schedule = asked or (row.schedule if row else "constant")
-    if schedule not in SCHEDULES:
-        raise unknown_name("schedule", str(schedule), SCHEDULES)
+    require_known("schedule", schedule, SCHEDULES)
     if row and row.refused and schedule in row.refused:
         raise ConfigError(f"{recipe} does not go with --schedule {schedule}: {row.refused[schedule]}")
     return schedule

@@ -13,7 +13,7 @@ from typing import Any
 
 import tomli_w
 
-from pyro_hvae.errors import CheckpointError, ConfigError, DataError, unknown_name
+from pyro_hvae.errors import CheckpointError, ConfigError, DataError, require_known
 from pyro_hvae.runs.experiment import Experiment
 from pyro_hvae.runtime import atomic_write, runs_folder
 
@@ -129,8 +129,7 @@ class RunDirectory:
 
     def require_checkpoint(self, which: str = "last") -> Path:
         """The path of a checkpoint; raises `CheckpointError` when it is missing, `ConfigError` for a name but last and best."""
-        if which not in ("last", "best"):
-            raise unknown_name("checkpoint", which, ("last", "best"))
+        require_known("checkpoint", which, ("last", "best"))
         if not (path := self.checkpoint(which)).is_file():
             raise CheckpointError(
                 f"run '{self.path}' has no checkpoint '{which}' (looked for {path}). Name another or train one. "

@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pyro_hvae.errors import missing_extra, unknown_name
+from pyro_hvae.errors import missing_extra, require_known
 
 
 class Tracker:
@@ -108,6 +108,5 @@ TRACKERS = {"tensorboard": TensorBoard}
 def make_trackers(names: tuple[str, ...], run: Path) -> list[Tracker]:
     """Trackers of a run by name; raises `ConfigError` for an unknown name."""
     for name in names:
-        if name not in TRACKERS:
-            raise unknown_name("tracker", name, TRACKERS)
+        require_known("tracker", name, TRACKERS)
     return [TRACKERS[name](run) for name in names]

@@ -15,7 +15,7 @@ from pyro_hvae.data.files.array_cache import cache_array
 from pyro_hvae.data.files.data_file import File, convert_errors, find, find_optional, read_checked
 from pyro_hvae.data.files.published_files import FILES
 from pyro_hvae.data.rows import Rows
-from pyro_hvae.errors import DataError, unknown_name
+from pyro_hvae.errors import DataError, require_known
 
 COUNTS = {"training": 162_770, "validation": 19_867, "test": 19_962}
 IMAGES, PARTITION = FILES["celeba/img_align_celeba.zip"], FILES["celeba/list_eval_partition.txt"]
@@ -52,8 +52,7 @@ def celeba(crop: str = "vlae") -> Dataset:
     Raises:
         ConfigError: for an unknown crop. DataError: when a file is missing or corrupt, naming the image or line.
     """
-    if crop not in CROPS:
-        raise unknown_name("crop", crop, CROPS)
+    require_known("crop", crop, CROPS)
     images, partition = find(IMAGES), _read_table(find(PARTITION), PARTITION, (), {"0": 0, "1": 1, "2": 2})
     parts = [np.flatnonzero(partition == part) for part in range(3)]
     if [len(part) for part in parts] != list(COUNTS.values()):

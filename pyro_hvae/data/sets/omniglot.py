@@ -13,7 +13,7 @@ from pyro_hvae.data.files.array_cache import cache_array
 from pyro_hvae.data.files.data_file import convert_errors, find, find_optional, read_checked
 from pyro_hvae.data.files.image_reader import decode_grey_png, shrink_by_area
 from pyro_hvae.data.files.published_files import FILES
-from pyro_hvae.errors import ConfigError, DataError, unknown_name
+from pyro_hvae.errors import ConfigError, DataError, require_known
 
 CHARDATA = FILES["OMNIGLOT/chardata.mat"]
 # Their checksums are for downloads only: the same images exist in other archives, so reading checks the content.
@@ -81,10 +81,8 @@ def omniglot(source: str = "auto", split: str = "random", binarize: str = "dynam
             source=chardata with split=characters.
         DataError: when a file is missing or corrupt, or lacks an image.
     """
-    if source not in SOURCES:
-        raise unknown_name("source", source, SOURCES)
-    if split not in SPLITS:
-        raise unknown_name("split", split, SPLITS)
+    require_known("source", source, SOURCES)
+    require_known("split", split, SPLITS)
     if source == "chardata" and split == "characters":
         raise ConfigError("chardata.mat has one split only. Use source=images with split=characters, or split=random.")
     check_binarize(binarize, data_seed)  # before the files are read

@@ -11,7 +11,7 @@ from pyro_hvae.data.files.array_cache import cache_array
 from pyro_hvae.data.files.data_file import convert_errors, find
 from pyro_hvae.data.files.published_files import FILES
 from pyro_hvae.data.rows import Rows
-from pyro_hvae.errors import DataError, unknown_name
+from pyro_hvae.errors import DataError, require_known
 
 COUNTS = {"train": 73_257, "extra": 531_131, "test": 26_032}
 HELD_OUT = 10_000  # the last images of the training file, for validation
@@ -34,8 +34,7 @@ def svhn(train: str = "extra") -> Dataset:
     Raises:
         ConfigError: for an unknown choice. DataError: when a file is missing or corrupt.
     """
-    if train not in TRAIN:
-        raise unknown_name("train", train, TRAIN)
+    require_known("train", train, TRAIN)
     data, held_out, test = map(_read_part, (TRAIN[train], ("train",), ("test",)))
     before, after = COUNTS["train"] - HELD_OUT, COUNTS["train"]
     if "train" in TRAIN[train]:
