@@ -32,7 +32,7 @@ def draw(panels: dict[str, Tensor], side: int = 8) -> Figure:
     for place, (title, images) in zip(figure.subfigures(1, len(panels)), panels.items(), strict=True):
         place.suptitle(title, fontsize=10)
         for axis, image in zip(place.subplots(side, side).ravel(), images, strict=False):
-            axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1)
+            axis.imshow(image.squeeze().numpy(), cmap="gray", vmin=0, vmax=1)
             axis.set_axis_off()
     return figure
 
