@@ -77,11 +77,13 @@ def test_commands_of_the_documentation_parse(page):
         _parse(arguments)
 
 
-def test_python_of_the_readme_runs(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-    assert blocks
-    script = "\n".join(blocks).replace("steps=1_500", "steps=20").replace("particles=1000", "particles=50")
-    assert "steps=20," in script and "particles=50)" in script
+@pytest.mark.parametrize("pages", [["README.md", "docs/python.md"], ["docs/extending.md"]], ids=lambda pages: pages[-1])
+def test_python_of_the_documentation_runs(pages, tmp_path):
+    """The blocks of the pages are one script; the README's is shortened."""
+    script = "\n".join("\n".join(re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.S)) for page in pages)
+    if pages[0] == "README.md":
+        assert "steps=1_500," in script and "particles=1000)" in script
+        script = script.replace("steps=1_500", "steps=20").replace("particles=1000", "particles=50")
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 
