@@ -4,6 +4,8 @@ from .figure_base import run_name as run_name
 from .figure_base import save_figure as save_figure
 from .gibbs_figures import plot_gibbs_chains as plot_gibbs_chains
 from .gibbs_figures import plot_gibbs_samples as plot_gibbs_samples
+from .image_grid import plot_image_sheet as plot_image_sheet
+from .image_grid import plot_samples as plot_samples
 from .information_flow_figures import has_information as has_information
 from .information_flow_figures import plot_information_flow as plot_information_flow
 from .latent_space_figures import plot_interpolation as plot_interpolation
@@ -14,8 +16,6 @@ from .reconstruction_figures import FEATURES as FEATURES
 from .reconstruction_figures import FULL as FULL
 from .reconstruction_figures import plot_reconstructions as plot_reconstructions
 from .reconstruction_figures import reconstruct_test_data as reconstruct_test_data
-from .sample_figures import plot_image_sheet as plot_image_sheet
-from .sample_figures import plot_samples as plot_samples
 from .training_figures import plot_training as plot_training
 from .training_figures import plot_training_curves as plot_training_curves
 from .traversal_figures import plot_traversals as plot_traversals

@@ -27,30 +27,21 @@ class _Method(NamedTuple):
 
 
 def plot_comparison(values: Mapping[str, Any]) -> Figure:
-    """Two metrics are drawn against each other, the first one horizontally; any other number of metrics gets a panel each.
+    """Draws the result of `compare`: two metrics against each other, the first horizontally, or else a panel for each metric.
 
     Every run is a point. A method with two or more drawn runs also has their mean and standard deviation.
-
-    Arguments:
-        values: the result of `compare`.
     """
-    methods = _methods(values["runs"])
     labels = {name: _label(name, about) for name, about in values["metrics"].items()}
-    data = list(dict.fromkeys(run["data"] for run in values["runs"]))
-    on = f" on {data[0]}" if len(data) == 1 else ""
-    return (_plot_pair if len(labels) == 2 else _plot_panels)(methods, labels, on)
-
-
-def _methods(runs: Sequence[Mapping[str, Any]]) -> list[_Method]:
-    many_data_sets = len({run["data"] for run in runs}) > 1
+    grouped: dict[tuple[str, str], list[Mapping[str, float | None]]] = {}
+    for run in values["runs"]:
+        grouped.setdefault((run["data"], run["method"]), []).append(run["values"])
+    data_sets = {data for data, _ in grouped}
     methods = []
-    names = dict.fromkeys((run["data"], run["method"]) for run in runs)
-    for (data, method), colour, marker in zip(names, cycle(METHOD_COLOURS), cycle(MARKERS), strict=False):
-        mine = [run["values"] for run in runs if (run["data"], run["method"]) == (data, method)]
+    for ((data, name), runs), colour, marker in zip(grouped.items(), cycle(METHOD_COLOURS), cycle(MARKERS), strict=False):
         style = {"color": colour, "marker": marker, "linestyle": "none"}
-        name = f"{data}: {method}" if many_data_sets else method
-        methods.append(_Method(_wrap(name, NAME_WIDTH), mine, style))
-    return methods
+        methods.append(_Method(_wrap(name if len(data_sets) == 1 else f"{data}: {name}", NAME_WIDTH), runs, style))
+    on = f" on {data_sets.pop()}" if len(data_sets) == 1 else ""
+    return (_plot_pair if len(labels) == 2 else _plot_panels)(methods, labels, on)
 
 
 def _plot_pair(methods: Sequence[_Method], labels: Mapping[str, str], on: str) -> Figure:

@@ -1,13 +1,42 @@
-"""A grid of many images, drawn as one array."""
+"""Grids of many images, each drawn as one array: samples of a model, and contact sheets."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
+from pyro_hvae.inference import generate
+from pyro_hvae.plots.figure_base import new_figure, run_name
+from pyro_hvae.runs import OpenRun
+from pyro_hvae.runtime import fixed_seed
+
 STRIP = 12  # height in pixels of the strip that shows a vector
+
+
+def plot_samples(run: OpenRun, count: int = 64, seed: int = 0) -> Figure:
+    """E[x | z] of ancestral samples of the whole prior, in a grid."""
+    with fixed_seed(seed):
+        images = generate(run.model, count)["x"].cpu()
+    return plot_image_sheet(run.images(images), f"Samples E[x|z] of {run_name(run)}")
+
+
+def plot_image_sheet(images: Tensor, title: str) -> Figure:
+    """Images (n, channels, height, width), or vectors (n, d), in a grid that is nearly square."""
+    columns = math.ceil(math.sqrt(len(images)))
+    side = max(4.5, columns * 0.7)
+    figure = new_figure(side, side * math.ceil(len(images) / columns) / columns + 0.6, title)
+    draw_image_grid(figure.subplots(), images, columns)
+    return figure
+
+
+def add_blanks(images: Tensor, count: int) -> Tensor:
+    """Appends images of NaN, which are drawn white, up to a number of images."""
+    return torch.cat([images, images.new_full((count - len(images), *images.shape[1:]), torch.nan)])
 
 
 def tile_images(images: Tensor, columns: int) -> tuple[np.ndarray, tuple[int, int]]:
@@ -18,21 +47,21 @@ def tile_images(images: Tensor, columns: int) -> tuple[np.ndarray, tuple[int, in
     Returns:
         The array (height, width), or (height, width, 3) for colour; and the distance from image to image (down, across).
 
-    >>> import torch
     >>> tile_images(torch.ones(5, 1, 8, 8), columns=3)[0].shape
     (17, 26)
     """
-    pixels = images.detach().float().cpu().numpy()
-    if pixels.ndim == 2:
-        pixels = np.repeat(pixels[:, None, None], STRIP, 2)
-    count, channels, height, width = pixels.shape
-    gap, rows = max(1, height // 14), -(-count // columns)
+    from torchvision.utils import make_grid  # takes a second
+
+    pixels = images.detach().float().cpu()
+    if pixels.dim() == 2:
+        pixels = pixels[:, None, None].expand(-1, 1, STRIP, -1)
+    rows, (channels, height, width) = -(-len(pixels) // columns), pixels.shape[1:]
+    gap = max(1, height // 14)
     down, across = height + gap, width + gap
-    cells = np.full((rows * columns, down, across, channels), np.nan, dtype=np.float32)
-    cells[:count, :height, :width] = pixels.transpose(0, 2, 3, 1)
-    grid = cells.reshape(rows, columns, down, across, channels).swapaxes(1, 2).reshape(rows * down, -1, channels)
-    grid = grid[:-gap, :-gap]
-    return (grid if channels == 3 else grid[..., 0]), (down, across)
+    # One more row, since make_grid draws no frame around a single image. Grey images get three equal channels.
+    grid = make_grid(add_blanks(pixels, (rows + 1) * columns), columns, gap, pad_value=torch.nan)
+    grid = grid[:, gap : rows * down, gap : columns * across].numpy()
+    return (grid.transpose(1, 2, 0) if channels == 3 else grid[0]), (down, across)
 
 
 def draw_image_grid(

@@ -1,20 +1,16 @@
 """The figure of the information flow: how much each layer knows about x during a training run."""
 
-from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pyro_hvae.errors import DataError
 from pyro_hvae.plots.figure_base import COLOURS, GREY, new_figure, sort_sites
-from pyro_hvae.plots.training_figures import mark_phases
+from pyro_hvae.plots.training_figures import Rows, mark_phases
 
 PREFIX = "information."
 LIMIT, TOTAL, OVER = (PREFIX + name for name in ("limit", "total", "over"))
-
-Rows = Sequence[Mapping[str, Any]]
 
 
 def has_information(rows: Rows) -> bool:

@@ -56,10 +56,9 @@ def plot_latent_space(run: OpenRun, paths: Mapping[str, Interpolation], shown: i
     everything = np.concatenate([points, prior_points, *(project(one.path.nodes) for one in paths.values())])
     low, high = everything.min(0), everything.max(0)
     middle, reach = (low + high) / 2, 0.53 * (high - low).max() or 1.0
+    across, up = ((m - reach, m + reach) for m in middle)
     for axis in axes:
-        limits = [(m - reach, m + reach) for m in middle]
-        axis.set(xlabel=axis_names[0], xlim=limits[0], ylim=limits[1])
-        axis.set_box_aspect(1)
+        axis.set(xlabel=axis_names[0], xlim=across, ylim=up, box_aspect=1)
     axes[0].set_ylabel(axis_names[1])
     return figure
 
@@ -121,10 +120,9 @@ def _draw_graph(axis: Axes, paths: Mapping[str, Interpolation], project: Callabl
 
 
 def plot_interpolation(run: OpenRun, paths: Mapping[str, Interpolation], count: int = 16) -> Figure:
-    """Decoded data at equidistant points of every path, with its largest jump; a blue frame marks a discontinuity.
+    """Decoded data at equidistant points of every path, with its largest jump.
 
-    The frame is around the two neighbours between which one of the 199 steps of the dense path is a discontinuity (see
-    `discontinuities`).
+    A blue frame is around two neighbours between which one of the 199 steps of the dense path is one of the `discontinuities`.
     """
     figure = new_figure(count * 0.8, 0.65 + 1.3 * len(paths), f"Graph interpolation of {run_name(run)}")
     axes = figure.subplots(len(paths), 1, squeeze=False)[:, 0]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_hvae.inference import reconstruct
 from pyro_hvae.plots.figure_base import new_figure, run_name
-from pyro_hvae.plots.image_grid import draw_image_grid
+from pyro_hvae.plots.image_grid import add_blanks, draw_image_grid
 from pyro_hvae.runs import OpenRun
 from pyro_hvae.runtime import fixed_seed
 
@@ -25,9 +25,9 @@ class Reconstructions:
     """Test data and their reconstructions by one run.
 
     Attributes:
-        data: shape (n, *event). rows: kind -> images of the same shape, in the order of the figure. "textures alone", of a
-            run on features only, are the data decoded from their own features, which is the best possible result;
-            "reconstructions" are those at the posterior means.
+        data: shape (n, *event). rows: kind -> images of the same shape, in the order of the figure: "reconstructions" at the
+            posterior means; above them, for a run on features, "textures alone", decoded from the data's own features, which
+            is the best possible result.
     """
 
     data: Tensor
@@ -40,9 +40,8 @@ class Reconstructions:
 
     def __str__(self) -> str:
         error = self.rmse
-        return f"RMS error per value {error[FULL]:.4f}" + (
-            f", of {FEATURES} {error[FEATURES]:.4f}" if FEATURES in error else ""
-        )
+        features = f", of {FEATURES} {error[FEATURES]:.4f}" if FEATURES in error else ""
+        return f"RMS error per value {error[FULL]:.4f}{features}"
 
 
 @torch.no_grad()
@@ -61,11 +60,7 @@ def reconstruct_test_data(runs: Sequence[OpenRun], count: int = COLUMNS) -> list
 
 
 def plot_reconstructions(runs: Sequence[OpenRun], reconstructions: Sequence[Reconstructions]) -> Figure:
-    """Figures 6 and 7 of Sahoo 2020: test data above their reconstructions by each run, twelve in a row.
-
-    Arguments:
-        reconstructions: the result of `reconstruct_test_data` for the runs.
-    """
+    """Figures 6 and 7 of Sahoo 2020: test data above the results of `reconstruct_test_data` for each run, twelve in a row."""
     x, names = reconstructions[0].data, _short_names(runs)
     shown, labels = [runs[0].images(x)], ["test data"]
     for run, name, one in zip(runs, names, reconstructions, strict=True):
@@ -73,8 +68,8 @@ def plot_reconstructions(runs: Sequence[OpenRun], reconstructions: Sequence[Reco
         name = textwrap.fill(name, 20)
         labels += [*one.rows] if len(runs) == 1 else [name if kind == FULL else f"{name}:\n{kind}" for kind in one.rows]
     columns = min(COLUMNS, len(x))
-    blocks = [part for parts in zip(*(images.split(columns) for images in shown), strict=True) for part in parts]
-    blocks = [torch.cat([b, torch.full((columns - len(b), *b.shape[1:]), torch.nan)]) for b in blocks]
+    parts = zip(*(images.split(columns) for images in shown), strict=True)
+    blocks = [add_blanks(block, columns) for part in parts for block in part]
     if len(runs) == 1:
         title = [f"Reconstructions of {run_name(runs[0])}", str(reconstructions[0])]
     else:
@@ -91,6 +86,6 @@ def plot_reconstructions(runs: Sequence[OpenRun], reconstructions: Sequence[Reco
 def _short_names(runs: Sequence[OpenRun]) -> list[str]:
     """The shortest names that differ: recipe and seed, else names of the run directories, else their paths."""
     short = [f"{run.experiment.recipe or 'program'}, seed {run.experiment.train.seed}" for run in runs]
-    folders = [run.directory.path.name for run in runs]
-    paths = [str(run.directory.path) for run in runs]
-    return next((names for names in (short, folders) if len(set(names)) == len(runs)), paths)
+    paths = [run.directory.path for run in runs]
+    choices = (short, [path.name for path in paths])
+    return next((names for names in choices if len(set(names)) == len(runs)), [*map(str, paths)])

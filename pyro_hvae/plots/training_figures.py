@@ -18,7 +18,7 @@ Rows = Sequence[Mapping[str, Any]]
 def plot_training(run: OpenRun, rows: Rows) -> dict[str, Figure]:
     """Curves by the name of their picture: one for the whole training, or one for each stage of a run on features.
 
-    Nats per patch and nats per map of features have no common scale, so the stages of such a run are drawn apart.
+    Nats per patch and nats per map of features have no common scale.
     """
     kappa, title = run.experiment.schedule_options.get("kappa"), f"Training of {run_name(run)}"
     kappa2 = kappa**2 if kappa else None
@@ -34,27 +34,27 @@ def plot_training(run: OpenRun, rows: Rows) -> dict[str, Figure]:
 
 def plot_training_curves(rows: Rows, title: str, kappa2: float | None = None) -> Figure:
     """beta, the average of the constraint, the bound and the rates over the steps; the end of the initial phase is marked."""
-    steps = np.array([row["step"] for row in rows])
+    steps = [row["step"] for row in rows]
     rates = sort_sites({key for row in rows for key in row if key.startswith("rate.")})
     panels = ["beta", *(["constraint"] if "constraint" in rows[0] else []), "bound", *(["rates"] if len(rates) > 1 else [])]
     figure = new_figure(8, 2.2 * len(panels), title)
     axes = dict(zip(panels, figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0], strict=True))
     axes["beta"].plot(steps, [row["beta"] for row in rows], color=BLUE)
     axes["beta"].set(ylabel=r"$\beta$", title="weight of the rate")
-    if "constraint" in axes:
-        axes["constraint"].plot(steps, [row["constraint"] for row in rows], color=BLUE, label=r"$\hat C_t$")
+    if axis := axes.get("constraint"):
+        axis.plot(steps, [row["constraint"] for row in rows], color=BLUE, label=r"$\hat C_t$")
         if kappa2 is not None:
-            axes["constraint"].axhline(kappa2, color=GREEN, linestyle="--", label=rf"$\kappa^2$ = {kappa2:.3g}")
-        axes["constraint"].set(yscale="log", ylabel="average of C", title="reconstruction constraint")
+            axis.axhline(kappa2, color=GREEN, linestyle="--", label=rf"$\kappa^2$ = {kappa2:.3g}")
+        axis.set(yscale="log", ylabel="average of C", title="reconstruction constraint")
     _draw_bound(axes["bound"], rows)
-    if "rates" in axes:
+    if axis := axes.get("rates"):
         for key, colour in zip(rates, cycle(COLOURS), strict=False):
             values = [row.get(key, np.nan) for row in rows]
-            axes["rates"].plot(steps, values, linewidth=0.8, color=colour, label=key.removeprefix("rate."))
-        axes["rates"].set_yscale("symlog", linthresh=1)
-        axes["rates"].yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=(1, 2, 5)))
-        axes["rates"].yaxis.set_major_formatter(ScalarFormatter())
-        axes["rates"].set(ylabel="log q - log p (nats)", title="rate per site")
+            axis.plot(steps, values, linewidth=0.8, color=colour, label=key.removeprefix("rate."))
+        axis.set_yscale("symlog", linthresh=1)
+        axis.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(ScalarFormatter())
+        axis.set(ylabel="log q - log p (nats)", title="rate per site")
     axes[panels[-1]].set_xlabel("step")
     mark_phases([*axes.values()], rows, [key.removeprefix("rate.") for key in rates])
     end = next((row["step"] for row in rows if row.get("main")), None)
@@ -69,8 +69,7 @@ def plot_training_curves(rows: Rows, title: str, kappa2: float | None = None) ->
 def _draw_bound(axis: Axes, rows: Rows) -> None:
     """The unweighted bound of batches and of the validation data, on the scale of its later steps."""
     axis.plot([row["step"] for row in rows], [row["elbo"] for row in rows], color=GREY, linewidth=0.8, label="batch")
-    held_out = [(row["step"], row["validation_elbo"]) for row in rows if "validation_elbo" in row]
-    if held_out:
+    if held_out := [(row["step"], row["validation_elbo"]) for row in rows if "validation_elbo" in row]:
         axis.plot(*zip(*held_out, strict=True), color=ORANGE, marker="o", markersize=3, label="validation")
     late = [row["elbo"] for row in rows[len(rows) // 10 :]]
     late += [value for step, value in held_out if step >= rows[len(rows) // 2]["step"]]

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pyro_hvae.inference import Traversals
 from pyro_hvae.plots.figure_base import new_figure, run_name
-from pyro_hvae.plots.image_grid import draw_image_grid
+from pyro_hvae.plots.image_grid import add_blanks, draw_image_grid
 from pyro_hvae.runs import OpenRun
 
 TILE = 0.62  # side of an image in inches; smaller where the figure would exceed:
@@ -32,11 +31,10 @@ def plot_traversals(runs: Sequence[OpenRun], traversals: Sequence[Traversals], a
 def _draw_run(axis: Axes, run: OpenRun, one: Traversals, rows: int) -> None:
     """One run, with white below its last row so that the rows of all panels have one height."""
     steps, missing = len(one.values), rows - len(one.units)
-    images = run.images(one.images.flatten(0, 1).cpu())
-    white = torch.full((missing * steps, *images.shape[1:]), torch.nan)
+    images = add_blanks(run.images(one.images.flatten(0, 1).cpu()), rows * steps)
     beside = [f"{unit.name}  var {unit.variance:.2f}" for unit in one.units] + [""] * missing
     above = [f"{value:.3g}" for value in one.values.tolist()]
-    _, down = draw_image_grid(axis, torch.cat([images, white]), steps, above, beside)
+    _, down = draw_image_grid(axis, images, steps, above, beside)
     dead = ", ".join(f"{count} of {site}" for site, count in one.dead.items() if count)
     axis.set_title(f"{run_name(run)}\ndead and left out: {dead or 'none'}", fontsize=9)  # two lines: all panels begin level
     axis.set_xlabel("noise of one dimension, all others at the code", fontsize=8)
@@ -44,11 +42,7 @@ def _draw_run(axis: Axes, run: OpenRun, one: Traversals, rows: int) -> None:
     sites, gap = [unit.site for unit in one.units], rows * down - (axis.get_ylim()[0] + 0.5)
     for site in dict.fromkeys(sites):
         top = sites.index(site) * down - 0.5  # pixels are centred on whole numbers
-        _draw_bracket(axis, top, top + sites.count(site) * down - gap, site)
-
-
-def _draw_bracket(axis: Axes, top: float, bottom: float, name: str) -> None:
-    """A square bracket with a name, to the right of the rows from `top` to `bottom`, in data units."""
-    sides = axis.get_yaxis_transform()  # x in widths of the axes, y in data
-    axis.plot([1.01, 1.02, 1.02, 1.01], [top, top, bottom, bottom], "k-", linewidth=1, transform=sides, clip_on=False)
-    axis.text(1.03, (top + bottom) / 2, name, va="center", fontsize=9, transform=sides)
+        bottom = top + sites.count(site) * down - gap
+        sides = axis.get_yaxis_transform()  # x in widths of the axes, y in data; a bracket lies to the right of the rows
+        axis.plot([1.01, 1.02, 1.02, 1.01], [top, top, bottom, bottom], "k-", linewidth=1, transform=sides, clip_on=False)
+        axis.text(1.03, (top + bottom) / 2, site, va="center", fontsize=9, transform=sides)

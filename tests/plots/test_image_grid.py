@@ -1,0 +1,29 @@
+"""Many images in one array."""
+
+import numpy as np
+import pytest
+import torch
+
+from pyro_hvae.plots.image_grid import STRIP, tile_images
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (1, 3), (2, 5), (5, 3), (6, 3)])
+def test_images_lie_row_by_row_with_gaps_of_nan(channels, count, columns):
+    images = torch.rand(count, channels, 28, 10)
+    grid, (down, across) = tile_images(images, columns)
+    rows = -(-count // columns)
+    assert (down, across) == (30, 12)
+    expected = np.full((rows * down - 2, columns * across - 2, channels), np.nan, dtype=np.float32)
+    for i, image in enumerate(images):
+        top, left = i // columns * down, i % columns * across
+        expected[top : top + 28, left : left + 10] = image.permute(1, 2, 0)
+    np.testing.assert_array_equal(grid, expected if channels == 3 else expected[..., 0])
+
+
+def test_vectors_become_strips():
+    vectors = torch.randn(2, 7)
+    grid, distance = tile_images(vectors, 2)
+    assert grid.shape == (STRIP, 15) and distance == (STRIP + 1, 8)
+    np.testing.assert_array_equal(grid[:, :7], vectors[:1].expand(STRIP, -1))
+    np.testing.assert_array_equal(grid[:, 8:], vectors[1:].expand(STRIP, -1))
