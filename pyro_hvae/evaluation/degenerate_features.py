@@ -16,10 +16,10 @@ SILENT = 0.1  # rate in nats, below which a latent says nothing
 
 
 def feature_state(run: OpenRun, images: int = 200, seed: int = 0) -> dict[str, Any]:
-    """What became of a run's features on some test images, and whether that is the degenerate solution (see `degeneracy`).
+    """Variance and rate of a run's features on some test images, and whether they are degenerate (see `degeneracy`).
 
     Returns:
-        the `variance` of features over all places of all images, that over the training images with which stage two began
+        the `variance` of features over all places of all images, that over the training images when stage two began
         (`pretrained`), their `ratio`; the `rate` of z2 in nats per datum; `degenerate`.
 
     Raises:
@@ -43,25 +43,24 @@ def feature_state(run: OpenRun, images: int = 200, seed: int = 0) -> dict[str, A
         # Of z2 alone: in single precision a total beside 37,000 nats of density would have no third digit.
         rate = bound(ELBO(), run.objective.model, run.objective.guide, run.view_of(chosen))["rate"]["z2"]
     degenerate = now < CONSTANT * before and rate < SILENT
-    found = {"variance": now, "pretrained": before, "ratio": now / before, "rate": rate}
-    return {**found, "degenerate": degenerate, "images": len(chosen)}
+    values = {"variance": now, "pretrained": before, "ratio": now / before, "rate": rate}
+    return values | {"degenerate": degenerate, "images": len(chosen)}
 
 
 def degeneracy(run: OpenRun, images: int = 200, train: int = 2_000, test: int = 1_000, seed: int = 0) -> dict[str, Any]:
-    """Whether end-to-end training has found the degenerate solution (Sahoo 2020, challenge 3): features that are constant.
+    """Tells whether end-to-end training has found the degenerate solution (Sahoo 2020, challenge 3): constant features.
 
-    A constant map is predicted without error by a code that says nothing, so that both terms of the loss go to zero. The
-    criterion is ours: features keep less than a hundredth of their variance over patches, and the rate of z2, which no code can
-    say more than, is below 0.1 nats.
-
-    Where position is known, its error when read off the posterior means stands beside that of a constant guess. It is no part
-    of the criterion: means may still differ, by far less than the posterior's own width, and a probe standardises them.
+    A code without information predicts a constant map without error, so both terms of the loss go to zero. The criterion is
+    ours: features keep less than a hundredth of their variance over patches, and the rate of z2, an upper bound of the code's
+    information, is below 0.1 nats. Where position is known, the result has its error when read off the posterior means, and
+    that of a constant. The criterion ignores them: means may differ by far less than a posterior's width, and a probe
+    standardises them.
 
     Arguments:
-        images: test images whose patches the variance is over. train, test: data of the probe (see `regression`).
+        images: number of test images. train, test: data of the probe (see `regression`).
     """
-    found = feature_state(run, images, seed)
+    values = feature_state(run, images, seed)
     if any(all(name in run.dataset.train.factors for name in columns) for columns in PROBED_FACTORS["position"]):
         probe = regression(run, train, test, seed=seed)
-        found |= {"rmse_position": probe["rmse"]["position"], "constant": probe["controls"]["constant"]["rmse"]["position"]}
-    return found
+        values |= {"rmse_position": probe["rmse"]["position"], "constant": probe["controls"]["constant"]["rmse"]["position"]}
+    return values

@@ -26,8 +26,8 @@ from pyro_hvae.runs import OpenRun
 LEFT_OUT = {"dsprites": ["shape"], "sprites": ["shape"]}
 
 
-def _factors(run: OpenRun, data: EncodedData, left_out: list[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The factors to use, and why the others are not."""
+def _select_factors(run: OpenRun, data: EncodedData, left_out: list[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The factors to use, and the reason for each factor left out."""
     excluded = {name: "continuous" for name in data.continuous}
     excluded |= {name: "by protocol" for name in left_out if name in data.factors}
     excluded |= {name: "one value only" for name, v in data.factors.items() if name not in excluded and len(v.unique()) < 2}
@@ -42,18 +42,18 @@ def _factors(run: OpenRun, data: EncodedData, left_out: list[str]) -> tuple[dict
 
 
 @lru_cache(maxsize=1)  # mig and mig-sup are two readings of one measurement
-def _gaps(run: OpenRun, weights: str, points: int, samples: int, draws: int, seed: int) -> dict[str, Any]:
+def _measure_gaps(run: OpenRun, weights: str, points: int, samples: int, draws: int, seed: int) -> dict[str, Any]:
     data = encode_data(run, points, draws, seed)
-    factors, excluded = _factors(run, data, LEFT_OUT.get(run.dataset.name, []))
+    factors, excluded = _select_factors(run, data, LEFT_OUT.get(run.dataset.name, []))
     gaps = information_gaps(list(data.layers.values()), factors, samples, seed)
     layers, first = {}, 0
     for site, q in data.layers.items():
         dims = range(first, first := first + q.means.shape[2])
         layers[site] = dict(zip(("mig", "mig_sup"), gaps.scores(dims), strict=True))
-    return {**_named(gaps, data.names, factors), "layers": layers, "excluded": excluded, **data.protocol}
+    return {**_name_dimensions(gaps, data.names, factors), "layers": layers, "excluded": excluded, **data.protocol}
 
 
-def _named(gaps: InformationGaps, names: list[str], factors: dict[str, Tensor]) -> dict[str, Any]:
+def _name_dimensions(gaps: InformationGaps, names: list[str], factors: dict[str, Tensor]) -> dict[str, Any]:
     """The result with dimensions and factors by their names."""
     return asdict(gaps) | {
         "leaders": {factor: [names[j] for j in dims] for factor, dims in gaps.leaders.items()},
@@ -67,23 +67,23 @@ def mig(run: OpenRun, points: int = 50_000, samples: int = 10_000, draws: int = 
     """MIG and MIG-sup of the aggregate posterior, all layers side by side and each alone.
 
     Arguments:
-        points: data whose posteriors make up the aggregate, a random selection. samples: draws from it.
+        points: number of random data, whose posteriors make up the aggregate. samples: draws from it.
         draws: components of a posterior above the first layer of a stochastic chain.
     """
-    return dict(_gaps(run, hash_parameters(run.objective), points, samples, draws, seed))
+    return dict(_measure_gaps(run, hash_parameters(run.objective), points, samples, draws, seed))
 
 
 def mig_sup(run: OpenRun, points: int = 50_000, samples: int = 10_000, draws: int = 16, seed: int = 0) -> dict[str, Any]:
-    """MIG-sup beside MIG, the same measurement: how much each dimension knows of one factor alone."""
+    """MIG-sup beside MIG, from the same measurement: the information of each dimension about one factor alone."""
     return mig(run, points, samples, draws, seed)
 
 
 def mig_histogram(run: OpenRun, points: int = 10_000, bins: int = 20, draws: int = 16, seed: int = 0) -> dict[str, Any]:
     """The MIG of disentanglement_lib: discrete information of binned posterior means, another estimator than `mig`."""
     data = encode_data(run, points, draws, seed)
-    factors, excluded = _factors(run, data, LEFT_OUT.get(run.dataset.name, []))
-    gaps = histogram_gaps(_means(data, MEANINGFUL_VARIANCE), factors, bins, points, seed)
-    return {**_named(gaps, data.names, factors), "excluded": excluded, **data.protocol}
+    factors, excluded = _select_factors(run, data, LEFT_OUT.get(run.dataset.name, []))
+    gaps = histogram_gaps(_join_means(data, MEANINGFUL_VARIANCE), factors, bins, points, seed)
+    return {**_name_dimensions(gaps, data.names, factors), "excluded": excluded, **data.protocol}
 
 
 def factor(
@@ -98,17 +98,17 @@ def factor(
 ) -> dict[str, Any]:
     """FactorVAE's metric on posterior means of all layers side by side; every integer factor votes."""
     data = encode_data(run, points, draws, seed)
-    factors, excluded = _factors(run, data, [])
+    factors, excluded = _select_factors(run, data, [])
     values = {name: v.numpy() for name, v in factors.items()}
-    found = factor_score(_means(data, prune**2).numpy(), values, votes, test_votes, per_vote, prune, seed)
+    score = factor_score(_join_means(data, prune**2).numpy(), values, votes, test_votes, per_vote, prune, seed)
     names = np.array(data.names)
     return {
-        **asdict(found),
-        "kept": names[list(found.kept)].tolist(),
-        "pruned": names[list(found.pruned)].tolist(),
-        "factors": list(found.factors),
-        "votes": {n: dict(zip(found.factors, row, strict=True)) for n, row in zip(names, found.votes.tolist(), strict=True)},
-        "majority": {data.names[d]: name for d, name in found.majority.items()},
+        **asdict(score),
+        "kept": names[list(score.kept)].tolist(),
+        "pruned": names[list(score.pruned)].tolist(),
+        "factors": list(score.factors),
+        "votes": {n: dict(zip(score.factors, row, strict=True)) for n, row in zip(names, score.votes.tolist(), strict=True)},
+        "majority": {data.names[d]: name for d, name in score.majority.items()},
         "excluded": excluded,
         **data.protocol,
     }
@@ -119,31 +119,26 @@ def mutual_information(
 ) -> dict[str, Any]:
     """I(x; z_l) of each layer, I(x; z) of all and what the layers share, I_over.
 
-    The information of a layer that is a mixture over draws is an upper bound, which falls with their number: a draw is compared
-    with the draws it came from. `upper_bounds` names these layers.
-
-    All are at most log N. In a chain whose later layers see only the layer before, all of x's information is in the first:
-    I(x; z) = I(x; z1). Where later layers see x too (an autoregressive or top-down guide), the density q(z | x) at another
-    datum's draw would need the guide to run anew for every pair of data; `total` and `over` are then null.
+    For a layer that is a mixture over draws, the value is an upper bound that falls with their number: a draw is compared with
+    the draws it came from. `upper_bounds` names these layers. All values are at most log N. In a chain whose later layers
+    depend on the layer before alone, I(x; z) = I(x; z1). Where later layers depend on x too (an autoregressive or top-down
+    guide), q(z | x) at another datum's draw needs a run of the guide for every pair of data; `total` and `over` are null.
     """
     data = encode_data(run, points, draws, seed)
-    found = layer_information(data.layers, samples, seed)
-    layers = {site: asdict(value) for site, value in found.layers.items()}
-    total = found.total and asdict(found.total)
-    over = found.over and asdict(found.over)
+    information = layer_information(data.layers, samples, seed)
+    layers = {site: asdict(value) for site, value in information.layers.items()}
+    total, over = (value and asdict(value) for value in (information.total, information.over))
     first, *later = data.layers
     if total is None and not any(direct_data_dependence(run.guide, run.dataset.train.x.to(run.device))[site] for site in later):
         total = layers[first]
-        for site in later:  # no more than what it is drawn from; the estimate may be
+        for site in later:  # a layer has at most the information of the first one; an estimate can have more
             layers[site]["value"] = min(layers[site]["value"], total["value"])
-        # Of the same draws, so the errors may add up.
+        # All estimates use the same draws, so the errors can add up.
         over = {key: sum(layers[site][key] for site in later) for key in ("value", "stderr")}
-    result: dict[str, Any] = {"total": total and total["value"], "over": over and over["value"]}
-    result |= {site: value["value"] for site, value in layers.items()}
+    terms = {"total": total, "over": over, **layers}
     return {
-        **result,
-        "stderr": {"total": total and total["stderr"], "over": over and over["stderr"]}
-        | {site: value["stderr"] for site, value in layers.items()},
+        **{name: term and term["value"] for name, term in terms.items()},
+        "stderr": {name: term and term["stderr"] for name, term in terms.items()},
         "upper_bounds": [site for site, q in data.layers.items() if q.size > 1],
         "limit": math.log(data.protocol["points"]),
         **{key: layers[first][key] for key in ("samples", "components", "exact")},
@@ -152,7 +147,7 @@ def mutual_information(
     }
 
 
-def _means(data: EncodedData, least: float) -> Tensor:
-    """Posterior means side by side. Where those of a mixture vary by less but for the noise of its draws, they are constant."""
-    parts = [q.mean.where(q.variance_of_means >= least, 0.0) if q.size > 1 else q.mean for q in data.layers.values()]
-    return torch.cat(parts, 1)
+def _join_means(data: EncodedData, least: float) -> Tensor:
+    """Posterior means side by side; 0 where those of a mixture vary by less than `least`, without the noise of its draws."""
+    layers = data.layers.values()
+    return torch.cat([q.mean.where(q.variance_of_means >= least, 0.0) if q.size > 1 else q.mean for q in layers], 1)

@@ -34,12 +34,12 @@ class EncodedData:
 
     @property
     def names(self) -> list[str]:
-        """Of all dimensions of all layers side by side: z1[0], z1[1], ..."""
+        """Names of all dimensions of all layers: z1[0], z1[1], ..."""
         return [f"{site}[{j}]" for site, q in self.layers.items() for j in range(q.means.shape[2])]
 
 
 def encode_data(run: OpenRun, points: int, draws: int, seed: int) -> EncodedData:
-    """A random selection of the data set, or all of it: of the whole grid of a factorial one, else of the training data.
+    """Encodes a random selection of the grid of a factorial data set, or else of the training data.
 
     Raises:
         ConfigError: for fewer than two points; as `posteriors`.
@@ -55,7 +55,7 @@ def hash_parameters(module: nn.Module) -> str:
     return total.hexdigest()
 
 
-@lru_cache(maxsize=1)  # several metrics of one run, with the weights it has now, look at the same codes
+@lru_cache(maxsize=1)  # several metrics of one run use the same codes, until its weights change
 def _encode_data(run: OpenRun, weights: str, points: int, draws: int, seed: int) -> EncodedData:
     if points < 2:
         raise ConfigError(f"points={points}: a metric of codes needs at least two data. Example: -o points=50000.")
@@ -74,9 +74,9 @@ def _encode_data(run: OpenRun, weights: str, points: int, draws: int, seed: int)
 
 
 def random_subset(split: Split, count: int, seed: int = 0) -> Split:
-    """So many data of a split, chosen at random, or all where there are no more; raises `ConfigError` for fewer than two."""
+    """`count` random data of a split, or all where there are no more; raises `ConfigError` for fewer than two."""
     if count < 2:
-        raise ConfigError(f"{count} data are too few to learn or judge anything from: train and test are at least two each.")
+        raise ConfigError(f"{count} data are too few to fit or test a probe: train and test need at least two each.")
     if len(split) <= count:
         return split
     chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:count]

@@ -16,19 +16,16 @@ from pyro_hvae.runtime import fixed_seed
 PROBED_FACTORS = {"position": [("x", "y"), ("posX", "posY")], "size": [("scale",)]}
 
 
-def _targets(factors: Mapping[str, Any], name: str) -> dict[str, list[str]]:
-    found = {
-        group: list(columns)
-        for group, choices in PROBED_FACTORS.items()
-        for columns in choices
-        if all(c in factors for c in columns)
-    }
-    if not found:
+def _group_targets(factors: Mapping[str, Any], name: str) -> dict[str, list[str]]:
+    """Target -> names of its factors, for each target that the data set `name` has."""
+    pairs = [(group, columns) for group, choices in PROBED_FACTORS.items() for columns in choices]
+    groups = {group: list(columns) for group, columns in pairs if all(c in factors for c in columns)}
+    if not groups:
         raise ConfigError(
             f"the metric 'regression' needs factors of position or size, as triangles and sprites have them; '{name}' has "
             f"{', '.join(factors) or 'none'}."
         )
-    return found
+    return groups
 
 
 def regression(
@@ -36,27 +33,26 @@ def regression(
 ) -> dict[str, Any]:
     """Position and size read off the posterior means by a network of one hidden layer (Sahoo et al. 2020, figure 11).
 
-    All layers side by side; fitted on `train` training data, judged on `test` test data, errors in the units of the labels.
-    Controls that any code should beat: the mean colour of the image, and a constant. The paper does not give its network; ours
-    is that of `regression_probe`.
+    The code is all layers side by side. The probe is fitted on `train` training data; errors are over `test` test data, in the
+    units of the labels. Any code should beat the controls: the mean colour of the image, and a constant. The paper does not
+    give its network; ours is that of `regression_probe`.
     """
     data = run.dataset
-    groups = _targets(data.train.factors, data.name)
+    groups = _group_targets(data.train.factors, data.name)
     columns = [name for group in groups.values() for name in group]
     splits = [random_subset(data.train, train, seed), random_subset(data.test, test, seed)]
     truth = [np.stack([s.factors[name].double().numpy() for name in columns], 1) for s in splits]
-    read: dict[str, Any] = {}
     codes = {"code": [np.concatenate(list(posterior_means(run, split.x, seed).values()), 1) for split in splits]}
     if len(data.shape) == 3:
         with fixed_seed(seed):
             codes["mean_colour"] = [split.x[:].flatten(2).mean(2).double().numpy() for split in splits]
-    for name, (seen, fresh) in codes.items():
-        read[name] = asdict(regression_probe(seen, truth[0], fresh, truth[1], columns, hidden, epochs, seed, groups))
-    read["constant"] = asdict(constant_probe(truth[0], truth[1], columns, groups))
+    errors = {
+        name: asdict(regression_probe(train_codes, truth[0], test_codes, truth[1], columns, hidden, epochs, seed, groups))
+        for name, (train_codes, test_codes) in codes.items()
+    }
     return {
-        "rmse": read["code"]["rmse"],
-        "mae": read["code"]["mae"],
-        "controls": {name: errors for name, errors in read.items() if name != "code"},
+        **errors.pop("code"),
+        "controls": errors | {"constant": asdict(constant_probe(truth[0], truth[1], columns, groups))},
         "n_train": len(splits[0]),
         "n_test": len(splits[1]),
     }
@@ -73,17 +69,16 @@ def classes(run: OpenRun, factor: str = "class", train: int = 10_000, test: int 
         )
     splits = [random_subset(data.train, train, seed), random_subset(data.test, test, seed)]
     labels = [split.factors[factor].numpy() for split in splits]
-
-    seen, fresh = (posterior_means(run, split.x, seed) for split in splits)
+    train_codes, test_codes = (posterior_means(run, split.x, seed) for split in splits)
 
     def probe(sites: Iterable[str]) -> LinearProbe:
-        one, other = (np.concatenate([codes[site] for site in sites], 1) for codes in (seen, fresh))
+        one, other = (np.concatenate([codes[site] for site in sites], 1) for codes in (train_codes, test_codes))
         return linear_probe(one, labels[0], other, labels[1])
 
     return {
-        **asdict(probe(list(seen))),
+        **asdict(probe(train_codes)),
         "factor": factor,
-        "layers": {site: probe([site]).accuracy for site in seen} if len(seen) > 1 else {},
+        "layers": {site: probe([site]).accuracy for site in train_codes} if len(train_codes) > 1 else {},
         "n_train": len(splits[0]),
         "n_test": len(splits[1]),
     }

@@ -16,23 +16,23 @@ from pyro_hvae.runs import OpenRun
 from pyro_hvae.runtime import fixed_seed
 
 
-def _from_data(run: OpenRun, count: int) -> Tensor:
-    held = run.dataset.validation.x  # not the test split, to which the chains will be compared
+def _draw_data(run: OpenRun, count: int) -> Tensor:
+    held = run.dataset.validation.x  # not the test split, with which the chains are compared
     return held[torch.randint(len(held), (count,))]
 
 
-def _from_noise(run: OpenRun, count: int) -> Tensor:
+def _draw_noise(run: OpenRun, count: int) -> Tensor:
     x = run.dataset.train.x.sample()
     noise = torch.rand(count, *x.shape[1:]) * (x.max() - x.min()) + x.min()
     return noise.round() if torch.equal(x[:100], x[:100].round()) else noise
 
 
-def _from_prior(run: OpenRun, count: int) -> Tensor:
-    return generate(run.model, count, mean=False)["x"].cpu()
-
-
 # name -> (run, chains) -> starting points
-STARTING_POINTS: dict[str, Callable[[OpenRun, int], Tensor]] = {"data": _from_data, "noise": _from_noise, "prior": _from_prior}
+STARTING_POINTS: dict[str, Callable[[OpenRun, int], Tensor]] = {
+    "data": _draw_data,
+    "noise": _draw_noise,
+    "prior": lambda run, count: generate(run.model, count, mean=False)["x"].cpu(),
+}
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,14 @@ def sample_by_gibbs(
 ) -> GibbsReport:
     """Runs Gibbs chains (see `gibbs`) and measures their energy distance to test data beside that of ancestral samples.
 
-    Each distance is taken twice: for draws x ~ p(x | z), which is what the model says data are, and for means E[x | z],
-    which is what pictures show. `test` is the distance of other test data to the same ones: what perfect samples would get.
-    Diagnostics are of the kept sites; `class_changed` is the share of chains whose state ends nearest to a training datum of
-    another class than the one it started nearest to (data sets with classes, chains from data).
+    Each distance is measured for draws x ~ p(x | z), the model's data, and for means E[x | z], which pictures show. `test` is
+    the distance between two sets of test data, the value of perfect samples. Diagnostics are of the kept sites. For chains
+    from data with classes, `class_changed` is the share of chains whose nearest training datum changes its class.
 
     Arguments:
         sites: of `gibbs`; None keeps the latents that x depends on, z1 of a Markov hierarchy, all of a skip model.
-        chains: how many, in parallel. init: a key of `STARTING_POINTS`. samples: the most draws that enter a distance.
-        compile: see `gibbs`; None goes by the number of steps and of chains.
+        chains: number of parallel chains. init: a key of `STARTING_POINTS`. samples: most draws in a distance.
+        compile: see `gibbs`; None decides by the number of steps and of chains.
 
     Raises:
         ConfigError: see `gibbs`; also for an unknown init, fewer than two chains or samples, or a run trained on features.
@@ -82,8 +81,8 @@ def sample_by_gibbs(
     if run.stage.pixels:
         raise ConfigError(
             "a Gibbs chain needs p(x | z) and q(z | x) of one bound. This run's bound is of features "
-            f"({run.stage.pixels.space}); its pixels are patches that were averaged afterwards, and no bound was ever taken of "
-            "them: a chain through them has no law to converge to. Use 'sample' for samples."
+            f"({run.stage.pixels.space}); its pixels are averages of patches, which have no bound: a chain through them has no "
+            "law to converge to. Use 'sample' for samples."
         )
     if chains < 2 or samples < 2:
         raise ConfigError(f"distances need at least two chains and two samples, got {chains} and {samples}.")
@@ -110,21 +109,17 @@ def sample_by_gibbs(
         "test": (others, others, None),
     }
     distances = {
-        name: {
-            "draws": asdict(energy_distance(drawn, reference, groups)),
-            "means": asdict(energy_distance(mean, reference, groups)),
-        }
+        name: {kind: asdict(energy_distance(x, reference, groups)) for kind, x in (("draws", drawn), ("means", mean))}
         for name, (drawn, mean, groups) in pairs.items()
     }
-    diagnostics = {name: convergence(z) for name, z in found.z.items()}
     values: dict[str, Any] = {
         "sites": list(found.sites),
-        "proposition": _proposition(run, set(found.sites), start[:2]),
+        "proposition": _find_proposition(run, set(found.sites), start[:2]),
         "distance": distances,
-        "diagnostics": {name: asdict(d) if d else None for name, d in diagnostics.items()},
+        "diagnostics": {name: asdict(d) if (d := convergence(z)) else None for name, z in found.z.items()},
     }
     if init == "data" and "class" in run.dataset.train.factors:
-        before, after = (_classes(run, state) for state in (start.cpu(), found.mean[-1].cpu()))
+        before, after = (_nearest_classes(run, state) for state in (start.cpu(), found.mean[-1].cpu()))
         values["class_changed"] = (before != after).double().mean().item()
         shares = run.dataset.train.factors["class"].bincount().double() / len(run.dataset.train)
         values["class_changed_if_independent"] = 1 - shares.square().sum().item()
@@ -133,20 +128,20 @@ def sample_by_gibbs(
     return GibbsReport(found, means, values)
 
 
-def _proposition(run: OpenRun, sites: set[str], x: Tensor) -> int | None:
-    """1 for the bottom layer of a Markov chain, 2 for all of several layers, None for what the paper says nothing about."""
+def _find_proposition(run: OpenRun, sites: set[str], x: Tensor) -> int | None:
+    """1 for the bottom layer of a Markov chain, 2 for all of several layers, None for others (not in the paper)."""
     if sites == {"z1"} and parents(run.model, x) == ["z1"]:
         return 1
     return 2 if sites == set(latents(run.guide, x)) else None
 
 
 def proposition_note(values: dict[str, Any]) -> str:
-    """The words in brackets that name the proposition, or nothing for sites that the paper says nothing about."""
+    """Text in brackets that names the proposition; empty for sites that the paper leaves out."""
     return f" (Proposition {values['proposition']})" if values["proposition"] else ""
 
 
-def _classes(run: OpenRun, x: Tensor, neighbours: int = 5000) -> Tensor:
-    """The class of the nearest of the first training data."""
+def _nearest_classes(run: OpenRun, x: Tensor, neighbours: int = 5000) -> Tensor:
+    """Class of the nearest one of the first training data, for every row of x."""
     split = run.dataset.train
     nearest = torch.cdist(x.flatten(1), split.x[:neighbours].flatten(1)).argmin(1)
     return split.factors["class"][nearest]

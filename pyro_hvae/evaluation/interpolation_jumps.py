@@ -18,7 +18,7 @@ def graph_paths(
 ) -> dict[str, Interpolation]:
     """Name -> graph path between two test data, or for every pair of ends of the data set (pendulum: 0 and 180 degrees).
 
-    All of them run through the same prior samples. A pair that these do not connect is left out; `DataError` when all are.
+    All paths use the same prior samples. A pair that these do not connect is left out; `DataError` where none is connected.
     """
     data = run.dataset
     if ends is not None:
@@ -28,7 +28,7 @@ def graph_paths(
     else:
         split, part = (data.test, "test") if len(data.test) > 1 else (data.train, "training")
         if not data.ends and len(split) < 2:
-            raise DataError("an interpolation needs two data to go between, and there is only one.")
+            raise DataError("an interpolation needs two data as its ends, and there is only one.")
         pairs = data.ends or {f"the first two {part} data": split.x[:2]}
     found: dict[str, Interpolation] = {}
     for name, pair in pairs.items():
@@ -42,7 +42,7 @@ def graph_paths(
 
 
 def largest_jump(run: OpenRun, images: Tensor) -> dict[str, float]:
-    """Of decoded images along a path: largest angular step in degrees and largest squared error to a genuine image.
+    """Largest angular step in degrees and largest squared error to a genuine image, of decoded images along a path.
 
     For data without an angle: the largest root mean squared pixel change from one image to the next.
     """
@@ -54,10 +54,10 @@ def largest_jump(run: OpenRun, images: Tensor) -> dict[str, float]:
 
 
 def discontinuities(dense: Tensor, share: float = 0.1) -> list[int]:
-    """Where decoded data along a path (t, *event) jump: the indices i at which the step from i to i + 1 is long.
+    """Indices i of jumps of decoded data (t, *event): the step from i to i + 1 is longer than a share of the whole path.
 
-    Long is more than a share of the whole way, in Euclidean distance: of 199 equal steps each would be half a per cent. So
-    there are at most nine. The paper marks discontinuities without defining them; this is our measure.
+    Lengths are Euclidean; each of 199 equal steps is half a per cent, so there are at most nine jumps. The paper marks
+    discontinuities without a definition; this one is ours.
 
     >>> discontinuities(torch.tensor([[0.0], [1.0], [2.0], [30.0], [31.0]]), share=0.5)
     [2]
@@ -81,17 +81,10 @@ def interpolation(run: OpenRun, draws: int = 4, nodes: int = 1000, k: int = 10) 
     paths = []
     for seed in range(draws):
         try:
-            found = next(iter(graph_paths(run, nodes, k, seed).values()))
+            path = next(iter(graph_paths(run, nodes, k, seed).values()))
         except DataError:
-            paths.append({"max_jump_deg": math.inf, "max_squared_error": math.inf, "good": False})
-            continue
-        jump = largest_jump(run, found.dense)
-        good = jump["max_jump_deg"] <= 10 and jump["max_squared_error"] <= 1
-        paths.append({**jump, "good": good})
-    return {
-        "good": sum(p["good"] for p in paths),
-        "draws": draws,
-        "paths": paths,
-        "nodes": nodes,
-        "k": k,
-    }
+            jump = {"max_jump_deg": math.inf, "max_squared_error": math.inf}
+        else:
+            jump = largest_jump(run, path.dense)
+        paths.append({**jump, "good": jump["max_jump_deg"] <= 10 and jump["max_squared_error"] <= 1})
+    return {"good": sum(p["good"] for p in paths), "draws": draws, "paths": paths, "nodes": nodes, "k": k}

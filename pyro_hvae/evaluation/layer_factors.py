@@ -23,33 +23,32 @@ from pyro_hvae.runs import OpenRun
 from pyro_hvae.runtime import fixed_seed
 
 NEIGHBOURS = 10
-COMPONENTS = 50  # principal ones of the images, which the classifier sees
+COMPONENTS = 50  # principal components of the images, the classifier's input
 ROUNDING = 1e-12  # variance of a stroke measure below which it is constant
 
 
 def layer_factors(
     run: OpenRun, points: int = 5000, train: int = 5000, outer: int = 100, inner: int = 50, seed: int = 0
 ) -> dict[str, Any]:
-    r"""What each layer knows of strokes and class, and what its noise alone changes in generated images.
+    r"""Information of each layer about strokes and class, and the effect of its noise alone on generated images.
 
     The strokes are `ink`, `slant`, `width` and `thickness` (see `pyro_hvae.metrics.stroke_measures`) of images of one channel.
 
-    - `correlation`: R, the multiple correlation of a layer's posterior means with a measure, $\sqrt{\max(0, R^2)}$ of a linear
-      regression fitted on training data and judged on test data; `correlation_nonlinear` the same of the mean of the 10 nearest
-      neighbours. `class_accuracy`: balanced accuracy of their vote; `chance` is one over the number of classes.
+    - `correlation`: R, the multiple correlation of a layer's posterior means with a measure, $\sqrt{\max(0, R^2)}$ on test
+      data of a linear regression fitted on training data; `correlation_nonlinear`: of the mean of the 10 nearest neighbours.
+      `class_accuracy`: balanced accuracy of their vote; `chance` is one over the number of classes.
     - `consistency`: the probability that two images E[x | z] that differ in one layer's noise alone have the same class,
       $\sum_c n_c (n_c - 1) / (n (n - 1))$ of n = `inner` images averaged over `outer` draws of all other noise; `all` is that
-      of images that share nothing. A support vector classifier on 50 principal components of the data says which class an
-      image has; `classifier` is its accuracy on test images and on their reconstructions, the kind of image it judges here.
+      of independent images. A support vector classifier on 50 principal components of the data gives the class; `classifier`
+      is its accuracy on test images and on their reconstructions, which are images of the kind used here.
     - `consistency_gap`: that of the layer next to x less that of the top one; 1 where only the top layer decides the class.
-    - `varied`: share of the variance of a measure of E[x | z] that stays when all noise but the layer's is held, the total
+    - `varied`: share of the variance of a measure of E[x | z] that is left when all noise but the layer's is fixed, the total
       Sobol index $V_l$ of `layer_shares`; `share` is that of the pixels.
 
-    Where a data set has no factor "class" of two values or more, what needs one is left out. Images are clamped to [0, 1].
+    Without a factor "class" of two values or more, the results that need one are left out. Images are clamped to [0, 1].
 
     Arguments:
-        points: at most so many training data to fit the correlations on, and test data to judge them by.
-        train: at most so many training images for the classifier.
+        points: most training data to fit the correlations, and most test data. train: most training images of the classifier.
         outer, inner: draws of the other layers' noise, and of the layer's own for each.
 
     Raises:
@@ -65,64 +64,61 @@ def layer_factors(
         shares = layer_shares(model, outer, inner)
         sites = list(reversed(shares))
         splits = [random_subset(split, points, seed) for split in (data.train, data.test)]
-        images = [split.x[:] for split in splits]  # read once: what is binarised anew would differ from its code
+        images = [split.x[:] for split in splits]  # read once: an image that is binarised anew differs from the encoded one
         codes = [posterior_means(run, x, seed) for x in images]
         shown = {"accuracy": images[1], "reconstructions": reconstruct(model, run.guide, images[1].to(run.device))}
-        classifier = _classifier(data, train, seed) if _has_classes(data) else None
-        whole = _drawn(model, sample_noise(model, outer * inner), outer, classifier)
+        labels = data.train.factors.get("class")
+        classes = labels is not None and not labels.is_floating_point() and len(labels.unique()) > 1
+        classifier = _fit_classifier(data, train, seed) if classes else None
+        whole = _measure_samples(model, sample_noise(model, outer * inner), outer, classifier)
         varied = {}
         for site in sites:
             noise = {name: value.repeat_interleave(inner, 0) for name, value in sample_noise(model, outer).items()}
             noise[site] = sample_noise(model, outer * inner)[site]
-            varied[site] = _drawn(model, noise, outer, classifier)
+            varied[site] = _measure_samples(model, noise, outer, classifier)
     result: dict[str, Any] = {"consistency_gap": None}
     if classifier:
-        groups = {site: _consistency(drawn["class"]) for site, drawn in (varied | {"all": whole}).items()}
-        seen, fresh = (split.factors["class"].numpy() for split in splits)
-        read = {site: _class_accuracy(codes[0][site], codes[1][site], seen, fresh) for site in sites}
-        result = _gap(groups[sites[0]], groups[sites[-1]]) | {
-            "classifier": {key: float((_classes(classifier, x) == fresh).mean()) for key, x in shown.items()},
-            "class_accuracy": read | {"chance": 1 / len(np.unique(fresh))},
-            "consistency": groups,
+        consistency = {site: _class_consistency(values["class"]) for site, values in (varied | {"all": whole}).items()}
+        bottom, top = consistency[sites[0]], consistency[sites[-1]]
+        truth = [split.factors["class"].numpy() for split in splits]
+        accuracy = {site: _class_accuracy(codes[0][site], codes[1][site], *truth) for site in sites}
+        result = {
+            "consistency_gap": bottom["same_class"] - top["same_class"],
+            # The draws of two layers are independent.
+            "consistency_gap_stderr": 0.0 if bottom is top else math.hypot(bottom["stderr"], top["stderr"]),
+            "classifier": {key: float((_predict_classes(classifier, x) == truth[1]).mean()) for key, x in shown.items()},
+            "class_accuracy": accuracy | {"chance": 1 / len(np.unique(truth[1]))},
+            "consistency": consistency,
         }
-    one, two = (_strokes(x) for x in images)
+    strokes = [_measure_strokes(x) for x in images]
     linear, nearest = LinearRegression(), KNeighborsRegressor(min(NEIGHBOURS, len(images[0])))
     for key, regression in (("correlation", linear), ("correlation_nonlinear", nearest)):
-        result[key] = {site: _correlations(regression, codes[0][site], codes[1][site], one, two) for site in sites}
-    parts = {site: {name: _part(drawn[name], whole[name]) for name in STROKES} for site, drawn in varied.items()}
+        result[key] = {site: _correlations(regression, codes[0][site], codes[1][site], *strokes) for site in sites}
+    table = {site: {name: _variance_share(values[name], whole[name]) for name in STROKES} for site, values in varied.items()}
+    pixels = {site: (None, None) if math.isnan(s.share) else (s.share, s.stderr) for site, s in shares.items()}
     return result | {
-        "varied": {site: {name: value for name, (value, _) in row.items()} for site, row in parts.items()},
-        "varied_stderr": {site: {name: error for name, (_, error) in row.items()} for site, row in parts.items()},
-        "share": {site: {"of_pixels": _number(shares[site].share), "stderr": _number(shares[site].stderr)} for site in sites},
+        "varied": {site: {name: value for name, (value, _) in row.items()} for site, row in table.items()},
+        "varied_stderr": {site: {name: error for name, (_, error) in row.items()} for site, row in table.items()},
+        "share": {site: dict(zip(("of_pixels", "stderr"), pixels[site], strict=True)) for site in sites},
         "n_train": len(images[0]),
         "n_test": len(images[1]),
     }
-
-
-def _has_classes(data: Dataset) -> bool:
-    values = data.train.factors.get("class")
-    return values is not None and not values.is_floating_point() and len(values.unique()) > 1
-
-
-def _number(value: float) -> float | None:
-    """None for what is undefined because nothing varies."""
-    return None if math.isnan(value) else value
 
 
 def _pixels(x: Tensor) -> np.ndarray:
     return x.clamp(0, 1).flatten(1).cpu().double().numpy()
 
 
-def _classes(classifier: Pipeline, x: Tensor) -> np.ndarray:
+def _predict_classes(classifier: Pipeline, x: Tensor) -> np.ndarray:
     return np.asarray(classifier.predict(_pixels(x)))
 
 
-def _strokes(x: Tensor) -> dict[str, np.ndarray]:
+def _measure_strokes(x: Tensor) -> dict[str, np.ndarray]:
     return {name: measure(x.clamp(0, 1)).numpy() for name, measure in STROKES.items()}
 
 
-def _classifier(data: Dataset, train: int, seed: int) -> Pipeline:
-    """Fitted on the data themselves, so that it owes nothing to the model that it judges."""
+def _fit_classifier(data: Dataset, train: int, seed: int) -> Pipeline:
+    """A classifier of images, fitted on data, so it does not depend on the model."""
     split = random_subset(data.train, train, seed)
     pixels, labels = _pixels(split.x[:]), split.factors["class"].numpy()
     if len(np.unique(labels)) < 2:
@@ -131,16 +127,18 @@ def _classifier(data: Dataset, train: int, seed: int) -> Pipeline:
     return make_pipeline(components, SVC(C=10)).fit(pixels, labels)
 
 
-def _drawn(model: nn.Module, noise: Mapping[str, Tensor], outer: int, classifier: Pipeline | None) -> dict[str, np.ndarray]:
+def _measure_samples(
+    model: nn.Module, noise: Mapping[str, Tensor], outer: int, classifier: Pipeline | None
+) -> dict[str, np.ndarray]:
     """Each stroke measure of E[x | z] for given noise, and its class; shape (outer, inner)."""
     parts, size = [], len(next(iter(noise.values())))
     for start in range(0, size, ROWS):
         x = decode_noise(model, {name: value[start : start + ROWS] for name, value in noise.items()})
-        parts.append(_strokes(x) | ({"class": _classes(classifier, x)} if classifier else {}))
+        parts.append(_measure_strokes(x) | ({"class": _predict_classes(classifier, x)} if classifier else {}))
     return {name: np.concatenate([part[name] for part in parts]).reshape(outer, -1) for name in parts[0]}
 
 
-def _consistency(groups: np.ndarray) -> dict[str, float]:
+def _class_consistency(groups: np.ndarray) -> dict[str, float]:
     """Probability that two of a group are of the same class, without bias, and its standard error; classes (outer, inner)."""
     outer, n = groups.shape
     counts = (groups[:, :, None] == np.unique(groups)).sum(1)
@@ -148,19 +146,13 @@ def _consistency(groups: np.ndarray) -> dict[str, float]:
     return {"same_class": float(same.mean()), "stderr": float(same.std(ddof=1)) / math.sqrt(outer)}
 
 
-def _gap(bottom: Mapping[str, float], top: Mapping[str, float]) -> dict[str, float]:
-    """The bottom layer's consistency less the top one's; their draws are independent, unless they are the same layer's."""
-    error = 0.0 if bottom is top else math.hypot(bottom["stderr"], top["stderr"])
-    return {"consistency_gap": bottom["same_class"] - top["same_class"], "consistency_gap_stderr": error}
-
-
-def _part(part: np.ndarray, whole: np.ndarray) -> tuple[float | None, float | None]:
-    """The share of the variance of `whole` that is within the rows of `part`, and its standard error: see `layer_shares`."""
+def _variance_share(part: np.ndarray, whole: np.ndarray) -> tuple[float | None, float | None]:
+    """Share of the variance of `whole` that is within the rows of `part`, and its standard error (see `layer_shares`)."""
     spread = np.square(whole - whole.mean()).ravel() * (whole.size / (whole.size - 1))
     if spread.mean() <= ROUNDING:
         return None, None
-    found = variance_share(torch.from_numpy(part.var(1, ddof=1)), torch.from_numpy(spread))
-    return found.share, found.stderr
+    result = variance_share(torch.from_numpy(part.var(1, ddof=1)), torch.from_numpy(spread))
+    return result.share, result.stderr
 
 
 def _correlations(

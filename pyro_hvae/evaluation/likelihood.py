@@ -34,37 +34,36 @@ def evaluate(
     """Test log-likelihood by importance sampling, bounds, distortion, rate per site, active units; nats per datum.
 
     Arguments:
-        particles: importance samples per datum, exactly.
-        inner: particles within each for the sites that the bound does not share (a VHP's z2); 1 takes joint weights. Both are
+        particles: importance samples per datum.
+        inner: particles within each for the sites that the bound does not share (z2 of a VHP); 1 takes joint weights. Both are
             unbiased for p(x).
-        limit: take the likelihood of so many test data, a seeded random subset (test files are often sorted); 0 of all. They
-            are the first in the order in which all are taken, so that a larger limit goes on where a smaller one ended.
-        how: `compile` of `log_likelihoods`, which is no option: what is found does not depend on it.
+        limit: number of test data for the likelihood, the first ones of a seeded random order (test files are often sorted),
+            so a larger limit continues a smaller one; 0 takes all.
+        how: `compile` of `log_likelihoods`. It is no option, because it does not change the result.
 
     Returns:
         `log_likelihood` with its standard error (of the population, not of these images), `bits_per_dim`, the weights'
-        effective sample sizes; `elbo`, the run's own bound, and `iwae_50` over all test data with `distortion`, `rate` per
-        site, `rate_total` and where they exist KLs per dimension; `active_units`; and the protocol. With a limit the
-        `log_likelihood` is that of the `subset`, `corrected` to all test data by the control variate E[log w] (the one-sample
-        bound), its mean over all minus its mean over the subset, where that lowers the standard error: most of the luck of
-        the subset's images goes. `space` is what all these are densities of: the data, or features that a stage was trained on,
-        which cannot be compared with densities of data.
+        effective sample sizes; over all test data the run's own bound `elbo`, `iwae_50`, `distortion`, `rate` per site,
+        `rate_total` and where they exist KLs per dimension; `active_units`; and the protocol. With a limit the
+        `log_likelihood` is that of the `subset`. Where that lowers the standard error, it is `corrected` to all test data by
+        the control variate E[log w] (the one-sample bound): plus its mean over all, minus its mean over the subset. `space`
+        names the space of all densities: the data, or a stage's features, whose densities do not compare with those of data.
     """
     test, objective = run.view_of(run.dataset.test.x), run.objective
     model, guide, elbo = objective.model, objective.guide, objective.elbo
     if limit < 0:
-        raise ConfigError(f"limit={limit}: the likelihood is taken of at least one datum, or with 0 of all.")
+        raise ConfigError(f"limit={limit}: the likelihood needs at least one datum, or 0 for all.")
     kept, file = log_likelihoods(run, test, particles, inner, limit, seed, **how)
     values, effective = kept["log_likelihood"], kept["effective"]
     n, dims = len(values), inference.ancestral(model)["x"]["fn"].event_shape.numel()
     value = values.mean().item()
-    result: dict[str, Any] = {"log_likelihood": value, "stderr": _stderr(values)}
+    result: dict[str, Any] = {"log_likelihood": value, "stderr": values.std().item() / math.sqrt(n) if n > 1 else math.nan}
     if n < len(test):
         control = ELBO(particles=inner, shared=elbo.shared) if inner > 1 else ELBO(analytic_kl=False)
         with fixed_seed(seed):
             everywhere = inference.bound_per_datum(control, model, guide, test).cpu().double()
         corrected = _control_variate_mean(values, kept["bound"], everywhere)
-        # Where all data are alike and the weights are not, the bound is noisier than the luck it knows of.
+        # Where the data are alike and the weights are not, the bound adds more noise than it removes.
         better = corrected["stderr"] < result["stderr"]
         result = (corrected if better else result) | {"subset": result, "corrected": better}
     result["bits_per_dim"] = -result["log_likelihood"] / (dims * math.log(2))
@@ -98,12 +97,12 @@ def evaluate(
 def log_likelihoods(
     run: OpenRun, test: Rows, particles: int, inner: int, limit: int, seed: int, compile: bool | None = None
 ) -> tuple[dict[str, Tensor], str]:
-    """The columns of `Weights` for the first `limit` data in a seeded random order, and where the run keeps them.
+    """The columns of `Weights` for the first `limit` data in a seeded random order, and the name of their file in the run.
 
-    What was interrupted goes on, if nothing has changed: the log weights of a few data stand for weights, code and data.
+    An interrupted computation continues if nothing has changed: the log weights of a few data stand for weights, code and data.
 
     Arguments:
-        compile: see `importance_weights`; None goes by the number of samples that are still to be taken.
+        compile: see `importance_weights`; None decides by the number of samples that are left.
     """
     order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
     shared = sorted(run.objective.elbo.shared)
@@ -133,9 +132,9 @@ def log_likelihoods(
 
 
 def published_likelihood(experiment: Experiment) -> str | None:
-    """The paper's value for what a run is, None where it has none.
+    """The paper's value for an experiment, None where it has none.
 
-    All but static MNIST are taken to be binarised dynamically, which the paper says of MNIST only.
+    The values but that of static MNIST are compared with dynamic binarisation, which the paper states for MNIST only.
     """
     e, static = experiment, experiment.dataset == "mnist-static"
     if e.dataset not in PUBLISHED_LIKELIHOOD or not (static or e.data_options.get("binarize") == "dynamic"):
@@ -144,12 +143,8 @@ def published_likelihood(experiment: Experiment) -> str | None:
     return f"{PUBLISHED_LIKELIHOOD[e.dataset][COLUMNS.index(which)]}" if which in COLUMNS else None
 
 
-def _stderr(values: Tensor) -> float:
-    return values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
-
-
 def _control_variate_mean(values: Tensor, bounds: Tensor, everywhere: Tensor) -> dict[str, Any]:
-    """The mean over a subset, moved by what the same data's bounds say about how lucky the subset is.
+    """The mean over a subset, corrected by the difference of the mean bounds of all data and of the subset.
 
     T = mean of d over the n data + mean of b over all N, with d the difference of likelihood and bound b; since the n are among
     the N, Var T = Var(d) / n + Var(b) / N + 2 Cov(d, b) / N.

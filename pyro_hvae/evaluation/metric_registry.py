@@ -21,10 +21,9 @@ class Metric:
 
     Attributes:
         measure: (run, **options) -> dict of primitives; its parameters with a default are `-o` options.
-        headline: the key of the value that a table shows for it.
-        better: "higher", "lower", or "" where neither is.
-        unit: of the headline.
-        published: run -> the paper's value for what this run is, for people, or None.
+        headline: the key of the value that a table shows.
+        better: "higher", "lower", or "" where neither is. unit: of the headline.
+        published: experiment -> the paper's value as text, or None.
     """
 
     measure: Callable[..., dict[str, Any]]

@@ -18,19 +18,18 @@ def smoothness(
 ) -> dict[str, Any]:
     """Second differences of decoded data along graph interpolations between random test data, per feature (joint).
 
-    Lower is smoother. `raw` is of the paths' own nodes, as the paper has it, which have fewer points where the graph is coarse;
-    `resampled` is of so many equidistant `points` on each. Paths of fewer than three points have no second difference and pairs
-    that the prior does not connect no path: both are left out and counted. Units are those of the data as they are trained on.
+    Lower is smoother. `raw` is of the nodes of the paths, as in the paper, which are fewer where the graph is coarse;
+    `resampled` is of `points` equidistant points on each path. Pairs that the prior does not connect, and paths of fewer than
+    three points, which have no second difference, are left out and counted. Units are those of the training data.
 
     Arguments:
-        graphs: each with prior samples and random ends of its own. paths: in each. nodes, k: of each graph.
+        graphs: number of graphs with prior samples and random ends of their own. paths, nodes, k: of each graph.
     """
     for name, value, least in (("graphs", graphs, 1), ("paths", paths, 1), ("nodes", nodes, 2), ("points", points, 3)):
         if value < least:
             raise ConfigError(f"{name} must be at least {least}, got {value}.")
     split, part = (run.dataset.test, "test") if len(run.dataset.test) > 1 else (run.dataset.train, "train")
-    raw, again = [], []
-    short = apart = 0
+    raw, resampled, short, apart = [], [], 0, 0
     with fixed_seed(seed):
         sites = tuple(parents(run.model, split.x[:2].to(run.device)))
         for _ in range(graphs):
@@ -44,17 +43,16 @@ def smoothness(
             short += sum(path is not None for path in found) - len(ways)
             if not ways:
                 continue
-            frames = decode_points(run.model, np.concatenate(ways), sites, prior).flatten(1).double().numpy()
-            raw += [smoothness_factor(way) for way in np.split(frames, np.cumsum([len(way) for way in ways])[:-1])]
-            even = np.concatenate([resample_path(way, points) for way in ways])
-            even = decode_points(run.model, even, sites, prior).flatten(1).double().numpy()
-            again += [smoothness_factor(way) for way in np.split(even, len(ways))]
+            for factors, lines in ((raw, ways), (resampled, [resample_path(way, points) for way in ways])):
+                frames = decode_points(run.model, np.concatenate(lines), sites, prior).flatten(1).double().numpy()
+                parts = np.split(frames, np.cumsum([len(line) for line in lines])[:-1])
+                factors += [smoothness_factor(part) for part in parts]
     if not raw:
         raise DataError(
             f"none of {graphs * paths} paths has three points: {apart} pairs are not connected through the prior, {short} "
             "are neighbours. Draw more nodes (-o nodes=5000), or train longer."
         )
-    one, two = np.stack(raw), np.stack(again)
+    one, two = np.stack(raw), np.stack(resampled)
     return {
         "raw": one.mean().item(),
         "raw_std": one.mean(1).std().item(),

@@ -18,12 +18,12 @@ PUBLISHED_ANGLE = {
 
 
 def published_angle(experiment: Experiment) -> str | None:
-    """The paper's error for what a run is, None where it has none."""
+    """The paper's error for an experiment, None where it has none."""
     return PUBLISHED_ANGLE.get((experiment.recipe or "", experiment.schedule)) if experiment.dataset == "pendulum" else None
 
 
 def angle(run: OpenRun, train: int = 12_000) -> dict[str, Any]:
-    """Held-out error of the angle regression on posterior means of z1: `train` training data fit it, the test split judges."""
+    """Test error of the angle regression on posterior means of z1, fitted on `train` training data."""
     data = run.dataset
     if "angle" not in data.train.factors:
         raise ConfigError(f"the metric 'angle' needs a data set with that factor, such as pendulum; '{data.name}' has none.")

@@ -15,9 +15,8 @@ from pyro_hvae.runtime import fixed_seed
 def reconstruction(run: OpenRun, seed: int = 0) -> dict[str, Any]:
     """Error of reconstructed test data: squared per pixel at the posterior means, and distortion with drawn latents in nats.
 
-    The distortion is -E log p(x | z) per datum. Under a Bernoulli likelihood that is the summed cross-entropy, the error axis
-    of the pro-VLAE paper's figures. Grey targets have an entropy of their own that no model can go below, `entropy_floor`;
-    `excess` is what is above it.
+    The distortion is -E log p(x | z) per datum. Under a Bernoulli likelihood it is the summed cross-entropy, the error axis of
+    the pro-VLAE paper's figures; the entropy of grey targets is its lower limit `entropy_floor`, and `excess` the rest.
     """
     test = run.dataset.test.x.to(run.device)
     squares, entropy = 0.0, 0.0

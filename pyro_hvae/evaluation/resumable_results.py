@@ -20,7 +20,7 @@ EVERY = 20.0  # seconds between two writes
 class ResumableResults:
     """Values of the data evaluated so far, in order, with their protocol.
 
-    Every protocol (weights, number of samples) has its own file, so that no protocol overwrites the results of another.
+    Every protocol (weights, number of samples) has a file of its own.
 
     Attributes:
         path: of the file. columns: name -> values so far, float64.
@@ -35,20 +35,20 @@ class ResumableResults:
                 if str(file["protocol"]) == self.protocol:
                     self.columns = {name: file[name].astype(np.float64) for name in names}
         except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
-            pass  # absent, or damaged: begin again
+            pass  # absent or damaged: start from no results
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
 
     def add(self, **values: torch.Tensor) -> None:
         """Appends a batch, and writes the file now and then."""
-        # All at once: an interrupt must not leave columns of different lengths.
+        # One assignment: an interrupt must not leave columns of different lengths.
         self.columns = {name: np.concatenate([self.columns[name], value.cpu().numpy()]) for name, value in values.items()}
         if time.monotonic() - self.written > EVERY:
             self.write()
 
     def write(self) -> None:
-        with atomic_write(self.path, "Free some space; what was evaluated before is kept.", shared=True) as part:
+        with atomic_write(self.path, "Free some space; the earlier results are kept.", shared=True) as part:
             with open(part, "wb") as file:
                 # The stub takes any keyword for `allow_pickle`.
                 np.savez(file, protocol=np.array(self.protocol), **self.columns)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from pyro_hvae.data import Dataset, Rows, Split
 from pyro_hvae.data.rows import bernoulli
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation import METRICS
-from pyro_hvae.evaluation.layer_factors import _consistency, _correlations, _part, _pixels
+from pyro_hvae.evaluation.layer_factors import _class_consistency, _correlations, _pixels, _variance_share
 from pyro_hvae.metrics.stroke_measures import slant
 from pyro_hvae.recipes import Stage
 from pyro_hvae.reports import measure_metric, metrics_text
@@ -200,12 +200,12 @@ def test_means_outside_the_tones_are_clamped(tmp_path):
 
 
 def test_consistency_by_hand():
-    found = _consistency(np.array([[0, 0, 1], [7, 7, 7]]))  # one pair in three, all three
+    found = _class_consistency(np.array([[0, 0, 1], [7, 7, 7]]))  # one pair in three, all three
     assert found == pytest.approx({"same_class": 2 / 3, "stderr": 1 / 3})
 
 
 def test_shares_by_hand_and_honest_errors():
-    share, _ = _part(np.array([[0.0, 2.0], [1.0, 1.0]]), np.array([[0.0, 2.0], [4.0, 2.0]]))
+    share, _ = _variance_share(np.array([[0.0, 2.0], [1.0, 1.0]]), np.array([[0.0, 2.0], [4.0, 2.0]]))
     assert share == pytest.approx(1 / (8 / 3))  # variances 2 and 0, of 8/3
     rng = np.random.default_rng(0)
     for scale, exact in ((1, 1.25 / 2.25), (0, 1)):  # held + own (1 + held / 2), and own alone
@@ -213,7 +213,7 @@ def test_shares_by_hand_and_honest_errors():
         for _ in range(400):
             held, own, *whole = (rng.normal(size=s) for s in ((60, 1), (60, 5), (60, 5), (60, 5)))
             part, whole = (scale * a + b * (1 + scale * a / 2) for a, b in ((held, own), whole))
-            runs.append(_part(part, whole))
+            runs.append(_variance_share(part, whole))
         values, errors = np.array(runs, dtype=float).T
         assert values.mean() == pytest.approx(exact, abs=4 * errors.mean() / 20)
         assert 0.87 < values.std() / errors.mean() < 1.15
