@@ -28,7 +28,11 @@ def bones():
     """The database's skeleton, in the order of its .asf files."""
     leg = {f"{side}{bone}": dof for side in "lr" for bone, dof in mocap._LEG.items()}
     arm = {f"{side}{bone}": dof for side in "lr" for bone, dof in {**mocap._ARM, **mocap._LEFT_OUT}.items()}
-    return {**mocap._ROOT, **leg, **mocap._TRUNK, **arm}
+    return {bone: tuple(dof.split()) for bone, dof in {**mocap._ROOT, **leg, **mocap._TRUNK, **arm}.items()}
+
+
+def channels():
+    return [f"{bone}.{dof}" for bone, dofs in bones().items() for dof in dofs]
 
 
 def asf(skeleton):
@@ -56,10 +60,10 @@ def amc(frames, skeleton, first=1):
 
 def frames(clip):
     """Frame t of channel c is c + t, all shifted by the clip, except a still left clavicle."""
-    channels = mocap._list_channels(bones())
+    names = channels()
     made = np.add.outer(np.arange(LENGTH), np.arange(62.0)) + 10 * [c for clips in MOTIONS.values() for c in clips].index(clip)
-    made[:, channels.index("lclavicle.ry")] = 7.0
-    made[:, channels.index("lclavicle.rz")] = -1e-14 * np.arange(LENGTH)
+    made[:, names.index("lclavicle.ry")] = 7.0
+    made[:, names.index("lclavicle.rz")] = -1e-14 * np.arange(LENGTH)
     return made
 
 
@@ -148,7 +152,7 @@ def test_poses_from_an_archive_or_a_folder(root):
     assert (train[:, moving].min(0).values == -1).all() and (train[:, moving].max(0).values == 1).all()
     assert test.max() > 1  # the poses that end the last clip go further than any in training
     # The way back gives the angles that were written, in the order of time and of the table.
-    index = [mocap._list_channels(bones()).index(name) for name in FEATURES]
+    index = [channels().index(name) for name in FEATURES]
     for split, time in ((data.train, slice(0, 32)), (data.validation, slice(32, 36)), (data.test, slice(36, 40))):
         degrees = np.concatenate([frames(clip)[time][:, index] for clip in clips])
         assert data.inverse is not None and np.allclose(data.inverse(split.x[:]), degrees, atol=1e-4)
@@ -199,7 +203,7 @@ def test_options(root):
 
 def test_angles_that_go_round_are_unwrapped(root):
     turning = np.zeros((LENGTH, 62))
-    turning[:, mocap._list_channels(bones()).index("lhand.rx")] = (np.arange(LENGTH) * 20 + 180) % 360 - 180
+    turning[:, channels().index("lhand.rx")] = (np.arange(LENGTH) * 20 + 180) % 360 - 180
     archive(root, {**members(), "subjects/02/02_04.amc": amc(turning, bones(), first=17)})
     data = cmu_mocap(motions=("jumping",), stride=1)
     assert data.inverse is not None

@@ -33,18 +33,13 @@ def _draw_waves(directions: int, period: float) -> np.ndarray:
     return np.clip(0.5 + np.cos(phases + 2.0 * np.arange(directions)).sum(-1), 0.0, 1.0)
 
 
-def _draw_checks() -> np.ndarray:
-    row, column = np.mgrid[0:SIDE, 0:SIDE] // 3
-    return _mix_colours((row + column) % 2, (80, 0, 20), (250, 190, 70))
-
-
 def _draw_checkerboard() -> np.ndarray:
     row, column = np.mgrid[0:SIDE, 0:SIDE] // 8 % 2
     return np.array([[230, 40, 40], [40, 80, 220], [250, 220, 50], [30, 150, 70]], dtype=np.uint8)[2 * row + column]
 
 
 BUILT_IN: Readers = {
-    "checks": _draw_checks,
+    "checks": lambda: _mix_colours((np.mgrid[0:SIDE, 0:SIDE] // 3).sum(0) % 2, (80, 0, 20), (250, 190, 70)),
     "stripes": lambda: _mix_colours(_draw_waves(1, 5.0), (0, 20, 110), (150, 220, 255)),
     "blobs": lambda: _mix_colours(_draw_waves(5, 6.0), (10, 70, 10), (200, 240, 90)),
     "checkerboard": _draw_checkerboard,

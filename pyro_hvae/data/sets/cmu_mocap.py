@@ -5,7 +5,7 @@ documented here: the clips of `FIVE` in `MOTIONS`, and the 62 channels of a skel
 direction of the body) and without, per side, one finger and two thumb channels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -36,30 +36,22 @@ MOTIONS: dict[str, tuple[str, ...]] = {
 }
 FIVE = ("walking", "running", "jumping", "punching", "washing")
 
-_Bones = dict[str, tuple[str, ...]]
-_LEG: _Bones = {"femur": ("rx", "ry", "rz"), "tibia": ("rx",), "foot": ("rx", "rz"), "toes": ("rx",)}
-_TRUNK: _Bones = dict.fromkeys(("lowerback", "upperback", "thorax", "lowerneck", "upperneck", "head"), ("rx", "ry", "rz"))
-_ARM: _Bones = {
-    "clavicle": ("ry", "rz"),
-    "humerus": ("rx", "ry", "rz"),
-    "radius": ("rx",),
-    "wrist": ("ry",),
-    "hand": ("rx", "rz"),
-}
-_LEFT_OUT: _Bones = {"fingers": ("rx",), "thumb": ("rx", "rz")}
-_ROOT: _Bones = {"root": ("tx", "ty", "tz", "rx", "ry", "rz")}
+# Bone -> its channels.
+_LEG = {"femur": "rx ry rz", "tibia": "rx", "foot": "rx rz", "toes": "rx"}
+_TRUNK: dict[str, str] = dict.fromkeys(("lowerback", "upperback", "thorax", "lowerneck", "upperneck", "head"), "rx ry rz")
+_ARM = {"clavicle": "ry rz", "humerus": "rx ry rz", "radius": "rx", "wrist": "ry", "hand": "rx rz"}
+_LEFT_OUT = {"fingers": "rx", "thumb": "rx rz"}
+_ROOT = {"root": "tx ty tz rx ry rz"}
 
 
-def _list_channels(bones: _Bones, side: str = "") -> tuple[str, ...]:
-    return tuple(f"{side}{bone}.{dof}" for bone, dofs in bones.items() for dof in dofs)
+def _list_channels(bones: Mapping[str, str], side: str = "") -> tuple[str, ...]:
+    return tuple(f"{side}{bone}.{channel}" for bone, channels in bones.items() for channel in channels.split())
 
 
-FEATURES: tuple[str, ...] = (
-    *_list_channels(_LEG, "l"),
-    *_list_channels(_LEG, "r"),
-    *_list_channels(_TRUNK),
-    *_list_channels(_ARM, "l"),
-    *_list_channels(_ARM, "r"),
+FEATURES: tuple[str, ...] = tuple(
+    channel
+    for bones, side in ((_LEG, "l"), (_LEG, "r"), (_TRUNK, ""), (_ARM, "l"), (_ARM, "r"))
+    for channel in _list_channels(bones, side)
 )
 """The 50 joint angles in their order: left leg (7), right leg (7), trunk and head (18), left arm (9), right arm (9)."""
 
@@ -127,7 +119,10 @@ def _read_clips(clips: list[str]) -> tuple[dict[str, np.ndarray], Skeleton]:
     asf = {clip: str(folder / subject / f"{subject}.asf") for clip, subject in subjects.items()}
     amc = {clip: str(folder / subject / f"{clip}.amc") for clip, subject in subjects.items()}
     path = find(ARCHIVE)
-    content = dict(read_named_members(path, [*asf.values(), *amc.values()], shorten=_strip_outer_folders))
+    # "subjects" may lie in other folders, such as "all_asfamc".
+    content = dict(
+        read_named_members(path, [*asf.values(), *amc.values()], shorten=lambda name: "/".join(name.split("/")[-3:]))
+    )
     skeletons = {name: read_skeleton(content[name], name) for name in dict.fromkeys(asf.values())}
     angles = {}
     for clip in clips:
@@ -136,11 +131,6 @@ def _read_clips(clips: list[str]) -> tuple[dict[str, np.ndarray], Skeleton]:
         frames = read_motion(content[amc[clip]], skeleton.dof, amc[clip])[:, index]
         angles[clip] = np.unwrap(frames, period=360, axis=0)  # before subsampling, because its steps are the smallest
     return angles, skeletons[asf[clips[0]]]
-
-
-def _strip_outer_folders(member: str) -> str:
-    """Strips the folders around "subjects", as in "all_asfamc/subjects"."""
-    return "/".join(member.split("/")[-3:])
 
 
 def _find_features(skeleton: Skeleton, name: str) -> list[int]:

@@ -1,6 +1,8 @@
 """OMNIGLOT (Lake et al. 2015): 1,623 characters of 50 alphabets, drawn by 20 people each, as 28 x 28 images."""
 
 import io
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,23 +21,7 @@ CHARDATA = FILES["OMNIGLOT/chardata.mat"]
 # Their checksums are for downloads only: the same images exist in other archives, so reading checks the content.
 IMAGES = {part: FILES[f"OMNIGLOT/{part}.zip"] for part in ("images_background", "images_evaluation")}
 # Part -> alphabet -> number of characters, in the order of the characters' official numbers 1 to 1,623.
-ALPHABETS = {
-    "images_background": {
-        **{"Arcadian": 26, "Armenian": 41, "Asomtavruli_(Georgian)": 40, "Balinese": 24, "Bengali": 46},
-        **{"Blackfoot_(Canadian_Aboriginal_Syllabics)": 14, "Braille": 26, "Cyrillic": 33, "Early_Aramaic": 22},
-        **{"Syriac_(Estrangelo)": 23, "Anglo-Saxon_Futhorc": 29, "Futurama": 26, "Grantha": 43, "Greek": 24, "Gujarati": 48},
-        **{"Hebrew": 22, "Japanese_(hiragana)": 52, "Inuktitut_(Canadian_Aboriginal_Syllabics)": 16},
-        **{"Malay_(Jawi_-_Arabic)": 40, "Japanese_(katakana)": 47, "Korean": 40, "Latin": 26, "Alphabet_of_the_Magi": 20},
-        **{"Mkhedruli_(Georgian)": 41, "Burmese_(Myanmar)": 34, "N_Ko": 33, "Ojibwe_(Canadian_Aboriginal_Syllabics)": 14},
-        **{"Sanskrit": 42, "Tagalog": 17, "Tifinagh": 55},
-    },
-    "images_evaluation": {
-        **{"Angelic": 20, "Atemayar_Qelisayer": 26, "Atlantean": 26, "Aurek-Besh": 26, "Avesta": 26, "Ge_ez": 26},
-        **{"Glagolitic": 45, "Gurmukhi": 45, "Kannada": 41, "Keble": 26, "Malayalam": 47, "Manipuri": 40, "Mongolian": 30},
-        **{"Old_Church_Slavonic_(Cyrillic)": 45, "Oriya": 46, "Syriac_(Serto)": 23, "Sylheti": 28, "Tengwar": 25},
-        **{"Tibetan": 42, "ULOG": 26},
-    },
-}
+ALPHABETS: dict[str, dict[str, int]] = tomllib.loads(Path(__file__).with_name("omniglot_alphabets.toml").read_text("utf-8"))
 DRAWERS, DRAWING, SIDE = 20, 105, 28  # a drawing has 105 x 105 pixels, an image 28 x 28
 LARGEST = 2**16  # bytes of a drawing; real ones have some hundreds
 TRAIN, TEST = 24_345, 8_070  # images of the literature
