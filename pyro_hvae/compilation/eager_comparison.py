@@ -5,8 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-# Relative to the norm, by the coarsest dtype on the way. Kernels that sum in another order differ by much less, and a wrong
-# graph differs by much more.
+# Relative to the norm, by the coarsest dtype on the way: much more than another order of sums, much less than a wrong graph.
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 0.02}
 COARSE = 0.15  # for bfloat16 and the like
 FAINT = 1e-3  # of the largest norm: a smaller tensor may be all rounding of what cancels
@@ -22,8 +21,7 @@ def describe_deviation(
 ) -> str | None:
     """Name and relative difference of the tensor that differs most, or None where all tensors agree up to rounding.
 
-    Numbers that are not finite agree with others that are not finite. The scale of a tensor is its norm, but at least `FAINT`
-    times the largest norm.
+    Numbers that are not finite agree with each other. The scale of a tensor is its norm, at least `FAINT` of the largest norm.
 
     >>> one, two = torch.ones(3), torch.zeros(2)
     >>> describe_deviation(["a", "b"], [one, two], [one * (1 + 1e-6), two])

@@ -39,16 +39,14 @@ def compile_obstacle(device: torch.device) -> str | None:
 class GraphRunner:
     """A graph as a function from tensors to tensors, without a gradient.
 
-    Random numbers come from torch on every device, so that they equal those of the eager pass; Inductor's own differ, and are
-    18 times as slow on a CPU. On CUDA the kernels are launched as one CUDA graph, which draws fresh numbers in every replay,
-    and what it returns lives until the next call.
+    Random numbers come from torch, so that they equal those of the eager pass; Inductor's own differ, and are 18 times as slow
+    on a CPU. On CUDA all kernels are one CUDA graph; it draws fresh numbers, and what it returns lives until the next call.
 
     Compiled code is kept in the folder `compiled` of the cache (PYRO_HVAE_CACHE), where other processes find it. A
     TORCHINDUCTOR_CACHE_DIR that the user has set is respected.
 
     Attributes:
-        graph: as recorded. compiled: whether it runs compiled, and not as it was recorded. reuses_memory: whether each call
-            overwrites the results of the call before.
+        graph: as recorded. compiled: whether it runs compiled. reuses_memory: whether a call overwrites the last results.
     """
 
     def __init__(self, graph: GraphModule, device: torch.device, compile: bool = True, dynamic: bool = False) -> None:

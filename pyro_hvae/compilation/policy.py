@@ -1,7 +1,4 @@
-"""Decides whether compiling pays off, for a training run and for an evaluation.
-
-Both decisions go by numbers that were asked for, not by the clock: the same command does the same wherever there is a compiler.
-"""
+"""Decides whether compiling pays off, for training and evaluation, by numbers asked for and not by the clock."""
 
 import sys
 from collections.abc import Sequence
@@ -14,8 +11,7 @@ from pyro_hvae.compilation.inductor import compile_obstacle
 # Steps from which compiling pays. The first graph costs 10 to 20 seconds of a slow core the first time, every other graph some
 # three more; the smallest networks save 1 ms a step (see docs/performance.md).
 STEPS_FOR_ONE_GRAPH, STEPS_PER_GRAPH = 5_000, 2_000
-# Rows through a model from which compiling pays. A graph costs 3 to 10 seconds of a slow core and saves 0.6 to 1.3 microseconds
-# a row, with small networks and with large ones.
+# Rows through any model from which compiling pays: a graph costs 3 to 10 s of a slow core and saves 0.6 to 1.3 us a row.
 EVALUATION_ROWS = 10_000_000
 ROWS_PER_CHAIN_STEP = 500  # rows that cost as much as the fixed cost of one step of a chain
 

@@ -14,8 +14,7 @@ from pyro_hvae.networks import NetworkOptions, ParentNetwork, Parents, Shape
 class Laplace(ParentNetwork):
     r"""Independent Laplace pixels of one fixed scale b, $-\log p(x) = \sum_{d=1}^D |x_d - \mu_d| / b + D \log 2b$ in nats.
 
-    The published code of VLAE (Zhao et al. 2017) weighs the absolute error by 1 / b, 8 on MNIST: b = 0.125. The paper has a
-    Gaussian.
+    VLAE's published code (Zhao et al. 2017) weighs the absolute error by 1 / b = 8 on MNIST; the paper has a Gaussian.
 
     Arguments: `scale` is b, the mean absolute deviation (the standard deviation is sqrt(2) b). parents, event, hidden, squash,
     activation, gain, norm, input_mean, output_mean, net as for `Gaussian`.

@@ -15,12 +15,12 @@ CHUNK_SIZES = {"cpu": 4}
 CHUNK_SIZE = 256  # on other devices
 
 
-def _in_chunks(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-    """Computes function(rows), chunk by chunk where no gradient is needed."""
-    size = CHUNK_SIZES.get(rows.device.type, CHUNK_SIZE)
-    if torch.is_grad_enabled() or len(rows) <= size:
-        return function(rows)
-    return torch.cat([function(chunk) for chunk in rows.split(size)])
+def _in_chunks(function: Callable[[Tensor], Tensor], x: Tensor, dims: int) -> Tensor:
+    """Computes a function of rows for x of shape (*plates, `dims` more), chunk by chunk where no gradient is needed."""
+    rows, size = x.reshape(-1, *x.shape[-dims:]), CHUNK_SIZES.get(x.device.type, CHUNK_SIZE)
+    whole = torch.is_grad_enabled() or len(rows) <= size
+    values = function(rows) if whole else torch.cat([function(chunk) for chunk in rows.split(size)])
+    return values.reshape(*x.shape[:-dims], *values.shape[1:])
 
 
 class PatchEncoder(nn.Module):
@@ -67,10 +67,10 @@ class PatchEncoder(nn.Module):
         return self.q.features, self.patches.rows, self.patches.columns
 
     def forward(self, x: Tensor) -> Tensor:
-        plates, size = x.shape[:-3], (self.patches.channels, self.patches.height, self.patches.width)
+        size = self.patches.channels, self.patches.height, self.patches.width
         if x.shape[-3:] != size:
             raise ConfigError(f"the texture encoder was made for images of shape {size}, got {tuple(x.shape[-3:])}.")
-        return _in_chunks(self._encode, x.reshape(-1, *size)).reshape(*plates, *self.event)
+        return _in_chunks(self._encode, x, 3)
 
     def _encode(self, x: Tensor) -> Tensor:
         first, *others = self.q.net  # pyright: ignore[reportGeneralTypeIssues]  # __init__ requires a Sequential
@@ -107,11 +107,7 @@ class PatchDecoder(nn.Module):
         self.p, self.patches = p, patches
 
     def forward(self, maps: Tensor) -> Tensor:
-        images = _in_chunks(self._decode, maps.reshape(-1, *maps.shape[-3:]))
-        return images.reshape(*maps.shape[:-3], *images.shape[1:])
-
-    def _decode(self, maps: Tensor) -> Tensor:
-        return self.patches.put(self.p(maps.movedim(1, -1)).mean)
+        return _in_chunks(lambda rows: self.patches.put(self.p(rows.movedim(1, -1)).mean), maps, 3)
 
 
 class ImagePosterior(nn.Module):
@@ -128,8 +124,7 @@ class ImagePosterior(nn.Module):
 
     def forward(self, x: Tensor) -> dist.Independent:
         # Encodes and infers in one chunk: the maps of many images are larger than a laptop's memory.
-        moments = _in_chunks(self._moments, x.reshape(-1, *x.shape[-3:]))
-        mean, scale = moments.reshape(*x.shape[:-3], *moments.shape[1:]).unbind(-1)
+        mean, scale = _in_chunks(self._moments, x, 3).unbind(-1)
         return dist.Normal(mean, scale).to_event(len(self.q.event))
 
     def _moments(self, x: Tensor) -> Tensor:
@@ -151,6 +146,5 @@ class ImageLikelihood(nn.Module):
         self.p, self.decode, self.scale = p, decode, scale
 
     def forward(self, z: Tensor) -> dist.Independent:
-        images = _in_chunks(lambda rows: self.decode(self.p(rows).mean), z.reshape(-1, z.shape[-1]))
-        mean = images.reshape(*z.shape[:-1], *images.shape[1:])
+        mean = _in_chunks(lambda rows: self.decode(self.p(rows).mean), z, 1)
         return dist.Normal(mean, torch.full_like(mean, self.scale)).to_event(3)

@@ -17,8 +17,7 @@ class GaussianMixture(TorchDistribution):
     r"""A mixture of C diagonal Gaussians with equal weights, $\frac1C \sum_c N(m_c, \mathrm{diag}\, s_c^2)$.
 
     The density of (*plates, D) values takes two matrix products and no (*plates, C, D) tensor. The products expand a square,
-    which loses nats in single precision where components are narrow, so they are taken in double precision. Sampling draws a
-    component for every value.
+    which loses nats in single precision where components are narrow: they are in double. Each value draws its component.
 
     Arguments:
         loc, scale: of the components, shape (C, D).
@@ -65,8 +64,7 @@ class GaussianMixture(TorchDistribution):
 class Vamp(nn.Module):
     r"""The prior $p(z) = \frac1C \sum_c q(z \mid u_c)$ with the guide's own conditional q and learnt pseudo-inputs u_c.
 
-    The conditional is shared, not copied, and gradients reach it through the pseudo-inputs. The KL to a
-    mixture has no closed form: the ELBO takes the Monte Carlo log-ratio.
+    Gradients reach the shared conditional. The KL to a mixture has no closed form: the ELBO takes the Monte Carlo log-ratio.
 
     Arguments:
         encoder: the `Gaussian` q(z | x) of the guide, a diagonal one over an event of shape (D,).

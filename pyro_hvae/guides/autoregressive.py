@@ -13,8 +13,7 @@ class Autoregressive(nn.Module):
     two-level VampPrior (Tomczak and Welling 2018, eq. 14).
 
     Arguments:
-        levels: site -> conditional, in the order of sampling. A conditional gets the features of x, then the sites before it,
-            the latest first.
+        levels: site -> conditional given the features of x and the sites before it, the latest first; in sampling order.
         trunk: network from x to the features that all conditionals share; without it they get x itself.
 
     >>> import torch

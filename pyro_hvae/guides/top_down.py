@@ -10,8 +10,7 @@ from torch import Tensor, nn
 def fuse(message: dist.Independent, prior: dist.Independent) -> dist.Independent:
     r"""The normalised product of two diagonal Gaussians, weighted by precision (Soenderby et al. 2016, eq. 16-18).
 
-    $v = 1 / (1/\hat v + 1/v_p)$, $m = v (\hat m / \hat v + m_p / v_p)$. A message without information (infinite variance)
-    leaves the prior; a flat prior leaves the message.
+    $v = 1 / (1/\hat v + 1/v_p)$, $m = v (\hat m / \hat v + m_p / v_p)$. A factor of infinite variance leaves the other.
 
     >>> import torch
     >>> one, two = (dist.Normal(torch.tensor([m]), torch.ones(1)).to_event(1) for m in (0.0, 1.0))
@@ -29,9 +28,8 @@ class TopDown(nn.Module):
     r"""$q(z_L \mid x) \prod_{l<L} q_l(z_l \mid z_{l+1}, x)$ with $q_l \propto \hat q_l(z_l; x) \, p(z_l \mid z_{l+1})$.
 
     The guide of the ladder VAE (Soenderby et al. 2016): a deterministic upward pass gives a message for every layer; on the
-    way down each message is fused with the model's conditional. That is the model's module and no copy (the published code
-    does not share them by default). The top message is not fused with p(z_L). All sites follow their model parents, so the
-    KLs have closed forms.
+    way down each but the top one is fused with the model's conditional, the very module (the published code does not share
+    them by default). All sites follow their model parents, so the KLs have closed forms.
 
     Arguments:
         steps: networks d_l = step_l(d_{l-1}) with d_0 = x flattened, from the bottom up.

@@ -38,9 +38,9 @@ def bound(elbo: ELBO, model: Program, guide: Program, x: Tensor | Rows, rows: in
         for key, value in terms.items():
             sums[key] = sums.get(key, 0.0) + value.cpu().double() * len(values)
     means = {key: (value / len(x)).item() for key, value in sums.items()}
-    result = {"elbo": means.pop(("elbo",)), "distortion": means.pop(("distortion",))}
+    elbo_mean, distortion = means.pop(("elbo",)), means.pop(("distortion",))
     rates = {name: rate for (_, name), rate in means.items()}
-    return {**result, "rate_total": -result["elbo"] - result["distortion"], "rate": rates}
+    return {"elbo": elbo_mean, "distortion": distortion, "rate_total": -elbo_mean - distortion, "rate": rates}
 
 
 @torch.no_grad()
@@ -73,15 +73,13 @@ def kl_per_dimension(model: Program, guide: Program, x: Tensor | Rows) -> dict[s
 def active_units(guide: Program, x: Tensor | Rows, samples: int = 50, threshold: float = 1e-2) -> dict[str, int]:
     r"""Site -> number of units with $\mathrm{Var}_x(E_q[u]) > 0.01$ (Burda et al. 2016).
 
-    The mean of the guide's first site is exact. The mean of a later site is averaged over `samples` draws of the sites before
-    it, then the variance over x is taken. The sampling variance of the average is subtracted: a mean of 50 draws with unit
-    variance varies by 0.02, twice the threshold, in a layer that knows nothing of x.
+    The mean of the guide's first site is exact, that of a later site an average over `samples` draws of the sites before it.
+    The sampling variance of the average is subtracted: for 50 draws of unit variance it is 0.02, twice the threshold.
 
     Raises:
         ConfigError: for fewer than two samples of a guide with several sites.
     """
-    sums: dict[str, Any] = {}
-    squares: dict[str, Any] = {}
+    sums, squares = {}, {}
     if len(latents(guide, x[:1])) == 1:
         samples = 1
     elif samples < 2:
@@ -96,7 +94,6 @@ def active_units(guide: Program, x: Tensor | Rows, samples: int = 50, threshold:
             value = torch.cat([p[name] for p in parts]).cpu().double().flatten(1)
             sums[name] = sums.get(name, 0) + value
             squares[name] = squares.get(name, 0) + value.square()
-
     counts = {}
     for name in sums:
         means = sums[name] / samples

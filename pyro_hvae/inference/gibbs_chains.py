@@ -35,11 +35,7 @@ class Chains:
 
 
 class GibbsStep(nn.Module):
-    """One step of every chain as a module of tensors, which `gibbs` captures.
-
-    Arguments:
-        names: the kept sites. particles: K draws of the guide, of which one is kept.
-    """
+    """One step of every chain as a module that `gibbs` captures: it keeps the sites `names` of one of K = `particles` draws."""
 
     def __init__(self, model: Program, guide: Program, names: Collection[str], particles: int = 1) -> None:
         super().__init__()
@@ -88,14 +84,13 @@ def gibbs(
         x: starting points, shape (C, *event).
         steps: length of every chain. burn_in: steps dropped at the start. thin: keep each thin-th of the other steps.
         sites: names, or "all". Other latents are drawn from their prior, which must give a valid chain (`check_sites`).
-        noise: draw x from p(x | z). False passes E[x | z] on, which is *not* the chain of the propositions; it avoids noisy
-            images, which a guide that was trained on noise-free images does not know.
-        particles: K > 1 draws K codes from the guide and keeps one, with probability proportional to its weight
-            p(x, z) / q(z | x). For large K this is a draw from the true posterior p(z | x). It is an addition to the paper, and
-            shows how much of a chain's drift comes from the guide's gap to the true posterior.
+        noise: draw x from p(x | z). False passes E[x | z] on, which is *not* the chain of the propositions, for guides trained
+            on noise-free images.
+        particles: K > 1 draws K codes from the guide and keeps one, by its weight p(x, z) / q(z | x): for large K a draw from
+            the true posterior. This addition to the paper shows how much of a chain's drift comes from the guide.
         progress: called with 1 after every step.
-        compile: run a step as one compiled graph (see `capture`). Compiling takes seconds and pays for thousands of steps; the
-            random numbers are those of the eager step. warn: called instead of warning with a `CaptureWarning`.
+        compile: run a step as one compiled graph with the same random numbers (see `capture`). Compiling takes seconds and pays
+            for thousands of steps. warn: called instead of warning with a `CaptureWarning`.
 
     Raises:
         ConfigError: for impossible lengths, or sites that give no valid chain (the message names the sites to add).

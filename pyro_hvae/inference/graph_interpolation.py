@@ -63,8 +63,8 @@ def interpolate(
     """The shortest path from `start` to `end` through a k-NN graph of prior samples (Klushyn et al. 2019, sec. 2.3).
 
     The graph lies in the space of all latents that x depends on directly: z1 for a Markov hierarchy such as the VHP, all
-    layers for a model with skip connections. End points are posterior means (mu_theta in the paper's text is a misprint for
-    mu_phi); nodes are samples from the prior. The paper does not give k; ours is 10 and grows until the ends are connected.
+    layers for a model with skip connections. Nodes are prior samples, end points posterior means (mu_theta in the paper's text
+    is a misprint for mu_phi). The paper does not give k; ours is 10 and grows until the ends are connected.
 
     Arguments:
         start, end: data of shape (*event).

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pyro_hvae.compilation import capture
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError, DivergenceError
-from pyro_hvae.objectives import ELBO, Record, Share, Site, is_point
+from pyro_hvae.objectives import ELBO, Record, Share, is_point
 from pyro_hvae.runtime import fixed_seed
 
 Program = Callable[..., Any]
@@ -84,23 +84,19 @@ def importance_weights(
 
     With `inner` = 1 the weights are joint over all latents. They are unbiased for p(x), so E[log p^] <= log p(x). With K' =
     `inner` particles the shared sites (z1 of a VHP) are drawn S times, and the others K' times for each of these:
-    $w_s = p(x \mid z_s) \hat p(z_s) / q(z_s \mid x)$, $\hat p(z) = \frac1{K'} \sum_k p(z, \zeta_k) / q(\zeta_k \mid z)$.
-    These are unbiased with less variance (Klushyn et al. 2019, eq. 7). A mixture as a prior enters exactly.
-
-    Exactly S samples are drawn per datum. The guide draws them in one run for a batch, so its encoder sees each datum once for
-    up to 32,768 samples. The model sees them in chunks. The weights of a datum are summed in float64 before the logarithm.
+    $w_s = p(x \mid z_s) \hat p(z_s) / q(z_s \mid x)$, $\hat p(z) = \frac1{K'} \sum_k p(z, \zeta_k) / q(\zeta_k \mid z)$,
+    unbiased with less variance (Klushyn et al. 2019, eq. 7). A mixture as a prior enters exactly. One run of the guide draws up
+    to 32,768 samples, so its encoder runs once per datum; the model runs in chunks. Weights are summed in float64.
 
     Arguments:
         x: data of shape (N, *event).
         particles: S; the papers use 5000 (Klushyn et al. 2019, table 2).
         inner: K'. shared: the sites drawn once for K' draws of the others.
-        rows: number of (datum, sample) pairs in one pass of the model, at least one sample of every datum of a batch. It
-            changes memory, not the estimator or its noise.
+        rows: (datum, sample) pairs in one pass of the model; it changes memory, not the estimator or its noise.
         start: the first datum. For the noise of a run from 0, use a multiple of `data_per_batch(particles, inner)`.
         seed: of the noise, different in every batch; None draws from torch's global stream.
-        compile: run the model's full chunks as one compiled graph (see `capture`); compiling takes seconds. The last chunks
-            and batches, of other sizes, run eagerly. The samples are the same, the weights are equal up to rounding. warn:
-            called instead of warning with a `CaptureWarning`.
+        compile: run the model's full chunks as one compiled graph (see `capture`), which takes seconds; others run eagerly.
+            Samples are the same, weights equal up to rounding. warn: called instead of warning with a `CaptureWarning`.
 
     Raises:
         ConfigError: for fewer than one particle, inner particles without shared sites, or a guide without densities.
@@ -141,11 +137,7 @@ def _batch_seed(seed: int, first: int) -> int:
 
 
 class ImportanceTerms(nn.Module):
-    """Contributions of the model's sites to the log weights, as a module of tensors, which `importance_weights` captures.
-
-    Attributes:
-        names: the guide's sites.
-    """
+    """Contributions of the model's sites to the log weights, as a module to capture; `names` are the guide's sites."""
 
     def __init__(self, model: Program, inner: int, shared: Collection[str]) -> None:
         super().__init__()
@@ -160,25 +152,15 @@ class ImportanceTerms(nn.Module):
         """
         count = len(self.names)
         replay, log_q = dict(zip(self.names, drawn, strict=False)), dict(zip(self.names, drawn[count:], strict=True))
-        with (
-            pyro.validation_enabled(False),
-            Record(replay) as p,
-            _particle_plates(drawn[-1].shape[-2], self.inner, self.shared),
-        ):
+        size = drawn[-1].shape[-2]
+        with pyro.validation_enabled(False), Record(replay) as p, _particle_plates(size, self.inner, self.shared):
             self.model(x)
         log_p = {name: site["fn"].log_prob(site["value"]) for name, site in p.sites.items()}
         return {name: value if p.sites[name]["is_observed"] else value - log_q[name] for name, value in log_p.items()}
 
 
-Run = Callable[..., dict[str, Tensor]]
-
-
-def _batch_weights(terms: ImportanceTerms, captured: Run, guide: Program, x: Tensor, particles: int, rows: int) -> Weights:
-    """The weights of one batch.
-
-    Arguments:
-        captured: computes `terms` for chunks of the usual length only.
-    """
+def _batch_weights(terms: ImportanceTerms, captured: Program, guide: Program, x: Tensor, particles: int, rows: int) -> Weights:
+    """The weights of one batch; `captured` computes `terms` for chunks of the usual length only."""
     inner = terms.inner
     guide_chunk, chunk = (max(1, count // (len(x) * inner)) for count in (GUIDE_ROWS, rows))
     usual = min(chunk, guide_chunk, particles)
@@ -190,7 +172,11 @@ def _batch_weights(terms: ImportanceTerms, captured: Run, guide: Program, x: Ten
         with pyro.validation_enabled(False), Record() as record, _particle_plates(count, inner, terms.shared):
             guide(x)
         q = record.sites
-        _check_densities(q)
+        if points := [name for name, site in q.items() if is_point(site)]:
+            raise ConfigError(
+                f"this guide puts all mass on a point ({', '.join(points)}), as an autoencoder does, so there are no "
+                "importance weights. Evaluate its reconstructions instead of its likelihood."
+            )
         terms.names = tuple(q)
         log_q = {name: site["fn"].log_prob(site["value"]) for name, site in q.items()}
         for begin in range(0, count, chunk):
@@ -216,15 +202,6 @@ def _batch_weights(terms: ImportanceTerms, captured: Run, guide: Program, x: Ten
             "Evaluate another checkpoint (--checkpoint best), or train with a smaller --lr."
         )
     return Weights(total - math.log(particles), logs / particles, (2 * total - squares).exp())
-
-
-def _check_densities(q: dict[str, Site]) -> None:
-    points = [name for name, site in q.items() if is_point(site)]
-    if points:
-        raise ConfigError(
-            f"this guide puts all mass on a point ({', '.join(points)}), as an autoencoder does, so there are no importance "
-            "weights. Evaluate its reconstructions instead of its likelihood."
-        )
 
 
 def _particle_plates(particles: int, inner: int, shared: frozenset[str]) -> ExitStack:

@@ -18,15 +18,14 @@ from pyro_hvae.runtime import evaluation_mode
 class InformationFlow:
     r"""Measures $I(x; z_l)$ of each layer, $I(x; z)$ and $I_\mathrm{over} = \sum_l I(x; z_l) - I(x; z)$ of a guide.
 
-    This is the information flow of pro-VLAE (section 4, figure 5). There the aggregate posterior is that of all training data,
-    after Chen et al. 2018; here it is the exact one of N of them. No value exceeds log N (8.5 nats for 5,000). A value of I
-    nats is about $\log(1 + e^I / N)$ too low: 0.03 at 5 nats, 0.2 at 7; at 12, all that is above log N. Where the total is near
-    the limit, $I_\mathrm{over}$ is too large. More points cost passes through the guide, most of the time for images.
+    This is the information flow of pro-VLAE (section 4, figure 5), whose aggregate posterior is that of all training data (Chen
+    et al. 2018); ours is the exact one of N of them. No value exceeds log N (8.5 nats for 5,000). A value of I nats is about
+    $\log(1 + e^I / N)$ too low: 0.03 at 5 nats, 0.2 at 7; at 12, all above log N. Where the total is near the limit,
+    $I_\mathrm{over}$ is too large. Points cost passes through the guide.
 
     Arguments:
         x: training data of shape (n, *event), on the guide's device.
-        points: N, chosen at random; at most all data.
-        samples: number of these data that get a draw of z.
+        points: N, chosen at random; at most all data. samples: number of these data that get a draw of z.
         draws: M of the mixtures of layers that depend on those below (see `posteriors`); the cost is proportional to M.
         seed: of points, samples and draws, the same at every measurement, so only the guide differs.
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_hvae.errors import ConfigError, require_known, unknown_name
+from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.inference.sampling import ancestral, latents
 from pyro_hvae.objectives import Noise, site_graph, site_mean, standard_noise
 
@@ -111,16 +111,15 @@ def layer_grid(
     r"""E[x | z] for the noise of a 2-d layer on a square grid; shape (cells * cells, *event), row by row from the top.
 
     $\epsilon_l \in \{-r, \dots, r\}^2$: the first dimension grows from left to right, the second from the bottom to the top.
-    All other noise is drawn from the prior for every cell, as in Zhao et al. 2017, figure 5 (a flat model, whose noise is $z_l$
-    itself, on 20 x 20 cells). For a prior without standard noise, such as a mixture, the noise is z itself.
+    All other noise is drawn for every cell, as in Zhao et al. 2017, figure 5 (20 x 20 cells, a flat model, whose noise is z).
+    For a prior without standard noise, such as a mixture, the noise is z itself.
 
     Arguments:
         cells: along each axis. reach: r, in standard deviations.
         guide, x: fix the other layers at the code of one datum, x of shape (1, *event), instead.
 
     Raises:
-        ConfigError: for a layer without two dimensions (see `grid_layers`), fewer than 2 or more than 50 cells, a reach that is
-            not positive and finite, or as `layer_samples`.
+        ConfigError: as `grid_layers` and `layer_samples`; for cells outside 2..50, or a reach that is not positive and finite.
 
     >>> from pyro_hvae import Bernoulli, Chain, StandardNormal
     >>> layer_grid(Chain(StandardNormal(2), [], Bernoulli(2, 6)), "z1", cells=5).shape
@@ -131,11 +130,12 @@ def layer_grid(
     if not 0 < reach < math.inf:
         raise ConfigError(f"a grid reaches from -r to r with r positive and finite, got {reach:g}.")
     grid_layers(model, site)
-    noise, size = sample_noise(model, cells * cells), cells * cells
+    noise = sample_noise(model, cells * cells)
     check_noise(model, site, noise)
     _check_guide(guide, x)
     if guide is not None and x is not None:
-        noise = {name: value.expand(size, *value.shape[1:]) for name, value in posterior_noise(model, guide, x[:1]).items()}
+        fixed = posterior_noise(model, guide, x[:1])
+        noise = {name: value.expand(cells * cells, *value.shape[1:]) for name, value in fixed.items()}
     values = torch.linspace(-reach, reach, cells)
     second, first = torch.meshgrid(values.flip(0), values, indexing="ij")
     grid = torch.stack([first, second], -1).to(noise[site])
@@ -149,8 +149,8 @@ def grid_layers(model: Program, site: str | None = None) -> list[str]:
         ConfigError: for an unknown site, and where no layer has two dimensions.
     """
     sizes = {name: value.numel() for name, value in sample_noise(model, 1).items()}
-    if site is not None and site not in sizes:
-        raise unknown_name("latent site", site, sizes)
+    if site is not None:
+        require_known("latent site", site, sizes)
     asked = sizes if site is None else {site: sizes[site]}
     if not (planes := [name for name, size in asked.items() if size == 2]):
         found = " and ".join(f"{name} has {size}" for name, size in asked.items())

@@ -21,9 +21,8 @@ PROBED = 16  # data that show what a site depends on; two data could be equal
 def posteriors(guide: Callable[..., Any], x: Tensor | Rows, draws: int = 16, seed: int = 0) -> dict[str, Posteriors]:
     r"""Site -> `Posteriors` over its values, flattened, in the guide's order.
 
-    A site that depends on x alone has a Gaussian posterior. The posterior of a layer above the first of a stochastic chain,
-    $q(z_l \mid x) = E_{q(z_{l-1} \mid x)} q(z_l \mid z_{l-1})$, is not Gaussian; it is represented by the equal mixture over
-    `draws` draws of the sites before it.
+    A site that depends on x alone has a Gaussian posterior. That of a layer above the first of a stochastic chain,
+    $q(z_l \mid x) = E_{q(z_{l-1} \mid x)} q(z_l \mid z_{l-1})$, becomes the mixture over `draws` draws of the sites before it.
 
     Arguments:
         x: data of shape (N, *event). draws: M. seed: of the draws.
@@ -38,12 +37,11 @@ def posteriors(guide: Callable[..., Any], x: Tensor | Rows, draws: int = 16, see
             raise ConfigError(f"draws={draws}: layers above the first are mixtures over two draws or more, e.g. -o draws=16.")
         size = 1 if all(single.values()) else draws
         batches = [_gaussian_parameters(guide, batch, size) for batch in x.split(max(1, ROWS // size))]
-    result = {}
-    for name in single:
-        components = 1 if single[name] else size
-        means, stds = (torch.cat([batch[name][i][:, :components] for batch in batches]) for i in (0, 1))
-        result[name] = Posteriors(means, stds)
-    return result
+    components = {name: 1 if alone else size for name, alone in single.items()}
+    return {
+        name: Posteriors(*(torch.cat([batch[name][i][:, :count] for batch in batches]) for i in (0, 1)))
+        for name, count in components.items()
+    }
 
 
 def _gaussian_parameters(guide: Callable[..., Any], x: Tensor, draws: int) -> dict[str, tuple[Tensor, Tensor]]:

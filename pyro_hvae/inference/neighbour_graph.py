@@ -95,16 +95,12 @@ def shortest_path(nodes: np.ndarray, start: np.ndarray, end: np.ndarray, k: int 
     """
     points = np.concatenate([nodes, start[None], end[None]]).astype(np.float64)
     source, target = len(points) - 2, len(points) - 1
-
-    def remaining(a: int, b: int) -> float:
-        return float(np.linalg.norm(points[a] - points[b]))
-
     most = max(k, min(most, len(points) - 1))
     for nearest, component in _grow_neighbours(points, k, most):
         if component[source] == component[target]:
             one, other, weight = _edges(points, nearest)
             graph = _networkx(len(points), one, other, weight)
-            path = nx.astar_path(graph, source, target, heuristic=remaining, weight="weight")
+            path = nx.astar_path(graph, source, target, lambda a, b: float(np.linalg.norm(points[a] - points[b])))
             length = float(nx.path_weight(graph, path, "weight"))
             return LatentPath(points, np.stack([one, other], 1), points[path], nearest.shape[1], length)
     raise DataError(
@@ -117,10 +113,8 @@ def shortest_paths(nodes: np.ndarray, pairs: np.ndarray, k: int = 10, most: int 
     """The shortest path of every pair of nodes through one k-NN graph; None for a pair that `most` neighbours do not connect.
 
     Pairs that k neighbours do not connect are tried again with k + 1, and so on; the others keep their path. All end points
-    belong to `nodes`, so a path can lead through those of another pair. The paper adds end points to the graph, and says
-    nothing else about several pairs in one graph (its figure 7).
-
-    Memory does not grow with the number of pairs: below 200 bytes for each of the n k neighbours, and 64 MiB for the search.
+    belong to `nodes`, so a path can lead through those of another pair; the paper (figure 7) does not say more. Memory is below
+    200 bytes for each of the n k neighbours plus 64 MiB, for any number of pairs.
 
     Arguments:
         nodes: (n, d), prior samples and end points. pairs: node indices (source, target), shape (m, 2).

@@ -62,17 +62,12 @@ def _check_sizes(fixed: Mapping[str, Tensor], size: int) -> None:
 
 @torch.no_grad()
 def generate(
-    model: Program,
-    size: int = 1,
-    fixed: Mapping[str, Tensor] | None = None,
-    mean: bool = True,
-    compile: bool = False,
+    model: Program, size: int = 1, fixed: Mapping[str, Tensor] | None = None, mean: bool = True, compile: bool = False
 ) -> dict[str, Tensor]:
     """Ancestral samples: site -> values of shape (size, *event), with x.
 
     Arguments:
-        fixed: latent site -> values of shape (size, *event). The sites below are drawn given them; the sites above keep their
-            prior (there is no inference).
+        fixed: latent site -> values of shape (size, *event). Sites below are drawn given them; sites above keep their prior.
         mean: give E[x | z] instead of a draw for x.
         compile: run chunks of 4096 rows as one compiled graph (see `capture`); compiling takes seconds. The draws of a chunk
             are those of `generate(model, 4096)`, which differ from those of a single pass of all rows.
@@ -120,11 +115,7 @@ def _generate_in_chunks(
 
 
 def prior_latents(model: Program, size: int, compile: bool = False) -> dict[str, Tensor]:
-    """Ancestral samples of the latents alone, drawn in chunks of 4096: site -> values of shape (size, *event).
-
-    Arguments:
-        compile: as in `generate`; the draws are the same.
-    """
+    """Ancestral samples of the latents in chunks of 4096, site -> (size, *event); `compile` as in `generate`, same draws."""
     if not 1 <= size <= MAX_SAMPLES:
         raise ConfigError(f"the number of samples of the prior must be from 1 to {MAX_SAMPLES}, got {size}.")
     return _generate_in_chunks(model, size, {}, False, compile, without="x")

@@ -96,9 +96,8 @@ def traverse(
 ) -> Traversals:
     r"""Latent traversals of one datum, a row for every dimension in use (Li et al. 2020, figure 4).
 
-    All noise is that of the datum's posterior means (see `posterior_noise`); one dimension at a time takes `steps` values
-    from -`reach` to `reach`. Dimensions with $\mathrm{Var}_x\, E[z_j \mid x] \le 0.01$ are dead and left out. The authors' code
-    uses the same 9 values around a draw from the posterior.
+    All noise is that of the datum's posterior means (see `posterior_noise`; the authors' code uses a draw); one dimension at a
+    time takes `steps` values from -`reach` to `reach`. Dimensions with $\mathrm{Var}_x\, E[z_j \mid x] \le 0.01$ are left out.
 
     Arguments:
         x: the datum, (1, *event). data: the data for the variances, (N, *event).
@@ -106,8 +105,7 @@ def traverse(
         draws, seed: as for `posteriors`, of which the variances are.
 
     Raises:
-        ConfigError: for a number out of range, a guide without Gaussian posteriors, when every dimension is dead, and as
-            `vary_dimension`.
+        ConfigError: for a number out of range, a guide without Gaussian posteriors, no dimension in use; as `vary_dimension`.
     """
     if not 0 < reach < math.inf:
         raise ConfigError(f"a traversal goes from -range to range, which is positive and finite, got {reach:g}.")
@@ -126,9 +124,8 @@ def traverse(
         if not units:
             largest = max(value.max().item() for value in variances.values())
             raise ConfigError(
-                f"nothing to traverse: the posterior has collapsed. The posterior means of no latent dimension have a "
-                f"variance over the data above {MEANINGFUL_VARIANCE:g} (the largest is {largest:.2g}). Train longer, or with a "
-                "smaller weight of the rate."
+                f"nothing to traverse: the posterior has collapsed. No variance of posterior means over the data is above "
+                f"{MEANINGFUL_VARIANCE:g} (the largest is {largest:.2g}). Train longer, or with a smaller weight of the rate."
             )
         values = torch.linspace(-reach, reach, steps)
         images = [vary_dimension(model, noise, unit.site, unit.dimension, values) for unit in units]

@@ -34,24 +34,23 @@ def conv_dense_encoder(
     one dense layer instead of two. With `to_4x4` (the network conv-4x4) only the last convolutions halve the side, down to 4;
     those before them have kernel 3 and stride 1. So maps of 64 x 64 and of 8 x 8 have networks of equal depth and width.
     """
-    channels, width, same = _split_widths(event, hidden, to_4x4)
-    inner = (channels[same - 1], *event[1:]) if same else event
-    net, features = _halving_convs(inner, channels[same:], activation, _DENSE_NAMES[to_4x4])
+    same, channels, width = _split_widths(event, hidden, to_4x4)
+    net, features = _halving_convs((same[-1], *event[1:]), channels, activation, _DENSE_NAMES[to_4x4])
     make, variance, _ = find_activation(activation)
-    first = [FlattenPlates(nn.Sequential(*_same_size_convs([event[0], *channels[:same]], make)), event)] if same else []
+    first = [FlattenPlates(nn.Sequential(*_same_size_convs(same, make)), event)] if same[1:] else []
     return nn.Sequential(*first, net, linear(features, width, variance), make(), linear(width, outputs, gain=gain))
 
 
 def conv_dense_decoder(
     inputs: int, event: Sequence[int], hidden: Sequence[int], activation: str, *, to_4x4: bool = False
 ) -> nn.Module:
-    channels, width, same = _split_widths(event, hidden, to_4x4)
+    same, channels, width = _split_widths(event, hidden, to_4x4)
     make, variance, _ = find_activation(activation)
     dense = nn.Sequential(linear(inputs, width, variance), make())
-    inner = (channels[same - 1], *event[1:]) if same else event
-    last = _same_size_convs([event[0], *channels[:same]][::-1], make)[:-1]
-    net = _doubling_convs(width, inner, channels[same:], activation, _DENSE_NAMES[to_4x4])
-    return nn.Sequential(dense, net, *([make(), FlattenPlates(nn.Sequential(*last), inner)] if same else []))
+    inner = (same[-1], *event[1:])
+    last = _same_size_convs(same[::-1], make)[:-1]
+    net = _doubling_convs(width, inner, channels, activation, _DENSE_NAMES[to_4x4])
+    return nn.Sequential(dense, net, *([make(), FlattenPlates(nn.Sequential(*last), inner)] if last else []))
 
 
 def gated_conv_encoder(event: Sequence[int], outputs: int, hidden: Sequence[int], activation: str, gain: float) -> nn.Module:
@@ -109,8 +108,8 @@ def _same_size_convs(channels: Sequence[int], make: Callable[[], nn.Module]) -> 
     return [layer for a, b in pairs for layer in (nn.Conv2d(a, b, 3, 1, 1), make())]
 
 
-def _split_widths(event: Sequence[int], hidden: Sequence[int], to_4x4: bool) -> tuple[list[int], int, int]:
-    """Channels of the convolutions, width of the dense layer, and how many of the convolutions keep the side."""
+def _split_widths(event: Sequence[int], hidden: Sequence[int], to_4x4: bool) -> tuple[list[int], list[int], int]:
+    """Channels of the image and of the convolutions that keep its side, those of the others, and width of the dense layer."""
     if len(hidden) < 2:
         raise ConfigError(
             f"network={_DENSE_NAMES[to_4x4]} takes at least two widths, of convolutions and last of a dense layer, got "
@@ -118,7 +117,7 @@ def _split_widths(event: Sequence[int], hidden: Sequence[int], to_4x4: bool) -> 
         )
     *channels, width = hidden
     if not to_4x4:
-        return channels, width, 0
+        return [*event[:1]], channels, width
     side = event[-1]
     if len(event) != 3 or side != event[1] or side < 4 or side & (side - 1):
         raise ConfigError(
@@ -131,7 +130,8 @@ def _split_widths(event: Sequence[int], hidden: Sequence[int], to_4x4: bool) -> 
             f"network=conv-4x4 needs {halvings - len(channels)} more convolutions to take {side} down to 4. "
             f"Example: -o hidden={','.join(['32'] * halvings + ['256'])}."
         )
-    return channels, width, len(channels) - halvings
+    same = len(channels) - halvings
+    return [event[0], *channels[:same]], channels[same:], width
 
 
 def _pointwise_activation(activation: str, name: str) -> Callable[[], nn.Module]:

@@ -20,9 +20,8 @@ PRODUCTS = {getattr(nn.functional, name) for name in ("linear", "conv1d", "conv2
 def network_precision(precision: str) -> AbstractContextManager[Any]:
     r"""A context that takes the matrix products and convolutions of networks in another precision; their results are float32.
 
-    Products, which make a network slow, are taken in 16 bits; activations, draws and log-densities, whose rounding would make a
-    bound wrong, are not. (A whole pass under autocast hands rounded means to a density that divides them by a small sigma.)
-    Weights and their gradients stay float32.
+    Products, which make a network slow, are taken in 16 bits; weights, gradients, activations, draws and log-densities are
+    not. (A whole pass under autocast would hand rounded means to a density that divides them by a small sigma.)
 
     Arguments:
         precision: "float32" (nothing changes) or "bf16".

@@ -52,8 +52,7 @@ class Terms:
     Attributes:
         terms: site -> log p - log q (log p at x), unweighted; shape (B,), or (K, B) where it varies over the particles.
         particles, alpha: of the ELBO.
-        penalties: name -> addition of an objective to the reconstruction cost, 0-dim, nats per datum. The loss contains them;
-            bounds and importance weights do not.
+        penalties: name -> addition to the reconstruction cost, 0-dim, nats per datum: in the loss, not in bounds or weights.
     """
 
     terms: dict[str, Tensor]
@@ -85,13 +84,12 @@ class Terms:
                     )
                 term = term * weights[name]
             (varying if term.dim() > 1 else constant).append(term)
-        total = torch.stack(constant).sum(0) if constant else torch.zeros(())
-        if varying:
-            log_w = torch.stack(torch.broadcast_tensors(*varying)).sum(0)
-            power = 1.0 - self.alpha
-            inner = (torch.logsumexp(power * log_w, 0) - math.log(self.particles)) / power if power else log_w.mean(0)
-            total = inner + total
-        return total
+        total, power = torch.stack(constant).sum(0) if constant else torch.zeros(()), 1.0 - self.alpha
+        if not varying:
+            return total
+        log_w = torch.stack(torch.broadcast_tensors(*varying)).sum(0)
+        inner = (torch.logsumexp(power * log_w, 0) - math.log(self.particles)) / power if power else log_w.mean(0)
+        return inner + total
 
     def rates(self) -> dict[str, Tensor]:
         """Site -> E[log q - log p], nats per datum: a KL only in the sum over a chain's sites; one can be negative."""
@@ -126,10 +124,7 @@ class Estimate(Terms):
             ConfigError: for a weight on a term inside the log-mean-exp, where it would define another bound.
         """
         weights = weights or {}
-        return self._bound({name: weights.get(name, 1.0) * self._scale(name) for name in {**weights, **self.scales}})
-
-    def _scale(self, name: str) -> Any:
-        return self.scales.get(name, 1.0)
+        return self._bound({name: weights.get(name, 1.0) * self.scales.get(name, 1.0) for name in {**weights, **self.scales}})
 
     def loss(self, weights: Weights | None = None) -> Tensor:
         r"""Minus the weighted bound, plus the penalties with the weight of x, divided by max(1, weight of x); nats per datum.
@@ -141,7 +136,7 @@ class Estimate(Terms):
         weights = weights or {}
         loss = -self.bound(weights).mean()
         for penalty in self.penalties.values():
-            loss = loss + (weights.get("x", 1.0) * self._scale("x") * penalty).mean()
+            loss = loss + (weights.get("x", 1.0) * self.scales.get("x", 1.0) * penalty).mean()
         if "x" in weights:
             loss = loss / torch.as_tensor(weights["x"]).clamp(min=1.0).to(loss)
         return loss

@@ -12,9 +12,8 @@ class PixelError(ELBO):
     r"""The ELBO of a pair over features, plus the squared error of the image that the features themselves decode to.
 
     $\lVert x - D(z_1) \rVert^2$ is what the end-to-end objective of `EncodingModel` lacks: an error of data that training
-    cannot change, whatever becomes of the features. With it the loss is that of the whole hierarchy z2 -> z1 -> x whose guide
-    has a point for z1, under N(., 1/2 I) without its constant, in nats per datum. It counts as reconstruction cost (see
-    `Estimate.penalties`).
+    cannot change. With it the loss is that of the whole hierarchy z2 -> z1 -> x whose guide has a point for z1, under
+    N(., 1/2 I) without its constant, in nats per datum. It counts as reconstruction cost (see `Terms.penalties`).
 
     Arguments:
         decode: features to pixels; for it to be trained, the model has to hold it, too.

@@ -20,8 +20,7 @@ def check_contract(model: Sites | None, guide: Sites, x: Tensor, particles: int 
     """Raises one `ContractError` when the recorded sites of a pair break the contract.
 
     Arguments:
-        model, guide: messages by site name, as `Record` collects them. Without a model the guide alone is checked, before the
-            model receives its values.
+        model, guide: messages by site name, as `Record` collects them; without a model the guide alone is checked.
         x: the batch, shape (B, *event).
         particles: size of the particle plate at dim -2, if there is one. shared: sites outside that plate.
 

@@ -47,8 +47,7 @@ def _run_registered(name: str, module: nn.Module, /, *args: Any, **kwargs: Any) 
 class ScheduledELBO(ELBO):
     """An `ELBO` for SVI that gives the constraint of every step to a schedule, and the schedule's weights to the loss.
 
-    Parameters that the schedule holds back (REWO's initial phase) receive no gradient, so that torch optimisers neither step
-    them nor create state for them.
+    Parameters that REWO's initial phase holds back receive no gradient: torch optimisers neither step nor remember them.
 
     Arguments:
         elbo: the bound. schedule: its controller. reconstruction: parameters that are trained in the initial phase.

@@ -34,9 +34,8 @@ class Supervision(ELBO):
     the student. Only its means are used; it is put into evaluation mode and moved to the data's device, no gradient reaches it,
     and its parameters are not among those of the objective.
 
-    Deviations: the usual cross-covariance penalty is half the *square* of the norm; the norm itself is that of the author's
-    code, which also leaves the teacher in training mode. Where a site's posterior depends on other latents (a chain), the
-    student's mean is the one given their draws.
+    Deviations: the usual cross-covariance penalty is half the *square* of the norm, which is the author's code's; that code
+    leaves the teacher in training mode. Where a posterior depends on other latents (a chain), its mean is given their draws.
 
     Arguments:
         teacher: (model, guide), a trained pair that keeps the contract.

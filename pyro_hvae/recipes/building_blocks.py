@@ -18,10 +18,6 @@ def _range(x: Tensor) -> tuple[float, float]:
     return low.item(), high.item()
 
 
-def _gaussian(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network: Any) -> nn.Module:
-    return Gaussian(parents, x.shape[1:], scale=sigma, learn_scale=learn_sigma, **network)
-
-
 def _bernoulli(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network: Any) -> nn.Module:
     low, high = _range(x)
     if low < 0 or high > 1:
@@ -39,7 +35,11 @@ def _laplace(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network
 
 
 # name -> (features of x's parents, training data, sigma, whether it is trained, network options) -> conditional of x
-LIKELIHOODS: dict[str, Callable[..., nn.Module]] = {"gaussian": _gaussian, "laplace": _laplace, "bernoulli": _bernoulli}
+LIKELIHOODS: dict[str, Callable[..., nn.Module]] = {
+    "gaussian": lambda parents, x, sigma, learn, **net: Gaussian(parents, x.shape[1:], scale=sigma, learn_scale=learn, **net),
+    "laplace": _laplace,
+    "bernoulli": _bernoulli,
+}
 
 
 def check_dims(dims: Sequence[int]) -> tuple[int, ...]:

@@ -53,10 +53,7 @@ LADDER_PRESETS: dict[tuple[str, str], Preset] = {
     **{("teacher-student", name): _SPRITES_TEACHER for name in ("sprites", "dsprites", "chairs3d")},
     **{("teacher-student", name): _ROOMS_TEACHER for name in ("rooms", "shapes3d", "faces3d", "triangles")},
     **{("teacher-student", name): _STROKES_TEACHER for name in (*GREY, "mnist-static")},
-    **{
-        ("teacher-student", name): _OWN_TEACHER
-        for name in ("pendulum", "digits", "cmu-mocap", "svhn", "celeba", "textures", "own")
-    },
+    **{("teacher-student", name): _OWN_TEACHER for name in OTHER_DATA},
     **{(r, "own"): _ANY | _GAUSSIAN | {"dims": (4, 3, 3)} for r in ("vlae", "pro-vlae")},
 }
 

@@ -27,8 +27,7 @@ _PENDULUM: Preset = {
 }
 _PENDULUM |= {"nu": 1.6e-3, "rewo.beta0": 0.05, "steps": 10_000, "lr_decay": 0.3, "threads": 1}
 
-# 28 x 28 images: the gated 784-300-300 networks of the VampPrior's authors, 30 epochs. The likelihood is Bernoulli, so pixels
-# are binary, and kappa is an error on them.
+# 28 x 28 binary images: the gated 784-300-300 networks of the VampPrior's authors, 30 epochs; kappa is an error on pixels.
 _IMAGE: Preset = {"binarize": "dynamic", "likelihood": "bernoulli", "latent": 40, "latent2": 40}
 _IMAGE |= {"hidden": (300, 300), "upper": (300, 300), "activation": "gated"}
 _IMAGE |= {"conv.hidden": (32, 64), "conv.activation": "relu", "gated-conv.hidden": (32, 64)}

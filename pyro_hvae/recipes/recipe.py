@@ -21,8 +21,7 @@ class Pixels:
         model, guide: a pair that keeps the contract, for pictures and codes. Its density is not what was trained.
         space: what the trained pair's "x" is, for the protocol of its likelihood.
         reconstruct: x -> x decoded from its features, the best reconstruction that features allow.
-        variance: x -> the variance of the features over all places of all images, and the value it had when the stage began;
-            None where features are fixed.
+        variance: x -> the variance of features over all places of all images, now and when the stage began; None if fixed.
     """
 
     model: nn.Module
@@ -39,15 +38,13 @@ class Stage:
     Attributes:
         objective: the pair and its bound.
         share: this stage's proportion of the run's steps, relative to the other stages'.
-        view: maps a batch of the data set's x to what this stage trains on, without gradient (a later stage may train on an
-            earlier one's features); None is x itself.
+        view: a batch of x -> what this stage trains on, such as an earlier one's features, without gradient; None is x itself.
         before: called once, when this stage begins after those before it are trained.
         schedule: options of the schedule for this stage alone.
         data: training and validation data of the stage's own, in the place of the run's.
         keep: compute the view, which costs more than a step, once when the stage begins, and hold it in memory where it fits.
         settings: training settings (see `TrainConfig`) for this stage alone.
-        until: ends the stage before its share of the steps is used up, when its loss is flat (without the constants of
-            p(x | z)).
+        until: ends the stage early, when its loss is flat (without the constants of p(x | z)).
         pixels: the pair over x, for a stage that trains on features.
     """
 

@@ -58,8 +58,7 @@ def texture(
     Arguments:
         crops: side in pixels -> a data set of squares for stage one.
         latent, texture_latent: dimensions of z2 and of a patch's z1.
-        texture_share: largest share of the steps for stage one, which ends earlier when an epoch's mean loss is within 0.1 %
-            of the mean loss five epochs before.
+        texture_share: largest share of the steps for stage one, ended when five epochs change the mean loss by 0.1 % or less.
     """
     if x.dim() != 4 or x.shape[-1] != x.shape[-2]:
         raise ConfigError(
@@ -104,7 +103,9 @@ def texture(
         guide,
         f"z1, the codes of {patches.rows} x {patches.columns} patches, {texture_latent} each",
         lambda images: decode(encode(images)),
-        variance=None if joint == "none" else partial(_feature_variances, encode),
+        variance=None
+        if joint == "none"
+        else lambda x: (encode.variance_over_patches(x.to(encode.spread.device)).item(), encode.spread.item()),
     )
     second = Stage(
         "global",
@@ -133,7 +134,3 @@ def _measure_features(encode: PatchEncoder, q: Gaussian, x: Tensor) -> None:
     if q.input_mean is not None:
         q.input_mean.copy_(features.mean(0).flatten())
     encode.spread.copy_(encode.variance_over_patches(x.to(device)))
-
-
-def _feature_variances(encode: PatchEncoder, x: Tensor) -> tuple[float, float]:
-    return encode.variance_over_patches(x.to(encode.spread.device)).item(), encode.spread.item()

@@ -23,8 +23,7 @@ def vhp(
 ) -> list[Stage]:
     """Variational hierarchical prior (Klushyn et al. 2019): z1 = the paper's z, z2 = its zeta, K particles of zeta.
 
-    The particles stand in the inner bound, that of log p(z1). With one particle it is the plain ELBO: the weak second layer of
-    the paper's appendix B.4.
+    The particles stand in the inner bound, that of log p(z1). One particle is the plain ELBO, with a weak z2 (appendix B.4).
     """
     blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network, posterior)
     elbo = ELBO(particles=particles, shared={"z1"} if particles > 1 else set())

@@ -9,7 +9,7 @@ from typing import Any
 
 from pyro_hvae.errors import DataError
 from pyro_hvae.reports.comparison_table import compare
-from pyro_hvae.reports.text_table import format_table
+from pyro_hvae.reports.text_table import describe_headline, format_table
 from pyro_hvae.runtime import atomic_write
 
 
@@ -62,8 +62,7 @@ def comparison_text(values: Mapping[str, Any]) -> str:
     blocks = [format_table({**{key: row[key] for key in fixed}, **row["values"]} for row in values["runs"])]
     for name, about in values["metrics"].items():
         rows = [{k: v for k, v in row.items() if k != "metric"} for row in values["methods"] if row["metric"] == name]
-        better = f"{about['better']} is better" if about["better"] else ""
-        title = f"{name} ({', '.join(filter(None, (about['key'], about['unit'], better)))})"
+        title = f"{name} ({describe_headline(about['key'], about['unit'], better=about['better'])})"
         blocks.append(f"{title}\n{format_table(rows) or 'no run has a value'}")
     return "\n\n".join(blocks)
 

@@ -1,14 +1,22 @@
-"""The comparison of several runs: a row for each run, and for each metric a row for each method over its seeds."""
+"""The comparison of several runs: a row for each run, and for each metric a row for each method over its seeds.
+
+Runs are labelled by data and method, with the settings in which runs of the same name differ.
+"""
 
 import json
 import statistics
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from pyro_hvae.reports.comparison_labels import data_labels, method_labels
+from pyro_hvae.data import is_path
 from pyro_hvae.reports.comparison_values import Column, ComparedRun, collect_results, open_compared_run, parse_columns
-from pyro_hvae.runs import find_run
+from pyro_hvae.reports.text_table import format_option
+from pyro_hvae.runs import Experiment, find_run
 from pyro_hvae.runtime import pick_device
+
+# The training settings that change what is learned.
+DECISIVE = ("steps", "batch_size", "lr", "lr_decay", "grad_clip", "starts", "engine")
 
 
 def compare(
@@ -62,10 +70,10 @@ def compare(
 
 def _run_rows(runs: Sequence[ComparedRun], columns: Sequence[Column], checkpoint: str) -> list[dict[str, Any]]:
     experiments = [run.experiment for run in runs]
-    data = data_labels(experiments)
+    data = _data_labels(experiments)
     # The best checkpoint has another step in each run.
     steps = [run.step if checkpoint == "last" and run.stopped else None for run in runs]
-    methods = method_labels(experiments, data, steps)
+    methods = _method_labels(experiments, data, steps)
     names = [run.path.resolve().name for run in runs]
     rows = []
     for run, name, where, method in zip(runs, names, data, methods, strict=True):
@@ -83,6 +91,54 @@ def _run_rows(runs: Sequence[ComparedRun], columns: Sequence[Column], checkpoint
             }
         )
     return rows
+
+
+def _data_labels(experiments: Sequence[Experiment]) -> list[str]:
+    """Names of the data sets, with the options that differ between runs on the same set. A path is named by its last part."""
+    names = [Path(e.dataset).name if is_path(e.dataset) else e.dataset for e in experiments]
+    settings = [e.to_dict()["data_options"] | {"path": e.dataset, "identity": e.data_identity} for e in experiments]
+    return _add_differences(names, settings, names)
+
+
+def _method_labels(experiments: Sequence[Experiment], data: Sequence[str], steps: Sequence[int | None]) -> list[str]:
+    """Recipe and schedule, with the options and settings that differ between runs of the same on the same data.
+
+    Differences between runs on different data sets are left out: presets differ there on purpose.
+
+    Arguments:
+        steps: the last step of a run that stopped early, which makes it another method; None where it says nothing.
+    """
+    names = [_method_name(e) for e in experiments]
+    settings = []
+    for e, step in zip(experiments, steps, strict=True):
+        tables, train = e.to_dict(), {key: getattr(e.train, key) for key in DECISIVE}
+        other = {"program": e.program, "stopped_at": step}
+        settings.append(tables["recipe_options"] | tables["schedule_options"] | train | other)
+    return _add_differences(names, settings, list(zip(data, names, strict=True)))
+
+
+def _method_name(e: Experiment) -> str:
+    """Recipe and schedule, with the length of a warm-up or the weight beta."""
+    name = f"{e.recipe or 'program'} + {e.schedule}"
+    if e.schedule == "warmup" and (length := e.schedule_options.get("warmup")) is not None:
+        name += f" ({length:.0%} of the run)" if length < 1 else f" ({length:.0f} steps)"
+    if e.schedule == "constant" and (beta := e.schedule_options.get("beta")) is not None:
+        name += f" (beta = {beta:g})"
+    return name
+
+
+def _add_differences(names: Sequence[str], settings: Sequence[Mapping[str, Any]], keys: Sequence[Hashable]) -> list[str]:
+    """Adds to each name the settings that differ between the names of the same key. None means not set.
+
+    >>> _add_differences(["a", "a", "b"], [{"n": 1, "m": [2, 3]}, {"n": 2, "m": [2, 3]}, {"n": 3}], ["a", "a", "b"])
+    ['a, n=1', 'a, n=2', 'b']
+    """
+    labels = []
+    for name, mine, key in zip(names, settings, keys, strict=True):
+        equals = [other for other, at in zip(settings, keys, strict=True) if at == key]
+        differing = {k: v for k, v in mine.items() if v is not None and any(other.get(k) != v for other in equals)}
+        labels.append(", ".join([name, *(f"{k}={format_option(v)}" for k, v in differing.items())]))
+    return labels
 
 
 def _missing_reason(run: ComparedRun, column: Column) -> str:

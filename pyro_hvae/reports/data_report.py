@@ -1,6 +1,7 @@
 """Reports on data sets: the list of all, the contents of one, its files, and a preview of its data."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,16 @@ import torch
 from tqdm import tqdm
 
 from pyro_hvae.data import DATASETS, Dataset, File, Source, Split, download, find, find_optional, find_source, verify
-from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.errors import ConfigError, DataError, require_known
 from pyro_hvae.reports.text_table import format_table
 from pyro_hvae.runs import typed_options
 from pyro_hvae.runtime import cache_folder, data_folder, fixed_seed
+
+
+def list_datasets() -> dict[str, Any]:
+    """All data sets by name with summary, licence and status, and the folders of their files."""
+    sets = {n: {"status": _status(s), "licence": s.licence, "summary": s.summary} for n, s in DATASETS.items()}
+    return {"data": str(data_folder()), "cache": str(cache_folder()), "datasets": sets}
 
 
 def _status(source: Source) -> str:
@@ -21,13 +28,8 @@ def _status(source: Source) -> str:
     return source.origin if source.origin == "built in" else f"{source.origin}, not here"
 
 
-def list_datasets() -> dict[str, Any]:
-    """All data sets by name with summary, licence and status, and the folders of their files."""
-    sets = {
-        name: {"status": _status(source), "licence": source.licence, "summary": source.summary}
-        for name, source in DATASETS.items()
-    }
-    return {"data": str(data_folder()), "cache": str(cache_folder()), "datasets": sets}
+def _splits(data: Dataset) -> dict[str, Split]:
+    return {"training": data.train, "validation": data.validation, "test": data.test}
 
 
 def _load(name: str, options: Mapping[str, str]) -> Dataset:
@@ -39,16 +41,13 @@ def _load(name: str, options: Mapping[str, str]) -> Dataset:
 def describe_dataset(name: str, options: Mapping[str, str]) -> dict[str, Any]:
     """Contents of a data set: counts before and after splitting, shape, range, factors, note, licence, files."""
     source, data = find_source(name), _load(name, options)
-    some = data.train.x.sample(2**22)
-    low, high = (value.item() for value in some.aminmax())
-    splits = {"training": data.train, "validation": data.validation, "test": data.test}
     return {
         "name": data.name,
         "summary": source.summary,
         "source": dict(data.counts),
-        "splits": {part: len(split) for part, split in splits.items()},
+        "splits": {part: len(split) for part, split in _splits(data).items()},
         "shape": list(data.shape),
-        "range": [low, high],
+        "range": [value.item() for value in data.train.x.sample(2**22).aminmax()],
         "factors": {factor: _factor_values(data, factor) for factor in data.train.factors},
         "note": data.note,
         "licence": source.licence,
@@ -58,7 +57,7 @@ def describe_dataset(name: str, options: Mapping[str, str]) -> dict[str, Any]:
 
 def _factor_values(data: Dataset, factor: str) -> str:
     """The number of values of an integer factor, with their labels, or the range of a continuous factor."""
-    values = torch.cat([split.factors[factor] for split in (data.train, data.validation, data.test) if factor in split.factors])
+    values = torch.cat([split.factors[factor] for split in _splits(data).values() if factor in split.factors])
     if values.is_floating_point():
         return f"{values.min():.4g} to {values.max():.4g}"
     count = data.grid.sizes[factor] if data.grid else len(values.unique())
@@ -80,16 +79,13 @@ def download_datasets(names: Sequence[str]) -> dict[str, Any]:
             places[name].append(str(download(file) if path == data_folder() / file.path else path))
             continue
         with tqdm(total=file.size, unit="B", unit_scale=True, desc=Path(file.path).name, disable=None) as bar:
-            places[name].append(str(download(file, _bar_updater(bar))))
+            places[name].append(str(download(file, partial(_update_bar, bar))))
     return {"files": places}
 
 
-def _bar_updater(bar: Any) -> Callable[[int, int | None], None]:
-    def update(done: int, total: int | None) -> None:
-        bar.total = total or bar.total
-        bar.update(done - bar.n)
-
-    return update
+def _update_bar(bar: Any, done: int, total: int | None) -> None:
+    bar.total = total or bar.total
+    bar.update(done - bar.n)
 
 
 def verify_datasets(names: Sequence[str]) -> dict[str, Any]:
@@ -99,8 +95,7 @@ def verify_datasets(names: Sequence[str]) -> dict[str, Any]:
         "verified": name -> the state of its files, the sizes of its splits and its note; "wrong": name -> why it is not.
     """
     sources = {name: find_source(name) for name in names}  # an unknown name fails before anything is read
-    verified: dict[str, Any] = {}
-    wrong: dict[str, str] = {}
+    verified, wrong = {}, {}
     for name, source in sources.items():
         try:
             states = {file.path: _file_state(file) for file in source.files}
@@ -108,7 +103,7 @@ def verify_datasets(names: Sequence[str]) -> dict[str, Any]:
         except DataError as error:
             wrong[name] = str(error)
             continue
-        splits = [len(split) for split in (data.train, data.validation, data.test)]
+        splits = [len(split) for split in _splits(data).values()]
         verified[name] = {"files": states, "splits": splits, "note": data.note}
         if others := [path for path, state in states.items() if state == "wrong checksum"]:
             wrong[name] = (
@@ -143,9 +138,8 @@ def preview_dataset(
     from pyro_hvae.plots import plot_image_sheet, save_figure  # matplotlib takes a second
 
     data = _load(name, options)
-    parts: dict[str, Split] = {"training": data.train, "validation": data.validation, "test": data.test}
-    if split not in parts:
-        raise ConfigError(f"--split is training, validation or test, not '{split}'.")
+    parts = _splits(data)
+    require_known("split", split, parts)
     rows = parts[split].x
     count = min(count, len(rows))
     pick = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count]
@@ -157,20 +151,15 @@ def preview_dataset(
 
 
 def dataset_list_text(values: Mapping[str, Any]) -> str:
-    rows = [{"name": name, **{k: entry[k] for k in ("status", "summary")}} for name, entry in values["datasets"].items()]
+    rows = [{"name": n, "status": entry["status"], "summary": entry["summary"]} for n, entry in values["datasets"].items()]
     return f"{format_table(rows)}\n\nData folder: {values['data']}\nCache: {values['cache']}"
 
 
 def dataset_text(values: Mapping[str, Any]) -> str:
-    def counts(parts: Mapping[str, int]) -> str:
-        return ", ".join(f"{part} {count:,}" for part, count in parts.items())
-
-    low, high = values["range"]
-    lines = {
-        "source": counts(values["source"]),
-        "splits": counts(values["splits"]),
+    counts = {key: ", ".join(f"{part} {count:,}" for part, count in values[key].items()) for key in ("source", "splits")}
+    lines = counts | {
         "shape": " x ".join(map(str, values["shape"])),
-        "range": f"{low:.4g} to {high:.4g}",
+        "range": "{:.4g} to {:.4g}".format(*values["range"]),
         "factors": ", ".join(f"{factor} ({extent})" for factor, extent in values["factors"].items()) or "none",
         "note": values["note"],
         "licence": values["licence"],
@@ -180,9 +169,8 @@ def dataset_text(values: Mapping[str, Any]) -> str:
 
 
 def download_text(values: Mapping[str, Any]) -> str:
-    return "\n".join(
-        f"{name}: {', '.join(dict.fromkeys(places)) or 'needs no files'}" for name, places in values["files"].items()
-    )
+    places = {name: ", ".join(dict.fromkeys(paths)) or "needs no files" for name, paths in values["files"].items()}
+    return "\n".join(f"{name}: {text}" for name, text in places.items())
 
 
 def verification_text(values: Mapping[str, Any]) -> str:

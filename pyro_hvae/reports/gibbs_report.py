@@ -6,28 +6,20 @@ from typing import Any
 from tqdm import tqdm
 
 from pyro_hvae.evaluation import proposition_note, sample_by_gibbs
-from pyro_hvae.plots import plot_gibbs_chains, plot_gibbs_samples, save_figure
-from pyro_hvae.reports.run_pictures import figures_folder, picture_lines
+from pyro_hvae.plots import plot_gibbs_chains, plot_gibbs_samples
+from pyro_hvae.reports.run_pictures import picture_report, save_figures
 from pyro_hvae.runs import OpenRun
 
 
 def draw_gibbs(run: OpenRun, steps: int, **options: Any) -> dict[str, Any]:
-    """Draws samples of Gibbs chains beside ancestral ones, and the chains step by step; measures distances and diagnostics.
-
-    Arguments:
-        steps, options: of `sample_by_gibbs`.
-    """
+    """Draws the samples of `sample_by_gibbs` beside ancestral ones, and the chains; measures distances and diagnostics."""
     with tqdm(total=steps, unit="step", disable=None) as bar:
         report = sample_by_gibbs(run, steps=steps, progress=bar.update, **options)
     values = report.values
     run.directory.write_json("eval/gibbs.json", values)
     sites = "-".join(values["sites"])
-    files = [
-        save_figure(plot(run, report), figures_folder(run) / f"{name}_{sites}.png")
-        for name, plot in (("gibbs", plot_gibbs_samples), ("gibbs_chains", plot_gibbs_chains))
-    ]
-    text = "\n".join([gibbs_text(values), *picture_lines(files)])
-    return {"figures": [str(file) for file in files], **values, "text": text}
+    figures = {f"gibbs_{sites}": plot_gibbs_samples(run, report), f"gibbs_chains_{sites}": plot_gibbs_chains(run, report)}
+    return picture_report(save_figures(run, figures), [gibbs_text(values)], **values)
 
 
 def gibbs_text(values: dict[str, Any]) -> str:
@@ -39,27 +31,25 @@ def gibbs_text(values: dict[str, Any]) -> str:
         + ("" if values["noise"] else "; without observation noise, which is not the chain of the propositions"),
         f"Energy distance to {values['samples']} test data   of draws x ~ p(x|z)   of means E[x|z]   (around 0: the same law)",
     ]
-    names = {"gibbs": "Gibbs chain", "ancestral": "ancestral sampling", "test": "other test data"}
-    for key, name in names.items():
+    for key, name in {"gibbs": "Gibbs chain", "ancestral": "ancestral sampling", "test": "other test data"}.items():
         draws, means = (values["distance"][key][kind] for kind in ("draws", "means"))
         both = [f"{d['value']:8.4f} +- {d['stderr']:.4f}" for d in (draws, means)]
         lines.append(f"  {name:32s} {both[0]:>22s} {both[1]:>18s}")
     for site, d in values["diagnostics"].items():
         if d is None:
             lines.append(f"{site}: no diagnostics (they need at least four chains and four kept draws)")
-            continue
-        if math.isnan(d["rhat"]):
+        elif math.isnan(d["rhat"]):
             lines.append(
                 f"{site}: the chains diverged, some draws are NaN or infinite. Start from data with fewer --steps, or evaluate "
                 "another checkpoint (--checkpoint best)"
             )
-            continue
-        lines.append(
-            f"{site}: rank-normalised split R-hat at most {d['rhat']:.3f} (median {d['rhat_median']:.3f}), bulk and tail "
-            f"effective sample size at least {d['ess']:.0f} (median {d['ess_median']:.0f}) and {d['ess_tail']:.0f} of "
-            f"{d['draws']} draws"
-        )
-        if d["rhat"] > 1.05:
+        else:
+            lines.append(
+                f"{site}: rank-normalised split R-hat at most {d['rhat']:.3f} (median {d['rhat_median']:.3f}), bulk and tail "
+                f"effective sample size at least {d['ess']:.0f} (median {d['ess_median']:.0f}) and {d['ess_tail']:.0f} of "
+                f"{d['draws']} draws"
+            )
+        if d and d["rhat"] > 1.05:
             lines.append(
                 f"  R-hat is above 1.05: the chains have not mixed in {site} and depend on their start (try more --steps)"
             )

@@ -4,8 +4,8 @@ from dataclasses import asdict
 from typing import Any
 
 from pyro_hvae.inference import grid_layers, layer_grid, layer_samples, layer_shares, sample_noise
-from pyro_hvae.plots import plot_layer_grids, plot_layer_samples, save_figure
-from pyro_hvae.reports.run_pictures import figures_folder, pick_test_datum, picture_lines, require_count
+from pyro_hvae.plots import plot_layer_grids, plot_layer_samples
+from pyro_hvae.reports.run_pictures import pick_test_datum, picture_report, require_count, save_figures
 from pyro_hvae.runs import OpenRun
 from pyro_hvae.runtime import fixed_seed
 
@@ -26,8 +26,7 @@ def draw_layers(
         with fixed_seed(seed):  # the same fixed draw in every panel
             images[name] = layer_samples(run.model, name, require_count(count), run.guide, x).cpu()
     about = "a draw of the others fixed" if image is None else f"the others fixed at the code of test datum {image}"
-    file = figures_folder(run) / f"layers{_suffix(site, image)}.png"
-    save_figure(plot_layer_samples(run, images, shares, about), file)
+    files = save_figures(run, {f"layers{_suffix(site, image)}": plot_layer_samples(run, images, shares, about)})
     values = {"share": {name: asdict(shares[name]) for name in sorted(shares)}, "outer": outer, "inner": inner, "seed": seed}
     run.directory.write_json("eval/layers.json", values)
     lines = [
@@ -35,15 +34,14 @@ def draw_layers(
         "(total Sobol index; where layers interact the shares add up to more than one):",
         *(f"  {name}  {d['share']:.4f} +- {d['stderr']:.4f}" for name, d in values["share"].items()),
     ]
-    return {"figures": [str(file)], **values, "text": "\n".join([*lines, *picture_lines([file])])}
+    return picture_report(files, lines, **values)
 
 
 def draw_layer_grids(run: OpenRun, cells: int, reach: float, seed: int, image: int | None, site: str | None) -> dict[str, Any]:
     """Draws a panel for each layer of two dimensions, from the bottom up, with the noise of that layer on a grid.
 
     Arguments:
-        image: fix the other layers at the code of this test datum instead of drawing them anew for every cell.
-        site: draw only this layer's panel.
+        image, site: as in `draw_layers`; without an image the other layers are drawn anew for every cell.
     """
     x = None if image is None else pick_test_datum(run, image, seed)
     with fixed_seed(seed):
@@ -53,12 +51,10 @@ def draw_layer_grids(run: OpenRun, cells: int, reach: float, seed: int, image: i
         with fixed_seed(seed):
             images[name] = layer_grid(run.model, name, cells, reach, run.guide, x).cpu()
     about = "the others drawn anew for every cell" if image is None else f"the others at the code of test datum {image}"
-    file = figures_folder(run) / f"layer_grid{_suffix(site, image)}.png"
-    save_figure(plot_layer_grids(run, images, reach, about), file)
+    files = save_figures(run, {f"layer_grid{_suffix(site, image)}": plot_layer_grids(run, images, reach, about)})
     left_out = {} if site else {name: value.numel() for name, value in noise.items() if name not in planes}
     lines = [f"Left out: {name}, which has {size} dimensions (a grid explores two)." for name, size in left_out.items()]
-    values = {"layers": list(images), "left_out": left_out, "cells": cells, "reach": reach, "seed": seed}
-    return {"figures": [str(file)], **values, "text": "\n".join([*lines, *picture_lines([file])])}
+    return picture_report(files, lines, layers=list(images), left_out=left_out, cells=cells, reach=reach, seed=seed)
 
 
 def _suffix(site: str | None, image: int | None) -> str:

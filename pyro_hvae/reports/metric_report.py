@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyro_hvae.evaluation import METRICS
-from pyro_hvae.reports.text_table import format_number, format_table
+from pyro_hvae.reports.text_table import describe_headline, format_number, format_table
 
 PROTOCOL = ("metric", "options", "step", "run_seed", "data", "versions")
 
@@ -18,7 +18,7 @@ def metrics_text(values: Mapping[str, Any]) -> str:
 
 def _metric_text(values: Mapping[str, Any]) -> str:
     name, metric = values["metric"], METRICS[values["metric"]]
-    hint = ", ".join(part for part in (metric.unit, f"{metric.better} is better" if metric.better else "") if part)
+    hint = describe_headline(metric.unit, better=metric.better)
     headline = f"{name}: {format_number(_read_key(values, metric.headline))}{f' ({hint})' if hint else ''}"
     single, nested = [], []
     for key, value in values.items():
@@ -33,11 +33,10 @@ def _metric_text(values: Mapping[str, Any]) -> str:
             single.append((key, _join_numbers(value)))
     protocol = {"data": values["data"]["name"], "step": values["step"], **values["options"]}
     indent = 4 + max((len(key) for key, _ in single), default=0)
-    lines = [_wrap(f"  {key}".ljust(indent) + text, indent) for key, text in single]
-    lines = [headline, *lines, *(f"\n{text}" for text in nested)]
-    return "\n".join(
-        [*lines, _wrap("  measured with " + " ".join(f"{key}={format_number(v)}" for key, v in protocol.items()), 16)]
-    )
+    lines = [headline, *(_wrap(f"  {key}".ljust(indent) + text, indent) for key, text in single)]
+    lines += [f"\n{text}" for text in nested]
+    how = " ".join(f"{key}={format_number(value)}" for key, value in protocol.items())
+    return "\n".join([*lines, _wrap(f"  measured with {how}", 16)])
 
 
 def _wrap(text: str, indent: int) -> str:
@@ -45,12 +44,11 @@ def _wrap(text: str, indent: int) -> str:
     return textwrap.fill(text, 100, subsequent_indent=" " * indent, break_long_words=False, drop_whitespace=True)
 
 
-def _read_key(values: Mapping[str, Any], key: str) -> Any:
+def _read_key(values: Any, key: str) -> Any:
     """A value by its dotted key, such as rmse.position; None where the key is absent."""
-    value: Any = values
     for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values
 
 
 def _join_numbers(value: Any, most: int = 8) -> str:
@@ -72,12 +70,12 @@ def evaluation_text(values: Mapping[str, Any]) -> str:
     kind = f"{bound['particles']} particle{'s' * (bound['particles'] > 1)}{shared}, all {values['n_bound']} data"
     rates = "  ".join(f"{site} {rate:.3f}" for site, rate in values["rate"].items())
     units = "  ".join(f"{site} {count}" for site, count in values["active_units"].items())
-    subset, n = values.get("subset"), values["n"]
-    corrected = bool(values.get("corrected"))
+    n, corrected = values["n"], values.get("corrected")
     of = f"from {n} data, corrected to all {values['n_bound']} by their bounds" if corrected else f"{n} data"
     lines = [f"log-likelihood  {_likelihood_text(values)} ({of})"]
-    if corrected and subset:
+    if corrected and (subset := values.get("subset")):
         lines.append(f"  as they are   {_likelihood_text(subset)} (these {n})")
+    space = "" if values["space"] == "data" else f" of features, not of pixels ({values['space']})"
     protocol = ", ".join(f"{key} {value}" for key, value in values["data"].items() if key != "name")
     lines += [
         f"bits per dim    {values['bits_per_dim']:.4f}",
@@ -92,15 +90,10 @@ def evaluation_text(values: Mapping[str, Any]) -> str:
         lines.append(f"KL per dim, {site}  {len(alive)} of {len(kl)} above 0.01: {' '.join(f'{v:.2f}' for v in alive)}")
     lines += [
         f"active units    {units}",
-        f"nats per datum{_space_text(values)}; likelihood {values['likelihood']}; "
+        f"nats per datum{space}; likelihood {values['likelihood']}; "
         f"{values['split']} split of {values['data']['name']}" + (f" ({protocol})" if protocol else ""),
     ]
     return "\n".join(lines)
-
-
-def _space_text(values: Mapping[str, Any]) -> str:
-    """The space of the densities, where it is not that of the data."""
-    return "" if values["space"] == "data" else f" of features, not of pixels ({values['space']})"
 
 
 def _likelihood_text(values: Mapping[str, Any]) -> str:

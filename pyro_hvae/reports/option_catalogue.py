@@ -1,7 +1,7 @@
 """The catalogue of recipes, data sets, schedules and metrics, with their options and defaults."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from pyro_hvae.evaluation import METRICS
 from pyro_hvae.inference import latents
 from pyro_hvae.objectives import ELBO
 from pyro_hvae.recipes import RECIPES, build
+from pyro_hvae.reports.text_table import describe_headline, format_option
 from pyro_hvae.runs import parameters
 from pyro_hvae.schedules import SCHEDULES
 
@@ -48,15 +49,11 @@ def catalogue_text(entries: Mapping[str, Mapping[str, Any]]) -> str:
             for key in ("paper", "model", "guide", "bound", "schedule", "headline", "unit", "better")
             if entry.get(key)
         ]
-        options = " ".join(f"{k}={_text(v)}" for k, v in entry["options"].items())
+        options = " ".join(f"{k}={format_option(v)}" for k, v in entry["options"].items())
         lines.append(f"    options: {options or 'none'}")
     if any("bound" in entry for entry in entries.values()):
         lines.append("Presets of (recipe, data set) override these defaults: 'pyro-hvae train ... --dry-run' shows what holds.")
     return "\n".join(lines)
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _pair(name: str) -> dict[str, str]:
@@ -67,11 +64,8 @@ def _pair(name: str) -> dict[str, str]:
     model, guide = objective.model, objective.guide
     parts = [f"L={len(latents(guide, x[:2]))}"] + (["skip=True"] if getattr(model, "skip", False) else [])
     parts += ["prior=Vamp"] if isinstance(getattr(model, "prior", None), Vamp) else []
-    return {
-        "model": f"{type(model).__name__}({', '.join(parts)})",
-        "guide": type(guide).__name__,
-        "bound": _bound(objective.elbo),
-    }
+    program = f"{type(model).__name__}({', '.join(parts)})"
+    return {"model": program, "guide": type(guide).__name__, "bound": _bound(objective.elbo)}
 
 
 def _bound(elbo: ELBO) -> str:
@@ -82,30 +76,32 @@ def _bound(elbo: ELBO) -> str:
 
 def recipe_table() -> str:
     """The README's table of recipes, in Markdown."""
-    lines = ["| recipe | paper | model | guide | bound | schedule | command |", "|---|---|---|---|---|---|---|"]
-    for name, entry in catalogue("recipes").items():
-        cells = [f"`{name}`", entry["paper"], *(f"`{entry[key]}`" for key in ("model", "guide", "bound")), entry["schedule"]]
-        lines.append(f"| {' | '.join(cells)} | `pyro-hvae train {name} --dataset digits` |")
-    return "\n".join(lines)
+    rows = [
+        [f"`{name}`", entry["paper"], *(f"`{entry[key]}`" for key in ("model", "guide", "bound")), entry["schedule"]]
+        + [f"`pyro-hvae train {name} --dataset digits`"]
+        for name, entry in catalogue("recipes").items()
+    ]
+    return _markdown(["recipe", "paper", "model", "guide", "bound", "schedule", "command"], rows)
 
 
 def data_table() -> str:
     """The documentation's table of data sets, in Markdown."""
-    lines = ["| data set | what it is | files | options |", "|---|---|---|---|"]
-    for name, source in DATASETS.items():
-        lines.append(f"| `{name}` | {source.summary} | {source.origin} | {_options(source.load)} |")
-    return "\n".join(lines)
+    rows = [[f"`{name}`", source.summary, source.origin, _options(source.load)] for name, source in DATASETS.items()]
+    return _markdown(["data set", "what it is", "files", "options"], rows)
 
 
 def metric_table() -> str:
     """The documentation's table of metrics, in Markdown."""
-    lines = ["| metric | what it is | first value | options |", "|---|---|---|---|"]
+    rows = []
     for name, metric in METRICS.items():
-        about = ", ".join(filter(None, (metric.unit, f"{metric.better} is better" if metric.better else "")))
-        first = f"`{metric.headline}` ({about})"
-        lines.append(f"| `{name}` | {_entry(metric.measure)['summary']} | {first} | {_options(metric.measure)} |")
-    return "\n".join(lines)
+        first = f"`{metric.headline}` ({describe_headline(metric.unit, better=metric.better)})"
+        rows.append([f"`{name}`", _entry(metric.measure)["summary"], first, _options(metric.measure)])
+    return _markdown(["metric", "what it is", "first value", "options"], rows)
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join([f"| {' | '.join(header)} |", "|---" * len(header) + "|", *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def _options(function: Callable[..., Any]) -> str:
-    return " ".join(f"`{key}={_text(value)}`" for key, value in _entry(function)["options"].items())
+    return " ".join(f"`{key}={format_option(value)}`" for key, value in _entry(function)["options"].items())

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pyro_hvae.errors import ConfigError, DivergenceError, require_known, unknown_name
+from pyro_hvae.errors import ConfigError, DivergenceError, require_known
 from pyro_hvae.evaluation import METRICS
 from pyro_hvae.runs import OpenRun, coerce, package_versions, parameters
 
@@ -64,8 +64,7 @@ def measure_metrics(run: OpenRun, names: Sequence[str], options: Mapping[str, st
     known = {name: parameters(METRICS[name].measure) for name in names}
     options = options or {}
     for key in options:
-        if not any(key in keys for keys in known.values()):
-            raise unknown_name(f"option of {', '.join(names)}", key, {key for keys in known.values() for key in keys})
+        require_known(f"option of {', '.join(names)}", key, {key for keys in known.values() for key in keys})
     typed = {
         name: {key: coerce(key, value, keys[key].annotation) for key, value in options.items() if key in keys}
         for name, keys in known.items()

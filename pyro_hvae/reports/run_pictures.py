@@ -1,6 +1,6 @@
 """Pictures of opened runs: each function draws one kind into files, and returns their paths with what they show."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def draw_standard_pictures(run: OpenRun) -> list[Path]:
         figures["interpolation"] = plot_interpolation(run, paths)
     figures["reconstructions"] = plot_reconstructions([run], reconstruct_test_data([run]))
     figures["samples"] = plot_samples(run)
-    return [save_figure(figure, figures_folder(run) / f"{name}.png") for name, figure in figures.items()]
+    return save_figures(run, figures)
 
 
 def draw_interpolation(run: OpenRun, nodes: int, k: int, seed: int, first: int | None, second: int | None) -> dict[str, Any]:
@@ -62,10 +62,7 @@ def draw_interpolation(run: OpenRun, nodes: int, k: int, seed: int, first: int |
     if nodes < 2:
         raise ConfigError(f"--nodes must be at least 2, got {nodes}.")
     paths = graph_paths(run, nodes, k, seed, ends)
-    files = [
-        save_figure(plot(run, paths), figures_folder(run) / f"{name}.png")
-        for name, plot in (("latent_space", plot_latent_space), ("interpolation", plot_interpolation))
-    ]
+    figures = {"latent_space": plot_latent_space(run, paths), "interpolation": plot_interpolation(run, paths)}
     rows = [
         {
             "path": name,
@@ -77,17 +74,16 @@ def draw_interpolation(run: OpenRun, nodes: int, k: int, seed: int, first: int |
         }
         for name, one in paths.items()
     ]
-    lines = picture_lines(files)
-    lines += [", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()) for row in rows]
+    lines = [", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()) for row in rows]
     missing = [name for name in run.dataset.ends if not ends and name not in paths]
     lines += [f"path {name}: not connected by {nodes} prior samples" for name in missing]
-    return {"figures": [str(file) for file in files], "nodes": nodes, "paths": rows, "text": "\n".join(lines)}
+    report = picture_report(save_figures(run, figures), [], nodes=nodes, paths=rows)
+    return report | {"text": "\n".join([report["text"], *lines])}
 
 
 def draw_samples(run: OpenRun, count: int, seed: int) -> dict[str, Any]:
     """Draws a grid of samples."""
-    file = save_figure(plot_samples(run, require_count(count), seed), figures_folder(run) / "samples.png")
-    return {"figures": [str(file)], "n": count, "text": f"Picture: {file}"}
+    return picture_report(save_figures(run, {"samples": plot_samples(run, require_count(count), seed)}), [], n=count)
 
 
 def draw_reconstructions(runs: Sequence[OpenRun], count: int, picture: Path | None = None) -> dict[str, Any]:
@@ -108,7 +104,7 @@ def draw_reconstructions(runs: Sequence[OpenRun], count: int, picture: Path | No
         features = {"features_rmse": one.rmse[FEATURES]} if FEATURES in one.rmse else {}
         values.append({**_identify(run), "rmse": one.rmse[FULL], **features})
         lines.append(f"{run_name(run)} ({run.directory.path}): {one}")
-    return {"figures": [str(file)], "n": n, "runs": values, "text": "\n".join([*lines, *picture_lines([file])])}
+    return picture_report([file], lines, n=n, runs=values)
 
 
 def draw_traversals(
@@ -141,18 +137,18 @@ def draw_traversals(
         lines += [f"{run_name(run)} ({run.directory.path}):"]
         lines += [f"  {unit.name:8s} {unit.variance:.4f}" for unit in one.units]
         lines += [f"  dead and left out: {', '.join(f'{n} of {site}' for site, n in one.dead.items() if n) or 'none'}"]
-    given = {"image": image, **options, "seed": seed, "data": len(data)}
-    return {"figures": [str(file)], **given, "runs": values, "text": "\n".join([*lines, *picture_lines([file])])}
+    return picture_report([file], lines, image=image, **options, seed=seed, data=len(data), runs=values)
 
 
-def figures_folder(run: OpenRun) -> Path:
-    """The folder of a run's pictures."""
-    return run.directory.path / "figures"
+def save_figures(run: OpenRun, figures: Mapping[str, Any]) -> list[Path]:
+    """Writes figures by name into the folder of a run's pictures."""
+    return [save_figure(figure, run.directory.path / "figures" / f"{name}.png") for name, figure in figures.items()]
 
 
-def picture_lines(files: Iterable[Path]) -> list[str]:
-    """Lines that name the files of pictures."""
-    return [f"Picture: {file}" for file in files]
+def picture_report(files: Iterable[Path], lines: Iterable[str], /, **values: Any) -> dict[str, Any]:
+    """The files of pictures, values, and their text: the lines, then one for each picture."""
+    names = [str(file) for file in files]
+    return {"figures": names, **values, "text": "\n".join([*lines, *(f"Picture: {name}" for name in names)])}
 
 
 def require_count(count: int) -> int:
@@ -190,7 +186,7 @@ def _shared_picture(runs: Sequence[OpenRun], picture: Path | None, name: str) ->
                 f"runs side by side show the same test data, but {first.directory.path} has other data "
                 f"({_describe_data(first)}) than {other.directory.path} ({_describe_data(other)}). Draw them one by one."
             )
-    return picture or figures_folder(first) / name
+    return picture or first.directory.path / "figures" / name
 
 
 def _describe_data(run: OpenRun) -> str:

@@ -1,4 +1,4 @@
-"""Tables of aligned columns in plain text."""
+"""Tables of aligned columns in plain text, and the values in them."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -25,3 +25,13 @@ def format_number(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def format_option(value: Any) -> str:
+    """A list with commas, else the value as text: the form in which `-o` takes it."""
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def describe_headline(*parts: str, better: str) -> str:
+    """Notes on a metric's headline, such as its unit, and its better direction; empty ones are left out."""
+    return ", ".join(filter(None, (*parts, better and f"{better} is better")))

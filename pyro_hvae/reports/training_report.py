@@ -13,14 +13,14 @@ def report_training(run: OpenRun) -> dict[str, Any]:
     """Draws the standard pictures of a trained run, and measures its angle error on data with an angle."""
     from pyro_hvae.reports.run_pictures import draw_standard_pictures  # matplotlib takes a second
 
-    report: dict[str, Any] = {"run": str(run.directory.path), "step": run.step}
-    report["figures"] = [str(path) for path in draw_standard_pictures(run)]
+    figures = [str(path) for path in draw_standard_pictures(run)]
+    report: dict[str, Any] = {"run": str(run.directory.path), "step": run.step, "figures": figures}
     final = run.directory.rows()[-1:]
     report |= {key: row[key] for row in final for key in ("elbo", "validation_elbo", "beta") if key in row}
-    if run.stage.pixels:
-        report["space"] = run.stage.pixels.space
-    if run.stage.pixels and run.stage.pixels.variance:
-        report["features"] = feature_state(run)
+    if pixels := run.stage.pixels:
+        report["space"] = pixels.space
+        if pixels.variance:
+            report["features"] = feature_state(run)
     if "angle" in run.dataset.train.factors:
         try:
             report["angle"] = measure_metric(run, "angle")
@@ -34,9 +34,9 @@ def training_text(report: Mapping[str, Any]) -> str:
     lines = [f"Run: {report['run']} (step {report['step']})"]
     lines += [f"Picture: {path}" for path in report["figures"]]
     if "elbo" in report:
-        value, kind = (report["validation_elbo"], "validation") if "validation_elbo" in report else (report["elbo"], "batch")
+        key, kind = ("validation_elbo", "validation") if "validation_elbo" in report else ("elbo", "batch")
         of = f" of features ({report['space']})" if "space" in report else ""
-        lines.append(f"Bound: {value:.3f} nats per datum{of} ({kind}), beta {report['beta']:.3g}")
+        lines.append(f"Bound: {report[key]:.3f} nats per datum{of} ({kind}), beta {report['beta']:.3g}")
     if features := report.get("features"):
         lines.append(
             f"Features: variance over patches {features['ratio']:.2g} of what it was before they were trained, rate of their "

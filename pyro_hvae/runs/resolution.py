@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pyro_hvae.data import find_source, is_path
-from pyro_hvae.errors import ConfigError, require_known, unknown_name
+from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.recipes import RECIPES, Recipe, preset
 from pyro_hvae.runs.experiment import Experiment
 from pyro_hvae.runs.options import coerce, parameters
@@ -50,7 +50,9 @@ def resolve(
         "train": parameters(TrainConfig),
     }
     asked = {**_flatten(config, tables), **options, **(train or {})}
-    _check_keys(asked, tables, f"{recipe or 'this program'} with schedule {schedule} on {dataset}")
+    for key in asked:
+        what = f"option of {recipe or 'this program'} with schedule {schedule} on {dataset}"
+        require_known(what, key, {"preset"}.union(*tables.values()))
     # A preset may depend on the schedule (geco.beta0) or the network (conv.hidden: widths mean channels there).
     prefixes = (f"{schedule}.", f"{asked.get('network', defaults.get('network'))}.", "")
     values: dict[str, dict[str, Any]] = {name: {} for name in tables}
@@ -70,9 +72,10 @@ def resolve(
 def _find_recipe(recipe: str | None, program: str | None) -> Recipe | None:
     if recipe is None and program is None:
         raise ConfigError("no recipe given. Name one: pyro-hvae train vhp --dataset pendulum ('pyro-hvae list recipes').")
-    if recipe is not None and recipe not in RECIPES:
-        raise unknown_name("recipe", recipe, RECIPES)
-    return RECIPES[recipe] if recipe else None
+    if recipe is None:
+        return None
+    require_known("recipe", recipe, RECIPES)
+    return RECIPES[recipe]
 
 
 def _find_schedule(asked: str | None, recipe: str | None, row: Recipe | None) -> str:
@@ -92,13 +95,6 @@ def _flatten(config: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, 
         elif key not in ("recipe", "dataset", "schedule", "program", "data_identity"):
             flat[key] = value
     return flat
-
-
-def _check_keys(asked: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]], of: str) -> None:
-    known = set().union(*tables.values())
-    for key in asked:
-        if key not in known:
-            raise unknown_name(f"option of {of}", key, known | {"preset"})
 
 
 def _check_positive(options: Mapping[str, Any]) -> None:

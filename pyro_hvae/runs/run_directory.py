@@ -83,11 +83,7 @@ class RunDirectory:
         except OSError as error:
             raise DataError(f"cannot write to '{self.path}': {error.strerror}. Choose another place with --out.") from error
         self.write_config(experiment)
-        self.update(
-            command=[Path(sys.argv[0]).name, *sys.argv[1:]],
-            seed=experiment.train.seed,
-            versions=package_versions(),
-        )
+        self.update(command=[Path(sys.argv[0]).name, *sys.argv[1:]], seed=experiment.train.seed, versions=package_versions())
 
     def require_writable(self, folder: str) -> None:
         """Makes a folder of the run where it is missing; raises `DataError` when nothing can be written to it."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pyro_hvae import recipes
 from pyro_hvae.data import DATASETS, Dataset, Rows, find_source, is_path
-from pyro_hvae.errors import CheckpointError, ConfigError, DataError, unknown_name
+from pyro_hvae.errors import CheckpointError, ConfigError, DataError, require_known
 from pyro_hvae.objectives import ELBO, Objective
 from pyro_hvae.recipes import RECIPES, Stage
 from pyro_hvae.runs.checkpoints import load_checkpoint
@@ -121,8 +121,8 @@ def read_experiment(path: Path) -> Experiment:
         raise CheckpointError(f"'{path}' is not a run directory: it has no config.toml.")
     experiment = Experiment.from_dict(read_toml(file))
     for kind, table in (("recipe", RECIPES), ("schedule", SCHEDULES)):
-        if experiment.recipe and (name := getattr(experiment, kind)) not in table:
-            raise unknown_name(f"{kind} of '{file}'", name, table)
+        if experiment.recipe:
+            require_known(f"{kind} of '{file}'", getattr(experiment, kind), table)
     # Data of a user's own script are unknown here; `load_dataset` raises where they are needed.
     known = experiment.recipe is not None or experiment.dataset in DATASETS or is_path(experiment.dataset)
     source = find_source(experiment.dataset) if known else None
@@ -156,7 +156,11 @@ def open_run(
         pair = program_from_file(program, data.train.x.sample()) if isinstance(program, str) and data else program
         stages = build_stages(experiment, data, pair)  # pyright: ignore[reportArgumentType]
     try:
-        _require_last_stage(saved["stage"], stages, directory)
+        if (number := saved["stage"]) < len(stages) - 1:
+            raise CheckpointError(
+                f"'{directory.path}' is still in stage {number + 1} of {len(stages)}, '{stages[number].name}'; the last stage, "
+                f"'{stages[-1].name}', has not begun. Go on with it: pyro-hvae train --resume {directory.path}"
+            )
         for stage, programs in zip(stages, saved["programs"], strict=True):
             stage.objective.model.load_state_dict(programs["model"])
             stage.objective.guide.load_state_dict(programs["guide"])
@@ -166,15 +170,6 @@ def open_run(
     for stage in stages:
         stage.objective.to(pick_device(device))
     return OpenRun(directory, experiment, stages, saved["step"])
-
-
-def _require_last_stage(stage: int, stages: list[Stage], directory: RunDirectory) -> None:
-    """Raises `CheckpointError` for a run in an earlier stage than the last."""
-    if stage < len(stages) - 1:
-        raise CheckpointError(
-            f"'{directory.path}' is still in stage {stage + 1} of {len(stages)}, '{stages[stage].name}'; the last stage, "
-            f"'{stages[-1].name}', has not begun. Go on with it: pyro-hvae train --resume {directory.path}"
-        )
 
 
 def load(run: str | PathLike[str], checkpoint: str = "last", program: Program | None = None, device: str = "cpu") -> LoadedPair:

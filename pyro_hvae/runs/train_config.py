@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.errors import ConfigError, require_known
 
 ENGINES = ("fit", "svi")
 PRECISIONS = ("float32", "bf16")  # the names of `networks.PRECISIONS`, which needs torch
@@ -61,8 +61,7 @@ class TrainConfig:
         if not 0 <= self.lr_decay <= 1:
             raise ConfigError(f"lr_decay is a fraction of the run, between 0 and 1, got {self.lr_decay}.")
         for name, known in (("engine", ENGINES), ("precision", PRECISIONS)):
-            if (value := getattr(self, name)) not in known:
-                raise unknown_name(name, value, known)
+            require_known(name, getattr(self, name), known)
         if self.engine == "svi" and (self.compile or self.precision != "float32"):
             raise ConfigError(
                 "engine=svi is stock pyro.infer.SVI, which neither compiles nor changes precision. Use --engine fit."

@@ -20,12 +20,11 @@ def evaluation_mode(*programs: Any) -> Iterator[None]:
     >>> norm.training
     True
     """
-    modules = [module for program in programs if isinstance(program, nn.Module) for module in program.modules()]
-    before = [(module, module.training) for module in modules]
+    before = {m: m.training for program in programs if isinstance(program, nn.Module) for m in program.modules()}
     try:
-        for module in modules:
+        for module in before:
             module.training = False
         yield
     finally:
-        for module, training in before:
+        for module, training in before.items():
             module.training = training

@@ -74,8 +74,7 @@ class Rewo(_Constrained):
     $f = (1 - H(\delta)) \tanh(\tau (\beta - 1)) - H(\delta)$.
 
     Until the average first falls below kappa^2 (the initial phase) beta stays at beta0, and only the parameters that reach
-    log p(x|z) are stepped. From then on beta moves and everything is stepped; the initial phase never returns. beta is kept in
-    [1e-8, 1].
+    log p(x|z) are stepped. From then on, for good, beta moves within [1e-8, 1] and everything is stepped.
 
     Arguments as for `Geco`, and tau: slope of the pull towards beta = 1.
     """

@@ -26,8 +26,7 @@ class Progressive(Schedule):
         fade: iterations; a number below one is a fraction of a step. The paper has 5000, of 15 epochs a step.
 
     Raises:
-        ConfigError: for values out of range; in `start`, for a pair without gates, fewer iterations than layers, or a fade-in
-            longer than a step.
+        ConfigError: for values out of range; in `start`, for no gates, fewer iterations than layers, or too long a fade-in.
 
     >>> schedule = Progressive(fade=0.5)
     >>> schedule.start(40, ["z2", "z1"])

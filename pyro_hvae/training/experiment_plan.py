@@ -28,13 +28,12 @@ class Plan:
     def describe(self) -> dict[str, Any]:
         """The shapes, parameter counts and configuration that a dry run prints; whether to compile is decided."""
         counts = {s.name: sum(p.numel() for p in s.objective.parameters()) for s in self.stages}
-        shape = list(self.dataset.train.x.shape)
         lengths = stage_lengths(self.experiment.train.steps, self.stages)
         several = {"steps_at_most": dict(zip(counts, lengths, strict=True))} if len(lengths) > 1 else {}
         train, graphs = self.experiment.train, sum(schedule.pass_kinds for schedule in self.schedules)
         compile, _ = decide_training(train.compile, train.engine, lengths, graphs, pick_device(train.device))
         settings = self.experiment.replace_train(compile=compile).to_dict()
-        return {"data_shape": shape, "parameters": counts, **several, **settings}
+        return {"data_shape": list(self.dataset.train.x.shape), "parameters": counts, **several, **settings}
 
 
 def plan(experiment: Experiment, start: int = 0) -> Plan:

@@ -33,8 +33,7 @@ def start_schedule(schedule: Schedule, objective: Objective, steps: int) -> None
 
 
 def _set_gates(schedule: Schedule, objective: Objective) -> None:
-    alphas = schedule.gate_alphas()
-    if alphas is not None:
+    if (alphas := schedule.gate_alphas()) is not None:
         set_gates(objective.model, alphas.model)
         set_gates(objective.guide, alphas.guide)
 
@@ -66,8 +65,7 @@ class Session:
     Arguments:
         x: the stage's view of the training data, on its device. schedule: moved to that device.
         until: end before `length` when the loss is flat.
-        tell, warn: called with a line about every graph that is compiled (only if `config.compile` is true), and with a warning
-            where compiling fails.
+        tell, warn: called with a line about every compiled graph (if `config.compile`), and with a warning where that fails.
 
     Attributes:
         t, length: steps done and planned. result: of the last batch. lr: of the last step.
@@ -106,11 +104,10 @@ class Session:
         self.optimizer = torch.optim.Adam(parameters, config.lr, fused=x.device.type in ("cpu", "cuda"))
         self.training_pass = TrainingPass(objective, schedule, nats=until is not None, precision=config.precision)
         self.captured = capture(self.training_pass, tell=tell, warn=warn) if config.compile else None
-        self.svi = self._stock_svi() if config.engine == "svi" else None
-
-    def _stock_svi(self) -> SVI:
-        elbo = ScheduledELBO(self.objective.elbo, self.schedule, self.reconstruction, self._record_svi)
-        return SVI(*for_svi(self.objective.model, self.objective.guide), FunctionOptim(self._apply), elbo)
+        self.svi: SVI | None = None
+        if config.engine == "svi":
+            elbo = ScheduledELBO(objective.elbo, schedule, self.reconstruction, self._record_svi)
+            self.svi = SVI(*for_svi(objective.model, objective.guide), FunctionOptim(self._apply), elbo)
 
     @property
     def done(self) -> bool:

@@ -63,9 +63,6 @@ class TrainingPass(nn.Module):
 
     def result(self, values: Mapping[str, Tensor]) -> StepResult:
         """The values that `forward` returned, without gradients."""
-        elbo = self.objective.elbo
-        terms, penalties = ({k.removeprefix(p): v.detach() for k, v in values.items() if k.startswith(p)} for p in PREFIXES)
+        elbo, prefixes = self.objective.elbo, ("term.", "penalty.")
+        terms, penalties = ({k.removeprefix(p): v.detach() for k, v in values.items() if k.startswith(p)} for p in prefixes)
         return StepResult(values["loss"].detach(), Terms(terms, elbo.particles, elbo.alpha, penalties), values.get("nats"))
-
-
-PREFIXES = ("term.", "penalty.")

@@ -60,7 +60,7 @@ def test_info(command):
         (["preview", "digits", "--out", "sheet.jpg"], 2, "the name of a PNG file, got 'sheet.jpg'"),
         (["preview", "digits", "--seed", "-1"], 2, "--seed"),
         (["info", "pendulum", "-o", "size=100000000000"], 2, "would need 95,367 GiB"),
-        (["preview", "digits", "--split", "train"], 2, "--split is training, validation or test, not 'train'"),
+        (["preview", "digits", "--split", "train"], 2, "no split called 'train'. Did you mean 'training'?"),
         (["lst"], 2, "lst"),
     ],
 )
