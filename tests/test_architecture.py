@@ -133,3 +133,10 @@ def test_importing_changes_no_global_setting():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_contributing_lists_the_rooms_in_order_with_their_sentences():
+    table = re.findall(r"^\| `(\w+)/` \| (.*) \|$", (ROOT.parent / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    rooms = [room for room in ROOMS if (ROOT / room).is_dir()]
+    docs = {room: ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text())) for room in rooms}
+    assert table == [(room, doc.split("\n\n")[0].replace("\n", " ")) for room, doc in docs.items()]
