@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from pyro_hvae.compilation import capture
 from pyro_hvae.data import Rows
-from pyro_hvae.errors import ConfigError, DivergenceError
-from pyro_hvae.objectives import ELBO, Record, Share, is_point
+from pyro_hvae.errors import ConfigError, ContractError, DivergenceError
+from pyro_hvae.objectives import ELBO, Record, Share, is_point, site_log_prob
 from pyro_hvae.runtime import fixed_seed
 
 Program = Callable[..., Any]
@@ -115,7 +115,7 @@ def importance_weights(
         with nullcontext() if seed is None else fixed_seed(_batch_seed(seed, first)):
             if first == start:
                 with pyro.validation_enabled(False):
-                    elbo.check(model, guide, batch)
+                    elbo.check(model, guide, batch[:2])
             usual_size = len(batch) == min(size, len(x) - start)
             weights = _batch_weights(terms, captured if usual_size else terms, guide, batch, particles, rows)
         yield weights  # after the seeded block: the caller has its own random stream
@@ -155,7 +155,9 @@ class ImportanceTerms(nn.Module):
         size = drawn[-1].shape[-2]
         with pyro.validation_enabled(False), Record(replay) as p, _particle_plates(size, self.inner, self.shared):
             self.model(x)
-        log_p = {name: site["fn"].log_prob(site["value"]) for name, site in p.sites.items()}
+        log_p = {name: site_log_prob(site) for name, site in p.sites.items()}
+        if (latents := {name for name, site in p.sites.items() if not site["is_observed"]}) != set(self.names):
+            raise ContractError(f"in this pass the model samples {sorted(latents)}, the guide {sorted(self.names)}.")
         return {name: value if p.sites[name]["is_observed"] else value - log_q[name] for name, value in log_p.items()}
 
 
@@ -178,7 +180,7 @@ def _batch_weights(terms: ImportanceTerms, captured: Program, guide: Program, x:
                 "importance weights. Evaluate its reconstructions instead of its likelihood."
             )
         terms.names = tuple(q)
-        log_q = {name: site["fn"].log_prob(site["value"]) for name, site in q.items()}
+        log_q = {name: site_log_prob(site) for name, site in q.items()}
         for begin in range(0, count, chunk):
             length = min(chunk, count - begin)
             values = [site["value"].narrow(-2 - len(site["fn"].event_shape), begin, length) for site in q.values()]

@@ -10,6 +10,7 @@ from .handlers import ScaleSites as ScaleSites
 from .handlers import Share as Share
 from .handlers import Site as Site
 from .handlers import is_point as is_point
+from .handlers import site_log_prob as site_log_prob
 from .handlers import site_mean as site_mean
 from .handlers import standard_noise as standard_noise
 from .pixel_error import PixelError as PixelError

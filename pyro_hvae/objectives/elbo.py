@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives.estimate import Estimate
-from pyro_hvae.objectives.handlers import Record, Share, Site, is_point
+from pyro_hvae.objectives.handlers import Record, Share, Site, apply_mask, equal_values, is_point, site_log_prob
 from pyro_hvae.objectives.program_contract import check_contract
 from pyro_hvae.runtime import evaluation_mode
 
@@ -67,7 +67,7 @@ class ELBO(PyroELBO):
 
     Raises:
         ConfigError: for fewer than one particle, or sites shared among one particle.
-        ContractError: at first use, when the pair breaks the program contract.
+        ContractError: in every pass in which the pair breaks the program contract.
 
     >>> from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
     >>> from pyro_hvae.guides import BottomUp
@@ -85,14 +85,12 @@ class ELBO(PyroELBO):
         if shared and particles == 1:
             raise ConfigError(f"sites {sorted(shared)} cannot be shared among one particle. Use particles=2 or more.")
         self.particles, self.shared, self.alpha, self.analytic_kl = particles, frozenset(shared), float(alpha), analytic_kl
-        self._checked: set[tuple[int, int]] = set()
 
     def __call__(self, model: nn.Module, guide: nn.Module) -> Objective:
         return Objective(model, guide, self)
 
     def estimate(self, model: Callable[..., Any], guide: Callable[..., Any], x: Tensor) -> Estimate:
         """Runs guide and model once on x of shape (B, *event) and returns the terms of all sites."""
-        self.check(model, guide, x)
         p, q = self.sites(model, guide, x)
         terms = {name: self._term(name, p, q) for name in p}
         scales = {name: s["scale"] for name, s in p.items() if isinstance(s["scale"], Tensor) or s["scale"] != 1.0}
@@ -105,24 +103,19 @@ class ELBO(PyroELBO):
         return {}
 
     def sites(self, model: Any, guide: Any, x: Tensor) -> tuple[Sites, Sites]:
-        """The recorded sites of the model (replaying the guide's latents) and of the guide."""
+        """The recorded sites of the model (replaying the guide's latents) and of the guide, checked against the contract."""
         with Record() as q, self._particle_plate():
             guide(x)
+        check_contract(None, q.sites, x, self.particles, self.shared)  # before the model gets the guide's values
         with Record({name: site["value"] for name, site in q.sites.items()}) as p, self._particle_plate():
             model(x)
+        check_contract(p.sites, q.sites, x, self.particles, self.shared)
         return p.sites, q.sites
 
     def check(self, model: Any, guide: Any, x: Tensor) -> None:
-        """Checks the program contract at the first use of a pair; raises `ContractError` when the pair breaks it."""
-        if (id(model), id(guide)) in self._checked:
-            return
-        x = x[:2]  # an extra pass over two data, which changes neither the caller's random stream nor the modules
+        """Checks the program contract by a pass that changes neither the random stream nor the modules."""
         with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), torch.no_grad(), evaluation_mode(model, guide):
-            with Record() as q, self._particle_plate():
-                guide(x)
-            check_contract(None, q.sites, x, self.particles, self.shared)
-            check_contract(self.sites(model, guide, x)[0], q.sites, x, self.particles, self.shared)
-        self._checked.add((id(model), id(guide)))
+            self.sites(model, guide, x)
 
     def _particle_plate(self) -> AbstractContextManager[Any]:
         return nullcontext() if self.particles == 1 else Share(self.shared, self.particles)
@@ -130,15 +123,15 @@ class ELBO(PyroELBO):
     def _term(self, name: str, p: Sites, q: Sites) -> Tensor:
         site = p[name]
         if site["is_observed"]:
-            return site["fn"].log_prob(site["value"])
-        fn = q[name]["fn"]
+            return site_log_prob(site)
+        same_mask = equal_values(site["mask"], q[name]["mask"])
         # Pyro's KL of a Delta leaves its log_density out; one draw of it is exact anyway.
-        if self.particles == 1 and self.analytic_kl and not is_point(q[name]) and kl_is_valid(name, p, q):
+        if self.particles == 1 and self.analytic_kl and same_mask and not is_point(q[name]) and kl_is_valid(name, p, q):
             try:
-                return -torch.distributions.kl_divergence(fn, site["fn"])
+                return -apply_mask(torch.distributions.kl_divergence(q[name]["fn"], site["fn"]), site["mask"])
             except NotImplementedError:
                 pass  # no closed form registered for this pair of distributions
-        return site["fn"].log_prob(site["value"]) - fn.log_prob(site["value"])
+        return site_log_prob(site) - site_log_prob(q[name])
 
     # The interface of pyro.infer.SVI and ELBOModule.
 

@@ -142,5 +142,9 @@ class Estimate(Terms):
         return loss
 
     def constraint(self, measure: str) -> Tensor:
-        """Batch mean of C in the given measure (a key of `MEASURES`), detached."""
-        return MEASURES[measure](self.x).detach().mean()
+        """Batch mean of C in the given measure (a key of `MEASURES`), detached; of the data that `poutine.mask` leaves in."""
+        values, mask = MEASURES[measure](self.x).detach(), self.x["mask"]
+        if not isinstance(mask, Tensor):
+            return values.mean()
+        kept = mask.expand_as(values)
+        return values.where(kept, 0.0).sum() / kept.sum().clamp(min=1)

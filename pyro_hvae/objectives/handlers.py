@@ -9,6 +9,7 @@ import torch
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 Site = Any  # Pyro's message: a dict with name, fn, value, scale, is_observed, cond_indep_stack, ...
 
@@ -42,6 +43,27 @@ class Record(Messenger):
 def is_point(msg: Site) -> bool:
     """Whether a recorded site's distribution has all its mass on one value, like the code of an autoencoder."""
     return isinstance(getattr(msg["fn"], "base_dist", msg["fn"]), dist.Delta)
+
+
+def equal_values(one: Any, two: Any) -> bool:
+    """Whether two weights or masks are equal. In a graph that is recorded tensors have no values; its eager pass compares."""
+    if one is two or not (isinstance(one, Tensor) or isinstance(two, Tensor)):
+        return one is two or one == two
+    if one is None or two is None:
+        return False
+    return get_proxy_mode() is not None or torch.equal(torch.as_tensor(one).double().cpu(), torch.as_tensor(two).double().cpu())
+
+
+def apply_mask(values: Tensor, mask: Any) -> Tensor:
+    """Values with zeros where the mask of `poutine.mask` (a boolean, a tensor of booleans, or None) is false."""
+    if mask is None or mask is True:
+        return values
+    return torch.zeros_like(values) if mask is False else values.where(mask, 0.0)
+
+
+def site_log_prob(msg: Site) -> Tensor:
+    """The log-density of a recorded site's value under its mask, without its scale; shape (*plates,)."""
+    return apply_mask(msg["fn"].log_prob(msg["value"]), msg["mask"])
 
 
 def site_mean(msg: Site) -> Tensor:

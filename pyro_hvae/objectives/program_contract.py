@@ -4,8 +4,10 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from pyro_hvae.errors import ContractError
+from pyro_hvae.objectives.handlers import equal_values
 
 REMEDY = (
     'A pair needs: a plate "data" of size len(x) at dim -1 without subsampling around every site; the observed site "x" in '
@@ -27,6 +29,8 @@ def check_contract(model: Sites | None, guide: Sites, x: Tensor, particles: int 
     Raises:
         ContractError: naming every fault, the sites found and the remedy.
     """
+    if get_proxy_mode() is not None:
+        return  # a graph is recorded, with symbols for sizes; the eager pass that it is compared with is checked
     faults = [f"guide {fault}" for name, site in guide.items() for fault in _site_faults(name, site, len(x), particles)]
     faults += [
         f"guide site '{name}' has no reparameterised sampler (use a continuous distribution)"
@@ -53,9 +57,19 @@ def check_contract(model: Sites | None, guide: Sites, x: Tensor, particles: int 
             faults.append(f"the guide does not sample {missing}")
         if extra := [name for name in guide if name not in latents]:
             faults.append(f"the model has no latent {extra} of the guide")
+        faults += [
+            f"site '{name}' has the weight {_number(model[name]['scale'])} in the model and {_number(guide[name]['scale'])} in "
+            "the guide; put poutine.scale or ScaleSites around both"
+            for name in latents
+            if name in guide and not equal_values(model[name]["scale"], guide[name]["scale"])
+        ]
         found += f", model {list(model)}"
     if faults:
         raise ContractError(f"{'; '.join(faults)}. {found}. {REMEDY}")
+
+
+def _number(scale: float | Tensor) -> str:
+    return f"{scale:.4g}" if not isinstance(scale, Tensor) or scale.dim() == 0 else "a tensor"
 
 
 def _site_faults(name: str, site: Mapping[str, Any], size: int, particles: int) -> list[str]:
@@ -67,8 +81,6 @@ def _site_faults(name: str, site: Mapping[str, Any], size: int, particles: int) 
         faults.append(f"{plate} has dim {frame.dim} and size {frame.size}, expected dim -1 and size {size}")
     if frame.full_size != frame.size:
         faults.append(f"{plate} subsamples {frame.size} of {frame.full_size} (this would rescale every bound)")
-    if site["mask"] is not None:
-        faults.append(f"site '{name}' is masked, which the bound does not support")
     shape = tuple(site["fn"].batch_shape)
     if shape not in {(size,), (particles, size)}:
         faults.append(f"site '{name}': its batch shape is {shape}, expected ({size},); call .to_event(n) on its distribution")

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Collection
 from typing import Any
+from weakref import ref
 
 import pyro
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives.elbo import ELBO, Sites
 from pyro_hvae.objectives.handlers import Means, Record, site_mean
+from pyro_hvae.objectives.program_contract import check_contract
+from pyro_hvae.runtime import evaluation_mode
 
 Program = Callable[..., Any]
 Codes = dict[str, Tensor]
@@ -72,17 +75,16 @@ class Supervision(ELBO):
             if not 0 <= weight < math.inf:
                 raise ConfigError(f"the weight of the {name} penalty must be a number of at least 0, got {weight!r}.")
         self.teacher = teacher
-        self._matched: set[tuple[int, int]] = set()
+        self._matched: set[ref[Any]] = set()  # models that the teacher has been compared with
 
-    def check(self, model: Any, guide: Any, x: Tensor) -> None:
-        """Checks the contract of student and teacher; raises `ConfigError` when the teacher does not match the student."""
-        super().check(model, guide, x)
-        if (id(model), id(guide)) not in self._matched:
-            teacher, encoder = self._teacher_on(x.device)
-            with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), torch.no_grad():
+    def sites(self, model: Any, guide: Any, x: Tensor) -> tuple[Sites, Sites]:
+        """As of `ELBO`; raises `ConfigError` at first use when the teacher does not match the student."""
+        if ref(model) not in self._matched:
+            teacher = self._teacher_on(x.device)[0]
+            with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), torch.no_grad(), evaluation_mode(model):
                 _check_match(_event_shapes(teacher), _event_shapes(model))
-            super().check(teacher, encoder, x)
-            self._matched.add((id(model), id(guide)))
+            self._matched.add(ref(model))
+        return super().sites(model, guide, x)
 
     def penalties(self, model: Any, guide: Any, x: Tensor, p: Sites, q: Sites) -> dict[str, Tensor]:
         order = torch.randperm(len(x), device=x.device)
@@ -90,6 +92,7 @@ class Supervision(ELBO):
         teacher, encoder = self._teacher_on(x.device)
         with torch.no_grad(), Record() as record, Means():
             encoder(x)
+        check_contract(None, record.sites, x)
         targets = {name: site["value"] for name, site in record.sites.items()}
         factors = {name: means[name] for name in targets}
         f, t = _concatenate(factors), _concatenate(targets)

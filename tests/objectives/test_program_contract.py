@@ -62,8 +62,8 @@ def discrete(x, size=1):
         ((no_x, guide), "no observed site 'x'"),
         ((outside_plate, guide), "model site 'z1' is outside the plate"),
         ((model, other_latent), r"the guide does not sample \['z1'\]; the model has no latent \['w'\]"),
-        ((model, subsampling), "subsamples 2 of 10"),
-        ((model, no_event), r"batch shape is \(3, 2\)"),
+        ((model, subsampling), "subsamples 3 of 10"),
+        ((model, no_event), r"batch shape is \(3, 3\)"),
         ((model, discrete), "no reparameterised sampler"),
     ],
 )
@@ -82,16 +82,10 @@ def two_observed(x=None, size=1):
         pyro.sample("y", normal(), obs=x)
 
 
-def masked(x=None, size=1):
-    with pyro.poutine.mask(mask=torch.tensor(False)):
-        model(x, size)
-
-
 @pytest.mark.parametrize(
     "pair, elbo, message",
     [
         ((two_observed, guide), ELBO(), r"observes \['y'\] besides 'x'"),
-        ((masked, guide), ELBO(), "is masked"),
         ((model, guide), ELBO(particles=3, shared={"Z1"}), r"no site \['Z1'\] to share"),
     ],
 )
