@@ -69,7 +69,8 @@ class Gaussian(ParentNetwork):
         parents: features of the parents: an int (the total over all parents of shape (n,)), one event shape, or a list
             of event shapes, one per parent.
         event: the event's shape; all its dims are event dims, the batch shape is the plates'.
-        hidden, activation, gain, norm: of the network (see `mlp`).
+        hidden, activation, norm: of the network (see `mlp`).
+        gain: factor on the weights of the network's last layer, 0.1: a conditional starts near its bias, a stack near N(0, I).
         scale: a number fixes sigma; None (default) lets the network give it.
         learn_scale: train the number `scale`, one sigma whatever the parents.
         std: how the network's output becomes sigma: `exp` (of log sigma), `sigmoid` (the sigmoid is sigma) or `softplus` (it is

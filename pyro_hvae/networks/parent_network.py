@@ -15,6 +15,11 @@ Net = nn.Module | Callable[[int, int], nn.Module]
 Parents = Shape | list[Sequence[int]]
 
 
+# Factor on the last layer's first weights: every conditional starts near its output bias, so that a stack of them starts near
+# N(0, I) whatever its depth. With 1 each level's exp of a raw output feeds the next one, and a loss starts at 1e10 nats.
+START_GAIN = 0.1
+
+
 class NetworkOptions(TypedDict, total=False):
     """Keyword arguments of every `ParentNetwork`."""
 
@@ -73,7 +78,7 @@ class ParentNetwork(nn.Module):
         extra: int = 0,
         squash: bool = False,
         activation: str = "relu",
-        gain: float = 1.0,
+        gain: float = START_GAIN,
         norm: bool = False,
         input_mean: Tensor | None = None,
         output_mean: Tensor | None = None,

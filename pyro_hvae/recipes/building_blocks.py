@@ -100,7 +100,7 @@ class BuildingBlocks:
         """p(x | `parents` features). Its mean starts at the data's mean where the network allows that."""
         if self.network == "mlp":
             return self.decoder_with(
-                parents, hidden=self.hidden, activation=self.activation, norm=self.norm, output_mean=self.x.mean(0)
+                parents, hidden=self.hidden, activation=self.activation, gain=1.0, norm=self.norm, output_mean=self.x.mean(0)
             )
         build = network_pair(self.network).decoder
         return self.decoder_with(parents, net=lambda inputs, _: build(inputs, self.event, self.hidden, self.activation))
@@ -115,7 +115,7 @@ class BuildingBlocks:
     def encoder(self, latent: int) -> Gaussian:
         """q(z | x). Starts narrow (log sigma = -3) and near the origin, so that early noise cannot fold the embedding."""
         require_known("posterior", self.posterior, ("diagonal", "isotropic"))
-        start: dict[str, Any] = {"std": self.std, "gain": 0.1, "init_log_scale": -3.0, "input_mean": self.x.mean(0)}
+        start: dict[str, Any] = {"std": self.std, "init_log_scale": -3.0, "input_mean": self.x.mean(0)}
         if self.network == "mlp":
             start |= {"hidden": self.hidden, "activation": self.activation, "norm": self.norm}
         else:
@@ -130,12 +130,12 @@ class BuildingBlocks:
 
     def prior_level(self, parents: int, latent: int) -> Gaussian:
         """p(z_l | above). Near N(0, I) at first: while REWO's initial phase keeps it frozen it is the usual prior."""
-        start = {"gain": 0.1, "log_scale": (-6.0, 2.0)} if self.std == "exp" else {}
+        start: dict[str, Any] = {"log_scale": (-6.0, 2.0)} if self.std == "exp" else {"gain": 1.0}
         return self._level(parents, latent, **start)
 
     def posterior_level(self, parents: int, latent: int) -> Gaussian:
         """q(z_{l+1} | below)."""
-        return self._level(parents, latent, log_scale=(-5.0, 2.0))
+        return self._level(parents, latent, gain=1.0, log_scale=(-5.0, 2.0))
 
     def _level(self, parents: int, latent: int, **start: Any) -> Gaussian:
         return Gaussian(parents, latent, self.upper, activation=self.activation, std=self.std, norm=self.norm, **start)

@@ -37,9 +37,9 @@ def lvae(
     blocks = BuildingBlocks(x, likelihood, sigma, (widths[0], widths[0]), **more)
     inputs = [torch.Size(blocks.event).numel(), *widths[:-1]]
     steps = [mlp(i, w, (w,), activation, norm=norm, end=False) for i, w in zip(inputs, widths, strict=True)]
-    messages = [Gaussian(w, d, (), std="softplus") for w, d in zip(widths, dims, strict=True)]
+    messages = [Gaussian(w, d, (), gain=1.0, std="softplus") for w, d in zip(widths, dims, strict=True)]
     levels = [
-        Gaussian(dims[i], dims[i - 1], (widths[i], widths[i]), activation=activation, std="softplus", norm=norm)
+        Gaussian(dims[i], dims[i - 1], (widths[i], widths[i]), activation=activation, gain=1.0, std="softplus", norm=norm)
         for i in range(len(dims) - 1, 0, -1)
     ]
     model = Chain(StandardNormal(dims[-1]), levels, blocks.decoder(dims[0]))

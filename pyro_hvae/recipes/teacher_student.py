@@ -84,7 +84,7 @@ def _guide(blocks: BuildingBlocks, latents: dict[str, int], features: int, code:
 
     def head(size: int) -> nn.Module:
         if code == "gaussian":
-            return Gaussian(features, size, (), gain=0.1, init_log_scale=-3.0)
+            return Gaussian(features, size, (), init_log_scale=-3.0)
         after = [FlattenPlates(nn.BatchNorm1d(size, affine=False), [size])] if norm else []
         return Point(Gaussian(features, size, scale=1.0, net=nn.Sequential(*mlp(features, size, ()), *after)))
 

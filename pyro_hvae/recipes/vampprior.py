@@ -42,7 +42,7 @@ def vampprior(
         return [Stage("vampprior", ELBO()(Chain(prior, [], blocks.decoder(latent)), BottomUp([encoder])))]
     model = Chain(prior, [blocks.prior_level(latent2, latent)], blocks.decoder(latent + latent2), skip=True)
     trunk = blocks.trunk(hidden[-1])
-    q1 = _WithTrunk(trunk, Gaussian([(hidden[-1],), (latent2,)], latent, (hidden[-1] + latent2,)))
+    q1 = _WithTrunk(trunk, Gaussian([(hidden[-1],), (latent2,)], latent, (hidden[-1] + latent2,), gain=1.0))
     return [Stage("vampprior", ELBO()(model, Autoregressive({"z2": encoder, "z1": q1})))]
 
 

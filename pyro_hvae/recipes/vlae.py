@@ -38,6 +38,7 @@ def vlae(
     priors = {site: StandardNormal(sizes[site]) for site in nets.rungs}
     model = Ladder(priors, nets.rungs, blocks.decoder_with(nets.features, net=nets.output))
     heads = {
-        site: nn.Sequential(net, Gaussian(features, sizes[site], (), std=std)) for site, (net, features) in nets.heads.items()
+        site: nn.Sequential(net, Gaussian(features, sizes[site], (), gain=1.0, std=std))
+        for site, (net, features) in nets.heads.items()
     }
     return [Stage("ladder", ELBO()(model, Heads(heads, nets.steps)))]
