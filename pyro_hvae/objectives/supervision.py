@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives.elbo import ELBO, Sites
 from pyro_hvae.objectives.handlers import Means, Record, site_mean
+from pyro_hvae.runtime import in_evaluation_mode
 
 Program = Callable[..., Any]
 Codes = dict[str, Tensor]
@@ -125,6 +126,7 @@ def _output_difference(model: Program, x: Tensor, codes: Codes, permuted: Collec
     return first - second
 
 
+@in_evaluation_mode
 def _event_shapes(model: Program) -> Shapes:
     """Site -> event shape, x included, of the model's draws."""
     with pyro.validation_enabled(False), Record() as record:
