@@ -12,6 +12,7 @@ from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.sampling import ROWS, latents
 from pyro_hvae.objectives import ELBO, Record, kl_is_valid
+from pyro_hvae.runtime import in_evaluation_mode
 
 Program = Callable[..., Any]
 
@@ -23,6 +24,7 @@ def _estimates(elbo: ELBO, model: Program, guide: Program, x: Tensor | Rows, row
 
 
 @torch.no_grad()
+@in_evaluation_mode
 def bound(elbo: ELBO, model: Program, guide: Program, x: Tensor | Rows, rows: int = ROWS) -> dict[str, Any]:
     """The unweighted bound of a data set and its terms, in nats per datum.
 
@@ -44,12 +46,14 @@ def bound(elbo: ELBO, model: Program, guide: Program, x: Tensor | Rows, rows: in
 
 
 @torch.no_grad()
+@in_evaluation_mode
 def bound_per_datum(elbo: ELBO, model: Program, guide: Program, x: Tensor | Rows, rows: int = ROWS) -> Tensor:
     """One draw of the unweighted bound of every datum, nats, shape (N,)."""
     return torch.cat([e.bound_unweighted() for e in _estimates(elbo, model, guide, x, rows)])
 
 
 @torch.no_grad()
+@in_evaluation_mode
 def kl_per_dimension(model: Program, guide: Program, x: Tensor | Rows) -> dict[str, list[float]]:
     """Site -> KL(q || p) of every dimension, nats per datum, for the sites with a closed form that is a KL.
 
@@ -70,6 +74,7 @@ def kl_per_dimension(model: Program, guide: Program, x: Tensor | Rows) -> dict[s
 
 
 @torch.no_grad()
+@in_evaluation_mode
 def active_units(guide: Program, x: Tensor | Rows, samples: int = 50, threshold: float = 1e-2) -> dict[str, int]:
     r"""Site -> number of units with $\mathrm{Var}_x(E_q[u]) > 0.01$ (Burda et al. 2016).
 

@@ -12,6 +12,7 @@ from pyro_hvae.compilation import capture
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.sampling import ancestral, latents
 from pyro_hvae.objectives import ELBO, resolve_sites, site_mean
+from pyro_hvae.runtime import in_evaluation_mode
 
 Program = Callable[..., Any]
 
@@ -59,6 +60,7 @@ class GibbsStep(nn.Module):
 
 
 @torch.no_grad()
+@in_evaluation_mode
 def gibbs(
     model: Program,
     guide: Program,

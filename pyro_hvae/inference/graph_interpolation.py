@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_hvae.inference.neighbour_graph import LatentPath, resample_path, shortest_path
 from pyro_hvae.inference.sampling import ROWS, generate, latents, prior_latents
 from pyro_hvae.objectives import parents
-from pyro_hvae.runtime import fixed_seed
+from pyro_hvae.runtime import fixed_seed, in_evaluation_mode
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ def join_sites(values: Mapping[str, Tensor], sites: Sequence[str]) -> np.ndarray
     return torch.cat([values[site].flatten(1) for site in sites], -1).double().cpu().numpy()
 
 
+@in_evaluation_mode
 def decode_points(model: Callable[..., Any], z: np.ndarray, sites: Sequence[str], like: Mapping[str, Tensor]) -> Tensor:
     """E[x | z] at points that `join_sites` made: (B, total features) -> (B, *event).
 
@@ -50,6 +51,7 @@ def decode_points(model: Callable[..., Any], z: np.ndarray, sites: Sequence[str]
     return torch.cat(images)
 
 
+@in_evaluation_mode
 def interpolate(
     model: Callable[..., Any],
     guide: Callable[..., Any],

@@ -13,7 +13,7 @@ from pyro_hvae.compilation import capture
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError, ContractError, DivergenceError
 from pyro_hvae.objectives import ELBO, Record, Share, is_point, site_log_prob
-from pyro_hvae.runtime import fixed_seed
+from pyro_hvae.runtime import evaluation_mode, fixed_seed
 
 Program = Callable[..., Any]
 ROWS = 2048  # (datum, sample) pairs in one pass of the model: enough for a busy core, small enough for its caches
@@ -112,13 +112,14 @@ def importance_weights(
     captured = capture(terms, gradient=False, warn=warn) if compile else terms
     for first in range(start, len(x), size):
         batch = x[first : first + size]
-        with nullcontext() if seed is None else fixed_seed(_batch_seed(seed, first)):
+        # Around each batch, because the caller of a generator runs between them.
+        with evaluation_mode(model, guide), nullcontext() if seed is None else fixed_seed(_batch_seed(seed, first)):
             if first == start:
                 with pyro.validation_enabled(False):
                     elbo.check(model, guide, batch[:2])
             usual_size = len(batch) == min(size, len(x) - start)
             weights = _batch_weights(terms, captured if usual_size else terms, guide, batch, particles, rows)
-        yield weights  # after the seeded block: the caller has its own random stream
+        yield weights
 
 
 def data_per_batch(particles: int, inner: int = 1) -> int:

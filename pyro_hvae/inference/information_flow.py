@@ -12,7 +12,6 @@ from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.layer_posteriors import posteriors
 from pyro_hvae.metrics import layer_information
-from pyro_hvae.runtime import evaluation_mode
 
 
 class InformationFlow:
@@ -51,14 +50,13 @@ class InformationFlow:
         """`information.SITE` of every layer, `information.total`, `information.over` and `information.limit` (log N), in nats.
 
         Where a layer depends on another one given x, total and over are left out; the value of that layer is an upper bound
-        that falls with the number of draws. The guide is in evaluation mode for the measurement. Neither the guide nor a
-        global random stream changes, so the measurement does not influence training.
+        that falls with the number of draws. Neither the guide nor a global
+        random stream changes, so the measurement does not influence training.
 
         Raises:
             ConfigError: for a guide with other posteriors than Gaussians, or with parameters that are not finite.
         """
-        with evaluation_mode(guide):
-            layers = posteriors(guide, self.x, self.draws, self.seed)
+        layers = posteriors(guide, self.x, self.draws, self.seed)
         result = layer_information(layers, self.samples, self.seed)
         terms = {**result.layers, "total": result.total, "over": result.over}
         values = {f"information.{name}": term.value for name, term in terms.items() if term is not None}

@@ -11,6 +11,7 @@ from torch import Tensor
 from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.inference.sampling import ancestral, latents
 from pyro_hvae.objectives import Noise, site_graph, site_mean, standard_noise
+from pyro_hvae.runtime import in_evaluation_mode
 
 Program = Callable[..., Any]
 MAX_CELLS = 50  # along an axis of a grid: more are too small to see, and all go through the model at once
@@ -25,6 +26,7 @@ class LayerShare:
 
 
 @torch.no_grad()
+@in_evaluation_mode
 def decode_noise(model: Program, noise: Mapping[str, Tensor]) -> Tensor:
     """E[x | z], (rows, *event), for given standard noise of every layer, site -> (rows, *event of the site)."""
     with Noise(noise):
@@ -32,17 +34,20 @@ def decode_noise(model: Program, noise: Mapping[str, Tensor]) -> Tensor:
 
 
 @torch.no_grad()
+@in_evaluation_mode
 def sample_noise(model: Program, size: int, fixed: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
     """Standard noise of `size` ancestral samples: site -> (size, *event), from the top down; `fixed` as in `generate`."""
     return {name: standard_noise(site) for name, site in ancestral(model, size, fixed).items() if name != "x"}
 
 
+@in_evaluation_mode
 def posterior_noise(model: Program, guide: Program, x: Tensor) -> dict[str, Tensor]:
     """The noise for which the latents of the model are the posterior means of x: site -> (B, *event)."""
     return sample_noise(model, len(x), latents(guide, x, mean=True))
 
 
 @torch.no_grad()
+@in_evaluation_mode
 def layer_samples(model: Program, site: str, count: int = 64, guide: Program | None = None, x: Tensor | None = None) -> Tensor:
     r"""E[x | z] for `count` draws of the noise of one layer, all other noise fixed; shape (count, *event).
 
@@ -63,6 +68,7 @@ def layer_samples(model: Program, site: str, count: int = 64, guide: Program | N
 
 
 @torch.no_grad()
+@in_evaluation_mode
 def layer_shares(model: Program, outer: int = 64, inner: int = 16) -> dict[str, LayerShare]:
     r"""Site -> share of the variance of E[x | z] that is left when the noise of all other layers is fixed.
 
@@ -105,6 +111,7 @@ def variance_share(within: Tensor, total: Tensor) -> LayerShare:
 
 
 @torch.no_grad()
+@in_evaluation_mode
 def layer_grid(
     model: Program, site: str, cells: int = 20, reach: float = 2.0, guide: Program | None = None, x: Tensor | None = None
 ) -> Tensor:
@@ -142,6 +149,7 @@ def layer_grid(
     return decode_noise(model, {**noise, site: grid.reshape(noise[site].shape)})
 
 
+@in_evaluation_mode
 def grid_layers(model: Program, site: str | None = None) -> list[str]:
     """The layers that `layer_grid` can show: all of two dimensions from the top down, or `site` alone.
 
@@ -166,6 +174,7 @@ def _check_guide(guide: Program | None, x: Tensor | None) -> None:
         raise ConfigError("fixing the other layers at the code of x needs a guide, got guide=None: give guide=... and x=...")
 
 
+@in_evaluation_mode
 def check_noise(model: Program, site: str, noise: Mapping[str, Tensor]) -> None:
     """Raises `ConfigError` for a site that `noise` lacks, and for a model with a site whose noise cannot be fixed."""
     require_known("latent site", site, noise)

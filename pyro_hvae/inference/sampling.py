@@ -16,6 +16,7 @@ from pyro_hvae.compilation import capture
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives import Means, Record, site_mean
+from pyro_hvae.runtime import in_evaluation_mode
 
 Program = Callable[..., Any]
 MAX_SAMPLES = 10_000_000  # of the prior, in memory
@@ -23,6 +24,7 @@ ROWS = 4096  # rows per pass: enough for a busy core, small enough for its cache
 
 
 @torch.no_grad()
+@in_evaluation_mode
 def latents(guide: Program, x: Tensor | Rows, mean: bool = False) -> dict[str, Tensor]:
     """Site -> latent values of q(z | x), shape (B, *event), in the guide's order.
 
@@ -43,6 +45,7 @@ def _concatenate(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
+@in_evaluation_mode
 def ancestral(model: Program, size: int = 1, fixed: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
     """Runs the model: site -> Pyro's message (`fn`, `value`, ...), with x; arguments and errors as for `generate`."""
     fixed = dict(fixed or {})
@@ -61,6 +64,7 @@ def _check_sizes(fixed: Mapping[str, Tensor], size: int) -> None:
 
 
 @torch.no_grad()
+@in_evaluation_mode
 def generate(
     model: Program, size: int = 1, fixed: Mapping[str, Tensor] | None = None, mean: bool = True, compile: bool = False
 ) -> dict[str, Tensor]:
@@ -114,6 +118,7 @@ def _generate_in_chunks(
     return _concatenate(chunks)
 
 
+@in_evaluation_mode
 def prior_latents(model: Program, size: int, compile: bool = False) -> dict[str, Tensor]:
     """Ancestral samples of the latents in chunks of 4096, site -> (size, *event); `compile` as in `generate`, same draws."""
     if not 1 <= size <= MAX_SAMPLES:
@@ -121,12 +126,14 @@ def prior_latents(model: Program, size: int, compile: bool = False) -> dict[str,
     return _generate_in_chunks(model, size, {}, False, compile, without="x")
 
 
+@in_evaluation_mode
 def reconstruct(model: Program, guide: Program, x: Tensor | Rows) -> Tensor:
     """E[x | z] at the posterior means, shape (B, *event): the decoder at mu_phi(x)."""
     return torch.cat([generate(model, len(b), fixed=latents(guide, b, mean=True))["x"] for b in x.split(ROWS)])
 
 
 @torch.no_grad()
+@in_evaluation_mode
 def likelihood_name(model: Program) -> str:
     """Readable name of p(x | z): "Bernoulli", "Gaussian, sigma 0.2", "Gaussian, sigma by pixel", "Laplace, scale 0.125"."""
     fn = ancestral(model)["x"]["fn"]

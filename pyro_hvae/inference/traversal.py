@@ -15,7 +15,7 @@ from pyro_hvae.inference.layer_posteriors import posteriors
 from pyro_hvae.inference.sampling import latents
 from pyro_hvae.metrics import MEANINGFUL_VARIANCE
 from pyro_hvae.objectives import Record, is_point
-from pyro_hvae.runtime import fixed_seed
+from pyro_hvae.runtime import fixed_seed, in_evaluation_mode
 
 Program = Callable[..., Any]
 MAX_STEPS = 100
@@ -59,6 +59,7 @@ class Traversals:
 
 
 @torch.no_grad()
+@in_evaluation_mode
 def vary_dimension(model: Program, noise: Mapping[str, Tensor], site: str, dimension: int, values: Tensor) -> Tensor:
     r"""E[x | z] for given values of one dimension of one layer's noise, all other noise fixed; shape (steps, *event).
 
@@ -83,6 +84,7 @@ def vary_dimension(model: Program, noise: Mapping[str, Tensor], site: str, dimen
 
 
 @torch.no_grad()
+@in_evaluation_mode
 def traverse(
     model: Program,
     guide: Program,

@@ -55,7 +55,8 @@ def fit(
     schedule logs (beta, constraint, ...), penalty.NAME and lr, in nats per datum of the step's batch; at some steps also
     validation_elbo and information.SITE (see `InformationFlow`).
 
-    The caller's random streams stay as they are; noise comes from `config.seed`.
+    The caller's random streams stay as they are; noise comes from `config.seed`. The pair is in training mode while it is
+    trained, and in evaluation mode afterwards, as a run that `load` opens.
 
     Raises:
         ContractError, ConfigError: for a pair or combination that cannot be trained.
@@ -99,6 +100,8 @@ def fit(
             stack.callback(tracker.close)
         loop.tell(why)
         loop.run_stages(x, validation, device, stack)
+    for stage in stages:
+        stage.objective.eval()
     return loop.rows
 
 
