@@ -1,5 +1,6 @@
 """One ELBO for the whole family: terms per site, particles, shared sites, Renyi alpha, weights per site."""
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -58,7 +59,7 @@ class ELBO(PyroELBO):
         particles: K. With alpha = 0 this is the IWAE bound (Burda et al. 2016); K = 1 is the ELBO.
         shared: latent sites drawn once for all particles. `shared={"z1"}` with K particles is the VHP bound (Klushyn et al.
             2019, eq. 8-9): one z, K draws of zeta in the inner importance-weighted bound.
-        alpha: Renyi order (Li and Turner 2016); 1 is the K-particle average of the ELBO.
+        alpha: Renyi order (Li and Turner 2016); 1 is the K-particle average of the ELBO, -inf their maximum (VR-max).
         analytic_kl: with one particle, take KL(q || p) in closed form at sites where that is valid, that is where
             everything the model has sampled before the site precedes it in the guide too. Elsewhere Monte Carlo.
 
@@ -82,6 +83,8 @@ class ELBO(PyroELBO):
         super().__init__()
         if not isinstance(particles, int) or particles < 1:
             raise ConfigError(f"particles must be a whole number of at least 1, got {particles!r}.")
+        if math.isnan(alpha):
+            raise ConfigError("alpha, the Renyi order, must be a number, got nan. 0 is the importance-weighted bound.")
         if shared and particles == 1:
             raise ConfigError(f"sites {sorted(shared)} cannot be shared among one particle. Use particles=2 or more.")
         self.particles, self.shared, self.alpha, self.analytic_kl = particles, frozenset(shared), float(alpha), analytic_kl

@@ -41,6 +41,30 @@ def _mean_square(x: Site) -> Tensor:
     return _flatten_event((x["value"] - fn.mean) ** 2, fn).mean(-1)
 
 
+def renyi_mean(log_w: Tensor, alpha: float) -> Tensor:
+    r"""$\frac{1}{1-\alpha} \log \frac1K \sum_k w_k^{1-\alpha}$ over the first dimension of log w (Li and Turner 2016).
+
+    Orders near 1 cancel: there it is $m + \log(1 + \mathrm{mean}(e^{(1-\alpha)(\log w - m)} - 1)) / (1-\alpha)$ with the
+    mean m of log w. The limits are the mean (alpha = 1), the maximum (-inf, VR-max) and the minimum (inf).
+
+    >>> log_w = torch.tensor([0.0, 2.0])
+    >>> [round(renyi_mean(log_w, alpha).item(), 3) for alpha in (-math.inf, 0.0, 0.999999, 1.0, math.inf)]
+    [2.0, 1.434, 1.0, 1.0, 0.0]
+    """
+    power, count = 1.0 - alpha, math.log(len(log_w))
+    if math.isinf(power):
+        return log_w.amax(0) if power > 0 else log_w.amin(0)
+    if power == 0:
+        return log_w.mean(0)
+    if power == 1:
+        return torch.logsumexp(log_w, 0) - count
+    mean = log_w.mean(0)
+    off = power * (log_w - mean)
+    near = torch.log1p(torch.expm1(off.clamp(-1, 1)).mean(0))
+    inner = near.where(off.detach().abs().amax(0) < 1, torch.logsumexp(off, 0) - count)
+    return mean + inner / power
+
+
 # name -> C of the constraint E[C] <= kappa^2 (Klushyn et al. 2019, eq. 9).
 MEASURES: dict[str, Callable[[Site], Tensor]] = {"nats": _nats, "rmse": _mean_square}
 
@@ -84,12 +108,8 @@ class Terms:
                     )
                 term = term * weights[name]
             (varying if term.dim() > 1 else constant).append(term)
-        total, power = torch.stack(constant).sum(0) if constant else torch.zeros(()), 1.0 - self.alpha
-        if not varying:
-            return total
-        log_w = torch.stack(torch.broadcast_tensors(*varying)).sum(0)
-        inner = (torch.logsumexp(power * log_w, 0) - math.log(self.particles)) / power if power else log_w.mean(0)
-        return inner + total
+        total = torch.stack(constant).sum(0) if constant else torch.zeros(())
+        return renyi_mean(torch.stack(torch.broadcast_tensors(*varying)).sum(0), self.alpha) + total if varying else total
 
     def rates(self) -> dict[str, Tensor]:
         """Site -> E[log q - log p], nats per datum: a KL only in the sum over a chain's sites; one can be negative."""
