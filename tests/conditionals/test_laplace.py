@@ -2,11 +2,14 @@
 
 import math
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 
-from pyro_hvae import BottomUp, Chain, Gaussian, Laplace, StandardNormal, generate, gibbs, log_likelihood, reconstruct
+from pyro_hvae import ELBO, BottomUp, Chain, Gaussian, Laplace, StandardNormal, generate, gibbs, log_likelihood, reconstruct
 from pyro_hvae.inference.sampling import likelihood_name
 from pyro_hvae.objectives.handlers import Noise, Record, standard_noise
 
@@ -62,3 +65,14 @@ def test_every_tool_takes_a_laplace_likelihood():
     end = gibbs(model, prior, drawn["x"][:2000], steps=3, particles=400).x[-1]
     assert_close(end.mean(0), torch.tensor([0.0, -1.0]), atol=0.12, rtol=0)
     assert_close(end.var(0), torch.tensor([4.5, 1.5]), atol=0, rtol=0.08)
+
+
+def test_the_constraint_is_the_absolute_error_over_the_scale():
+    class Zero(nn.Module):
+        def forward(self, x, size=1):
+            with pyro.plate("data", len(x), dim=-1):
+                pyro.sample("z1", dist.Delta(torch.zeros(len(x), 2), event_dim=1))
+
+    model = Chain(StandardNormal(2), [], Laplace(2, 4, gain=0.0, scale=0.5))
+    estimate = ELBO().estimate(model, Zero(), torch.tensor([[1.0, -1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 2.0]]))
+    assert estimate.constraint("nats").item() == pytest.approx((4 / 0.5 + 2 / 0.5) / 2)

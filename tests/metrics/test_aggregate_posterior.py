@@ -233,3 +233,10 @@ def test_bad_requests():
         log_ratios(q, draw_aggregate(q, components=2), torch.arange(12) // 4)
     alone = log_ratios(q, draw_aggregate(q), torch.arange(12))  # a group of one: its own density
     assert torch.equal(alone, torch.zeros(12, dtype=torch.float64))
+
+
+def test_the_variance_of_means_of_two_draws_by_hand():
+    """Means 1, 3, 5 have the variance 8/3; draws of variance 2, 0, 2 leave a noise of 4/3 over two draws in them."""
+    means = torch.tensor([[0.0, 2.0], [3.0, 3.0], [6.0, 4.0]])[..., None]
+    assert Posteriors(means, torch.ones_like(means)).variance_of_means.item() == pytest.approx(2.0)
+    assert Posteriors(means[:, :1], torch.ones(3, 1, 1)).variance_of_means.item() == pytest.approx(6.0)

@@ -64,3 +64,11 @@ def test_images_and_bad_input():
         energy_distance(x[:1], x)
     with pytest.raises(ConfigError, match="two data"):
         energy_distance(x, x, torch.zeros(4))
+
+
+def test_the_error_of_three_groups_by_hand():
+    """Shares -9, 0 and 3 of chains at 0, 3 and 6: their sample variance 39 over three chains."""
+    x, y = torch.tensor([[0.0], [3.0], [6.0]]), torch.zeros(2, 1)
+    for copies in (1, 4):
+        groups = torch.arange(3).repeat(copies)
+        assert energy_distance(x.repeat(copies, 1), y, groups).stderr == pytest.approx(13**0.5, rel=1e-12)
