@@ -117,7 +117,7 @@ def globals_(own):
 
 
 def modules(own):
-    size = {"hidden": (5,), "norm": True}
+    size = {"hidden": (5,), "norm": True, "gain": 1.0}
     model = hv.Chain(hv.StandardNormal(2), [hv.Gaussian(2, 2, **size)], hv.Gaussian(2, 6, **size))
     guide = hv.BottomUp([hv.Gaussian(6, 2, **size), hv.Gaussian(2, 2, **size)])
     return model, guide, nn.ModuleList([model, guide])
