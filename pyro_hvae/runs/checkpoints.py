@@ -13,6 +13,7 @@ from pyro_hvae.errors import CheckpointError
 from pyro_hvae.runtime import atomic_write
 
 FORMAT_VERSION = 1
+PRIMITIVES = (str, int, float, bool, type(None))
 
 
 def _check_primitive(value: Any, where: str) -> None:
@@ -22,16 +23,29 @@ def _check_primitive(value: Any, where: str) -> None:
     elif isinstance(value, list | tuple):
         for item in value:
             _check_primitive(item, where)
-    elif value is not None and not isinstance(value, Tensor | str | int | float | bool):
-        raise TypeError(f"{where} holds a {type(value).__name__}; a checkpoint holds tensors and primitives only.")
+    elif not isinstance(value, Tensor) and type(value) not in PRIMITIVES:  # a NumPy number is a subclass of float
+        raise CheckpointError(
+            f"{where} holds a {type(value).__name__}; a checkpoint holds tensors and primitives only, which are opened without "
+            "running code. Make it a tensor or a plain number."
+        )
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes `content` (tensors, str, int, float, bool, None, lists and dicts of these) with the format version."""
+    """Writes `content` (tensors, str, int, float, bool, None, lists and dicts of these) with the format version.
+
+    The file gets its name only after it has been opened as `load_checkpoint` opens it.
+
+    Raises:
+        CheckpointError: for other content. DataError: when the file cannot be written.
+    """
     content = {"format_version": FORMAT_VERSION, **content}
     _check_primitive(content, "checkpoint")
     with atomic_write(path, "Choose another place with --out.") as part:
         torch.save(content, part)
+        try:
+            torch.load(part, map_location="cpu", weights_only=True, mmap=True)  # does not read the tensors' values
+        except pickle.UnpicklingError as error:
+            raise CheckpointError(f"'{path}' was not written, for it could not be opened again: {error}") from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -39,6 +39,8 @@ class Experiment:
         """Nested dict of primitives (tuples become lists, absent values are left out)."""
 
         def plain(value: Any) -> Any:
+            if hasattr(value, "tolist"):
+                return value.tolist()
             if isinstance(value, dict):
                 return {k: plain(v) for k, v in value.items() if v is not None}
             return [plain(v) for v in value] if isinstance(value, list | tuple) else value

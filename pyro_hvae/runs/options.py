@@ -20,9 +20,21 @@ def parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def coerce(key: str, value: Any, annotation: Any) -> Any:
-    """The value (text from a flag, or a TOML value) as the annotated type; raises `ConfigError` naming key and type."""
+    """The value as the annotated type: text from a flag, a TOML value, or one from Python, such as a NumPy number or a tensor.
+
+    Raises:
+        ConfigError: naming key and type.
+
+    >>> import numpy
+    >>> coerce("lr", numpy.float64(0.5), float), coerce("dims", numpy.array([4, 2]), tuple[int, ...])
+    (0.5, (4, 2))
+    """
     origin = typing.get_origin(annotation)
+    if hasattr(value, "tolist"):  # a NumPy number is a float for `isinstance`, but not for TOML or a checkpoint
+        value = value.tolist()
     if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
         annotation = next(a for a in typing.get_args(annotation) if a is not types.NoneType)
     if origin is tuple:
         items = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]

@@ -56,6 +56,14 @@ def find_run(name: str | os.PathLike[str]) -> Path:
     raise DataError(f"there is no run '{name}', neither as a directory nor below '{root}'. Known: {known}.")
 
 
+def _write_toml(experiment: Experiment) -> str:
+    """The text of a configuration; raises `ConfigError` for a value that TOML does not have."""
+    try:
+        return tomli_w.dumps(experiment.to_dict())
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"the run's configuration cannot be written: {error}. Use numbers, texts and lists.") from error
+
+
 class RunDirectory:
     """The files of one run in the directory `path`. The constructor touches no file; `create` makes the directory."""
 
@@ -67,8 +75,13 @@ class RunDirectory:
         """Raises `ConfigError` when the directory is not empty, or is a file."""
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"--out '{self.path}' is a file, not a directory. Choose another place.")
-        if self.path.is_dir() and any(self.path.iterdir()):
+        if self.path.is_dir() and any(self.path.iterdir()) and not self._unused():
             raise ConfigError(f"'{self.path}' is not empty. Go on with it by --resume {self.path}, or choose another --out.")
+
+    def _unused(self) -> bool:
+        """Whether this is a run without a checkpoint or a metric row: it failed before its first step, and may start again."""
+        files = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file()}
+        return "config.toml" in files and files <= {"config.toml", "run.json"}
 
     def create(self, experiment: Experiment) -> None:
         """Makes an empty run and writes its configuration.
@@ -77,12 +90,13 @@ class RunDirectory:
             ConfigError: when the directory is not empty. DataError: when it cannot be written.
         """
         self.require_empty()
+        config = _write_toml(experiment)
         try:
             for name in ("checkpoints", "figures", "eval"):
                 (self.path / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"cannot write to '{self.path}': {error.strerror}. Choose another place with --out.") from error
-        self.write_config(experiment)
+        self.write("config.toml", config)
         self.update(command=[Path(sys.argv[0]).name, *sys.argv[1:]], seed=experiment.train.seed, versions=package_versions())
 
     def require_writable(self, folder: str) -> None:
@@ -103,7 +117,7 @@ class RunDirectory:
         return path
 
     def write_config(self, experiment: Experiment) -> None:
-        self.write("config.toml", tomli_w.dumps(experiment.to_dict()))
+        self.write("config.toml", _write_toml(experiment))
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> Path:
         return self.write(name, json.dumps(replace_nonfinite(values), indent=2) + "\n")

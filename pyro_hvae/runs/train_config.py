@@ -1,9 +1,10 @@
 """The settings of a training run."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from pyro_hvae.errors import ConfigError, require_known
+from pyro_hvae.runs.options import coerce
 
 ENGINES = ("fit", "svi")
 PRECISIONS = ("float32", "bf16")  # the names of `networks.PRECISIONS`, which needs torch
@@ -50,6 +51,8 @@ class TrainConfig:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, coerce(field.name, getattr(self, field.name), field.type))
         for name in ("steps", "batch_size", "starts", "log_every", "eval_every", "save_every", "information_points"):
             if (value := getattr(self, name)) < 1:
                 raise ConfigError(f"{name.replace('_', '-')} must be at least 1, got {value}.")

@@ -3,6 +3,7 @@
 import os
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
@@ -24,11 +25,23 @@ def test_round_trip(tmp_path):
     assert torch.equal(loaded["a"], CONTENT["a"]) and loaded["c"]["d"]["e"].dtype == torch.float64
 
 
-@pytest.mark.parametrize("value", [Evil(), object(), {1, 2}, torch.device("cpu")])
+@pytest.mark.parametrize("value", [Evil(), object(), {1, 2}, torch.device("cpu"), np.float64(0.5), np.str_("x")])
 def test_only_primitives_are_saved(tmp_path, value):
-    with pytest.raises(TypeError, match="tensors and primitives"):
+    with pytest.raises(CheckpointError, match="tensors and primitives"):
         save_checkpoint(tmp_path / "a.pt", {"a": {"b": [value]}})
     assert not list(tmp_path.iterdir())
+
+
+class OwnTensor(torch.Tensor):
+    """A tensor for every check, which the loader of weights refuses."""
+
+
+def test_what_cannot_be_opened_again_does_not_replace_what_can(tmp_path):
+    save_checkpoint(tmp_path / "a.pt", CONTENT)
+    with pytest.raises(CheckpointError, match="could not be opened again"):
+        save_checkpoint(tmp_path / "a.pt", {"a": torch.zeros(2).as_subclass(OwnTensor)})
+    assert torch.equal(load_checkpoint(tmp_path / "a.pt")["a"], CONTENT["a"])
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
 
 
 @pytest.mark.parametrize("writer", [torch.save, lambda obj, path: path.write_bytes(pickle.dumps(obj))])
