@@ -38,7 +38,6 @@ class _Constrained(Schedule):
         new = constraint.detach().to(self.average)
         old = torch.where(self.average.isnan(), new, self.average)  # C_0 is the first batch
         self.average.copy_((1 - self.alpha) * new + self.alpha * old)
-        # One wild batch must not throw beta out of range: at most a factor e per step.
         exponent = self._exponent(self.average - self.kappa**2).clamp(-1.0, 1.0)
         self.beta.mul_(exponent.exp()).clamp_(*self.ALLOWED)
 
@@ -58,7 +57,13 @@ class Geco(_Constrained):
         beta0: initial beta. kappa: target, C <= kappa^2. nu: rate of the update. alpha: weight of the old average.
         measure: "nats" (C = -log p(x|z) without constants) or "rmse" (C = squared error per pixel, kappa its root).
 
-    beta may exceed one: the loss is then a scaled bound. It is kept in [1e-6, 1e6].
+    beta may exceed one: the loss is then a scaled bound. Two deviations from the formula: beta is kept in [1e-6, 1e6], and its
+    exponent is clipped to [-1, 1], so that one wild batch changes beta at most by a factor e.
+
+    >>> geco = Geco(beta0=1.0, kappa=1.0, nu=1.0)
+    >>> geco.update(torch.tensor(6.0))  # the formula gives exp(-5) = 0.0067
+    >>> round(geco.beta.item(), 4)
+    0.3679
     """
 
     ALLOWED = (1e-6, 1e6)
@@ -74,7 +79,8 @@ class Rewo(_Constrained):
     $f = (1 - H(\delta)) \tanh(\tau (\beta - 1)) - H(\delta)$.
 
     Until the average first falls below kappa^2 (the initial phase) beta stays at beta0, and only the parameters that reach
-    log p(x|z) are stepped. From then on, for good, beta moves within [1e-8, 1] and everything is stepped.
+    log p(x|z) are stepped. From then on, for good, beta moves within [1e-8, 1] and everything is stepped. A deviation from the
+    formula: the exponent is clipped to [-1, 1], so that one wild batch changes beta at most by a factor e.
 
     Arguments as for `Geco`, and tau: slope of the pull towards beta = 1.
     """

@@ -15,7 +15,8 @@ class Progressive(Schedule):
 
     During step s the loss is
     $-E \log p(x \mid z_L, \ldots, z_{L-s}) + \beta \sum_{l \ge L-s} KL_l + \gamma \sum_{l < L-s} KL_l$ (pro-VLAE, eqs. 8,
-    10 and 11). The layer that entered last fades in: $\alpha = \min(1, i / \mathrm{fade})$ at iteration i = 0, 1, ... *of its
+    10 and 11); logged, clipped and watched for divergence is its quotient by max(1, beta), as under every schedule. The layer
+    that entered last fades in: $\alpha = \min(1, i / \mathrm{fade})$ at iteration i = 0, 1, ... *of its
     step* multiplies the input of its head and the output of its branch (eq. 9). In the first step nothing fades in.
 
     A layer that waits has its branch's gate closed and its head's open: with that gate closed too, gamma's term would reach
@@ -46,6 +47,7 @@ class Progressive(Schedule):
         if not (gamma >= 0 and fade >= 0):
             raise ConfigError(f"gamma and fade must not be negative, got gamma={gamma!r}, fade={fade!r}.")
         self.gamma, self.fade, self.layers = gamma, fade, list[str]()
+        self.gradient_scale = max(1.0, float(beta))  # in eq. 11 x weighs one
         self.register_buffer("length", torch.tensor(1))
         self.register_buffer("fading", torch.tensor(0.0, dtype=torch.float64))
 

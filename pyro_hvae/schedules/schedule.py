@@ -24,6 +24,8 @@ class Schedule(nn.Module):
         initial: whether only the parameters that reach log p(x|z) may be stepped now (REWO's initial phase).
         pass_kinds: number of kinds of passes in a run; each needs a graph of its own.
         unique_pass: whether the next pass is the only one of its kind, so that its graph would serve one call.
+        gradient_scale: how many times (C + beta F) / max(1, beta) the loss is that `weights` give. Logged losses, the limit of
+            divergence and `grad_clip` are those of this quotient under every schedule.
     """
 
     beta: Tensor
@@ -32,6 +34,7 @@ class Schedule(nn.Module):
     initial: bool = False
     pass_kinds: int = 1
     unique_pass: bool = False
+    gradient_scale: float = 1.0
 
     def __init__(self, beta: float) -> None:
         super().__init__()

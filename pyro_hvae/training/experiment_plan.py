@@ -13,7 +13,7 @@ from pyro_hvae.recipes import Stage, stage_lengths
 from pyro_hvae.runs import Experiment, build_stages, load_dataset, program_from_file
 from pyro_hvae.runtime import fixed_seed, pick_device
 from pyro_hvae.schedules import SCHEDULES, Schedule
-from pyro_hvae.training.session import start_schedule
+from pyro_hvae.training.session import explain_batch_norm, start_schedule
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ def plan(experiment: Experiment, start: int = 0) -> Plan:
             start_schedule(schedule, stage.objective, steps)
         first = stages[0].training_data(dataset.train.x, torch.device("cpu"))[:2]
         try:
-            estimate = stages[0].objective.estimate(first)
+            with explain_batch_norm(stages):
+                estimate = stages[0].objective.estimate(first)
             estimate.loss(schedules[0].weights())
             if schedules[0].measure:
                 estimate.constraint(schedules[0].measure)

@@ -19,11 +19,12 @@ from pyro_hvae.errors import ConfigError, DivergenceError, Interrupted
 from pyro_hvae.inference import InformationFlow
 from pyro_hvae.objectives import Objective
 from pyro_hvae.recipes import Stage, stage_lengths
-from pyro_hvae.runs import Experiment, RunDirectory, Tracker, TrainConfig, load_checkpoint, save_checkpoint
+from pyro_hvae.runs import Experiment, Progress, RunDirectory, Tracker, TrainConfig, load_checkpoint, save_checkpoint
 from pyro_hvae.runtime import defer_signals, fixed_seed, limit_threads, pick_device, rng_state, set_rng_state
 from pyro_hvae.schedules import Constant, Schedule
+from pyro_hvae.training.collapse import describe_collapse
 from pyro_hvae.training.divergence import BLOCK, DivergenceDetector
-from pyro_hvae.training.session import Session, start_schedule, validation_bound
+from pyro_hvae.training.session import Session, explain_batch_norm, start_schedule, validation_bound
 
 Row = dict[str, Any]
 
@@ -39,6 +40,7 @@ def fit(
     resume: bool = False,
     trackers: Sequence[Tracker] = (),
     experiment: Experiment | None = None,
+    progress: bool = True,
 ) -> list[Row]:
     """Trains a pair (or the stages of a recipe) on x and returns the metric rows, the last of which is of the last step.
 
@@ -50,6 +52,7 @@ def fit(
         validation: data for the unweighted bound that chooses `checkpoints/best.pt`.
         resume: go on from `out`'s last checkpoint. On the CPU the result is bit-identical to an uninterrupted run.
         trackers: told of every step (see `Tracker`). experiment: the configuration to write into the run, for recipes.
+        progress: without trackers, show a bar on stderr, or a line every so often where that is no terminal.
 
     Rows hold step, stage, loss (weighted), elbo (unweighted bound), distortion, rate.SITE, rate_total, the values that the
     schedule logs (beta, constraint, ...), penalty.NAME and lr, in nats per datum of the step's batch; at some steps also
@@ -89,7 +92,8 @@ def fit(
     if run and not resume:
         given = replace(experiment, train=config) if experiment else None
         run.create(given or Experiment(None, "own data", type(schedules[0]).__name__.lower(), config))
-    loop = _Loop(stages, schedules, lengths, config, run, list(trackers), saved, run.rows() if run else [])
+    shown = list(trackers) or ([Progress()] if progress else [])
+    loop = _Loop(stages, schedules, lengths, config, run, shown, saved, run.rows() if run else [], python=not trackers)
     with ExitStack() as stack:
         stack.enter_context(fixed_seed(config.seed))
         stack.enter_context(limit_threads(config.threads))
@@ -99,7 +103,8 @@ def fit(
             tracker.start(sum(lengths), saved["step"] if saved else 0)
             stack.callback(tracker.close)
         loop.tell(why)
-        loop.run_stages(x, validation, device, stack)
+        with explain_batch_norm(stages):
+            loop.run_stages(x, validation, device, stack)
     for stage in stages:
         stage.objective.eval()
     return loop.rows
@@ -123,6 +128,7 @@ class _Loop:
     Attributes:
         lengths: planned steps of the stages; for stages that ended early, the steps they took.
         offset: steps of the stages before the present one. signals: received since the start.
+        python: whether warnings are those of Python: the caller gave no tracker.
     """
 
     stages: list[Stage]
@@ -133,6 +139,7 @@ class _Loop:
     trackers: list[Tracker]
     saved: dict[str, Any] | None
     rows: list[Row]
+    python: bool = False
     signals: list[int] = field(default_factory=list)
     best: float = -math.inf
     offset: int = 0
@@ -206,6 +213,8 @@ class _Loop:
                 self.save(number, session)
             if self.signals and not (last and final):
                 self.interrupt(step)
+        if final and self.rows and (collapse := describe_collapse(self.rows[-1])):
+            self.end_with(collapse)
         if session.t < self.lengths[number]:
             for tracker in self.trackers:
                 tracker.shorten(self.lengths[number] - session.t)
@@ -253,12 +262,19 @@ class _Loop:
         for tracker in self.trackers if message else ():
             tracker.tell(message)
 
+    def end_with(self, message: str) -> None:
+        if self.run:
+            self.run.update(warning=message)
+        self.tell(message)
+        if not self.trackers:
+            warnings.warn(message, stacklevel=5)
+
     def warn(self, message: str) -> None:
         if self.run:
             self.run.update(warning=message)
-        for tracker in self.trackers:
+        for tracker in () if self.python else self.trackers:
             tracker.warn(message)
-        if not self.trackers:
+        if self.python:
             warnings.warn(message, stacklevel=6)
 
     def warn_if_stuck(self, session: Session, last: bool) -> None:

@@ -1,8 +1,8 @@
 """A training session of one stage: batches, optimiser, schedule and the steps."""
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import pyro
@@ -16,6 +16,7 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference import bound
 from pyro_hvae.networks import program_gates, set_gates
 from pyro_hvae.objectives import Estimate, FunctionOptim, Objective, ScheduledELBO, for_svi
+from pyro_hvae.recipes import Stage
 from pyro_hvae.runs import TrainConfig
 from pyro_hvae.runtime import fixed_seed, set_torch_rng_state, torch_rng_state
 from pyro_hvae.schedules import PlateauDetector, PlateauRule, Schedule
@@ -36,6 +37,22 @@ def _set_gates(schedule: Schedule, objective: Objective) -> None:
     if (alphas := schedule.gate_alphas()) is not None:
         set_gates(objective.model, alphas.model)
         set_gates(objective.guide, alphas.guide)
+
+
+@contextmanager
+def explain_batch_norm(stages: Iterable[Stage]) -> Iterator[None]:
+    """Turns torch's error about a batch of one under batch normalisation into a `ConfigError`."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        modules = (module for stage in stages for module in stage.objective.modules())
+        norms = sorted({type(module).__name__ for module in modules if "BatchNorm" in type(module).__name__})
+        raise ConfigError(
+            f"a batch size of 1 leaves batch normalisation ({', '.join(norms)}) no variance to divide by. Use a batch size of "
+            "2 or more and as many training data, or a pair without batch normalisation (-o norm=false, of a ladder norm=none)."
+        ) from error
 
 
 def learning_rate(lr: float, decay: float, step: int, steps: int, floor: float = 0.02) -> float:
@@ -88,8 +105,11 @@ class Session:
         schedule = (schedule.float() if x.device.type == "mps" else schedule).to(x.device)  # MPS has no float64
         self.objective, self.config, self.schedule, self.length = objective, config, schedule, length
         self.t, self.lr, self.entered_main = 0, config.lr, False
-        self.x, self.batches = x, Batches(x, min(config.batch_size, len(x)), config.seed)
-        self.flatness = PlateauDetector(until, len(x) // config.batch_size)
+        size = min(config.batch_size, len(x))
+        if size < config.batch_size and tell:
+            tell(f"A batch has {size} data, all that there are, instead of {config.batch_size}.")
+        self.x, self.batches = x, Batches(x, size, config.seed)
+        self.flatness = PlateauDetector(until, len(x) // size)
         start_schedule(schedule, objective, length)
         self.initial = schedule.initial
         # The parameters that REWO's initial phase trains.
@@ -178,12 +198,15 @@ class Session:
     def _apply(self) -> None:
         """Clips gradients and makes the optimiser's step at the present learning rate."""
         if self.config.grad_clip:
-            torch.nn.utils.clip_grad_norm_(self.objective.parameters(), self.config.grad_clip)
+            largest = self.config.grad_clip * self.schedule.gradient_scale
+            torch.nn.utils.clip_grad_norm_(self.objective.parameters(), largest)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr
         self.optimizer.step()
 
     def _record(self, result: StepResult) -> None:
+        if (scale := self.schedule.gradient_scale) != 1:
+            result = result._replace(loss=result.loss / scale)
         self.result = result
         if self.flatness.rule and result.nats is not None:
             weights = {name: float(weight) for name, weight in self.schedule.weights().items()}

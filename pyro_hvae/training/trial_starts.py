@@ -13,7 +13,7 @@ from pyro_hvae.runs import Experiment, TrainConfig
 from pyro_hvae.runtime import fixed_seed, limit_threads, pick_device
 from pyro_hvae.schedules import Schedule
 from pyro_hvae.training.experiment_plan import Plan, plan
-from pyro_hvae.training.session import Session, validation_bound
+from pyro_hvae.training.session import Session, explain_batch_norm, validation_bound
 
 
 def pick_start(experiment: Experiment, tell: Callable[[str], Any] = lambda text: None) -> Plan:
@@ -41,7 +41,7 @@ def trial_bound(stage: Stage, x: Rows, config: TrainConfig, schedule: Schedule, 
     with fixed_seed(config.seed), limit_threads(config.threads), pyro.validation_enabled(False):
         settings = replace(config, compile=False, **stage.settings)  # too short a run to pay for a graph
         session = Session(stage.objective, stage.training_data(x, device), settings, schedule, config.steps)
-        with session.scope():
+        with session.scope(), explain_batch_norm([stage]):
             for _ in range(max(1, config.steps // 10)):
                 session.step()
         return validation_bound(stage.objective, stage.validation_data(validation, device), config.seed)
