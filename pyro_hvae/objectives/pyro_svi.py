@@ -9,39 +9,79 @@ from typing import Any
 import pyro
 import torch
 from pyro.optim.optim import PyroOptim
+from pyro.params.param_store import param_with_module_name
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
+from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives.elbo import ELBO, Estimate
 from pyro_hvae.schedules import Constant, Schedule
 
 _pairs = itertools.count()
+_registered = WeakIdKeyDictionary()  # the parameters of this process's pairs; any others in the store were loaded
 
 
-def for_svi(model: nn.Module, guide: nn.Module) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def for_svi(model: nn.Module, guide: nn.Module, name: str = "") -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The pair as programs that register their parameters with `pyro.module`, for `pyro.infer.SVI`.
 
     SVI steps only the parameters in the store. Those of a plain `nn.Module` are not there, so SVI would run and train
-    *nothing*, without a warning. Each call uses names of its own, so that several pairs can live in one process.
+    *nothing*, without a warning. A store that was loaded gives its values to the pair of the same name in the pair's next pass.
+
+    Arguments:
+        name: of the pair in the store. Each call without one uses a name of its own, so that several pairs can live in one
+            process; a store that is to be saved and loaded needs a name.
 
     >>> from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
     >>> from pyro_hvae.guides import BottomUp
     >>> from pyro_hvae.models import Chain
-    >>> model, guide = for_svi(Chain(StandardNormal(2), [], Gaussian(2, 4)), BottomUp([Gaussian(4, 2)]))
+    >>> model, guide = for_svi(Chain(StandardNormal(2), [], Gaussian(2, 4)), BottomUp([Gaussian(4, 2)]), name="vae")
     >>> from pyro.infer import SVI
     >>> svi = SVI(model, guide, pyro.optim.Adam({"lr": 1e-3}), pyro.infer.Trace_ELBO())
     >>> isinstance(svi.step(torch.zeros(8, 4)), float)
     True
     """
-    name = f"pyro_hvae.{next(_pairs)}"
+    name = name or f"pyro_hvae.{next(_pairs)}"
     return partial(_run_registered, f"{name}.model", model), partial(_run_registered, f"{name}.guide", guide)
 
 
 def _run_registered(name: str, module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
+    _restore(name, module)
     with warnings.catch_warnings():
         # Frozen parameters are left out on purpose.
         warnings.filterwarnings("ignore", message=".*was not registered in the param store.*")
         pyro.module(name, module)
+    for parameter in module.parameters():
+        _registered[parameter] = True
     return module(*args, **kwargs)
+
+
+def _restore(name: str, module: nn.Module) -> None:
+    """Gives the module the values that the store has under its name, if they are not its own: those of a loaded store."""
+    store, known = pyro.get_param_store(), False
+    held = dict(store.named_parameters())
+    for key, parameter in module.named_parameters():
+        full = param_with_module_name(name, key)
+        known |= full in held
+        if (stored := held.get(full, parameter)) is parameter:
+            continue
+        if stored.shape != parameter.shape:
+            raise ConfigError(
+                f"the parameter store holds '{full}' of shape {tuple(stored.shape)}, the pair's is {tuple(parameter.shape)}. "
+                "Give every pair a name of its own (hv.for_svi(..., name=...)), or clear the store: pyro.clear_param_store()."
+            )
+        with torch.no_grad():
+            parameter.copy_(stored)
+        del store[full]  # `pyro.module` enters the module's own parameter, which SVI is to step
+    if known or not any(parameter.requires_grad for parameter in module.parameters()):
+        return
+    pairs = {key: value for key, value in held.items() if key.partition("$$$")[0].endswith((".model", ".guide"))}
+    foreign = [key for key, value in pairs.items() if value not in _registered]
+    if foreign:
+        warnings.warn(
+            f"the parameter store holds values of another process (such as '{foreign[0]}') and none of '{name}', so nothing is "
+            "restored. Save and load under one name: hv.for_svi(model, guide, name='...').",
+            stacklevel=4,
+        )
 
 
 class ScheduledELBO(ELBO):
