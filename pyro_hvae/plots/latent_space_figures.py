@@ -70,8 +70,10 @@ def _projection(points: np.ndarray, name: str) -> tuple[Callable[[np.ndarray], n
     if points.shape[1] == 1:
         return lambda z: np.c_[z, np.zeros(len(z))], (name, "")
     with np.errstate(invalid="ignore", divide="ignore"):  # codes without variance have no shares of it
-        pca = PCA(2).fit(points)
-    return pca.transform, (f"first principal component of {name}", "second principal component")
+        pca = PCA(min(2, len(points))).fit(points)  # one datum has no second component
+    missing = 2 - pca.n_components_
+    axes = (f"first principal component of {name}", "second principal component")
+    return lambda z: np.pad(pca.transform(z), ((0, 0), (0, missing))), axes
 
 
 def _draw_codes(axis: Axes, run: OpenRun, points: np.ndarray, pick: Tensor) -> None:

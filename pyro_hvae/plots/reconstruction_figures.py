@@ -41,7 +41,7 @@ class Reconstructions:
     def __str__(self) -> str:
         error = self.rmse
         features = f", of {FEATURES} {error[FEATURES]:.4f}" if FEATURES in error else ""
-        return f"RMS error per value {error[FULL]:.4f}{features}"
+        return f"RMS error per value {error[FULL]:.4f}{features} (these {len(self.data)} data)"
 
 
 @torch.no_grad()

@@ -1,15 +1,16 @@
 """Pictures of opened runs: each function draws one kind into files, and returns their paths with what they show."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation import discontinuities, graph_paths, largest_jump, random_subset
-from pyro_hvae.inference import traverse
+from pyro_hvae.inference import Interpolation, traverse
 from pyro_hvae.plots import (
     FEATURES,
     FULL,
@@ -32,22 +33,34 @@ from pyro_hvae.runtime import fixed_seed
 TRAVERSAL_DATA = 10_000  # test data over which the variances of a traversal's dimensions are taken
 
 
-def draw_standard_pictures(run: OpenRun) -> list[Path]:
-    """Draws the standard pictures of a run into its figures folder, and leaves out those that this run cannot have."""
-    rows = run.directory.rows()
-    figures = plot_training(run, rows) if rows else {}
-    if has_information(rows):
-        figures["information_flow"] = plot_information_flow(rows, f"Information flow of {run_name(run)}")
-    try:
+def draw_standard_pictures(run: OpenRun) -> tuple[list[Path], dict[str, str]]:
+    """Draws the standard pictures of a run into its figures folder; those that fail cost a finished run nothing but themselves.
+
+    Returns:
+        The files, and the reason for each picture that was left out.
+    """
+    rows, paths = run.directory.rows(), dict[str, Interpolation]()
+    with contextlib.suppress(Exception):  # where the prior connects no ends, the latent space can still be drawn
         paths = graph_paths(run)
-    except DataError:
-        paths = {}  # the prior connects no ends, but the latent space can still be drawn
-    figures["latent_space"] = plot_latent_space(run, paths)
-    if paths:
-        figures["interpolation"] = plot_interpolation(run, paths)
-    figures["reconstructions"] = plot_reconstructions([run], reconstruct_test_data([run]))
-    figures["samples"] = plot_samples(run)
-    return save_figures(run, figures)
+    pictures: dict[str, Callable[[], Mapping[str, Any]]] = {
+        "training": lambda: plot_training(run, rows) if rows else {},
+        "information_flow": lambda: (
+            {"information_flow": plot_information_flow(rows, f"Information flow of {run_name(run)}")}
+            if has_information(rows)
+            else {}
+        ),
+        "latent_space": lambda: {"latent_space": plot_latent_space(run, paths)},
+        "interpolation": lambda: {"interpolation": plot_interpolation(run, paths)} if paths else {},
+        "reconstructions": lambda: {"reconstructions": plot_reconstructions([run], reconstruct_test_data([run]))},
+        "samples": lambda: {"samples": plot_samples(run)},
+    }
+    files, left_out = list[Path](), dict[str, str]()
+    for name, draw in pictures.items():
+        try:
+            files += save_figures(run, draw())
+        except Exception as error:
+            left_out[name] = f"{type(error).__name__}: {error}"
+    return files, left_out
 
 
 def draw_interpolation(run: OpenRun, nodes: int, k: int, seed: int, first: int | None, second: int | None) -> dict[str, Any]:

@@ -13,8 +13,9 @@ def report_training(run: OpenRun) -> dict[str, Any]:
     """Draws the standard pictures of a trained run, and measures its angle error on data with an angle."""
     from pyro_hvae.reports.run_pictures import draw_standard_pictures  # matplotlib takes a second
 
-    figures = [str(path) for path in draw_standard_pictures(run)]
-    report: dict[str, Any] = {"run": str(run.directory.path), "step": run.step, "figures": figures}
+    files, left_out = draw_standard_pictures(run)
+    report: dict[str, Any] = {"run": str(run.directory.path), "step": run.step, "figures": [str(path) for path in files]}
+    report |= {"left_out": left_out} if left_out else {}
     final = run.directory.rows()[-1:]
     report |= {key: row[key] for row in final for key in ("elbo", "validation_elbo", "beta") if key in row}
     if pixels := run.stage.pixels:
@@ -33,6 +34,7 @@ def training_text(report: Mapping[str, Any]) -> str:
     """The last lines of `train`: run, pictures, bound, and what was measured."""
     lines = [f"Run: {report['run']} (step {report['step']})"]
     lines += [f"Picture: {path}" for path in report["figures"]]
+    lines += [f"No picture '{name}': {reason}" for name, reason in report.get("left_out", {}).items()]
     if "elbo" in report:
         key, kind = ("validation_elbo", "validation") if "validation_elbo" in report else ("elbo", "batch")
         of = f" of features ({report['space']})" if "space" in report else ""

@@ -133,7 +133,9 @@ def test_stacks_train_stop_resume_and_are_drawn(command, name, tmp_path, monkeyp
     for out, steps in (("whole", 12), ("half", 6)):
         code, _, err = command(*arguments, "--steps", steps, "--out", out)
         assert code == 0, err
-        monkeypatch.setattr(run_pictures, "draw_standard_pictures", lambda run: [])  # only those of the whole run are looked at
+        monkeypatch.setattr(
+            run_pictures, "draw_standard_pictures", lambda run: ([], {})
+        )  # only those of the whole run are looked at
     code, _, err = command("train", "--resume", "half", "--steps", 12)
     assert code == 0, err
     whole, half = (load_checkpoint(tmp_path / out / "checkpoints/last.pt")["programs"][0] for out in ("whole", "half"))

@@ -53,9 +53,10 @@ def test_one_line_a_run(triangle_runs, command):
     vae, texture = (one.rmse for one in found)
     assert out.splitlines() == [
         "Reconstructions at the posterior means of 5 test data",
-        f"vae (constant) on triangles, seed 0 ({triangle_runs[1]}): RMS error per value {vae['reconstructions']:.4f}",
+        f"vae (constant) on triangles, seed 0 ({triangle_runs[1]}): RMS error per value "
+        f"{vae['reconstructions']:.4f} (these 5 data)",
         f"texture (constant) on triangles, seed 0 ({triangle_runs[0]}): RMS error per value "
-        f"{texture['reconstructions']:.4f}, of textures alone {texture['textures alone']:.4f}",
+        f"{texture['reconstructions']:.4f}, of textures alone {texture['textures alone']:.4f} (these 5 data)",
         f"Picture: {path}",
     ]
 

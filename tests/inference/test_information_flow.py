@@ -286,4 +286,4 @@ def test_the_standard_pictures_of_a_run_include_it(command, tmp_path):
     assert picture.with_name("training.png").is_file() and not picture.is_file()
     for row in progressive_rows():
         run.directory.append_row(run.directory.rows()[-1] | row)
-    assert picture in draw_standard_pictures(run) and picture.is_file()
+    assert picture in draw_standard_pictures(run)[0] and picture.is_file()

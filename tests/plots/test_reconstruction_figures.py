@@ -31,7 +31,10 @@ def test_rows_of_one_run(triangle_runs):
     assert labelled(plot_reconstructions([texture], [one])) == rows
     figure = plot_reconstructions([vae], [constant(0.5, 0.375)])
     assert labelled(figure) == [("test data", 0.5), ("reconstructions", 0.375)]
-    assert figure.get_suptitle() == "Reconstructions of vae (constant) on triangles, seed 0\nRMS error per value 0.1250"
+    assert (
+        figure.get_suptitle()
+        == "Reconstructions of vae (constant) on triangles, seed 0\nRMS error per value 0.1250 (these 3 data)"
+    )
 
 
 def test_rows_of_runs_side_by_side(triangle_runs):
@@ -45,8 +48,8 @@ def test_rows_of_runs_side_by_side(triangle_runs):
     ]
     assert figure.get_suptitle().splitlines() == [
         "Reconstructions of test data of triangles",
-        "vae, seed 0: RMS error per value 0.1250",
-        "texture, seed 0: RMS error per value 0.5000, of textures alone 0.2500",
+        "vae, seed 0: RMS error per value 0.1250 (these 3 data)",
+        "texture, seed 0: RMS error per value 0.5000, of textures alone 0.2500 (these 3 data)",
     ]
 
 
