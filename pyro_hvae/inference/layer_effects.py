@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.errors import ConfigError, require_known
-from pyro_hvae.inference.sampling import ROWS, ancestral, latents
-from pyro_hvae.objectives import Noise, site_graph, site_mean, standard_noise
+from pyro_hvae.inference.sampling import ROWS, ancestral, latents, require_continuous
+from pyro_hvae.objectives import Noise, find_mean, scalar_family, site_graph, site_mean, standard_noise
 from pyro_hvae.runtime import in_evaluation_mode
 
 Program = Callable[..., Any]
 MAX_CELLS = 50  # along an axis of a grid: more are too small to see, and all go through the model at once
 
 
-LEAST_BLOCKS = 64  # fewer do not show a heavy tail
-MAX_ERROR = 0.5  # relative standard error of a variance, above which its shares say nothing
+LEAST_BLOCKS = 256  # fewer do not show a heavy tail
+MAX_ERROR = 1 / 3  # relative standard error of a variance, above which its shares say nothing
 
 
 class NotEstimable(ConfigError):
@@ -85,20 +85,27 @@ def layer_shares(model: Program, outer: int = 64, inner: int = 16) -> dict[str, 
     [0, 1]. The shares add up to one, or to more where layers interact.
 
     Arguments:
-        outer, inner: for L layers about outer * inner * (L + 1) values of E[x | z] are computed, of at least 64 blocks.
+        outer, inner: for L layers about outer * inner * (L + 1) values of E[x | z] are computed, of at least 256 blocks.
 
     Raises:
         ConfigError: for fewer than two draws of either kind, or a site whose noise cannot be fixed.
-        NotEstimable: as `variance_share`.
+        NotEstimable: as `variance_share`; also where p(x | z) has no mean.
     """
     sites = sample_noise(model, 1)
     check_noise(model, next(iter(sites)), sites)
+    likelihood = ancestral(model, 2)["x"]["fn"]
+    if find_mean(likelihood)[1] != "mean":
+        kind = type(scalar_family(likelihood)).__name__
+        raise NotEstimable(
+            f"the variance of E[x | z] is not estimable: p(x | z) is a {kind}, which has no mean in closed form."
+        )
     blocks, left = [], count_blocks(len(sites), outer, inner)
     while left:
-        noise = combine_draws(model, min(left, max(1, ROWS >> len(sites))))
-        x = decode_noise(model, noise).flatten(1).double()
-        blocks.append(squared_differences(x.unflatten(0, (2,) * len(sites) + (-1,))))
-        left -= blocks[-1].shape[1]
+        size = min(left, max(1, ROWS >> len(sites)))
+        noise = combine_draws(model, size)
+        x = decode_noise(model, noise).double()
+        blocks.append(squared_differences(x.reshape(*(2,) * len(sites), size, -1)))
+        left -= size
     *parts, whole = torch.cat(blocks, 1)
     return {site: variance_share(part, whole) for site, part in zip(sites, parts, strict=True)}
 
@@ -151,7 +158,7 @@ def variance_share(part: Tensor, whole: Tensor) -> LayerShare:
         part, whole: rows of `squared_differences`, (blocks,).
 
     Raises:
-        NotEstimable: where the standard error of the whole variance is above half of it, unless all of it is the part's.
+        NotEstimable: where the standard error of the whole variance is above a third of it, unless all of it is the part's.
     """
     n, total = len(whole), whole.sum()
     if not total:
@@ -196,6 +203,7 @@ def layer_grid(
     if not 0 < reach < math.inf:
         raise ConfigError(f"a grid reaches from -r to r with r positive and finite, got {reach:g}.")
     grid_layers(model, site)
+    require_continuous(model, [site])
     noise = sample_noise(model, cells * cells)
     check_noise(model, site, noise)
     _check_guide(guide, x)
@@ -241,5 +249,5 @@ def check_noise(model: Program, site: str, noise: Mapping[str, Tensor]) -> None:
     graph = site_graph(model, torch.zeros_like(sites["x"]["value"]))
     for name, message in sites.items():
         if name != "x" and graph.in_degree(name) and standard_noise(message) is message["value"]:
-            kind = type(message["fn"]).__name__
+            kind = type(scalar_family(message["fn"])).__name__
             raise ConfigError(f"site '{name}' is a {kind} with parents: it has no noise that can be fixed while they vary.")

@@ -7,7 +7,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from linear_gaussian import Fixed, LinearGaussianChain, skip_pair
+from linear_gaussian import Fixed, skip_pair
 from torch.testing import assert_close
 
 from pyro_hvae import latents, layer_samples, layer_shares, recipes, reconstruct
@@ -205,9 +205,40 @@ def test_what_cannot_be_varied_is_refused(float64):
         layer_samples(model, "z3", 4)
     with pytest.raises(ConfigError, match="at least two draws"):
         layer_shares(model, 1, 5)
-    full = LinearGaussianChain(dims=(2, 2)).model()  # full covariances: no standard noise of its own
-    with pytest.raises(ConfigError, match="site 'z1' is a MultivariateNormal with parents"):
-        layer_shares(full)
+    with pytest.raises(ConfigError, match="site 'z1' is a Gamma with parents"):
+        layer_shares(gamma_chain)
+
+
+def gamma_chain(x=None, size=1):
+    """z1 is a Gamma that depends on z2: there is no noise that can be fixed while z2 varies."""
+    with pyro.plate("data", size if x is None else len(x), dim=-1):
+        z2 = pyro.sample("z2", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        z1 = pyro.sample("z1", dist.Gamma(z2.exp(), 1.0).to_event(1))
+        return pyro.sample("x", dist.Normal(z1, 1.0).to_event(1), obs=x)
+
+
+@pytest.mark.parametrize("low_rank", [False, True])
+def test_shares_of_correlated_gaussians(float64, low_rank):
+    """z = loc + L eps with the Cholesky factor L of the covariance: the parts are traces of W C W^T."""
+    factor, weight = torch.tensor([[2.0], [1.0]]), torch.tensor([[1.0, 2.0], [0.0, 1.0]])
+    below, covariance = torch.tensor([[1.0, -0.9], [-0.9, 1.0]]), factor @ factor.T + torch.eye(2)
+
+    def model(x=None, size=1):
+        with pyro.plate("data", size if x is None else len(x), dim=-1):
+            top = dist.LowRankMultivariateNormal(torch.ones(2), factor, torch.ones(2))
+            z2 = pyro.sample("z2", top if low_rank else dist.MultivariateNormal(torch.ones(2), covariance))
+            z1 = pyro.sample("z1", dist.MultivariateNormal(z2, below))
+            return pyro.sample("x", dist.Normal(z1 @ weight.T, 1.0).to_event(1), obs=x)
+
+    parts = {"z2": (weight @ covariance @ weight.T).trace(), "z1": (weight @ below @ weight.T).trace()}
+    shares = layer_shares(model, 400, 10)
+    for site, part in parts.items():
+        assert abs(shares[site].share - part / sum(parts.values())) < 4 * shares[site].stderr < 0.05
+    noise = sample_noise(model, 20_000)
+    assert_close(torch.cov(torch.cat(list(noise.values()), 1).T), torch.eye(4), atol=0.04, rtol=0)
+    with Record() as record, Noise(noise):
+        model(size=20_000)
+    assert_close(torch.cov(record.sites["z2"]["value"].T), covariance, atol=0.2, rtol=0)
 
 
 def test_noise_comes_from_the_top_down(float64):
@@ -282,9 +313,8 @@ def test_grids_are_for_layers_of_two_dimensions(float64):
     for reach in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(ConfigError, match="positive and finite"):
             layer_grid(flat, "z2", reach=reach)
-    full = LinearGaussianChain(dims=(2, 2)).model()
-    with pytest.raises(ConfigError, match="site 'z1' is a MultivariateNormal with parents"):
-        layer_grid(full, "z2")
+    with pytest.raises(ConfigError, match="site 'z1' is a Gamma with parents"):
+        layer_grid(gamma_chain, "z2")
 
 
 def test_the_labels_of_a_grid_are_where_its_cells_are():
