@@ -54,6 +54,10 @@ class Interrupted(HVAEError):
         self.exit_code = 128 + signum
 
 
+class NoMeanWarning(UserWarning):
+    """A distribution has no mean, or none in closed form, and another of its values stands for it."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     """The error for an unknown `name` of some `kind`, with the nearest known one suggested.
 

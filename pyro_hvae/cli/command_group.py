@@ -5,12 +5,14 @@ import os
 import signal
 import sys
 import traceback
+import warnings
+from functools import partial
 from typing import Any
 
 import click
 
 import pyro_hvae
-from pyro_hvae.errors import HVAEError, unknown_name
+from pyro_hvae.errors import HVAEError, NoMeanWarning, unknown_name
 
 # command -> (module of pyro_hvae.cli that defines it, one line for the overview)
 COMMANDS = {
@@ -69,7 +71,10 @@ def main(argv: list[str] | None = None) -> None:
     show = "--traceback" in arguments or bool(os.environ.get("PYRO_HVAE_TRACEBACK"))
     before = signal.signal(signal.SIGTERM, _terminate)  # a command stores what it has; training handles the signal itself
     try:
-        cli.main(args=arguments, prog_name="pyro-hvae", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", NoMeanWarning)
+            warnings.showwarning = partial(_show_warning, set(), warnings.showwarning)
+            cli.main(args=arguments, prog_name="pyro-hvae", standalone_mode=False)
         code = 0
     except click.exceptions.Exit as error:
         code = error.exit_code
@@ -93,6 +98,15 @@ def main(argv: list[str] | None = None) -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     sys.exit(code)
+
+
+def _show_warning(shown: set[str], show_other: Any, message: Any, category: Any, *where: Any, **more: Any) -> None:
+    """Prints a `NoMeanWarning` as one line, once in a command; other modules reset what Python itself remembers."""
+    if not issubclass(category, NoMeanWarning):
+        show_other(message, category, *where, **more)
+    elif str(message) not in shown:
+        shown.add(str(message))
+        click.echo(f"Warning: {message}", err=True)
 
 
 class _Terminated(BaseException):

@@ -1,7 +1,7 @@
 """Factors of handwriting in each layer: class, slant, width, stroke (Zhao et al. 2017, figure 5, as numbers)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,24 @@ from torch import Tensor, nn
 from pyro_hvae.data import Dataset
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.encoded_data import posterior_means, random_subset
-from pyro_hvae.inference import ROWS, decode_noise, layer_shares, reconstruct, sample_noise, variance_share
+from pyro_hvae.inference import (
+    ROWS,
+    LayerShare,
+    NotEstimable,
+    combine_draws,
+    count_blocks,
+    decode_noise,
+    layer_shares,
+    reconstruct,
+    sample_noise,
+    squared_differences,
+    variance_share,
+)
 from pyro_hvae.metrics import STROKES
 from pyro_hvae.runs import OpenRun
 from pyro_hvae.runtime import fixed_seed
 
+Measure = Callable[[Tensor], dict[str, np.ndarray]]
 NEIGHBOURS = 10
 COMPONENTS = 50  # principal components of the images, the classifier's input
 ROUNDING = 1e-12  # variance of a stroke measure below which it is constant
@@ -43,13 +56,14 @@ def layer_factors(
       is its accuracy on test images and on their reconstructions, which are images of the kind used here.
     - `consistency_gap`: that of the layer next to x less that of the top one; 1 where only the top layer decides the class.
     - `varied`: share of the variance of a measure of E[x | z] that is left when all noise but the layer's is fixed, the total
-      Sobol index $V_l$ of `layer_shares`; `share` is that of the pixels.
+      Sobol index $V_l$ of `layer_shares`; `share` is that of the pixels. None where nothing varies, or where the variance is
+      not estimable.
 
     Without a factor "class" of two values or more, the results that need one are left out. Images are clamped to [0, 1].
 
     Arguments:
         points: most training data to fit the correlations, and most test data. train: most training images of the classifier.
-        outer, inner: draws of the other layers' noise, and of the layer's own for each.
+        outer, inner: draws of the other layers' noise, and of the layer's own for each; for shares as in `layer_shares`.
 
     Raises:
         ConfigError: for data that are no images of one channel; as `layer_shares` and `random_subset`.
@@ -61,24 +75,23 @@ def layer_factors(
             f"data of shape {data.shape}."
         )
     with fixed_seed(seed):
-        shares = layer_shares(model, outer, inner)
+        try:
+            shares = layer_shares(model, outer, inner)
+        except NotEstimable:
+            shares = dict.fromkeys(sample_noise(model, 1), LayerShare(math.nan, math.nan))
         sites = list(reversed(shares))
         splits = [random_subset(split, points, seed) for split in (data.train, data.test)]
         images = [split.x[:] for split in splits]  # read once: an image that is binarised anew differs from the encoded one
         codes = [posterior_means(run, x, seed) for x in images]
         shown = {"accuracy": images[1], "reconstructions": reconstruct(model, run.guide, images[1].to(run.device))}
         labels = data.train.factors.get("class")
-        classes = labels is not None and not labels.is_floating_point() and len(labels.unique()) > 1
-        classifier = _fit_classifier(data, train, seed) if classes else None
-        whole = _measure_samples(model, sample_noise(model, outer * inner), outer, classifier)
-        varied = {}
-        for site in sites:
-            noise = {name: value.repeat_interleave(inner, 0) for name, value in sample_noise(model, outer).items()}
-            noise[site] = sample_noise(model, outer * inner)[site]
-            varied[site] = _measure_samples(model, noise, outer, classifier)
+        known = labels is not None and not labels.is_floating_point() and len(labels.unique()) > 1
+        classifier = _fit_classifier(data, train, seed) if known else None
+        strokes = _measure_samples(model, combine_draws(model, count_blocks(len(sites), outer, inner)), _measure_strokes)
+        classes = _sample_classes(model, sites, outer, inner, classifier) if classifier else {}
     result: dict[str, Any] = {"consistency_gap": None}
     if classifier:
-        consistency = {site: _class_consistency(values["class"]) for site, values in (varied | {"all": whole}).items()}
+        consistency = {site: _class_consistency(values) for site, values in classes.items()}
         bottom, top = consistency[sites[0]], consistency[sites[-1]]
         truth = [split.factors["class"].numpy() for split in splits]
         accuracy = {site: _class_accuracy(codes[0][site], codes[1][site], *truth) for site in sites}
@@ -90,11 +103,12 @@ def layer_factors(
             "class_accuracy": accuracy | {"chance": 1 / len(np.unique(truth[1]))},
             "consistency": consistency,
         }
-    strokes = [_measure_strokes(x) for x in images]
+    drawn = [_measure_strokes(x) for x in images]
     linear, nearest = LinearRegression(), KNeighborsRegressor(min(NEIGHBOURS, len(images[0])))
     for key, regression in (("correlation", linear), ("correlation_nonlinear", nearest)):
-        result[key] = {site: _correlations(regression, codes[0][site], codes[1][site], *strokes) for site in sites}
-    table = {site: {name: _variance_share(values[name], whole[name]) for name in STROKES} for site, values in varied.items()}
+        result[key] = {site: _correlations(regression, codes[0][site], codes[1][site], *drawn) for site in sites}
+    varied = {name: _variance_shares(strokes[name], sites[::-1]) for name in STROKES}
+    table = {site: {name: varied[name][site] for name in STROKES} for site in sites}
     pixels = {site: (None, None) if math.isnan(s.share) else (s.share, s.stderr) for site, s in shares.items()}
     return result | {
         "varied": {site: {name: value for name, (value, _) in row.items()} for site, row in table.items()},
@@ -127,15 +141,28 @@ def _fit_classifier(data: Dataset, train: int, seed: int) -> Pipeline:
     return make_pipeline(components, SVC(C=10)).fit(pixels, labels)
 
 
-def _measure_samples(
-    model: nn.Module, noise: Mapping[str, Tensor], outer: int, classifier: Pipeline | None
+def _measure_samples(model: nn.Module, noise: Mapping[str, Tensor], measure: Measure) -> dict[str, np.ndarray]:
+    """Each measure of E[x | z] for given noise, (rows,)."""
+    size = len(next(iter(noise.values())))
+    chunks = [{name: value[start : start + ROWS] for name, value in noise.items()} for start in range(0, size, ROWS)]
+    parts = [measure(decode_noise(model, chunk)) for chunk in chunks]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _sample_classes(
+    model: nn.Module, sites: Sequence[str], outer: int, inner: int, classifier: Pipeline
 ) -> dict[str, np.ndarray]:
-    """Each stroke measure of E[x | z] for given noise, and its class; shape (outer, inner)."""
-    parts, size = [], len(next(iter(noise.values())))
-    for start in range(0, size, ROWS):
-        x = decode_noise(model, {name: value[start : start + ROWS] for name, value in noise.items()})
-        parts.append(_measure_strokes(x) | ({"class": _predict_classes(classifier, x)} if classifier else {}))
-    return {name: np.concatenate([part[name] for part in parts]).reshape(outer, -1) for name in parts[0]}
+    """Site -> classes of `inner` images E[x | z] for each of `outer` draws of all other noise, (outer, inner); "all" varies."""
+
+    def classes(noise: Mapping[str, Tensor]) -> np.ndarray:
+        found = _measure_samples(model, noise, lambda x: {"class": _predict_classes(classifier, x)})
+        return found["class"].reshape(outer, inner)
+
+    result = {}
+    for site in sites:
+        noise = {name: value.repeat_interleave(inner, 0) for name, value in sample_noise(model, outer).items()}
+        result[site] = classes(noise | {site: sample_noise(model, outer * inner)[site]})
+    return result | {"all": classes(sample_noise(model, outer * inner))}
 
 
 def _class_consistency(groups: np.ndarray) -> dict[str, float]:
@@ -146,13 +173,20 @@ def _class_consistency(groups: np.ndarray) -> dict[str, float]:
     return {"same_class": float(same.mean()), "stderr": float(same.std(ddof=1)) / math.sqrt(outer)}
 
 
-def _variance_share(part: np.ndarray, whole: np.ndarray) -> tuple[float | None, float | None]:
-    """Share of the variance of `whole` that is within the rows of `part`, and its standard error (see `layer_shares`)."""
-    spread = np.square(whole - whole.mean()).ravel() * (whole.size / (whole.size - 1))
-    if spread.mean() <= ROUNDING:
-        return None, None
-    result = variance_share(torch.from_numpy(part.var(1, ddof=1)), torch.from_numpy(spread))
-    return result.share, result.stderr
+def _variance_shares(values: np.ndarray, sites: Sequence[str]) -> dict[str, tuple[float | None, float | None]]:
+    """Site -> share of the variance of a measure, and its standard error.
+
+    Arguments:
+        values: of all combinations of `combine_draws`. sites: in the order of its dims.
+    """
+    *parts, whole = squared_differences(torch.from_numpy(values).double().reshape(*[2] * len(sites), -1, 1))
+    if whole.mean() <= ROUNDING:
+        return dict.fromkeys(sites, (None, None))
+    try:
+        shares = [variance_share(part, whole) for part in parts]
+    except NotEstimable:
+        return dict.fromkeys(sites, (None, None))
+    return {site: (share.share, share.stderr) for site, share in zip(sites, shares, strict=True)}
 
 
 def _correlations(

@@ -13,12 +13,16 @@ from .importance_sampling import importance_weights as importance_weights
 from .importance_sampling import log_likelihood as log_likelihood
 from .information_flow import InformationFlow as InformationFlow
 from .layer_effects import LayerShare as LayerShare
+from .layer_effects import NotEstimable as NotEstimable
+from .layer_effects import combine_draws as combine_draws
+from .layer_effects import count_blocks as count_blocks
 from .layer_effects import decode_noise as decode_noise
 from .layer_effects import grid_layers as grid_layers
 from .layer_effects import layer_grid as layer_grid
 from .layer_effects import layer_samples as layer_samples
 from .layer_effects import layer_shares as layer_shares
 from .layer_effects import sample_noise as sample_noise
+from .layer_effects import squared_differences as squared_differences
 from .layer_effects import variance_share as variance_share
 from .layer_posteriors import direct_data_dependence as direct_data_dependence
 from .layer_posteriors import posteriors as posteriors

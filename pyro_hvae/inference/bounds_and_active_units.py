@@ -10,8 +10,8 @@ from torch.distributions import Normal
 
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.inference.sampling import ROWS, latents
-from pyro_hvae.objectives import ELBO, Record, kl_is_valid
+from pyro_hvae.inference.sampling import ROWS
+from pyro_hvae.objectives import ELBO, Record, find_mean, kl_is_valid, scalar_family
 from pyro_hvae.runtime import in_evaluation_mode
 
 Program = Callable[..., Any]
@@ -66,11 +66,16 @@ def kl_per_dimension(model: Program, guide: Program, x: Tensor | Rows) -> dict[s
         with pyro.validation_enabled(False):
             p, q = elbo.sites(model, guide, batch)
         for name in q:
-            posterior, prior = (getattr(sites[name]["fn"], "base_dist", None) for sites in (q, p))
+            posterior, prior = (scalar_family(sites[name]["fn"]) for sites in (q, p))
             if kl_is_valid(name, p, q) and isinstance(posterior, Normal) and isinstance(prior, Normal):
-                kl = torch.distributions.kl_divergence(posterior, prior).cpu().double().flatten(1).sum(0)
+                kl = torch.distributions.kl_divergence(posterior, prior).cpu().double().reshape(len(batch), -1).sum(0)
                 sums[name] = sums.get(name, 0.0) + kl
     return {name: (value / len(x)).tolist() for name, value in sums.items()}
+
+
+def _mean_or_draw(site: Any) -> Tensor:
+    mean, what = find_mean(site["fn"])
+    return mean if what == "mean" and mean is not None else site["value"]
 
 
 @torch.no_grad()
@@ -79,24 +84,33 @@ def active_units(guide: Program, x: Tensor | Rows, samples: int = 50, threshold:
     r"""Site -> number of units with $\mathrm{Var}_x(E_q[u]) > 0.01$ (Burda et al. 2016).
 
     The mean of the guide's first site is exact, that of a later site an average over `samples` draws of the sites before it.
-    The sampling variance of the average is subtracted: for 50 draws of unit variance it is 0.02, twice the threshold.
+    A flow has no closed mean: its draws are averaged. The sampling variance of the average is subtracted: for 50 draws of unit
+    variance it is 0.02, twice the threshold.
 
     Raises:
-        ConfigError: for fewer than two samples of a guide with several sites.
+        ConfigError: for fewer than two samples where means are averages, or a site whose distribution has no mean.
     """
     sums, squares = {}, {}
-    if len(latents(guide, x[:1])) == 1:
+    with Record() as record:
+        guide(x[:2])
+    sites = record.sites.values()
+    if lacking := [name for name, site in record.sites.items() if find_mean(site["fn"])[1] == "mode"]:
+        kind = type(scalar_family(record.sites[lacking[0]]["fn"])).__name__
+        raise ConfigError(
+            f"active units have posterior means that vary, but q({lacking[0]} | ...) is a {kind}, which has none."
+        )
+    if len(sites) == 1 and all(find_mean(site["fn"])[1] == "mean" for site in sites):
         samples = 1
     elif samples < 2:
-        raise ConfigError(f"active units of several layers need at least two samples, got {samples}.")
+        raise ConfigError(f"active units of several layers, or of a flow, need at least two samples, got {samples}.")
     for _ in range(samples):
         parts = []
         for batch in x.split(ROWS):
             with pyro.validation_enabled(False), Record() as record:
                 guide(batch)
-            parts.append({name: site["fn"].mean for name, site in record.sites.items()})
+            parts.append({name: _mean_or_draw(site) for name, site in record.sites.items()})
         for name in parts[0]:
-            value = torch.cat([p[name] for p in parts]).cpu().double().flatten(1)
+            value = torch.cat([p[name] for p in parts]).cpu().double().reshape(len(x), -1)
             sums[name] = sums.get(name, 0) + value
             squares[name] = squares.get(name, 0) + value.square()
     counts = {}

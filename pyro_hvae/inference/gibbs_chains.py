@@ -48,7 +48,12 @@ class GibbsStep(nn.Module):
         drawn = latents(self.guide, x) if self.elbo.particles == 1 else self._resample_latents(x)
         z = {name: drawn[name] for name in self.names}
         site = ancestral(self.model, x.shape[0], z)["x"]
-        return {"x": site["value"], "mean": site_mean(site), **{f"z.{name}": value for name, value in z.items()}}
+        # The draws of a discrete distribution can be of another type than the data.
+        return {
+            "x": site["value"].to(x.dtype),
+            "mean": site_mean(site).to(x.dtype),
+            **{f"z.{k}": value for k, value in z.items()},
+        }
 
     def _resample_latents(self, x: Tensor) -> dict[str, Tensor]:
         """Sampling importance resampling: site -> one of the guide's K draws per datum, by weight; (B, *event)."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.inference.neighbour_graph import LatentPath, resample_path, shortest_path
-from pyro_hvae.inference.sampling import ROWS, generate, latents, prior_latents
+from pyro_hvae.inference.sampling import ROWS, generate, latents, prior_latents, require_continuous
 from pyro_hvae.objectives import parents
 from pyro_hvae.runtime import fixed_seed, in_evaluation_mode
 
@@ -33,7 +33,7 @@ class Interpolation:
 
 def join_sites(values: Mapping[str, Tensor], sites: Sequence[str]) -> np.ndarray:
     """The values of several sites side by side, shape (B, total features), float64."""
-    return torch.cat([values[site].flatten(1) for site in sites], -1).double().cpu().numpy()
+    return torch.cat([values[site].reshape(len(values[site]), -1) for site in sites], -1).double().cpu().numpy()
 
 
 @in_evaluation_mode
@@ -73,10 +73,12 @@ def interpolate(
         nodes: number of prior samples. dense: number of equidistant points to decode as well. seed: of the samples.
 
     Raises:
+        ConfigError: for latents with discrete values, between which there is nothing.
         DataError: when the ends cannot be connected.
     """
     x = torch.stack([start, end])
     sites = tuple(parents(model, x))
+    require_continuous(model, sites)
     with fixed_seed(seed):
         prior = prior_latents(model, nodes)
     first, last = join_sites(latents(guide, x, mean=True), sites)

@@ -9,12 +9,20 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.errors import ConfigError, require_known
-from pyro_hvae.inference.sampling import ancestral, latents
-from pyro_hvae.objectives import Noise, site_graph, site_mean, standard_noise
+from pyro_hvae.inference.sampling import ROWS, ancestral, latents, require_continuous
+from pyro_hvae.objectives import Noise, find_mean, scalar_family, site_graph, site_mean, standard_noise
 from pyro_hvae.runtime import in_evaluation_mode
 
 Program = Callable[..., Any]
 MAX_CELLS = 50  # along an axis of a grid: more are too small to see, and all go through the model at once
+
+
+LEAST_BLOCKS = 256  # fewer do not show a heavy tail
+MAX_ERROR = 1 / 3  # relative standard error of a variance, above which its shares say nothing
+
+
+class NotEstimable(ConfigError):
+    """A variance whose estimate rests on a few draws."""
 
 
 @dataclass(frozen=True)
@@ -73,41 +81,99 @@ def layer_shares(model: Program, outer: int = 64, inner: int = 16) -> dict[str, 
     r"""Site -> share of the variance of E[x | z] that is left when the noise of all other layers is fixed.
 
     $V_l = E_{\epsilon_{-l}}[\mathrm{Var}_{\epsilon_l} \bar x] / \mathrm{Var} \bar x$ with both variances averaged over pixels:
-    the total Sobol index of $\epsilon_l$. The shares sum to one, or to more where layers interact.
+    the total Sobol index of $\epsilon_l$. Both are measured on the same draws (see `combine_draws`), so each share lies in
+    [0, 1]. The shares add up to one, or to more where layers interact.
 
     Arguments:
-        outer: draws of the noise of the other layers. inner: draws of the layer's own noise for each.
+        outer, inner: for L layers about outer * inner * (L + 1) values of E[x | z] are computed, of at least 256 blocks.
+
+    Raises:
+        ConfigError: for fewer than two draws of either kind, or a site whose noise cannot be fixed.
+        NotEstimable: as `variance_share`; also where p(x | z) has no mean.
+    """
+    sites = sample_noise(model, 1)
+    check_noise(model, next(iter(sites)), sites)
+    likelihood = ancestral(model, 2)["x"]["fn"]
+    if find_mean(likelihood)[1] != "mean":
+        kind = type(scalar_family(likelihood)).__name__
+        raise NotEstimable(
+            f"the variance of E[x | z] is not estimable: p(x | z) is a {kind}, which has no mean in closed form."
+        )
+    blocks, left = [], count_blocks(len(sites), outer, inner)
+    while left:
+        size = min(left, max(1, ROWS >> len(sites)))
+        noise = combine_draws(model, size)
+        x = decode_noise(model, noise).double()
+        blocks.append(squared_differences(x.reshape(*(2,) * len(sites), size, -1)))
+        left -= size
+    *parts, whole = torch.cat(blocks, 1)
+    return {site: variance_share(part, whole) for site, part in zip(sites, parts, strict=True)}
+
+
+def count_blocks(layers: int, outer: int, inner: int) -> int:
+    """Number of blocks of 2^L values that take the place of `outer` groups of `inner` draws for each of L layers and for all.
 
     Raises:
         ConfigError: for fewer than two draws of either kind.
     """
     if outer < 2 or inner < 2:
         raise ConfigError(f"variances need at least two draws, got outer={outer} and inner={inner}.")
-    fixed = sample_noise(model, outer)
-    check_noise(model, next(iter(fixed)), fixed)
-    x = decode_noise(model, sample_noise(model, outer * inner)).flatten(1).double()
-    total = (x - x.mean(0)).square().mean(1) * (len(x) / (len(x) - 1))
-    shares = {}
-    for site in fixed:
-        noise = {name: value.repeat_interleave(inner, 0) for name, value in fixed.items()}
-        noise[site] = sample_noise(model, outer * inner)[site]
-        within = decode_noise(model, noise).reshape(outer, inner, -1).double().var(1).mean(1)
-        shares[site] = variance_share(within, total)
-    return shares
+    return max(LEAST_BLOCKS, outer * inner * (layers + 1) >> layers)
 
 
-def variance_share(within: Tensor, total: Tensor) -> LayerShare:
-    """The ratio of two mean variances and its standard error; NaN where nothing varies.
+def combine_draws(model: Program, blocks: int) -> dict[str, Tensor]:
+    """Two draws of the noise of every layer in all 2^L combinations: site -> (2^L * blocks, *event).
+
+    `unflatten(0, (2,) * L + (blocks,))` gives every site a dim of two, in their order.
+    """
+    one, other = (sample_noise(model, blocks) for _ in range(2))
+    combined = {}
+    for layer, site in enumerate(one):
+        pair = torch.stack([one[site], other[site]])
+        dims = [2 if dim == layer else 1 for dim in range(len(one))]
+        combined[site] = pair.reshape(*dims, *pair.shape[1:]).expand(*(2,) * len(one), *pair.shape[1:]).flatten(0, len(one))
+    return combined
+
+
+def squared_differences(values: Tensor) -> Tensor:
+    r"""Half the mean square of the differences by the noise of each layer and, last, by all noise at once; (L + 1, blocks).
+
+    In the mean over blocks these are $E[\mathrm{Var}_{\epsilon_l} f]$ of each layer l and $\mathrm{Var} f$, without bias
+    (Jansen 1999). In every block the parts add up to at least the whole.
 
     Arguments:
-        within: variance of each group, (groups,). total: squared deviation of each independent draw, unbiased, (n,).
+        values: f of all combinations of `combine_draws`, shape (2, ..., 2, blocks, features).
     """
-    mean, variance = within.mean().item(), total.mean().item()
-    if not variance:
+    layers = tuple(range(values.dim() - 2))
+    turned = [values.flip(dims) for dims in (*layers, layers)]
+    return torch.stack([(values - other).square().mean((*layers, -1)) / 2 for other in turned])
+
+
+def variance_share(part: Tensor, whole: Tensor) -> LayerShare:
+    """The ratio of two mean variances that are measured on the same blocks, at most 1, and its jackknife standard error.
+
+    NaN where nothing varies.
+
+    Arguments:
+        part, whole: rows of `squared_differences`, (blocks,).
+
+    Raises:
+        NotEstimable: where the standard error of the whole variance is above a third of it, unless all of it is the part's.
+    """
+    n, total = len(whole), whole.sum()
+    if not total:
         return LayerShare(math.nan, math.nan)
-    error, variance_error = (v.std().item() / math.sqrt(len(v)) for v in (within, total))
-    share = mean / variance
-    return LayerShare(share, math.hypot(error / variance, share * variance_error / variance))
+    if torch.equal(part, whole):
+        return LayerShare(1.0, 0.0)
+    error = (whole.std() * math.sqrt(n) / total).item()
+    if not error <= MAX_ERROR:
+        raise NotEstimable(
+            f"the variance of E[x | z] is not estimable: the estimate from {n} draws, {total.item() / n:.3g}, has a standard "
+            f"error of {error:.0%}, because a few draws hold most of it. So there are no shares of it. A larger outer helps, "
+            "unless E[x | z] has heavy tails, such as the exponential of a Gaussian of several units."
+        )
+    share, without = part.sum() / total, (part.sum() - part) / (total - whole)
+    return LayerShare(min(1.0, share.item()), (without.std(correction=0) * math.sqrt(n - 1)).item())
 
 
 @torch.no_grad()
@@ -137,6 +203,7 @@ def layer_grid(
     if not 0 < reach < math.inf:
         raise ConfigError(f"a grid reaches from -r to r with r positive and finite, got {reach:g}.")
     grid_layers(model, site)
+    require_continuous(model, [site])
     noise = sample_noise(model, cells * cells)
     check_noise(model, site, noise)
     _check_guide(guide, x)
@@ -182,5 +249,5 @@ def check_noise(model: Program, site: str, noise: Mapping[str, Tensor]) -> None:
     graph = site_graph(model, torch.zeros_like(sites["x"]["value"]))
     for name, message in sites.items():
         if name != "x" and graph.in_degree(name) and standard_noise(message) is message["value"]:
-            kind = type(message["fn"]).__name__
+            kind = type(scalar_family(message["fn"])).__name__
             raise ConfigError(f"site '{name}' is a {kind} with parents: it has no noise that can be fixed while they vary.")

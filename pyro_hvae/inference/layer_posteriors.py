@@ -10,7 +10,7 @@ from torch import Tensor
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.metrics import Posteriors
-from pyro_hvae.objectives import Record, Share
+from pyro_hvae.objectives import Record, Share, scalar_family
 from pyro_hvae.runtime import fixed_seed, in_evaluation_mode
 
 ROWS = 4096  # (datum, draw) pairs at once
@@ -29,7 +29,7 @@ def posteriors(guide: Callable[..., Any], x: Tensor | Rows, draws: int = 16, see
         x: data of shape (N, *event). draws: M. seed: of the draws.
 
     Raises:
-        ConfigError: for fewer than two draws of a stochastic chain, or a guide with distributions that are not Gaussian.
+        ConfigError: for fewer than two draws of a stochastic chain, or a guide whose distributions are not Gaussian.
     """
     with fixed_seed(seed):
         probe = _gaussian_parameters(guide, x[:PROBED], max(2, draws))
@@ -51,14 +51,19 @@ def _gaussian_parameters(guide: Callable[..., Any], x: Tensor, draws: int) -> di
         guide(x)
     parameters = {}
     for name, site in record.sites.items():
-        base = getattr(site["fn"], "base_dist", None)
-        if not isinstance(base, torch.distributions.Normal):
-            raise ConfigError(
-                f"metrics of the aggregate posterior need Gaussian posteriors, but q({name} | ...) of this guide is a "
-                f"{type(base or site['fn']).__name__}."
-            )
-        parameters[name] = tuple(t.flatten(2).transpose(0, 1).cpu() for t in (base.loc, base.scale))
+        base = _require_gaussian(name, site)
+        parameters[name] = tuple(t.reshape(*t.shape[:2], -1).transpose(0, 1).cpu() for t in (base.loc, base.scale))
     return parameters
+
+
+def _require_gaussian(name: str, site: Any) -> torch.distributions.Normal:
+    base = scalar_family(site["fn"])
+    if isinstance(base, torch.distributions.Normal):
+        return base
+    raise ConfigError(
+        f"metrics of the aggregate posterior need Gaussian posteriors of independent dimensions, but q({name} | ...) of this "
+        f"guide is a {type(base).__name__}."
+    )
 
 
 @torch.no_grad()
@@ -77,7 +82,8 @@ def direct_data_dependence(guide: Callable[..., Any], x: Tensor | Rows) -> dict[
             guide(some)
     depends = {}
     for name, site in record.sites.items():
-        parameters = (site["fn"].base_dist.loc, site["fn"].base_dist.scale)
+        base = _require_gaussian(name, site)
+        parameters = (base.loc, base.scale)
         # Rows of one matrix product can differ in their last digits.
         depends[name] = not all(torch.allclose(p, p[:1].expand_as(p), rtol=1e-4, atol=1e-6) for p in parameters)
     return depends

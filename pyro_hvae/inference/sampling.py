@@ -15,7 +15,7 @@ from torch.distributions import Laplace, Normal
 from pyro_hvae.compilation import capture
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.objectives import Means, Record, site_mean
+from pyro_hvae.objectives import Means, Record, scalar_family, site_mean
 from pyro_hvae.runtime import in_evaluation_mode
 
 Program = Callable[..., Any]
@@ -30,7 +30,7 @@ def latents(guide: Program, x: Tensor | Rows, mean: bool = False) -> dict[str, T
 
     Arguments:
         mean: take the mean of every site instead of a draw. Sites that depend on others get their mean given these means, not
-            an expectation over the chain.
+            an expectation over the chain. Where a distribution has none, see `site_mean`.
     """
     batches = []
     for batch in x.split(ROWS):
@@ -57,6 +57,16 @@ def ancestral(model: Program, size: int = 1, fixed: Mapping[str, Tensor] | None 
     return record.sites
 
 
+def require_continuous(model: Program, sites: Collection[str]) -> None:
+    """Raises `ConfigError` where one of the sites has discrete values."""
+    families = {name: scalar_family(site["fn"]) for name, site in ancestral(model).items() if name in sites}
+    for name, family in families.items():
+        if family.support.is_discrete:
+            raise ConfigError(
+                f"'{name}' is a {type(family).__name__}, whose discrete values have no values in between. Use samples instead."
+            )
+
+
 def _check_sizes(fixed: Mapping[str, Tensor], size: int) -> None:
     for name, value in fixed.items():
         if len(value) != size:
@@ -72,7 +82,7 @@ def generate(
 
     Arguments:
         fixed: latent site -> values of shape (size, *event). Sites below are drawn given them; sites above keep their prior.
-        mean: give E[x | z] instead of a draw for x.
+        mean: give E[x | z] instead of a draw for x, or what `site_mean` gives where there is none.
         compile: run chunks of 4096 rows as one compiled graph (see `capture`); compiling takes seconds. The draws of a chunk
             are those of `generate(model, 4096)`, which differ from those of a single pass of all rows.
 
@@ -137,7 +147,7 @@ def reconstruct(model: Program, guide: Program, x: Tensor | Rows) -> Tensor:
 def likelihood_name(model: Program) -> str:
     """Readable name of p(x | z): "Bernoulli", "Gaussian, sigma 0.2", "Gaussian, sigma by pixel", "Laplace, scale 0.125"."""
     fn = ancestral(model)["x"]["fn"]
-    base = getattr(fn, "base_dist", fn)
+    base = scalar_family(fn)
     if isinstance(base, Normal | Laplace):
         name = "Gaussian, sigma" if isinstance(base, Normal) else "Laplace, scale"
         low, high = base.scale.aminmax()

@@ -1,5 +1,6 @@
 """Effect handlers: small interpreters of Pyro programs, one idea each. Programs do not know them."""
 
+import warnings
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -11,6 +12,10 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
+from pyro_hvae.errors import NoMeanWarning
+
+USUAL = (torch.distributions.Normal, torch.distributions.Laplace, torch.distributions.Bernoulli, dist.Delta)  # have means
+CORRELATED = (torch.distributions.MultivariateNormal, torch.distributions.LowRankMultivariateNormal)
 Site = Any  # Pyro's message: a dict with name, fn, value, scale, is_observed, cond_indep_stack, ...
 
 
@@ -42,7 +47,14 @@ class Record(Messenger):
 
 def is_point(msg: Site) -> bool:
     """Whether a recorded site's distribution has all its mass on one value, like the code of an autoencoder."""
-    return isinstance(getattr(msg["fn"], "base_dist", msg["fn"]), dist.Delta)
+    return isinstance(scalar_family(msg["fn"]), dist.Delta)
+
+
+def scalar_family(fn: Any) -> Any:
+    """The distribution of which `.to_event(n)` made `fn`, or `fn` itself, such as a MultivariateNormal or a flow."""
+    while isinstance(fn, torch.distributions.Independent):
+        fn = fn.base_dist
+    return fn
 
 
 def equal_values(one: Any, two: Any) -> bool:
@@ -66,13 +78,59 @@ def site_log_prob(msg: Site) -> Tensor:
     return apply_mask(msg["fn"].log_prob(msg["value"]), msg["mask"])
 
 
+def find_mean(fn: Any) -> tuple[Tensor | None, str]:
+    """The mean of a distribution or the nearest thing to it, and what that is: "mean", "mode", "image of its base's mean".
+
+    A flow carries the mean of its base to a point that is neither mean nor mode. Other distributions without a closed form have
+    nothing (None, "draw").
+    """
+    family = scalar_family(fn)
+    if isinstance(family, torch.distributions.Categorical):
+        return fn.mode, "mode"
+    try:
+        mean = fn.mean
+    except NotImplementedError:
+        if not isinstance(family, torch.distributions.TransformedDistribution):
+            return None, "draw"
+        value = find_mean(family.base_dist)[0]
+        for transform in family.transforms if value is not None else ():
+            value = transform(value)
+        return value, "draw" if value is None else "image of its base's mean"
+    if isinstance(family, USUAL):
+        return mean, "mean"
+    try:  # heavy tails: Cauchy, StudentT with df <= 1, Pareto with alpha <= 1
+        value = mean.where(mean.isfinite(), fn.mode)
+    except NotImplementedError:
+        return mean, "mean"
+    lacking = get_proxy_mode() is None and not mean.isfinite().all()  # a graph that is recorded has no values
+    return value, "mode" if lacking else "mean"
+
+
+def _mean_or_else(msg: Site) -> Tensor:
+    """The mean at a site, or what stands for it, after a `NoMeanWarning`."""
+    value, what = find_mean(msg["fn"])
+    if what != "mean":
+        kind = type(scalar_family(msg["fn"])).__name__
+        text = f"'{msg['name']}' is a {kind}, which has no mean in closed form: where one is asked for, the {what} is used."
+        warnings.warn(text, NoMeanWarning, stacklevel=2)
+    if value is not None:
+        return value
+    return msg["fn"].sample() if msg["value"] is None else msg["value"]
+
+
 def site_mean(msg: Site) -> Tensor:
-    """The mean of a recorded site's distribution, in the shape of its value: E[x | z] at x."""
-    return msg["fn"].mean.expand(msg["value"].shape)
+    """The mean of a recorded site's distribution, in the shape of its value and as floating-point numbers: E[x | z] at x.
+
+    Where there is none, the mode, or for a flow the image of its base's mean, or a draw; a `NoMeanWarning` says which.
+    """
+    value = _mean_or_else(msg).expand(msg["value"].shape)
+    return value if value.is_floating_point() else value.to(torch.get_default_dtype())
 
 
 class Means(Messenger):
     """Replaces the draw at every latent site by the mean of its distribution. Around a guide: the posterior-mean encoding.
+
+    Where there is no mean it takes what `site_mean` takes.
 
     >>> with Means():
     ...     float(pyro.sample("z", dist.Normal(3.0, 1.0)))
@@ -81,22 +139,34 @@ class Means(Messenger):
 
     def _pyro_sample(self, msg: Site) -> None:
         if not msg["done"] and not msg["is_observed"] and not site_is_subsample(msg):
-            msg["value"], msg["done"] = msg["fn"].mean, True
+            msg["value"], msg["done"] = _mean_or_else(msg), True
 
 
 def location_scale(fn: Any) -> Any | None:
     """The base distribution where value = loc + scale * noise, else None."""
-    base = getattr(fn, "base_dist", fn)
+    base = scalar_family(fn)
     return base if isinstance(base, torch.distributions.Normal | torch.distributions.Laplace) else None
 
 
 def standard_noise(msg: Site) -> Tensor:
     """The noise behind a site's value: (value - loc) / scale, or the value itself for a distribution without that form.
 
-    The value itself is right only at a site without parents, such as a mixture prior.
+    A correlated Gaussian has the Cholesky factor of its covariance as its scale. The value itself is right only at a site
+    without parents, such as a mixture prior.
     """
-    base = location_scale(msg["fn"])
+    fn, base = msg["fn"], location_scale(msg["fn"])
+    if isinstance(fn, CORRELATED):
+        off = (msg["value"] - fn.loc).unsqueeze(-1)
+        return torch.linalg.solve_triangular(fn.scale_tril.expand(*off.shape[:-1], -1), off, upper=False).squeeze(-1)
     return msg["value"] if base is None else (msg["value"] - base.loc) / base.scale
+
+
+def _from_noise(fn: Any, noise: Tensor) -> Tensor:
+    """The value of which `standard_noise` is `noise`."""
+    if isinstance(fn, CORRELATED):
+        return fn.loc + (fn.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
+    base = location_scale(fn)
+    return noise if base is None else base.loc + base.scale * noise
 
 
 class Noise(Messenger):
@@ -118,8 +188,7 @@ class Noise(Messenger):
 
     def _pyro_sample(self, msg: Site) -> None:
         if msg["name"] in self.noise and not msg["is_observed"]:
-            base, noise = location_scale(msg["fn"]), self.noise[msg["name"]]
-            msg["value"], msg["done"] = noise if base is None else base.loc + base.scale * noise, True
+            msg["value"], msg["done"] = _from_noise(msg["fn"], self.noise[msg["name"]]), True
 
 
 class ScaleSites(Messenger):

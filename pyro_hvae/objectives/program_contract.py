@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
@@ -35,7 +36,7 @@ def check_contract(model: Sites | None, guide: Sites, x: Tensor, particles: int 
     faults += [
         f"guide site '{name}' has no reparameterised sampler (use a continuous distribution)"
         for name, site in guide.items()
-        if not getattr(site["fn"], "has_rsample", False)
+        if torch.is_grad_enabled() and not getattr(site["fn"], "has_rsample", False)
     ]
     if unknown := sorted(set(shared) - set(guide)):
         faults.append(f"the guide has no site {unknown} to share among the particles")

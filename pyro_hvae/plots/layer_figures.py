@@ -24,13 +24,13 @@ def plot_layer_samples(
 ) -> Figure:
     """Figure 3 of Zhao et al. 2017: a panel for each layer, from the bottom up, with samples of the noise of that layer.
 
-    `shares` are averages over all draws of the other layers' noise, not of the one shown.
+    `shares` are averages over all draws of the other layers' noise, not of the one shown; none where they are not estimable.
     """
     sites = sorted(images)
     figure = new_figure(4.4 * len(sites), 5.2, f"Noise of one layer sampled, {about}\n{run_name(run)}")
     panels = np.atleast_1d(np.asarray(figure.subfigures(1, len(sites))))
     for panel, site in zip(panels, sites, strict=True):
-        share = f"{shares[site].share:.3f} $\\pm$ {shares[site].stderr:.3f}"
+        share = f"{shares[site].share:.3f} $\\pm$ {shares[site].stderr:.3f}" if shares else "not estimable"
         title = f"noise of {site}\nshare of the variance of E[x|z] on average: {share}"
         draw_image_panel(panel, run, images[site], title)
     return figure

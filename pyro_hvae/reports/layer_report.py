@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from pyro_hvae.inference import grid_layers, layer_grid, layer_samples, layer_shares, sample_noise
+from pyro_hvae.inference import NotEstimable, grid_layers, layer_grid, layer_samples, layer_shares, sample_noise
 from pyro_hvae.plots import plot_layer_grids, plot_layer_samples
 from pyro_hvae.reports.run_pictures import pick_test_datum, picture_report, require_count, save_figures
 from pyro_hvae.runs import OpenRun
@@ -19,21 +19,31 @@ def draw_layers(
         image: fix the other layers at the code of this test datum. site: draw only this layer's panel.
     """
     x = None if image is None else pick_test_datum(run, image, seed)
+    shares, refusal = {}, None
     with fixed_seed(seed):
-        shares = layer_shares(run.model, outer, inner)
+        try:
+            shares = layer_shares(run.model, outer, inner)
+        except NotEstimable as error:
+            refusal = str(error)
+        sites = [site] if site else list(sample_noise(run.model, 1))
     images = {}
-    for name in shares if site is None else [site]:
+    for name in sites:
         with fixed_seed(seed):  # the same fixed draw in every panel
             images[name] = layer_samples(run.model, name, require_count(count), run.guide, x).cpu()
     about = "a draw of the others fixed" if image is None else f"the others fixed at the code of test datum {image}"
     files = save_figures(run, {f"layers{_suffix(site, image)}": plot_layer_samples(run, images, shares, about)})
     values = {"share": {name: asdict(shares[name]) for name in sorted(shares)}, "outer": outer, "inner": inner, "seed": seed}
+    values |= {"not_estimable": refusal} if refusal else {}
     run.directory.write_json("eval/layers.json", values)
-    lines = [
-        "Share of the variance of E[x|z] that is left when all other layers' noise is fixed, averaged over that noise",
-        "(total Sobol index; where layers interact the shares add up to more than one):",
-        *(f"  {name}  {d['share']:.4f} +- {d['stderr']:.4f}" for name, d in values["share"].items()),
-    ]
+    lines = (
+        [f"No shares: {refusal}"]
+        if refusal
+        else [
+            "Share of the variance of E[x|z] that is left when all other layers' noise is fixed, averaged over that noise",
+            "(total Sobol index; where layers interact the shares add up to more than one):",
+            *(f"  {name}  {d['share']:.4f} +- {d['stderr']:.4f}" for name, d in values["share"].items()),
+        ]
+    )
     return picture_report(files, lines, **values)
 
 

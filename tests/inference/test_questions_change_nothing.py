@@ -20,6 +20,7 @@ QUESTIONS = {
     "ancestral": lambda m, g, x: inference.ancestral(m, 3)["x"]["fn"].mean,
     "bound": lambda m, g, x: inference.bound(hv.ELBO(), m, g, x),
     "bound_per_datum": lambda m, g, x: inference.bound_per_datum(hv.ELBO(), m, g, x),
+    "combine_draws": lambda m, g, x: inference.combine_draws(m, 2),
     "decode_noise": lambda m, g, x: inference.decode_noise(m, NOISE),
     "decode_points": lambda m, g, x: inference.decode_points(m, torch.zeros(3, 2).numpy(), ["z1"], {"z1": torch.zeros(1, 2)}),
     "direct_data_dependence": lambda m, g, x: inference.direct_data_dependence(g, x),
