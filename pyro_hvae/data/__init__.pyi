@@ -1,3 +1,4 @@
+from .array_values import to_floats as to_floats
 from .batches import Batches as Batches
 from .dataset import Dataset as Dataset
 from .dataset import FactorGrid as FactorGrid

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_hvae.inference.neighbour_graph import LatentPath, resample_path, shortest_path
 from pyro_hvae.inference.sampling import ROWS, generate, latents, prior_latents
-from pyro_hvae.objectives import parents
+from pyro_hvae.objectives import parents, take_data
 from pyro_hvae.runtime import fixed_seed, in_evaluation_mode
 
 
@@ -75,7 +75,7 @@ def interpolate(
     Raises:
         DataError: when the ends cannot be connected.
     """
-    x = torch.stack([start, end])
+    x = take_data([start, end], model, guide)
     sites = tuple(parents(model, x))
     with fixed_seed(seed):
         prior = prior_latents(model, nodes)

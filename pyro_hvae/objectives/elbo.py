@@ -13,6 +13,7 @@ from pyro.infer.elbo import ELBOModule
 from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.objectives.data_entry import take_data
 from pyro_hvae.objectives.estimate import Estimate
 from pyro_hvae.objectives.handlers import Record, Share, Site, common_scale, is_point, site_log_prob
 from pyro_hvae.objectives.program_contract import check_contract, explain_errors
@@ -38,6 +39,10 @@ class Objective(ELBOModule):
 
     def estimate(self, x: Tensor) -> Estimate:
         return self.elbo.estimate(self.model, self.guide, x)
+
+    def take_arguments(self, x: Any) -> tuple[Tensor]:
+        """The arguments of a pass, for `capture`: a graph is of floats, whatever was given."""
+        return (take_data(x, self.model, self.guide),)
 
     def reconstruction_parameters(self, x: Tensor) -> list[nn.Parameter]:
         """The parameters that reach log p(x | z) in autograd: theta and phi of the VHP, whatever the pair."""
@@ -96,6 +101,7 @@ class ELBO(PyroELBO):
 
     def estimate(self, model: Callable[..., Any], guide: Callable[..., Any], x: Tensor) -> Estimate:
         """Runs guide and model once on x of shape (B, *event) and returns the terms of all sites."""
+        x = take_data(x, model, guide)
         p, q = self.sites(model, guide, x)
         terms = {name: self._term(name, p, q) for name in p}
         weights = {name: common_scale(site["scale"], q.get(name, site)["scale"]) for name, site in p.items()}
