@@ -102,6 +102,8 @@ class Captured:
         self._graphs: dict[GraphKey, _Graph] = {}
         self._reader = KeyReader(self.module)
         self._key_changes = 0
+        # A module may turn what it is given into tensors, as an ELBO's pair does.
+        self._take_arguments: Callable[..., tuple[Tensor, ...]] | None = getattr(self.module, "take_arguments", None)
 
     @property
     def graphs(self) -> int:
@@ -110,6 +112,8 @@ class Captured:
     def __call__(self, *arguments: Tensor) -> Any:
         if self.eager is not None:
             return self._run_eagerly(arguments)
+        if self._take_arguments is not None:
+            arguments = self._take_arguments(*arguments)
         if _PYRO_STACK or function_modes():
             around = ", ".join(type(handler).__name__ for handler in (*_PYRO_STACK, *function_modes()))
             self._give_up(f"the handlers around it ({around}) would stay in the graph as they are; put them inside")

@@ -1,3 +1,6 @@
+from .array_values import may_be_grey as may_be_grey
+from .array_values import to_floats as to_floats
+from .array_values import to_tensor as to_tensor
 from .batches import Batches as Batches
 from .dataset import Dataset as Dataset
 from .dataset import FactorGrid as FactorGrid

@@ -11,7 +11,7 @@ from torch.distributions import Normal
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.sampling import ROWS
-from pyro_hvae.objectives import ELBO, Record, find_mean, kl_is_valid, scalar_family
+from pyro_hvae.objectives import ELBO, Record, find_mean, kl_is_valid, scalar_family, takes_data
 from pyro_hvae.runtime import in_evaluation_mode
 
 Program = Callable[..., Any]
@@ -23,6 +23,7 @@ def _estimates(elbo: ELBO, model: Program, guide: Program, x: Tensor | Rows, row
             yield elbo.estimate(model, guide, batch)
 
 
+@takes_data
 @torch.no_grad()
 @in_evaluation_mode
 def bound(elbo: ELBO, model: Program, guide: Program, x: Tensor | Rows, rows: int = ROWS) -> dict[str, Any]:
@@ -45,6 +46,7 @@ def bound(elbo: ELBO, model: Program, guide: Program, x: Tensor | Rows, rows: in
     return {"elbo": elbo_mean, "distortion": distortion, "rate_total": -elbo_mean - distortion, "rate": rates}
 
 
+@takes_data
 @torch.no_grad()
 @in_evaluation_mode
 def bound_per_datum(elbo: ELBO, model: Program, guide: Program, x: Tensor | Rows, rows: int = ROWS) -> Tensor:
@@ -52,6 +54,7 @@ def bound_per_datum(elbo: ELBO, model: Program, guide: Program, x: Tensor | Rows
     return torch.cat([e.bound_unweighted() for e in _estimates(elbo, model, guide, x, rows)])
 
 
+@takes_data
 @torch.no_grad()
 @in_evaluation_mode
 def kl_per_dimension(model: Program, guide: Program, x: Tensor | Rows) -> dict[str, list[float]]:
@@ -78,6 +81,7 @@ def _mean_or_draw(site: Any) -> Tensor:
     return mean if what == "mean" and mean is not None else site["value"]
 
 
+@takes_data
 @torch.no_grad()
 @in_evaluation_mode
 def active_units(guide: Program, x: Tensor | Rows, samples: int = 50, threshold: float = 1e-2) -> dict[str, int]:

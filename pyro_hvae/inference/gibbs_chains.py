@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pyro_hvae.compilation import capture
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.sampling import ancestral, latents
-from pyro_hvae.objectives import ELBO, resolve_sites, site_mean
+from pyro_hvae.objectives import ELBO, resolve_sites, site_mean, takes_data
 from pyro_hvae.runtime import in_evaluation_mode
 
 Program = Callable[..., Any]
@@ -64,6 +64,7 @@ class GibbsStep(nn.Module):
         return {name: value[chosen, rows] for name, value in estimate.latents.items()}
 
 
+@takes_data
 @torch.no_grad()
 @in_evaluation_mode
 def gibbs(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_hvae.inference.neighbour_graph import LatentPath, resample_path, shortest_path
 from pyro_hvae.inference.sampling import ROWS, generate, latents, prior_latents, require_continuous
-from pyro_hvae.objectives import parents
+from pyro_hvae.objectives import parents, take_data
 from pyro_hvae.runtime import fixed_seed, in_evaluation_mode
 
 
@@ -76,7 +76,7 @@ def interpolate(
         ConfigError: for latents with discrete values, between which there is nothing.
         DataError: when the ends cannot be connected.
     """
-    x = torch.stack([start, end])
+    x = take_data([start, end], model, guide)
     sites = tuple(parents(model, x))
     require_continuous(model, sites)
     with fixed_seed(seed):

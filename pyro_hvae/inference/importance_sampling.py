@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pyro_hvae.compilation import capture
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError, ContractError, DivergenceError
-from pyro_hvae.objectives import ELBO, Record, Share, is_point, site_log_prob
+from pyro_hvae.objectives import ELBO, Record, Share, is_point, site_log_prob, takes_data
 from pyro_hvae.runtime import evaluation_mode, fixed_seed
 
 Program = Callable[..., Any]
@@ -35,6 +35,7 @@ class Weights(NamedTuple):
     effective: Tensor
 
 
+@takes_data
 def log_likelihood(
     model: Program,
     guide: Program,
@@ -66,6 +67,7 @@ def log_likelihood(
     return torch.cat(results)
 
 
+@takes_data
 @torch.no_grad()
 def importance_weights(
     model: Program,

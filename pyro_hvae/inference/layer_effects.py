@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.inference.sampling import ROWS, ancestral, latents, require_continuous
-from pyro_hvae.objectives import Noise, find_mean, scalar_family, site_graph, site_mean, standard_noise
+from pyro_hvae.objectives import Noise, find_mean, scalar_family, site_graph, site_mean, standard_noise, takes_data
 from pyro_hvae.runtime import in_evaluation_mode
 
 Program = Callable[..., Any]
@@ -48,12 +48,14 @@ def sample_noise(model: Program, size: int, fixed: Mapping[str, Tensor] | None =
     return {name: standard_noise(site) for name, site in ancestral(model, size, fixed).items() if name != "x"}
 
 
+@takes_data
 @in_evaluation_mode
 def posterior_noise(model: Program, guide: Program, x: Tensor) -> dict[str, Tensor]:
     """The noise for which the latents of the model are the posterior means of x: site -> (B, *event)."""
     return sample_noise(model, len(x), latents(guide, x, mean=True))
 
 
+@takes_data
 @torch.no_grad()
 @in_evaluation_mode
 def layer_samples(model: Program, site: str, count: int = 64, guide: Program | None = None, x: Tensor | None = None) -> Tensor:
@@ -176,6 +178,7 @@ def variance_share(part: Tensor, whole: Tensor) -> LayerShare:
     return LayerShare(min(1.0, share.item()), (without.std(correction=0) * math.sqrt(n - 1)).item())
 
 
+@takes_data
 @torch.no_grad()
 @in_evaluation_mode
 def layer_grid(

@@ -10,13 +10,14 @@ from torch import Tensor
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.metrics import Posteriors
-from pyro_hvae.objectives import Record, Share, scalar_family
+from pyro_hvae.objectives import Record, Share, scalar_family, takes_data
 from pyro_hvae.runtime import fixed_seed, in_evaluation_mode
 
 ROWS = 4096  # (datum, draw) pairs at once
 PROBED = 16  # data that show what a site depends on; two data could be equal
 
 
+@takes_data
 @torch.no_grad()
 @in_evaluation_mode
 def posteriors(guide: Callable[..., Any], x: Tensor | Rows, draws: int = 16, seed: int = 0) -> dict[str, Posteriors]:
@@ -66,6 +67,7 @@ def _require_gaussian(name: str, site: Any) -> torch.distributions.Normal:
     )
 
 
+@takes_data
 @torch.no_grad()
 @in_evaluation_mode
 def direct_data_dependence(guide: Callable[..., Any], x: Tensor | Rows) -> dict[str, bool]:

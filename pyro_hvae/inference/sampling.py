@@ -15,7 +15,7 @@ from torch.distributions import Laplace, Normal
 from pyro_hvae.compilation import capture
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.objectives import Means, Record, scalar_family, site_mean
+from pyro_hvae.objectives import Means, Record, scalar_family, site_mean, takes_data
 from pyro_hvae.runtime import in_evaluation_mode
 
 Program = Callable[..., Any]
@@ -23,6 +23,7 @@ MAX_SAMPLES = 10_000_000  # of the prior, in memory
 ROWS = 4096  # rows per pass: enough for a busy core, small enough for its cache
 
 
+@takes_data
 @torch.no_grad()
 @in_evaluation_mode
 def latents(guide: Program, x: Tensor | Rows, mean: bool = False) -> dict[str, Tensor]:
@@ -136,6 +137,7 @@ def prior_latents(model: Program, size: int, compile: bool = False) -> dict[str,
     return _generate_in_chunks(model, size, {}, False, compile, without="x")
 
 
+@takes_data
 @in_evaluation_mode
 def reconstruct(model: Program, guide: Program, x: Tensor | Rows) -> Tensor:
     """E[x | z] at the posterior means, shape (B, *event): the decoder at mu_phi(x)."""

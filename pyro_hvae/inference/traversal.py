@@ -14,7 +14,7 @@ from pyro_hvae.inference.layer_effects import check_noise, decode_noise, posteri
 from pyro_hvae.inference.layer_posteriors import posteriors
 from pyro_hvae.inference.sampling import latents
 from pyro_hvae.metrics import MEANINGFUL_VARIANCE
-from pyro_hvae.objectives import Record, is_point
+from pyro_hvae.objectives import Record, is_point, takes_data
 from pyro_hvae.runtime import fixed_seed, in_evaluation_mode
 
 Program = Callable[..., Any]
@@ -83,6 +83,7 @@ def vary_dimension(model: Program, noise: Mapping[str, Tensor], site: str, dimen
     return decode_noise(model, {**held, site: varied.reshape(held[site].shape)})
 
 
+@takes_data
 @torch.no_grad()
 @in_evaluation_mode
 def traverse(

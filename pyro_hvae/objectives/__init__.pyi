@@ -1,3 +1,5 @@
+from .data_entry import take_data as take_data
+from .data_entry import takes_data as takes_data
 from .elbo import ELBO as ELBO
 from .elbo import Estimate as Estimate
 from .elbo import Objective as Objective

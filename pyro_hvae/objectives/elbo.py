@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import reduce
+from operator import and_
 from typing import Any
 
 import torch
@@ -11,9 +13,10 @@ from pyro.infer.elbo import ELBOModule
 from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.objectives.data_entry import take_data
 from pyro_hvae.objectives.estimate import Estimate
-from pyro_hvae.objectives.handlers import Record, Share, Site, apply_mask, equal_values, is_point, site_log_prob
-from pyro_hvae.objectives.program_contract import check_contract
+from pyro_hvae.objectives.handlers import Record, Share, Site, common_scale, is_point, site_log_prob
+from pyro_hvae.objectives.program_contract import check_contract, explain_errors
 from pyro_hvae.runtime import evaluation_mode
 
 Sites = dict[str, Site]
@@ -36,6 +39,10 @@ class Objective(ELBOModule):
 
     def estimate(self, x: Tensor) -> Estimate:
         return self.elbo.estimate(self.model, self.guide, x)
+
+    def take_arguments(self, x: Any) -> tuple[Tensor]:
+        """The arguments of a pass, for `capture`: a graph is of floats, whatever was given."""
+        return (take_data(x, self.model, self.guide),)
 
     def reconstruction_parameters(self, x: Tensor) -> list[nn.Parameter]:
         """The parameters that reach log p(x | z) in autograd: theta and phi of the VHP, whatever the pair."""
@@ -94,9 +101,11 @@ class ELBO(PyroELBO):
 
     def estimate(self, model: Callable[..., Any], guide: Callable[..., Any], x: Tensor) -> Estimate:
         """Runs guide and model once on x of shape (B, *event) and returns the terms of all sites."""
+        x = take_data(x, model, guide)
         p, q = self.sites(model, guide, x)
         terms = {name: self._term(name, p, q) for name in p}
-        scales = {name: s["scale"] for name, s in p.items() if isinstance(s["scale"], Tensor) or s["scale"] != 1.0}
+        weights = {name: common_scale(site["scale"], q.get(name, site)["scale"]) for name, site in p.items()}
+        scales = {name: weight for name, weight in weights.items() if isinstance(weight, Tensor) or weight != 1.0}
         latents = {name: site["value"] for name, site in q.items()}
         penalties = self.penalties(model, guide, x, p, q)
         return Estimate(terms, self.particles, self.alpha, penalties, scales=scales, latents=latents, x=p["x"])
@@ -107,10 +116,11 @@ class ELBO(PyroELBO):
 
     def sites(self, model: Any, guide: Any, x: Tensor) -> tuple[Sites, Sites]:
         """The recorded sites of the model (replaying the guide's latents) and of the guide, checked against the contract."""
-        with Record() as q, self._particle_plate():
+        with explain_errors(model, x), Record() as q, self._particle_plate():
             guide(x)
         check_contract(None, q.sites, x, self.particles, self.shared)  # before the model gets the guide's values
-        with Record({name: site["value"] for name, site in q.sites.items()}) as p, self._particle_plate():
+        replay = {name: site["value"] for name, site in q.sites.items()}
+        with explain_errors(model, x, q.sites), Record(replay) as p, self._particle_plate():
             model(x)
         check_contract(p.sites, q.sites, x, self.particles, self.shared)
         return p.sites, q.sites
@@ -127,14 +137,19 @@ class ELBO(PyroELBO):
         site = p[name]
         if site["is_observed"]:
             return site_log_prob(site)
-        same_mask = equal_values(site["mask"], q[name]["mask"])
         # Pyro's KL of a Delta leaves its log_density out; one draw of it is exact anyway.
-        if self.particles == 1 and self.analytic_kl and same_mask and not is_point(q[name]) and kl_is_valid(name, p, q):
-            try:
-                return -apply_mask(torch.distributions.kl_divergence(q[name]["fn"], site["fn"]), site["mask"])
-            except NotImplementedError:
-                pass  # no closed form registered for this pair of distributions
+        if self.particles == 1 and self.analytic_kl and not is_point(q[name]) and kl_is_valid(name, p, q):
+            with suppress(NotImplementedError):  # no closed form registered for this pair of distributions
+                return self._masked_kl(site, q[name])
         return site_log_prob(site) - site_log_prob(q[name])
+
+    def _masked_kl(self, p: Site, q: Site) -> Tensor:
+        """Minus the KL in closed form; log p - log q of the draw where a mask leaves one of them out."""
+        kl = torch.distributions.kl_divergence(q["fn"], p["fn"])
+        masks = [site["mask"] for site in (p, q) if site["mask"] is not None]
+        if all(mask is True for mask in masks):
+            return -kl
+        return torch.where(reduce(and_, map(torch.as_tensor, masks)).to(kl.device), -kl, site_log_prob(p) - site_log_prob(q))
 
     # The interface of pyro.infer.SVI and ELBOModule.
 

@@ -41,8 +41,16 @@ class Record(Messenger):
             msg["value"], msg["done"] = self.replay[msg["name"]], True
 
     def _pyro_post_sample(self, msg: Site) -> None:
-        if not site_is_subsample(msg):
+        # `pyro.deterministic` only names a value; it adds nothing to any density.
+        if not site_is_subsample(msg) and not msg["infer"].get("_deterministic"):
             self.sites[msg["name"]] = msg
+
+
+def scalar_family(fn: Any) -> Any:
+    """The distribution inside `to_event`. Only there: the base of a flow or of a LogNormal is another distribution."""
+    while isinstance(fn, torch.distributions.Independent):
+        fn = fn.base_dist
+    return fn
 
 
 def is_point(msg: Site) -> bool:
@@ -50,20 +58,11 @@ def is_point(msg: Site) -> bool:
     return isinstance(scalar_family(msg["fn"]), dist.Delta)
 
 
-def scalar_family(fn: Any) -> Any:
-    """The distribution of which `.to_event(n)` made `fn`, or `fn` itself, such as a MultivariateNormal or a flow."""
-    while isinstance(fn, torch.distributions.Independent):
-        fn = fn.base_dist
-    return fn
-
-
-def equal_values(one: Any, two: Any) -> bool:
-    """Whether two weights or masks are equal. In a graph that is recorded tensors have no values; its eager pass compares."""
-    if one is two or not (isinstance(one, Tensor) or isinstance(two, Tensor)):
-        return one is two or one == two
-    if one is None or two is None:
-        return False
-    return get_proxy_mode() is not None or torch.equal(torch.as_tensor(one).double().cpu(), torch.as_tensor(two).double().cpu())
+def common_scale(one: float | Tensor, two: float | Tensor) -> float | Tensor:
+    """The weight that a site has in model and guide. A graph cannot ask whether tensors agree; where not, its weight is NaN."""
+    if get_proxy_mode() is None or not (isinstance(one, Tensor) or isinstance(two, Tensor)):
+        return one
+    return torch.where(torch.eq(torch.as_tensor(one), torch.as_tensor(two)), one, torch.nan)
 
 
 def apply_mask(values: Tensor, mask: Any) -> Tensor:

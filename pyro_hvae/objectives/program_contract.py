@@ -1,14 +1,17 @@
 """Checks a pair against the program contract, with one error that lists all faults and the remedy."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import pyro
 import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
-from pyro_hvae.errors import ContractError
-from pyro_hvae.objectives.handlers import equal_values
+from pyro_hvae.errors import ContractError, HVAEError
+from pyro_hvae.objectives.handlers import Record
+from pyro_hvae.runtime import evaluation_mode
 
 REMEDY = (
     'A pair needs: a plate "data" of size len(x) at dim -1 without subsampling around every site; the observed site "x" in '
@@ -38,6 +41,8 @@ def check_contract(model: Sites | None, guide: Sites, x: Tensor, particles: int 
         for name, site in guide.items()
         if torch.is_grad_enabled() and not getattr(site["fn"], "has_rsample", False)
     ]
+    if given := [name for name, site in guide.items() if site["is_observed"]]:
+        faults.append(f"the guide observes {given}, but it has to sample every latent; use a Delta for a fixed value")
     if unknown := sorted(set(shared) - set(guide)):
         faults.append(f"the guide has no site {unknown} to share among the particles")
     faults += [
@@ -54,6 +59,11 @@ def check_contract(model: Sites | None, guide: Sites, x: Tensor, particles: int 
             faults.append("the model has no observed site 'x'")
         if more := [name for name in observed if name != "x"]:
             faults.append(f"the model observes {more} besides 'x' (join them into one site)")
+        faults += [
+            _other_event(name, tuple(guide[name]["fn"].event_shape), tuple(model[name]["fn"].event_shape))
+            for name in latents
+            if name in guide and guide[name]["fn"].event_shape != model[name]["fn"].event_shape
+        ]
         if missing := [name for name in latents if name not in guide]:
             faults.append(f"the guide does not sample {missing}")
         if extra := [name for name in guide if name not in latents]:
@@ -62,11 +72,20 @@ def check_contract(model: Sites | None, guide: Sites, x: Tensor, particles: int 
             f"site '{name}' has the weight {_number(model[name]['scale'])} in the model and {_number(guide[name]['scale'])} in "
             "the guide; put poutine.scale or ScaleSites around both"
             for name in latents
-            if name in guide and not equal_values(model[name]["scale"], guide[name]["scale"])
+            if name in guide and not _equal(model[name]["scale"], guide[name]["scale"])
         ]
         found += f", model {list(model)}"
     if faults:
         raise ContractError(f"{'; '.join(faults)}. {found}. {REMEDY}")
+
+
+def _equal(one: float | Tensor, two: float | Tensor) -> bool:
+    return one is two or torch.equal(*(torch.as_tensor(scale).double().cpu() for scale in (one, two)))
+
+
+def _fits(shape: Sequence[int], into: Sequence[int]) -> bool:
+    """Whether a tensor of a shape broadcasts to another shape, which stays as it is."""
+    return len(shape) <= len(into) and all(n in (1, m) for n, m in zip(reversed(shape), reversed(into), strict=False))
 
 
 def _number(scale: float | Tensor) -> str:
@@ -85,4 +104,52 @@ def _site_faults(name: str, site: Mapping[str, Any], size: int, particles: int) 
     shape = tuple(site["fn"].batch_shape)
     if shape not in {(size,), (particles, size)}:
         faults.append(f"site '{name}': its batch shape is {shape}, expected ({size},); call .to_event(n) on its distribution")
+    event, value = tuple(site["fn"].event_shape), tuple(site["value"].shape)
+    split = len(value) - len(event)
+    if split < 0 or value[split:] != event or not _fits(value[:split], shape):
+        faults.append(f"site '{name}': its value has the shape {value}, its distribution {(*shape, *event)}")
+    faults += [
+        f"site '{name}': its {what} has the shape {tuple(site[what].shape)}, which does not broadcast to {shape}"
+        for what in ("mask", "scale")
+        if isinstance(site[what], Tensor) and not _fits(site[what].shape, shape)
+    ]
     return faults
+
+
+@contextmanager
+def explain_errors(model: Callable[..., Any], x: Tensor, guide: Sites | None = None) -> Iterator[None]:
+    """Turns an error of a program into a `ContractError` where shapes or rows differ from those that the model draws itself.
+
+    Arguments:
+        x: the batch. guide: the guide's sites, while the model runs.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, IndexError) as error:
+        if isinstance(error, HVAEError) or get_proxy_mode() is not None:
+            raise
+        own, found = _event_shapes(model, x), tuple(x.shape[1:])
+        if own.get("x", found) != found:
+            raise ContractError(f"x has the shape {own['x']} in the model, but {found} in the data given.") from error
+        for name, site in (guide or {}).items():
+            if own.get(name, event := tuple(site["fn"].event_shape)) != event:
+                raise ContractError(_other_event(name, event, own[name])) from error
+        if "inside plate('data')" in str(error):
+            raise ContractError(
+                f"a program has another number of rows than the {len(x)} of this batch: {error}. Each row of a program belongs "
+                "to the row of x at the same place, so a guide with parameters for every datum needs all data in one batch."
+            ) from error
+        raise
+
+
+def _event_shapes(model: Callable[..., Any], x: Tensor) -> dict[str, tuple[int, ...]]:
+    """Site -> shape of one value, of the sites that the model draws without data; none if it cannot."""
+    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), torch.no_grad(), evaluation_mode(model):
+        with suppress(Exception), pyro.validation_enabled(False), Record() as record:
+            model(size=1)
+            return {name: tuple(site["fn"].event_shape) for name, site in record.sites.items()}
+    return {}
+
+
+def _other_event(name: str, guide: tuple[int, ...], model: tuple[int, ...]) -> str:
+    return f"site '{name}' has the event shape {guide} in the guide, but {model} in the model"

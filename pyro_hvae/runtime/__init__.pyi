@@ -8,6 +8,7 @@ from .folders import cache_folder as cache_folder
 from .folders import data_folder as data_folder
 from .folders import runs_folder as runs_folder
 from .module_modes import evaluation_mode as evaluation_mode
+from .module_modes import find_modules as find_modules
 from .module_modes import in_evaluation_mode as in_evaluation_mode
 from .random_state import fixed_seed as fixed_seed
 from .random_state import numpy_and_python_state as numpy_and_python_state

@@ -12,6 +12,7 @@ from torch import nn
 P = ParamSpec("P")
 R = TypeVar("R")
 PROGRAMS = ("model", "guide", "elbo")  # arguments of a question that can hold modules
+NUMBERS = (int, float, complex, str, bytes)
 LIBRARIES = {"builtins", "collections", "contextlib", "functools", "math", "numpy", "pyro", "pyro_hvae", "torch", "typing"}
 
 
@@ -83,7 +84,7 @@ def find_modules(*programs: Any) -> Iterator[nn.Module]:
 def _held(item: Any) -> Iterable[Any]:
     """What an object that is no module holds."""
     if isinstance(item, list | tuple | set | frozenset):
-        return item
+        return () if len(item) > 1000 and isinstance(next(iter(item)), NUMBERS) else item  # data, which take long to search
     if isinstance(item, dict):
         return item.values()
     if isinstance(item, MethodType):

@@ -17,7 +17,7 @@ from pyro_hvae.compilation import decide_training
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError, DivergenceError, Interrupted
 from pyro_hvae.inference import InformationFlow
-from pyro_hvae.objectives import Objective
+from pyro_hvae.objectives import Objective, take_data
 from pyro_hvae.recipes import Stage, stage_lengths
 from pyro_hvae.runs import Experiment, Progress, RunDirectory, Tracker, TrainConfig, load_checkpoint, save_checkpoint
 from pyro_hvae.runtime import defer_signals, fixed_seed, limit_threads, pick_device, rng_state, set_rng_state
@@ -69,6 +69,8 @@ def fit(
     """
     config = config or TrainConfig()
     stages = [Stage("main", objective)] if isinstance(objective, Objective) else list(objective)
+    pair = stages[0].objective.model, stages[0].objective.guide
+    x, validation = take_data(x, *pair), None if validation is None else take_data(validation, *pair)
     if schedule is None:
         schedule = [Constant() for _ in stages]
     schedules = [schedule] if isinstance(schedule, Schedule) else list(schedule)

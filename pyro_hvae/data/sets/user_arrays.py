@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_hvae.data.array_values import may_be_grey
 from pyro_hvae.data.dataset import Split
 from pyro_hvae.data.files.array_files import ARRAY_READERS, StoredArray
 from pyro_hvae.data.rows import Rows, as_float
@@ -56,8 +57,7 @@ def read_arrays(path: Path, key: str = "") -> tuple[dict[str, Split], str]:
     highest = max(top for _, top in arrays.values())
     splits = {}
     for part, (array, _) in arrays.items():
-        images = array.ndim > 2
-        grey = array.dtype.kind in "iu" and highest > 1 and (images or array.dtype == np.uint8)
+        grey = highest > 1 and may_be_grey(array.dtype.kind in "iu", array.dtype == np.uint8, array.ndim)
         x = Rows(torch.from_numpy(array), _to_grey if grey else _to_floats, ahead=parts[part][names[part]].mapped)
         others = {name: member for name, member in parts[part].items() if name != names[part]}
         splits[part] = Split(x, _read_factors(path, others, len(array)))
