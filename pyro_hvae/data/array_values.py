@@ -43,13 +43,13 @@ def to_floats(x: Any, dtype: torch.dtype | None = None, grey: bool | None = None
         return values
     if low < 0 or high > 255:
         raise DataError(
-            f"x is an array of images with integers from {low} to {high}, but grey values go from 0 to 255. Give floats where "
-            "they are no grey values: x.float() of a tensor, x.astype('float32') of an array."
+            f"x is an array of images with integers from {low} to {high}, but grey values go from 0 to 255. Give "
+            "floats where they are no grey values: x.float() of a tensor, x.astype('float32') of an array."
         )
     if grey is False:
         raise DataError(
-            f"x holds whole numbers up to {high}, read as grey values from 0 to 255, but earlier data of this pair held 0 and 1 "
-            "only, read as they are. Give floats in both cases: x.float() / 255, or x.float()."
+            f"x holds whole numbers up to {high}, read as grey values from 0 to 255, but earlier data of this pair held 0 and "
+            "1 only, read as they are. Give floats in both cases: x.float() / 255, or x.float()."
         )
     return values.div_(255)
 

@@ -183,8 +183,7 @@ class _Loop:
             self.run.update(status="running")
         flow = InformationFlow(session.x, config.information_points, seed=config.seed) if config.information_every else None
         if flow:
-            # Refuses a guide without such posteriors before hours of training.
-            InformationFlow(session.x, 2).row(session.objective.guide)
+            InformationFlow(session.x, 2).row(session.objective.guide)  # refuses other guides before hours of training
         while not session.done:
             session.step()
             step, last = self.offset + session.t, session.done
@@ -294,9 +293,8 @@ class _Loop:
         self.warn(message)
 
     def interrupt(self, step: int) -> None:
-        how = ""
+        message = f"stopped by {signal.Signals(self.signals[0]).name} at step {step} of {self.config.steps}."
         if self.run:
             self.run.update(status="interrupted", step=step)
-            how = f" Saved {self.run.checkpoint()}; go on with: pyro-hvae train --resume {self.run.path}"
-        name = signal.Signals(self.signals[0]).name
-        raise Interrupted(f"stopped by {name} at step {step} of {self.config.steps}.{how}", self.signals[0])
+            message += f" Saved {self.run.checkpoint()}; go on with: pyro-hvae train --resume {self.run.path}"
+        raise Interrupted(message, self.signals[0])
