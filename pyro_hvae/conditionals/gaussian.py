@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError, require_known
-from pyro_hvae.networks import NetworkOptions, ParentNetwork, Parents, Shape, event_shape
+from pyro_hvae.networks import NetworkOptions, ParentNetwork, Parents, Shape, event_shape, soft_clamp
 
 
 class StandardNormal(nn.Module):
@@ -41,18 +41,8 @@ class Std(NamedTuple):
     raw: Callable[[float], float]
 
 
-def _soft_clamp(raw: Tensor, low: float, high: float) -> Tensor:
-    """Leaves raw values within their bounds, and moves those beyond to the bound plus the logarithm of 1 + their excess.
-
-    A plain clamp has no gradient beyond the bounds: large networks, which overshoot in their first steps, would never return.
-    """
-    inside = raw.clamp(low, high)
-    excess = raw - inside
-    return inside + excess.sign() * excess.abs().log1p()
-
-
 STDS: dict[str, Std] = {
-    "exp": Std(lambda raw, log_scale: _soft_clamp(raw, *log_scale).exp(), math.log),
+    "exp": Std(lambda raw, log_scale: soft_clamp(raw, *log_scale).exp(), math.log),
     # Zhao et al. 2017, B.1: the sigmoid is the standard deviation, its square the variance.
     "sigmoid": Std(lambda raw, log_scale: raw.sigmoid() + 1e-3, lambda s: math.log((s - 1e-3) / (1.001 - s))),
     # Soenderby et al. 2016: the softplus is the variance.
@@ -71,6 +61,8 @@ class Gaussian(ParentNetwork):
         event: the event's shape; all its dims are event dims, the batch shape is the plates'.
         hidden, activation, norm: of the network (see `mlp`).
         gain: factor on the weights of the network's last layer, 0.1: a conditional starts near its bias, a stack near N(0, I).
+        input_bound: parents beyond +-10 enter the network by the logarithm of their excess, so that data in any unit start as
+            near; None takes them as they are. It does not hold for a linear conditional (`hidden=()`) or your own `net`.
         scale: a number fixes sigma; None (default) lets the network give it.
         learn_scale: train the number `scale`, one sigma whatever the parents.
         std: how the network's output becomes sigma: `exp` (of log sigma), `sigmoid` (the sigmoid is sigma) or `softplus` (it is

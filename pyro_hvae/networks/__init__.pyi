@@ -17,4 +17,5 @@ from .parent_network import Parents as Parents
 from .parent_network import Shape as Shape
 from .parent_network import event_shape as event_shape
 from .parent_network import join_parents as join_parents
+from .parent_network import soft_clamp as soft_clamp
 from .patches import Patches as Patches

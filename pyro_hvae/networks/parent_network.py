@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.networks.fully_connected import mlp
@@ -19,6 +21,10 @@ Parents = Shape | list[Sequence[int]]
 # N(0, I) whatever its depth. With 1 each level's exp of a raw output feeds the next one, and a loss starts at 1e10 nats.
 START_GAIN = 0.1
 
+# Parents beyond +-10 enter a network by the logarithm of their excess. Data in units of hundreds would otherwise make the first
+# level's outputs as large, and its exp of them the next one's. Standardised data never come near.
+INPUT_BOUND = 10.0
+
 
 class NetworkOptions(TypedDict, total=False):
     """Keyword arguments of every `ParentNetwork`."""
@@ -26,6 +32,7 @@ class NetworkOptions(TypedDict, total=False):
     activation: str
     gain: float
     norm: bool
+    input_bound: float | None
     input_mean: Tensor | None
     output_mean: Tensor | None
     net: Net | None
@@ -61,6 +68,29 @@ def join_parents(parents: Sequence[Tensor], events: Sequence[tuple[int, ...]]) -
     return torch.cat([p.expand(*plates, p.shape[-1]) for p in flat], -1)
 
 
+def soft_clamp(raw: Tensor, low: float, high: float) -> Tensor:
+    """Keeps values in [low, high], and moves those beyond to the bound plus the logarithm of 1 + their excess.
+
+    A plain clamp has no gradient beyond the bounds: large networks, which overshoot in their first steps, would never return.
+
+    >>> soft_clamp(torch.tensor([-1.0, 0.5, 1.0 + math.e - 1.0]), 0.0, 1.0)
+    tensor([-0.6931,  0.5000,  2.0000])
+    """
+    inside = raw.clamp(low, high)
+    excess = raw - inside
+    return inside + excess.sign() * excess.abs().log1p()
+
+
+def _bound_inputs(h: Tensor, bound: float) -> Tensor:
+    """h within +-bound, softly; on the CPU a look at the range of h costs less than the clamp."""
+    if h.device.type == "cpu" and h.numel() and get_proxy_mode() is None and not torch.jit.is_tracing():
+        least, largest = h.detach().aminmax()
+        with suppress(RuntimeError):  # under vmap there are no values to look at
+            if least >= -bound and largest <= bound:
+                return h
+    return soft_clamp(h, -bound, bound)
+
+
 class ParentNetwork(nn.Module):
     """A network over the joined parents that gives the location of an event and `extra` more numbers.
 
@@ -80,6 +110,7 @@ class ParentNetwork(nn.Module):
         activation: str = "relu",
         gain: float = START_GAIN,
         norm: bool = False,
+        input_bound: float | None = INPUT_BOUND,
         input_mean: Tensor | None = None,
         output_mean: Tensor | None = None,
         net: Net | None = None,
@@ -89,6 +120,7 @@ class ParentNetwork(nn.Module):
         self.event = event_shape(event)
         self.features, self.squash = math.prod(self.event), squash
         inputs, outputs = sum(math.prod(e) for e in self.parents), self.features + extra
+        self.input_bound = input_bound if net is None and hidden else None  # a linear conditional stays linear
         if net is None:
             self.net: nn.Module = mlp(inputs, outputs, hidden, activation, gain, norm)
         else:
@@ -102,7 +134,7 @@ class ParentNetwork(nn.Module):
         h = join_parents(parents, self.parents)
         if self.input_mean is not None:
             h = h - self.input_mean
-        out = self.net(h)
+        out = self.net(h if self.input_bound is None else _bound_inputs(h, self.input_bound))
         location, extra = out[..., : self.features], out[..., self.features :]
         return location.reshape(*out.shape[:-1], *self.event), extra
 

@@ -12,6 +12,9 @@ from pyro_hvae.guides import BottomUp
 from pyro_hvae.models import Chain
 from pyro_hvae.networks import network_pair
 
+# The codes of a learned prior spread over tens (VHP), and their distances are what its graph measures: they enter as they are.
+INPUTS: dict[str, Any] = {"input_bound": None}
+
 
 def _range(x: Tensor) -> tuple[float, float]:
     low, high = x.aminmax()
@@ -99,9 +102,8 @@ class BuildingBlocks:
     def decoder(self, parents: int) -> nn.Module:
         """p(x | `parents` features). Its mean starts at the data's mean where the network allows that."""
         if self.network == "mlp":
-            return self.decoder_with(
-                parents, hidden=self.hidden, activation=self.activation, gain=1.0, norm=self.norm, output_mean=self.x.mean(0)
-            )
+            start: dict[str, Any] = {**INPUTS, "gain": 1.0, "output_mean": self.x.mean(0)}
+            return self.decoder_with(parents, hidden=self.hidden, activation=self.activation, norm=self.norm, **start)
         build = network_pair(self.network).decoder
         return self.decoder_with(parents, net=lambda inputs, _: build(inputs, self.event, self.hidden, self.activation))
 
@@ -115,7 +117,7 @@ class BuildingBlocks:
     def encoder(self, latent: int) -> Gaussian:
         """q(z | x). Starts narrow (log sigma = -3) and near the origin, so that early noise cannot fold the embedding."""
         require_known("posterior", self.posterior, ("diagonal", "isotropic"))
-        start: dict[str, Any] = {"std": self.std, "init_log_scale": -3.0, "input_mean": self.x.mean(0)}
+        start: dict[str, Any] = {"std": self.std, "init_log_scale": -3.0, "input_mean": self.x.mean(0), **INPUTS}
         if self.network == "mlp":
             start |= {"hidden": self.hidden, "activation": self.activation, "norm": self.norm}
         else:
@@ -138,4 +140,6 @@ class BuildingBlocks:
         return self._level(parents, latent, gain=1.0, log_scale=(-5.0, 2.0))
 
     def _level(self, parents: int, latent: int, **start: Any) -> Gaussian:
-        return Gaussian(parents, latent, self.upper, activation=self.activation, std=self.std, norm=self.norm, **start)
+        return Gaussian(
+            parents, latent, self.upper, activation=self.activation, std=self.std, norm=self.norm, **INPUTS, **start
+        )

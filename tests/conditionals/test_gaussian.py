@@ -25,7 +25,7 @@ def test_gaussian_scales():
     assert (isotropic == isotropic[:, :1]).all() and len(isotropic[:, 0].unique()) == 9
     free = Gaussian(4, 3)(x).base_dist.scale
     assert not (free == free[:, :1]).all()
-    bounded = Gaussian(4, 3, log_scale=(-1.0, -0.5))
+    bounded = Gaussian(4, 3, log_scale=(-1.0, -0.5), input_bound=None)
     raw, scale = bounded.net(100 * x)[:, 3:], bounded(100 * x).base_dist.scale
     assert_close(scale[raw > -0.5], (math.exp(-0.5) * (1 + raw + 0.5))[raw > -0.5])
     assert_close(scale[raw < -1], (math.exp(-1) / (1 - 1 - raw))[raw < -1])
@@ -83,7 +83,7 @@ def test_a_squashed_gaussian_mean_stays_in_the_unit_interval_and_starts_at_the_d
     mean = torch.rand(3).clamp(0.1, 0.9)
     p = Gaussian(4, 3, gain=1e-9, scale=0.1, squash=True, output_mean=mean)
     assert_close(p(torch.randn(5, 4)).mean, mean.expand(5, 3))
-    wild = Gaussian(4, 3, scale=0.1, squash=True)(1e6 * torch.randn(50, 4)).mean
+    wild = Gaussian(4, 3, scale=0.1, squash=True, input_bound=None)(1e6 * torch.randn(50, 4)).mean
     assert wild.min() >= 0 and wild.max() <= 1
 
 
