@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.files.data_file import File
+from pyro_hvae.data.files.array_cache import stat_file
+from pyro_hvae.data.files.data_file import File, find_optional
 from pyro_hvae.data.option_checks import check_seed, split_sizes
 from pyro_hvae.data.rows import Rows
 
@@ -87,7 +88,7 @@ class Dataset:
         counts: name of a part of the source -> number of its data, before the split.
         note: what a reader needs to compare numbers: the version, the split, whether the files were verified.
         labels: integer factor -> names of its values 0, 1, ...
-        identity: fingerprint of a user's own data. A run keeps it to notice when the data have changed.
+        identity: of a user's own data, by what they hold (see `identify_data`). A run keeps it to notice a change.
         grid: for factorial data, all combinations of the factors.
         picture: for data that are not images, a function from x (n, *event) to images (n, channels, height, width) in [0, 1].
         read_angles: for data with an angle, a function from images to (angles, squared errors to the nearest genuine image).
@@ -124,14 +125,22 @@ class Source:
         load: (**options) -> `Dataset`. Its parameters with a default are the data set's `-o` options.
         files: the files it is read from, for `data download` and `data verify`; empty for generated data.
         licence: of the data.
+        identify: for files that anything may replace, a function that tells what they hold now.
     """
 
     load: Callable[..., Dataset]
     files: tuple[File, ...] = ()
     licence: str = "generated"
+    identify: Callable[[], str] | None = None
 
     def __call__(self, **options: object) -> Dataset:
         return self.load(**options)
+
+    def state(self) -> str:
+        """What a load would read now. Equal states of one process give equal data, so that these need not be read again."""
+        if self.identify:
+            return self.identify()
+        return repr([stat_file(path) for file in self.files if (path := find_optional(file))])
 
     @property
     def summary(self) -> str:

@@ -19,7 +19,7 @@ from pyro_hvae.data.sets.mnist import fashion_mnist, mnist
 from pyro_hvae.data.sets.mnist_static import mnist_static
 from pyro_hvae.data.sets.omniglot import omniglot
 from pyro_hvae.data.sets.svhn import svhn
-from pyro_hvae.data.sets.user_data import load_user_data
+from pyro_hvae.data.sets.user_data import identify_data, load_user_data
 from pyro_hvae.errors import DataError, unknown_name
 
 DATASETS: dict[str, Source] = {
@@ -65,7 +65,7 @@ def find_source(name: str) -> Source:
     if is_path(name):
         if not path.exists():
             raise DataError(f"there is no file or folder '{name}' to read data from. Check the path, or put the data back.")
-        return Source(partial(load_user_data, path), licence="your own")
+        return Source(partial(load_user_data, path), licence="your own", identify=partial(identify_data, path))
     error = unknown_name("dataset", name, DATASETS)
     if path.exists():
         error.args = (f"{error} For your own data of that name use a path: --dataset ./{name}.",)

@@ -203,6 +203,6 @@ def _shared_picture(runs: Sequence[OpenRun], picture: Path | None, name: str) ->
 
 
 def _describe_data(run: OpenRun) -> str:
-    """Name, options and identity of a run's data."""
-    e = run.experiment
-    return ", ".join([e.dataset, *(f"{k}={v}" for k, v in sorted(e.data_options.items())), *filter(None, [e.data_identity])])
+    """Name, options and identity of a run's data as they are now: what a run recorded depends on its version."""
+    e, identity = run.experiment, run.dataset.identity
+    return ", ".join([e.dataset, *(f"{k}={v}" for k, v in sorted(e.data_options.items())), *filter(None, [identity])])

@@ -39,6 +39,7 @@ class OpenRun:
     experiment: Experiment
     stages: list[Stage]
     step: int
+    held: Dataset | None = None  # the data it was trained on, where they are at hand
 
     def __post_init__(self) -> None:
         for stage in self.stages:
@@ -51,7 +52,7 @@ class OpenRun:
 
     @cached_property
     def dataset(self) -> Dataset:
-        return load_dataset(self.experiment)
+        return self.held or load_dataset(self.experiment)
 
     def images(self, x: Tensor) -> Tensor:
         """Images of data: x itself, or the pictures of its data set (stick figures for joint angles)."""
@@ -100,8 +101,10 @@ def load_dataset(experiment: Experiment) -> Dataset:
             f"this run was trained on '{experiment.dataset}', which only the script that made it has. "
             "Use hv.load(RUN, program=(model, guide)) there."
         )
-    data = _load_dataset(experiment.dataset, tuple(sorted(experiment.data_options.items())))
-    if experiment.data_identity and data.identity != experiment.data_identity:
+    state = find_source(experiment.dataset).state()
+    data = _load_dataset(experiment.dataset, tuple(sorted(experiment.data_options.items())), state)
+    # An older version recorded the beginning of the identity.
+    if experiment.data_identity and not data.identity.startswith(experiment.data_identity):
         raise DataError(
             f"the data at {experiment.dataset} are no longer those of this run: {data.identity} instead of "
             f"{experiment.data_identity}. Test data may have become training data; restore them, or train anew."
@@ -109,8 +112,8 @@ def load_dataset(experiment: Experiment) -> Dataset:
     return data
 
 
-@lru_cache(maxsize=1)  # trial starts, training and evaluation of one run share the data, which nothing modifies
-def _load_dataset(name: str, options: tuple[tuple[str, Any], ...]) -> Dataset:
+@lru_cache(maxsize=1)  # trial starts, training and evaluation of one run share the data, while their files stay the same
+def _load_dataset(name: str, options: tuple[tuple[str, Any], ...], state: str) -> Dataset:
     return find_source(name).load(**dict(options))
 
 

@@ -58,7 +58,7 @@ def train(
         trackers=trackers,
         experiment=experiment,
     )
-    return OpenRun(RunDirectory(out), experiment, built.stages, rows[-1]["step"])
+    return OpenRun(RunDirectory(out), experiment, built.stages, rows[-1]["step"], built.dataset)
 
 
 def resume_experiment(run: str | PathLike[str], changes: dict[str, Any], program: str | None = None) -> tuple[Path, Experiment]:

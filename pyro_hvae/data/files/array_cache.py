@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,12 @@ from pyro_hvae.runtime import CACHE_VARIABLE, atomic_write, cache_folder
 
 
 def cache_array(
-    name: str, sources: Sequence[Path], shape: tuple[int, ...], fill: Callable[[np.ndarray], None], version: int = 1
+    name: str,
+    sources: Sequence[Path],
+    shape: tuple[int, ...],
+    fill: Callable[[np.ndarray], None],
+    version: int = 1,
+    content: str = "",
 ) -> Tensor:
     """An array of bytes as a tensor whose memory is a file in the cache, so that only the parts that are read need memory.
 
@@ -26,19 +32,21 @@ def cache_array(
 
     Arguments:
         name: of the file, such as "omniglot-28".
-        sources: the files that the array is made from. Their paths, sizes and times identify the file in the cache.
+        sources: the files that the array is made from. Where `content` is not given, their paths, sizes, times and inodes
+            identify the file in the cache.
         shape: of the array.
         fill: writes into an array of zeros.
         version: of `fill`; raise it when the result of `fill` changes.
+        content: a checksum of what the sources hold, for files that anything may replace (see `hash_files`).
 
     Raises:
         DataError: when a source cannot be read or the cache cannot be written. Errors of `fill` pass.
     """
     try:
-        stats = [(os.path.realpath(path), s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path in sources for s in [path.stat()]]
+        held = content or [stat_file(path) for path in sources]
     except OSError as error:
         raise DataError(f"cannot read {error.filename}: {error.strerror}. Check that it is a file you may read.") from error
-    key = hashlib.sha256(repr((name, version, shape, stats)).encode()).hexdigest()[:16]
+    key = hashlib.sha256(repr((name, version, shape, held)).encode()).hexdigest()[:16]
     path = cache_folder() / f"{name}-{key}.npy"
     array = _map_array(path, shape)
     if array is None:
@@ -55,6 +63,33 @@ def cache_array(
         array = _map_array(path, shape)
         assert array is not None  # it has just been written
     return torch.from_numpy(array)
+
+
+def stat_file(path: Path) -> tuple[str, int, int, int, int]:
+    """Path, size, times and inode: they tell a published file from another, but not from what is written into it at once."""
+    stat = path.stat()
+    return os.path.realpath(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+
+
+def hash_files(folder: Path, names: Sequence[str]) -> str:
+    """A checksum of the names and the content of files, whatever their times; a gigabyte takes about a second.
+
+    Arguments:
+        names: of the files, relative to the folder.
+
+    Raises:
+        DataError: when one of them cannot be read.
+    """
+    total = hashlib.blake2b(digest_size=8)
+    for name in names:
+        path = folder / name if name else folder
+        try:
+            with path.open("rb", buffering=0) as file:
+                digest = hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16))
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror}. Check that it is a file you may read.") from error
+        total.update(repr((name, digest.hexdigest())).encode())
+    return total.hexdigest()
 
 
 def _map_array(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from pyro_hvae.data.files.array_cache import cache_array
+from pyro_hvae.data.files.array_cache import cache_array, hash_files
 from pyro_hvae.data.files.data_file import convert_errors
 from pyro_hvae.errors import DataError, missing_extra
 
@@ -108,7 +108,7 @@ def _read_hdf5(path: Path) -> dict[str, StoredArray]:
         def read() -> np.ndarray:
             if _goes_to_cache(shape, dtype):
                 cached = f"own-{zlib.crc32(repr((os.path.realpath(path), name)).encode()):08x}"
-                return cache_array(cached, [path], shape, copy).numpy()
+                return cache_array(cached, [path], shape, copy, content=hash_files(path, [""])).numpy()
             with _convert_errors(path), h5py.File(path, "r") as file:
                 stored: Any = file[name]
                 return _to_torch_type(np.asarray(stored[()]))

@@ -5,6 +5,7 @@ import zlib
 from pathlib import Path
 
 from pyro_hvae.data.dataset import Dataset
+from pyro_hvae.data.files.array_cache import hash_files
 from pyro_hvae.data.files.array_files import ARRAY_READERS
 from pyro_hvae.data.files.image_reader import IMAGE_SUFFIXES
 from pyro_hvae.data.sets.user_arrays import read_arrays
@@ -57,12 +58,14 @@ def load_user_data(
     if os.path.isdir(path):
         if key:
             raise ConfigError(f"key={key} names an array, but {path} is a folder of images. Leave it out.")
-        parts, what, classes = read_images(path, size, channels)
+        identity = identify_data(path)
+        parts, what, classes = read_images(path, size, channels, identity)
     elif not os.path.exists(path):
         raise DataError(f"there is no file or folder {path}. Check the path.")
     elif suffix in ARRAY_READERS:
         if size or channels:
             raise ConfigError(f"size and channels are for folders of images, but {path} holds arrays. Leave them out.")
+        identity = identify_data(path)
         parts, what = read_arrays(path, key)
     else:
         raise DataError(_explain_refusal(path, suffix))
@@ -72,14 +75,22 @@ def load_user_data(
     splits = split_at_random(parts, data_seed, validation, test)
     note = f"Your own data: {what}; {split}."
     name, labels = Path(os.path.abspath(path)).name, {"class": classes}
-    return Dataset(name, *splits, counts=counts, note=note, labels=labels, identity=_fingerprint(path))
+    return Dataset(name, *splits, counts=counts, note=note, labels=labels, identity=identity)
 
 
-def _fingerprint(path: Path) -> str:
-    """The number of files, their bytes, and a checksum of their names and sizes; independent of times and of the path."""
+def identify_data(path: Path) -> str:
+    """The number of files, their bytes, and checksums of their names and sizes and of their content.
+
+    It does not depend on times or on the path. What stands before the comma is all that runs of older versions recorded.
+
+    Raises:
+        DataError: when a file cannot be read.
+    """
     files = list_images(path)[0] if path.is_dir() else [""]
+    content = hash_files(path, files)  # it reads every file, so all are there
     sizes = [(path / name).stat().st_size for name in files]
-    return f"{len(files)} files of {sum(sizes)} bytes ({zlib.crc32(repr(list(zip(files, sizes, strict=True))).encode()):08x})"
+    names = zlib.crc32(repr(list(zip(files, sizes, strict=True))).encode())
+    return f"{len(files)} files of {sum(sizes)} bytes ({names:08x}), content {content}"
 
 
 def _explain_refusal(path: Path, suffix: str) -> str:

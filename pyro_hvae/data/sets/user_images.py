@@ -11,14 +11,14 @@ import torch
 from tqdm import tqdm
 
 from pyro_hvae.data.dataset import Split
-from pyro_hvae.data.files.array_cache import cache_array
+from pyro_hvae.data.files.array_cache import cache_array, hash_files
 from pyro_hvae.data.files.image_reader import IMAGE_SUFFIXES, read_image
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.data.sets.user_splits import PARTS
 from pyro_hvae.errors import DataError
 
 
-def read_images(folder: Path, size: int = 0, channels: int = 0) -> tuple[dict[str, Split], str, list[str]]:
+def read_images(folder: Path, size: int = 0, channels: int = 0, content: str = "") -> tuple[dict[str, Split], str, list[str]]:
     """Part -> images (n, channels, height, width), uint8, with the factor "class"; what was done, in words; the class names.
 
     Reads files with a known suffix in the order of their names. Other files are skipped, and so are names that begin with "."
@@ -31,6 +31,7 @@ def read_images(folder: Path, size: int = 0, channels: int = 0) -> tuple[dict[st
     Arguments:
         folder: that holds the images.
         size, channels: see `read_image`.
+        content: a checksum of all images; without it they are read for one.
 
     Raises:
         DataError: when there are no images, only some are in classes, one cannot be read, or they differ in size (without
@@ -56,9 +57,10 @@ def read_images(folder: Path, size: int = 0, channels: int = 0) -> tuple[dict[st
                 raise DataError(_describe_difference(folder, (names[0], first.shape), (name, image.shape)))
             array[index] = image
 
-    # The name identifies how the files are read; `cache_array` adds the files themselves.
+    # The name identifies how the files are read; their content, what they hold.
     name = f"own-{zlib.crc32(repr((names, size, channels)).encode()):08x}"
-    store = cache_array(name, [folder / name for name in names], (len(names), *first.shape), fill)
+    held = content or hash_files(folder, names)
+    store = cache_array(name, [folder / name for name in names], (len(names), *first.shape), fill, content=held)
     whole = Split(Rows(store, ahead=True), {"class": labels} if len(classes) > 1 else {})
     members: dict[str, list[int]] = {}
     for index, name in enumerate(names):
