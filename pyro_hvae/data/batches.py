@@ -20,7 +20,7 @@ class Batches:
 
     def __init__(self, x: Tensor | Rows, batch_size: int, seed: int) -> None:
         if batch_size > len(x):
-            raise ConfigError(f"a batch of {batch_size} does not fit into {len(x)} training data. Use --batch-size {len(x)}.")
+            raise ConfigError(f"a batch of {batch_size} does not fit into {len(x)} training data. Use one of {len(x)}.")
         self.x, self.batch_size = Rows.of(x), batch_size
         self.generator = torch.Generator().manual_seed(seed)
         self.reader = ThreadPoolExecutor(1, "batches") if self.x.ahead else None

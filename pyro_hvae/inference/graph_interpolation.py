@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_hvae.inference.neighbour_graph import LatentPath, resample_path, shortest_path
 from pyro_hvae.inference.sampling import ROWS, generate, latents, prior_latents, require_continuous
-from pyro_hvae.objectives import parents, take_data
+from pyro_hvae.objectives import check_data, parents, take_data
 from pyro_hvae.runtime import fixed_seed, in_evaluation_mode
 
 
@@ -77,6 +77,7 @@ def interpolate(
         DataError: when the ends cannot be connected.
     """
     x = take_data([start, end], model, guide)
+    check_data(x, model)
     sites = tuple(parents(model, x))
     require_continuous(model, sites)
     with fixed_seed(seed):

@@ -204,7 +204,7 @@ def _batch_weights(terms: ImportanceTerms, captured: Program, guide: Program, x:
     if total.isnan().any():
         raise DivergenceError(
             f"the importance weights of {int(total.isnan().sum())} of {len(x)} data are no numbers: the networks return NaN. "
-            "Evaluate another checkpoint (--checkpoint best), or train with a smaller --lr."
+            "Evaluate another checkpoint (best), or train with a smaller learning rate."
         )
     return Weights(total - math.log(particles), logs / particles, (2 * total - squares).exp())
 

@@ -36,7 +36,7 @@ def posteriors(guide: Callable[..., Any], x: Tensor | Rows, draws: int = 16, see
         probe = _gaussian_parameters(guide, x[:PROBED], max(2, draws))
         single = {name: bool((m == m[:, :1]).all() and (s == s[:, :1]).all()) for name, (m, s) in probe.items()}
         if draws < 2 and not all(single.values()):
-            raise ConfigError(f"draws={draws}: layers above the first are mixtures over two draws or more, e.g. -o draws=16.")
+            raise ConfigError(f"draws={draws}: layers above the first are mixtures over two draws or more, such as draws=16.")
         size = 1 if all(single.values()) else draws
         batches = [_gaussian_parameters(guide, batch, size) for batch in x.split(max(1, ROWS // size))]
     components = {name: 1 if alone else size for name, alone in single.items()}

@@ -105,7 +105,7 @@ def shortest_path(nodes: np.ndarray, start: np.ndarray, end: np.ndarray, k: int 
             return LatentPath(points, np.stack([one, other], 1), points[path], nearest.shape[1], length)
     raise DataError(
         f"the end points are not connected by {len(nodes)} prior samples with up to {most} neighbours: the prior has no mass "
-        "between them. Draw more nodes (--nodes 5000), or train longer."
+        "between them. Draw more nodes (nodes=5000), or train longer."
     )
 
 

@@ -1,5 +1,6 @@
 from .data_entry import take_data as take_data
 from .data_entry import takes_data as takes_data
+from .data_support import check_data as check_data
 from .elbo import ELBO as ELBO
 from .elbo import Estimate as Estimate
 from .elbo import Objective as Objective

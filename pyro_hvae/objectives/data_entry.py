@@ -12,6 +12,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from pyro_hvae.data import Rows, may_be_grey, to_floats, to_tensor
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.objectives.data_support import check_data
 from pyro_hvae.runtime import find_modules
 
 P = ParamSpec("P")
@@ -37,7 +38,7 @@ def take_data(x: Any, *programs: Any) -> Any:
 
 
 def takes_data(question: Callable[P, R]) -> Callable[P, R]:
-    """Decorates a function that asks about data: its arguments `x` and `data` go through `take_data`."""
+    """Decorates a function that asks about data: its arguments `x` and `data` go through `take_data` and `check_data`."""
     signature = inspect.signature(question)
 
     @wraps(question)
@@ -46,7 +47,8 @@ def takes_data(question: Callable[P, R]) -> Callable[P, R]:
         programs = [given.arguments.get(name) for name in ("model", "guide")]
         for name in DATA:
             if given.arguments.get(name) is not None:
-                given.arguments[name] = take_data(given.arguments[name], *programs)
+                given.arguments[name] = x = take_data(given.arguments[name], *programs)
+                check_data(x, given.arguments.get("model"))
         return question(*given.args, **given.kwargs)
 
     return ask

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives.data_entry import take_data
+from pyro_hvae.objectives.data_support import check_batch, check_site, observed_log_prob
 from pyro_hvae.objectives.estimate import Estimate
 from pyro_hvae.objectives.handlers import Record, Share, Site, common_scale, is_point, site_log_prob
 from pyro_hvae.objectives.program_contract import check_contract, explain_errors
@@ -42,7 +43,9 @@ class Objective(ELBOModule):
 
     def take_arguments(self, x: Any) -> tuple[Tensor]:
         """The arguments of a pass, for `capture`: a graph is of floats, whatever was given."""
-        return (take_data(x, self.model, self.guide),)
+        x = take_data(x, self.model, self.guide)
+        check_batch(x, self.model)
+        return (x,)
 
     def reconstruction_parameters(self, x: Tensor) -> list[nn.Parameter]:
         """The parameters that reach log p(x | z) in autograd: theta and phi of the VHP, whatever the pair."""
@@ -76,6 +79,7 @@ class ELBO(PyroELBO):
     Raises:
         ConfigError: for fewer than one particle, or sites shared among one particle.
         ContractError: in every pass in which the pair breaks the program contract.
+        DataError: for data that are not finite, or where p(x | z) has no density (on the CPU; elsewhere the bound is NaN).
 
     >>> from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
     >>> from pyro_hvae.guides import BottomUp
@@ -123,6 +127,7 @@ class ELBO(PyroELBO):
         with explain_errors(model, x, q.sites), Record(replay) as p, self._particle_plate():
             model(x)
         check_contract(p.sites, q.sites, x, self.particles, self.shared)
+        check_site(model, p.sites["x"])
         return p.sites, q.sites
 
     def check(self, model: Any, guide: Any, x: Tensor) -> None:
@@ -136,7 +141,7 @@ class ELBO(PyroELBO):
     def _term(self, name: str, p: Sites, q: Sites) -> Tensor:
         site = p[name]
         if site["is_observed"]:
-            return site_log_prob(site)
+            return observed_log_prob(site)
         # Pyro's KL of a Delta leaves its log_density out; one draw of it is exact anyway.
         if self.particles == 1 and self.analytic_kl and not is_point(q[name]) and kl_is_valid(name, p, q):
             with suppress(NotImplementedError):  # no closed form registered for this pair of distributions

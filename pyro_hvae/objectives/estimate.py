@@ -28,7 +28,7 @@ def _nats(x: Site) -> Tensor:
     if base.scale.requires_grad:
         raise ConfigError(
             "the constraint in nats needs a likelihood with a fixed scale: with a learned one it could be met by widening the "
-            "scale. Use -o measure=rmse (kappa is then the root mean squared error per pixel)."
+            "scale. Use measure=rmse (kappa is then the root mean squared error per pixel)."
         )
     off = standard_noise(x)
     energy = 0.5 * off**2 if isinstance(base, torch.distributions.Normal) else off.abs()
@@ -103,7 +103,7 @@ class Terms:
                 if term.dim() > 1:
                     raise ConfigError(
                         f"site '{name}' varies over the {self.particles} particles: a weight does not commute with the "
-                        "log-mean-exp there. Use one particle (-o particles=1), an unweighted bound (--schedule constant with "
+                        "log-mean-exp there. Use one particle (particles=1), an unweighted bound (the schedule constant with "
                         "beta=1), or share the site's parents among the particles (as the VHP does with z1)."
                     )
                 term = term * weights[name]

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pyro
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from pyro_hvae.errors import NoMeanWarning
+from pyro_hvae.runtime import evaluation_mode
 
 USUAL = (torch.distributions.Normal, torch.distributions.Laplace, torch.distributions.Bernoulli, dist.Delta)  # have means
 CORRELATED = (torch.distributions.MultivariateNormal, torch.distributions.LowRankMultivariateNormal)
@@ -44,6 +46,19 @@ class Record(Messenger):
         # `pyro.deterministic` only names a value; it adds nothing to any density.
         if not site_is_subsample(msg) and not msg["infer"].get("_deterministic"):
             self.sites[msg["name"]] = msg
+
+
+def draw_sites(model: Any, device: torch.device) -> dict[str, Site]:
+    """The sites of one datum that a model draws without data, in evaluation mode and apart from the random stream.
+
+    Nothing where the model cannot do that, whatever its error.
+    """
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.no_grad(), evaluation_mode(model), suppress(Exception):
+        with pyro.validation_enabled(False), Record() as record:
+            model(size=1)
+        return record.sites
+    return {}
 
 
 def scalar_family(fn: Any) -> Any:

@@ -1,17 +1,16 @@
 """Checks a pair against the program contract, with one error that lists all faults and the remedy."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
-import pyro
 import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from pyro_hvae.errors import ContractError, HVAEError
-from pyro_hvae.objectives.handlers import Record
-from pyro_hvae.runtime import evaluation_mode
+from pyro_hvae.objectives.data_support import check_data
+from pyro_hvae.objectives.handlers import draw_sites
 
 REMEDY = (
     'A pair needs: a plate "data" of size len(x) at dim -1 without subsampling around every site; the observed site "x" in '
@@ -120,6 +119,8 @@ def _site_faults(name: str, site: Mapping[str, Any], size: int, particles: int) 
 def explain_errors(model: Callable[..., Any], x: Tensor, guide: Sites | None = None) -> Iterator[None]:
     """Turns an error of a program into a `ContractError` where shapes or rows differ from those that the model draws itself.
 
+    Numbers that are not finite are a `DataError`.
+
     Arguments:
         x: the batch. guide: the guide's sites, while the model runs.
     """
@@ -128,6 +129,7 @@ def explain_errors(model: Callable[..., Any], x: Tensor, guide: Sites | None = N
     except (RuntimeError, ValueError, IndexError) as error:
         if isinstance(error, HVAEError) or get_proxy_mode() is not None:
             raise
+        check_data(x)
         own, found = _event_shapes(model, x), tuple(x.shape[1:])
         if own.get("x", found) != found:
             raise ContractError(f"x has the shape {own['x']} in the model, but {found} in the data given.") from error
@@ -144,11 +146,7 @@ def explain_errors(model: Callable[..., Any], x: Tensor, guide: Sites | None = N
 
 def _event_shapes(model: Callable[..., Any], x: Tensor) -> dict[str, tuple[int, ...]]:
     """Site -> shape of one value, of the sites that the model draws without data; none if it cannot."""
-    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), torch.no_grad(), evaluation_mode(model):
-        with suppress(Exception), pyro.validation_enabled(False), Record() as record:
-            model(size=1)
-            return {name: tuple(site["fn"].event_shape) for name, site in record.sites.items()}
-    return {}
+    return {name: tuple(site["fn"].event_shape) for name, site in draw_sites(model, x.device).items()}
 
 
 def _other_event(name: str, guide: tuple[int, ...], model: tuple[int, ...]) -> str:

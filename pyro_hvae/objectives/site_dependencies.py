@@ -62,5 +62,5 @@ def check_sites(graph: nx.DiGraph, sites: Collection[str]) -> None:
         raise ConfigError(
             f"a chain that keeps only {', '.join(sorted(sites))} would redraw x from the wrong distribution: x also depends on "
             f"{', '.join(missing)}, about which the kept sites carry information. Add {'it' if len(missing) == 1 else 'them'}: "
-            f"--sites {','.join(sorted({*sites, *missing}))}, or --sites all."
+            f"sites {','.join(sorted({*sites, *missing}))}, or all."
         )

@@ -21,5 +21,5 @@ def describe_collapse(row: Mapping[str, Any]) -> str:
         return ""
     return (
         f"The run ends collapsed: the rate of its code is {sum(rates):.2g} nats per datum, so x does not depend on it. "
-        "Fix a smaller standard deviation of x (-o sigma=0.1), or begin with a small beta (--schedule warmup)."
+        "Fix a smaller standard deviation of x (sigma=0.1), or begin with a small beta (the schedule warmup, hv.WarmUp)."
     )

@@ -17,7 +17,7 @@ from pyro_hvae.compilation import decide_training
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError, DivergenceError, Interrupted
 from pyro_hvae.inference import InformationFlow
-from pyro_hvae.objectives import Objective, take_data
+from pyro_hvae.objectives import Objective, check_data, take_data
 from pyro_hvae.recipes import Stage, stage_lengths
 from pyro_hvae.runs import Experiment, Progress, RunDirectory, Tracker, TrainConfig, load_checkpoint, save_checkpoint
 from pyro_hvae.runtime import defer_signals, fixed_seed, limit_threads, pick_device, rng_state, set_rng_state
@@ -62,7 +62,7 @@ def fit(
     trained, and in evaluation mode afterwards, as a run that `load` opens.
 
     Raises:
-        ContractError, ConfigError: for a pair or combination that cannot be trained.
+        ContractError, ConfigError, DataError: for a pair, data or a combination that cannot be trained.
         DivergenceError: when the loss is not finite or above a million times the first one seen (at least 1e6 nats), or
             weights to be saved are not finite; the last checkpoint stays.
         Interrupted: after SIGINT or SIGTERM, once a resumable checkpoint has been written.
@@ -118,7 +118,7 @@ def _load_saved(run: RunDirectory, config: TrainConfig, stages: int) -> dict[str
     if saved["step"] > config.steps or (stages > 1 and saved["steps"] != config.steps):
         raise ConfigError(
             f"the run is at step {saved['step']} of {saved['steps']}; it cannot go on with {config.steps} steps. Only a "
-            "run of one stage can be made longer, and none shorter than it is. Leave --steps out to go on as planned."
+            "run of one stage can be made longer, and none shorter than it is. Leave the steps out to go on as planned."
         )
     return saved
 
@@ -169,7 +169,8 @@ class _Loop:
                     session.load_state_dict(saved["session"])
                     set_rng_state(saved["rng"])
                     self.best = saved["best"]
-                self.run_stage(number, session, None if validation is None else stage.validation_data(validation, device))
+                held = None if validation is None else stage.validation_data(validation, device)
+                self.run_stage(number, session, held and check_data(held, stage.objective.model))
             self.offset += self.lengths[number]
         if self.run:
             self.run.update(status="finished", step=self.offset)
@@ -256,8 +257,7 @@ class _Loop:
             self.run.update(status="diverged", step=step)
             last = self.run.checkpoint()
             where = f" The last good checkpoint is kept: {last}." if last.is_file() else ""
-        advice = f" Try a smaller learning rate (--lr {session.lr / 10:.1g}) or clip gradients (-o grad_clip=10)."
-        raise DivergenceError(f"{what}.{where}{advice}")
+        raise DivergenceError(f"{what}.{where} Try lr={session.lr / 10:.1g}, or clip gradients by grad_clip=10.")
 
     def tell(self, message: str) -> None:
         for tracker in self.trackers if message else ():
@@ -288,7 +288,7 @@ class _Loop:
         message = (
             f"the initial phase has not ended after {session.t} steps: the constraint average {float(state['constraint']):.4g} "
             f"is still above kappa^2 = {kappa2:.4g}, so beta stays at {float(state['beta']):.3g} and the prior is not "
-            f"trained. Raise kappa (-o kappa={1.1 * math.sqrt(float(state['constraint'])):.3g}), or train longer."
+            f"trained. Raise kappa to {1.1 * math.sqrt(float(state['constraint'])):.3g}, or train longer."
         )
         self.warn(message)
 

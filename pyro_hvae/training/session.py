@@ -15,7 +15,7 @@ from pyro_hvae.data import Batches, Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference import bound
 from pyro_hvae.networks import program_gates, set_gates
-from pyro_hvae.objectives import Estimate, FunctionOptim, Objective, ScheduledELBO, for_svi
+from pyro_hvae.objectives import Estimate, FunctionOptim, Objective, ScheduledELBO, check_data, for_svi
 from pyro_hvae.recipes import Stage
 from pyro_hvae.runs import TrainConfig
 from pyro_hvae.runtime import fixed_seed, set_torch_rng_state, torch_rng_state
@@ -51,7 +51,7 @@ def explain_batch_norm(stages: Iterable[Stage]) -> Iterator[None]:
         norms = sorted({type(module).__name__ for module in modules if "BatchNorm" in type(module).__name__})
         raise ConfigError(
             f"a batch size of 1 leaves batch normalisation ({', '.join(norms)}) no variance to divide by. Use a batch size of "
-            "2 or more and as many training data, or a pair without batch normalisation (-o norm=false, of a ladder norm=none)."
+            "2 or more and as many training data, or a pair without batch normalisation (norm=false, of a ladder norm=none)."
         ) from error
 
 
@@ -108,6 +108,7 @@ class Session:
         size = min(config.batch_size, len(x))
         if size < config.batch_size and tell:
             tell(f"A batch has {size} data, all that there are, instead of {config.batch_size}.")
+        check_data(x, objective.model)
         self.x, self.batches = x, Batches(x, size, config.seed)
         self.flatness = PlateauDetector(until, len(x) // size)
         start_schedule(schedule, objective, length)

@@ -130,7 +130,7 @@ def test_an_initial_phase_that_cannot_end_is_warned_about_during_the_run(tmp_pat
     config = replace(CONFIG, steps=20)
     train(tmp_path / "run", schedule=hv.Rewo(beta0=0.05, kappa=1e-3), config=config, trackers=[watcher])
     (message,) = watcher.warnings
-    assert "initial phase has not ended after 5 steps" in message and "-o kappa=" in message
+    assert "initial phase has not ended after 5 steps" in message and "Raise kappa to " in message
 
 
 def test_iwae_with_a_weighted_schedule_is_refused():
