@@ -202,5 +202,11 @@ class _RefuseStoredParameters(Messenger):
 
     def _pyro_param(self, msg: Any) -> None:
         new = len(msg["args"]) > 1 and id(msg["args"][1]) not in self.leaves
+        if not new and msg["name"] in self.stored and "$$$" in msg["name"]:
+            module = msg["name"].partition("$$$")[0]
+            raise Uncapturable(
+                f"the parameter store holds pyro.module('{module}') of another model; give it another name, or call "
+                "pyro.clear_param_store() first"
+            )
         if new or msg["name"] in self.stored:
             raise Uncapturable(f"pyro.param('{msg['name']}') is in the parameter store; make it an nn.Parameter of a module")

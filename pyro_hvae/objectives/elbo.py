@@ -18,6 +18,7 @@ from pyro_hvae.objectives.data_support import check_batch, check_site, observed_
 from pyro_hvae.objectives.estimate import Estimate
 from pyro_hvae.objectives.handlers import Record, Share, Site, common_scale, is_point, site_log_prob
 from pyro_hvae.objectives.program_contract import check_contract, explain_errors
+from pyro_hvae.objectives.program_module import as_module
 from pyro_hvae.runtime import evaluation_mode
 
 Sites = dict[str, Site]
@@ -100,8 +101,9 @@ class ELBO(PyroELBO):
             raise ConfigError(f"sites {sorted(shared)} cannot be shared among one particle. Use particles=2 or more.")
         self.particles, self.shared, self.alpha, self.analytic_kl = particles, frozenset(shared), float(alpha), analytic_kl
 
-    def __call__(self, model: nn.Module, guide: nn.Module) -> Objective:
-        return Objective(model, guide, self)
+    def __call__(self, model: Callable[..., Any], guide: Callable[..., Any]) -> Objective:
+        """The pair with this bound; methods of a module and functions are trained with the modules that they use."""
+        return Objective(as_module(model), as_module(guide), self)
 
     def estimate(self, model: Callable[..., Any], guide: Callable[..., Any], x: Tensor) -> Estimate:
         """Runs guide and model once on x of shape (B, *event) and returns the terms of all sites."""

@@ -55,7 +55,8 @@ def draw_sites(model: Any, device: torch.device) -> dict[str, Site]:
     """
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.no_grad(), evaluation_mode(model), suppress(Exception):
-        with pyro.validation_enabled(False), Record() as record:
+        store = pyro.get_param_store()
+        with store.scope(store.get_state()), pyro.validation_enabled(False), Record() as record:
             model(size=1)
         return record.sites
     return {}

@@ -109,11 +109,11 @@ def _held_by_function(function: FunctionType) -> Iterable[Any]:
             yield cell.cell_contents
     if not _is_library(function):
         names = set(_names(function.__code__))
-        for name in names & function.__globals__.keys():
+        for name in sorted(names & function.__globals__.keys()):  # the same order in every process
             value = function.__globals__[name]
             yield value
             if isinstance(value, ModuleType):  # "import nets" and nets.encoder(x)
-                yield from (vars(value)[name] for name in names & vars(value).keys() if not _is_library(value))
+                yield from (vars(value)[name] for name in sorted(names & vars(value).keys()) if not _is_library(value))
 
 
 def _names(code: CodeType) -> Iterator[str]:

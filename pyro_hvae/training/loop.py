@@ -100,13 +100,14 @@ def fit(
         stack.enter_context(fixed_seed(config.seed))
         stack.enter_context(limit_threads(config.threads))
         stack.enter_context(pyro.validation_enabled(False))
+        stack.enter_context(pyro.get_param_store().scope())  # programs may announce their parameters by `pyro.module`
         loop.signals = stack.enter_context(defer_signals())
         for tracker in loop.trackers:
             tracker.start(sum(lengths), saved["step"] if saved else 0)
             stack.callback(tracker.close)
         loop.tell(why)
         with explain_batch_norm(stages):
-            loop.run_stages(x, validation, device, stack)
+            loop.run_stages(x, validation, device)
     for stage in stages:
         stage.objective.eval()
     return loop.rows
@@ -147,8 +148,8 @@ class _Loop:
     offset: int = 0
     warned: bool = False
 
-    def run_stages(self, x: Tensor | Rows, validation: Tensor | Rows | None, device: torch.device, stack: ExitStack) -> None:
-        """Trains the stages that are not finished; `stack` keeps the contexts of their sessions."""
+    def run_stages(self, x: Tensor | Rows, validation: Tensor | Rows | None, device: torch.device) -> None:
+        """Trains the stages that are not finished."""
         saved, current = self.saved, self.saved["stage"] if self.saved else -1
         if saved:
             for number in range(len(self.stages)):  # also the start of stages that have not begun
@@ -163,7 +164,6 @@ class _Loop:
                     tracker.stage(stage.name, length)
                 data, settings = stage.training_data(x, device), replace(self.config, **stage.settings)
                 session = Session(stage.objective, data, settings, schedule, length, stage.until, self.tell, self.warn)
-                stack.enter_context(session.scope())
                 if saved and number == current:
                     self.load_programs(number, saved)  # after the session's probing passes, which may move buffers
                     session.load_state_dict(saved["session"])

@@ -2,10 +2,9 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
-import pyro
 import torch
 from pyro.infer import SVI
 from torch import Tensor
@@ -15,7 +14,15 @@ from pyro_hvae.data import Batches, Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference import bound
 from pyro_hvae.networks import program_gates, set_gates
-from pyro_hvae.objectives import Estimate, FunctionOptim, Objective, ScheduledELBO, check_data, for_svi
+from pyro_hvae.objectives import (
+    Estimate,
+    FunctionOptim,
+    Objective,
+    ScheduledELBO,
+    check_data,
+    for_svi,
+    refuse_stored_parameters,
+)
 from pyro_hvae.recipes import Stage
 from pyro_hvae.runs import TrainConfig
 from pyro_hvae.runtime import fixed_seed, set_torch_rng_state, torch_rng_state
@@ -79,6 +86,8 @@ def validation_bound(objective: Objective, x: Rows, seed: int) -> float:
 class Session:
     """Trains an objective step by step. `state_dict` and the global random streams decide the next step.
 
+    It runs in a parameter store of its own, which the caller opens: programs may announce parameters by `pyro.module`.
+
     Arguments:
         x: the stage's view of the training data, on its device. schedule: moved to that device.
         until: end before `length` when the loss is flat.
@@ -109,6 +118,7 @@ class Session:
         if size < config.batch_size and tell:
             tell(f"A batch has {size} data, all that there are, instead of {config.batch_size}.")
         check_data(x, objective.model)
+        refuse_stored_parameters(objective, x[:2])
         self.x, self.batches = x, Batches(x, size, config.seed)
         self.flatness = PlateauDetector(until, len(x) // size)
         start_schedule(schedule, objective, length)
@@ -120,6 +130,8 @@ class Session:
                 "nothing that reaches log p(x|z) can be trained (all frozen?), so REWO's initial phase cannot end."
             )
         parameters = [p for p in objective.parameters() if p.requires_grad]
+        if not parameters:
+            raise ConfigError("model and guide have no parameters to train. Are all frozen, or hidden in functions?")
         trained = {id(p) for p in self.reconstruction or ()}
         self.frozen = [p for p in parameters if id(p) not in trained] if self.initial else []
         self.optimizer = torch.optim.Adam(parameters, config.lr, fused=x.device.type in ("cpu", "cuda"))
@@ -134,10 +146,6 @@ class Session:
     def done(self) -> bool:
         """Whether all steps are done or the loss is flat."""
         return self.t >= self.length or self.flatness.reached
-
-    def scope(self) -> AbstractContextManager[Any]:
-        """A context for the steps: a parameter store of its own for SVI, nothing otherwise."""
-        return pyro.get_param_store().scope() if self.config.engine == "svi" else nullcontext()
 
     def step(self) -> None:
         """Trains on one batch: pass, schedule, loss, gradient, step (Klushyn et al. 2019, Algorithm 1, in this order)."""

@@ -38,10 +38,10 @@ def trial_bound(stage: Stage, x: Rows, config: TrainConfig, schedule: Schedule, 
     """
     device = pick_device(config.device)
     stage.objective.to(device)
-    with fixed_seed(config.seed), limit_threads(config.threads), pyro.validation_enabled(False):
+    with fixed_seed(config.seed), limit_threads(config.threads), pyro.validation_enabled(False), pyro.get_param_store().scope():
         settings = replace(config, compile=False, **stage.settings)  # too short a run to pay for a graph
         session = Session(stage.objective, stage.training_data(x, device), settings, schedule, config.steps)
-        with session.scope(), explain_batch_norm([stage]):
+        with explain_batch_norm([stage]):
             for _ in range(max(1, config.steps // 10)):
                 session.step()
         return validation_bound(stage.objective, stage.validation_data(validation, device), config.seed)

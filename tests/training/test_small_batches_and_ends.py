@@ -1,7 +1,9 @@
 """Batches of few data, runs that end collapsed, the progress of `fit`, and the scale of losses under every schedule."""
 
 import json
+import warnings
 
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
@@ -73,7 +75,7 @@ class Prior(nn.Module):
 def test_a_run_that_ends_collapsed_says_so_once(tmp_path, loc, collapsed):
     objective = hv.ELBO()(Chain(Prior(), [], Fixed(3, 0.0)), BottomUp([Fixed(2, loc)]))
     told = Tells()
-    rows = hv.fit(objective, torch.randn(20, 3), hv.TrainConfig(steps=3, lr=1e-9), out=tmp_path / "run", trackers=[told])
+    rows = hv.fit(objective, torch.randn(20, 3), hv.TrainConfig(steps=100, lr=1e-9), out=tmp_path / "run", trackers=[told])
     assert rows[-1]["rate.z1"] == pytest.approx(loc**2, rel=1e-4)
     said = [text for text in told.told if "collapsed" in text]
     assert len(said) == collapsed
@@ -81,7 +83,9 @@ def test_a_run_that_ends_collapsed_says_so_once(tmp_path, loc, collapsed):
     if collapsed:
         assert "collapsed: the rate of its code is 0.01 nats" in said[0]
         with pytest.warns(UserWarning, match="collapsed"):
-            hv.fit(objective, torch.randn(20, 3), hv.TrainConfig(steps=3, lr=1e-9), progress=False)
+            hv.fit(objective, torch.randn(20, 3), hv.TrainConfig(steps=100, lr=1e-9), progress=False)
+        with warnings.catch_warnings(action="error"):  # it has had no time to learn a code
+            hv.fit(objective, torch.randn(20, 3), hv.TrainConfig(steps=99, lr=1e-9), progress=False)
 
 
 def test_fit_shows_its_progress_on_stderr_unless_told_otherwise(capsys):
@@ -117,7 +121,7 @@ def test_the_loss_is_that_of_constant_beta_under_a_progressive_schedule(engine, 
         if isinstance(schedule, Progressive):
             schedule.update()
         torch.manual_seed(1)
-        with session.scope():
+        with pyro.get_param_store().scope():
             session.step()
         losses.append(session.row()["loss"])
         norms.append(torch.stack([p.grad.norm() for p in objective.parameters() if p.grad is not None]).norm())
