@@ -3,8 +3,8 @@
 Posterior, prior and fixed latents are one program under three handlers, instead of three passes written by hand.
 """
 
-from collections.abc import Callable, Collection, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pyro
@@ -14,7 +14,7 @@ from torch.distributions import Laplace, Normal
 
 from pyro_hvae.compilation import capture
 from pyro_hvae.data import Rows
-from pyro_hvae.errors import ConfigError
+from pyro_hvae.errors import ConfigError, ContractError
 from pyro_hvae.objectives import Means, Record, scalar_family, site_mean, takes_data
 from pyro_hvae.runtime import in_evaluation_mode
 
@@ -51,11 +51,27 @@ def ancestral(model: Program, size: int = 1, fixed: Mapping[str, Tensor] | None 
     """Runs the model: site -> Pyro's message (`fn`, `value`, ...), with x; arguments and errors as for `generate`."""
     fixed = dict(fixed or {})
     _check_sizes(fixed, size)
-    with pyro.validation_enabled(False), Record(fixed) as record:
+    with _explain_signature(), pyro.validation_enabled(False), Record(fixed) as record:
         model(size=size)
+    if "x" not in record.sites:
+        raise ContractError(f"the model draws {list(record.sites)}, but no site 'x'. Call what it observes 'x'.")
     if unknown := set(fixed) - (set(record.sites) - {"x"}):
         raise ConfigError(f"no latent site called {sorted(unknown)}; the model has {[n for n in record.sites if n != 'x']}.")
     return record.sites
+
+
+@contextmanager
+def _explain_signature() -> Iterator[None]:
+    """Turns an error about the arguments of a model into a `ContractError`."""
+    try:
+        yield
+    except (TypeError, AttributeError) as error:
+        if not any(word in str(error) for word in ("'size'", "positional argument", "NoneType")):
+            raise
+        raise ContractError(
+            f"a model draws `size` data when it is given no x, but this one stops: {error}. It begins with: "
+            'def forward(self, x=None, size=1), with pyro.plate("data", size if x is None else len(x)).'
+        ) from error
 
 
 def require_continuous(model: Program, sites: Collection[str]) -> None:

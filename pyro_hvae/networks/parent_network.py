@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
-from pyro_hvae.errors import ConfigError
+from pyro_hvae.errors import ConfigError, ContractError
 from pyro_hvae.networks.fully_connected import mlp
 
 Shape = int | Sequence[int]
@@ -61,11 +61,21 @@ def join_parents(parents: Sequence[Tensor], events: Sequence[tuple[int, ...]]) -
     """
     if len(events) == 1 and len(parents) > 1:
         events = list(events) * len(parents)
+    if len(parents) != len(events):
+        raise ContractError(f"a conditional of {len(events)} parents was given {len(parents)}.")
+    if wrong := [p for p, e in zip(parents, events, strict=True) if len(e) > 1 and tuple(p.shape[-len(e) :]) != e]:
+        raise ContractError(
+            f"a conditional of parents of shape {_join(events)} was given {tuple(wrong[0].shape)}, with the plates."
+        )
     flat = [p.flatten(-len(e)) if len(e) > 1 else p for p, e in zip(parents, events, strict=True)]
     if len(flat) == 1:
         return flat[0]
     plates = torch.broadcast_shapes(*(p.shape[:-1] for p in flat))
     return torch.cat([p.expand(*plates, p.shape[-1]) for p in flat], -1)
+
+
+def _join(events: Sequence[tuple[int, ...]]) -> str:
+    return " and ".join(map(str, events))
 
 
 def soft_clamp(raw: Tensor, low: float, high: float) -> Tensor:
@@ -119,12 +129,12 @@ class ParentNetwork(nn.Module):
         self.parents = [event_shape(p) for p in (parents if isinstance(parents, list) else [parents])]
         self.event = event_shape(event)
         self.features, self.squash = math.prod(self.event), squash
-        inputs, outputs = sum(math.prod(e) for e in self.parents), self.features + extra
+        self.inputs, outputs = sum(math.prod(e) for e in self.parents), self.features + extra
         self.input_bound = input_bound if net is None and hidden else None  # a linear conditional stays linear
         if net is None:
-            self.net: nn.Module = mlp(inputs, outputs, hidden, activation, gain, norm)
+            self.net: nn.Module = mlp(self.inputs, outputs, hidden, activation, gain, norm)
         else:
-            self.net = net if isinstance(net, nn.Module) else net(inputs, outputs)
+            self.net = net if isinstance(net, nn.Module) else net(self.inputs, outputs)
         self.register_buffer("input_mean", None if input_mean is None else input_mean.detach().flatten().clone())
         if output_mean is not None:
             self.start_at(output_mean.clamp(1e-3, 0.999).logit() if squash else output_mean)
@@ -132,6 +142,8 @@ class ParentNetwork(nn.Module):
     def outputs(self, parents: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The network's outputs: location before the sigmoid, (*plates, *event), and the extra numbers (*plates, extra)."""
         h = join_parents(parents, self.parents)
+        if h.shape[-1] != self.inputs:
+            raise ContractError(f"a conditional of {self.inputs} features of its parents was given {h.shape[-1]}.")
         if self.input_mean is not None:
             h = h - self.input_mean
         out = self.net(h if self.input_bound is None else _bound_inputs(h, self.input_bound))

@@ -55,24 +55,25 @@ def takes_data(question: Callable[P, R]) -> Callable[P, R]:
 
 
 def _read(x: Any, programs: tuple[Any, ...]) -> Tensor:
-    dtype = _program_dtype(x, programs)
+    like = _first_parameter(x, programs)
+    dtype = None if like is None else like.dtype
     if isinstance(x, Tensor) and x.is_floating_point():
         return to_floats(x, dtype)
     raw = to_tensor(x)
     owners = [getattr(program, "__self__", program) for program in programs if program is not None]
     grey = next((_grey[owner] for owner in owners if owner in _grey), None)
-    x = to_floats(raw, dtype, grey)
+    given, x = x, to_floats(raw, dtype, grey)
     integers = not raw.is_floating_point() and raw.dtype != torch.bool
     if may_be_grey(integers, raw.dtype == torch.uint8, raw.dim()) and raw.any():  # zeros are the same in both readings
         for owner in owners:
             _grey[owner] = bool(x.max() < raw.max())
-    return x
+    return x if isinstance(given, Tensor) or like is None else x.to(like.device)  # an array goes to where the programs are
 
 
-def _program_dtype(x: Any, programs: tuple[Any, ...]) -> torch.dtype | None:
-    """The type of the first floating parameter; None where the programs have none."""
+def _first_parameter(x: Any, programs: tuple[Any, ...]) -> Tensor | None:
+    """The first floating parameter; None where the programs have none."""
     if isinstance(x, Tensor) and x.dtype == torch.float32:  # the usual case, in every pass: functions are not searched
         parameters = (p for program in programs if isinstance(program, nn.Module) for p in program.parameters())
     else:
         parameters = (p for module in find_modules(*programs) for p in module._parameters.values() if p is not None)
-    return next((p.dtype for p in parameters if p.is_floating_point()), None)
+    return next((p for p in parameters if p.is_floating_point()), None)

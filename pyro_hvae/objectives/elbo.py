@@ -17,7 +17,7 @@ from pyro_hvae.objectives.data_entry import take_data
 from pyro_hvae.objectives.data_support import check_batch, check_site, observed_log_prob
 from pyro_hvae.objectives.estimate import Estimate
 from pyro_hvae.objectives.handlers import Record, Share, Site, common_scale, is_point, site_log_prob
-from pyro_hvae.objectives.program_contract import check_contract, explain_errors
+from pyro_hvae.objectives.program_contract import check_contract, explain_errors, only_x
 from pyro_hvae.objectives.program_module import as_module
 from pyro_hvae.runtime import evaluation_mode
 
@@ -52,7 +52,7 @@ class Objective(ELBOModule):
         """The parameters that reach log p(x | z) in autograd: theta and phi of the VHP, whatever the pair."""
         # A pass that leaves the caller's random stream as it was.
         with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), torch.enable_grad(), evaluation_mode(self):
-            term = self.estimate(x[:2]).terms["x"].sum()
+            term = self.estimate(x).terms["x"].sum()
         if not term.requires_grad:
             return []
         params = [p for p in self.parameters() if p.requires_grad]
@@ -161,10 +161,10 @@ class ELBO(PyroELBO):
     # The interface of pyro.infer.SVI and ELBOModule.
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Sites, Sites]:
-        return self.sites(model, guide, *args)
+        return self.sites(model, guide, *only_x(args, kwargs))
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
-        return self.estimate(model, guide, *args, **kwargs).loss()
+        return self.estimate(model, guide, *only_x(args, kwargs)).loss()
 
     def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         with torch.no_grad():

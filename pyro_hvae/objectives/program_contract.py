@@ -13,11 +13,12 @@ from pyro_hvae.objectives.data_support import check_data
 from pyro_hvae.objectives.handlers import draw_sites
 
 REMEDY = (
-    'A pair needs: a plate "data" of size len(x) at dim -1 without subsampling around every site; the observed site "x" in '
-    "the model; and the same latent sites (by convention z1 next to x ... zL at the top) in model and guide, each with "
-    ".to_event(n) so that its batch shape is the plates'."
+    'A pair needs: model(x=None, size=1) and guide(x); a plate "data" at dim -1 of size len(x), or `size` without x, without '
+    'subsampling around every site; the observed site "x" in the model; and the same latent sites (by convention z1 next to x '
+    "... zL at the top) in model and guide, each with .to_event(n) so that its batch shape is the plates'."
 )
 
+NO_X = "the model has no observed site 'x'"
 Sites = Mapping[str, dict[str, Any]]
 
 
@@ -54,9 +55,10 @@ def check_contract(model: Sites | None, guide: Sites, x: Tensor, particles: int 
         faults += [f"model {fault}" for name, site in model.items() for fault in _site_faults(name, site, len(x), particles)]
         observed = [name for name, site in model.items() if site["is_observed"]]
         latents = [name for name in model if name not in observed]
+        more = [name for name in observed if name != "x"]
         if "x" not in observed:
-            faults.append("the model has no observed site 'x'")
-        if more := [name for name in observed if name != "x"]:
+            faults.append(f"the observed site is called '{more[0]}', not 'x'" if len(more) == 1 else NO_X)
+        elif more:
             faults.append(f"the model observes {more} besides 'x' (join them into one site)")
         faults += [
             _other_event(name, tuple(guide[name]["fn"].event_shape), tuple(model[name]["fn"].event_shape))
@@ -127,7 +129,7 @@ def explain_errors(model: Callable[..., Any], x: Tensor, guide: Sites | None = N
     try:
         yield
     except (RuntimeError, ValueError, IndexError) as error:
-        if isinstance(error, HVAEError) or get_proxy_mode() is not None:
+        if (isinstance(error, HVAEError) and not isinstance(error, ContractError)) or get_proxy_mode() is not None:
             raise
         check_data(x)
         own, found = _event_shapes(model, x), tuple(x.shape[1:])
@@ -151,3 +153,16 @@ def _event_shapes(model: Callable[..., Any], x: Tensor) -> dict[str, tuple[int, 
 
 def _other_event(name: str, guide: tuple[int, ...], model: tuple[int, ...]) -> str:
     return f"site '{name}' has the event shape {guide} in the guide, but {model} in the model"
+
+
+def only_x(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[Any]:
+    """The one argument of a pass; raises `ContractError` for more, or another."""
+    if len(args) == 1 and not kwargs:
+        return args
+    if not args and set(kwargs) == {"x"}:
+        return (kwargs["x"],)
+    given = ", ".join([*(f"argument {i + 1}" for i in range(len(args))), *map(repr, kwargs)]) or "nothing"
+    raise ContractError(
+        f"a pass is of x alone, but it was given {given}. Where the other inputs are the same in every pass, bind them: "
+        "functools.partial(model, y=y) and functools.partial(guide, y=y) are a pair."
+    )

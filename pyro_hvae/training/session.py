@@ -118,13 +118,13 @@ class Session:
         if size < config.batch_size and tell:
             tell(f"A batch has {size} data, all that there are, instead of {config.batch_size}.")
         check_data(x, objective.model)
-        refuse_stored_parameters(objective, x[:2])
+        refuse_stored_parameters(objective, x[:size])
         self.x, self.batches = x, Batches(x, size, config.seed)
         self.flatness = PlateauDetector(until, len(x) // size)
         start_schedule(schedule, objective, length)
         self.initial = schedule.initial
         # The parameters that REWO's initial phase trains.
-        self.reconstruction = objective.reconstruction_parameters(x[:2]) if self.initial else None
+        self.reconstruction = objective.reconstruction_parameters(x[:size]) if self.initial else None
         if self.initial and not self.reconstruction:
             raise ConfigError(
                 "nothing that reaches log p(x|z) can be trained (all frozen?), so REWO's initial phase cannot end."

@@ -6,6 +6,7 @@ import torch
 
 import pyro_hvae as hv
 from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.objectives import take_data
 
 GREY = np.random.default_rng(0).integers(0, 256, (12, 6))
 BITS = GREY > 127
@@ -108,3 +109,8 @@ def test_grey_values_after_bits_are_refused():
     with pytest.raises(DataError, match="0 and 1 only"):
         hv.latents(guide, GREY.astype(np.uint8))
     hv.latents(guide, FLOATS)
+
+
+def test_an_array_goes_to_where_the_programs_are():
+    model = pair()[0].to("meta")
+    assert take_data(FLOATS, model).device.type == "meta" and take_data(torch.tensor(FLOATS), model).device.type == "cpu"
