@@ -200,7 +200,7 @@ def test_a_guide_with_a_row_for_every_datum_is_trained_on_all_data_at_once():
                 pyro.sample("z1", dist.Normal(self.loc, 0.5).to_event(1))
 
     guide, x = Rows(), torch.randn(20, 3)
-    for schedule in (hv.Constant(), hv.Rewo(kappa=0.1, measure="rmse")):
+    for schedule in (hv.Constant(), hv.Rewo(kappa=9.0, measure="rmse")):
         hv.fit(ELBO()(Named("x"), guide), x, hv.TrainConfig(steps=3, batch_size=20), schedule=schedule, progress=False)
     assert (guide.loc != 0).any(1).all()
     with pytest.raises(ContractError, match="a guide with parameters for every datum needs all data in one batch"):
