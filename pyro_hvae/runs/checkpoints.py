@@ -1,10 +1,12 @@
-"""Checkpoints: tensors and primitives only, written atomically, never executed when read."""
+"""Checkpoints: tensors and primitives only, written atomically with a checksum, never executed when read."""
 
+import hashlib
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -14,6 +16,8 @@ from pyro_hvae.runtime import atomic_write
 
 FORMAT_VERSION = 1
 PRIMITIVES = (str, int, float, bool, type(None))
+# The comment of the zip archive that torch writes: this mark and the checksum of all that stands before the checksum.
+MARK, DIGITS = b"pyro-hvae sha256 ", 64
 
 
 def _check_primitive(value: Any, where: str) -> None:
@@ -38,10 +42,11 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: for other content. DataError: when the file cannot be written.
     """
-    content = {"format_version": FORMAT_VERSION, **content}
+    content = {"format_version": FORMAT_VERSION, "sealed": True, **content}
     _check_primitive(content, "checkpoint")
     with atomic_write(path, "Choose another place with --out.") as part:
         torch.save(content, part)
+        _seal(part)
         try:
             torch.load(part, map_location="cpu", weights_only=True, mmap=True)  # does not read the tensors' values
         except pickle.UnpicklingError as error:
@@ -52,10 +57,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Reads a checkpoint onto the CPU, by `torch.load(weights_only=True)` and nothing else.
 
     Raises:
-        CheckpointError: missing, truncated or foreign file, pickled objects, or a newer format.
+        CheckpointError: missing, damaged, truncated or foreign file, pickled objects, or a newer format.
     """
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint '{path}'. Train first, or name another run.")
+    sealed = _check_seal(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch remarks on foreign pickles, which are refused below anyway
@@ -72,9 +78,65 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("format_version"), int):
         raise CheckpointError(f"'{path}' is not a pyro-hvae checkpoint (no format version). Train again.")
+    if content.get("sealed") and not sealed:
+        raise _damaged(path, "the mark of its checksum is gone")
     if content["format_version"] > FORMAT_VERSION:
         raise CheckpointError(
             f"checkpoint '{path}' has format version {content['format_version']}, this pyro-hvae reads up to "
             f"{FORMAT_VERSION}. Upgrade the clone of pyro-hvae: git pull."
         )
     return content
+
+
+def _seal(path: Path) -> None:
+    """Writes the checksum of a checkpoint into the comment of its archive."""
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = MARK + b"0" * DIGITS
+    with open(path, "rb+") as file:
+        end = path.stat().st_size - DIGITS
+        digest = _hash_until(file, end)
+        file.seek(end)
+        file.write(digest)
+
+
+def _check_seal(path: Path) -> bool:
+    """Whether a file has a checksum; raises `CheckpointError` where it, or without one the archive's own, does not hold.
+
+    Compressed archives are refused: torch writes none, and a small one could take all memory.
+    """
+    try:
+        with open(path, "rb") as file:
+            end = max(0, path.stat().st_size - DIGITS)
+            file.seek(max(0, end - len(MARK)))
+            sealed = file.read(len(MARK)) == MARK
+            if sealed and file.read() != _hash_until(file, end):
+                raise _damaged(path, "its checksum does not hold")
+        if not zipfile.is_zipfile(path):
+            return sealed  # torch says what else it is
+        with zipfile.ZipFile(path) as archive:
+            if packed := [member.filename for member in archive.infolist() if member.compress_type != zipfile.ZIP_STORED]:
+                raise _damaged(path, f"'{packed[0]}' is compressed, which torch never does")
+            if not sealed and (name := archive.testzip()):  # older checkpoints have the checksums of the archive alone
+                raise _damaged(path, f"the checksum of '{name}' does not hold")
+    except OSError as error:
+        raise CheckpointError(f"cannot read checkpoint '{path}': {error.strerror}.") from error
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError) as error:
+        raise _damaged(path, str(error)) from error
+    return sealed
+
+
+def _hash_until(file: BinaryIO, end: int) -> bytes:
+    """The checksum of the first `end` bytes of a file, in hexadecimal digits."""
+    total, left = hashlib.sha256(), end
+    file.seek(0)
+    while left > 0 and (block := file.read(min(left, 2**20))):
+        total.update(block)
+        left -= len(block)
+    return total.hexdigest().encode()
+
+
+def _damaged(path: Path, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"checkpoint '{path}' is damaged: {why}. It was not loaded. Use the run's other checkpoint (last or best) if that one "
+        "is whole, or train again."
+    )

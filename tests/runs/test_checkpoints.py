@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -86,3 +87,41 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path, monkeypatch, failing
     with pytest.raises(DataError, match="No space left"):
         save_checkpoint(path, {"a": torch.zeros(1000)})
     assert path.read_bytes() == before
+
+
+def flip(path, bit):
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+def test_every_bit_flip_is_noticed(tmp_path):
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, {"weights": torch.randn(5), "b": 1})
+    whole = path.read_bytes()
+    for bit in range(0, 8 * len(whole), 7):
+        flip(path, bit)
+        with pytest.raises(CheckpointError, match="a.pt"):
+            load_checkpoint(path)
+        path.write_bytes(whole)
+    assert load_checkpoint(path)["b"] == 1
+
+
+def test_a_checkpoint_of_an_older_version_has_the_checksums_of_its_archive(tmp_path):
+    path = tmp_path / "a.pt"
+    torch.save({"format_version": 1, "weights": torch.zeros(1000)}, path)
+    assert load_checkpoint(path)["weights"].shape == (1000,)
+    data = path.read_bytes()
+    flip(path, 8 * (data.index(bytes(4000)) + 2000))
+    with pytest.raises(CheckpointError, match="damaged: the checksum of '.*data/0' does not hold"):
+        load_checkpoint(path)
+
+
+def test_a_compressed_archive_is_not_unpacked(tmp_path):
+    path, packed = tmp_path / "a.pt", tmp_path / "packed.pt"
+    torch.save({"format_version": 1, "weights": torch.zeros(1000)}, path)
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as copy:
+        for member in archive.namelist():
+            copy.writestr(member, archive.read(member))
+    with pytest.raises(CheckpointError, match="is compressed, which torch never does"):
+        load_checkpoint(packed)
