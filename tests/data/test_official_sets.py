@@ -349,7 +349,7 @@ def test_sprites(sprites, root, cache):
     assert torch.equal(dsprites(0).test.x[:], data.test.x[:])
     assert not torch.equal(torch.stack(list(dsprites(1).test.factors.values()), 1), data.grid.values(places[2]))
     # Eight pixels a byte, and what is pickled in the file stays so.
-    assert sum(path.stat().st_size for path in cache.iterdir()) == 128 + 96 * 512
+    assert sum(path.stat().st_size for path in cache.iterdir()) == 128 + 96 * 512 + 4  # with a checksum
     assert not (root / "evil").exists()
     with pytest.raises(ConfigError, match="at least 0, got -1"):
         dsprites(-1)

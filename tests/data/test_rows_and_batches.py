@@ -231,3 +231,22 @@ def test_a_derived_array_is_complete_or_absent(tmp_path, monkeypatch):
     monkeypatch.setenv("PYRO_HVAE_CACHE", str(source / "below"))
     with pytest.raises(DataError, match="cannot write .*below"):
         derived.cache_array("blocked", [source], (5, 2), lambda array: None)
+
+
+def test_a_changed_byte_of_the_cache_is_noticed(tmp_path, monkeypatch):
+    source = tmp_path / "source"
+    source.write_bytes(b"abc")
+    values = np.random.default_rng(0).integers(0, 256, (50, 40), dtype=np.uint8)
+
+    def fill(array):
+        array[:] = values
+
+    derived.cache_array("numbers", [source], values.shape, fill)
+    path = next((tmp_path / "cache").iterdir())
+    whole = path.read_bytes()
+    for place in (10, 128, 1000, len(whole) - 1):  # header, first and later values, checksum
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert np.array_equal(derived.cache_array("numbers", [source], values.shape, fill).numpy(), values)
+        assert path.read_bytes() == whole
+    path.write_bytes(whole[:500] + bytes(400) + whole[900:])
+    assert np.array_equal(derived.cache_array("numbers", [source], values.shape, fill).numpy(), values)

@@ -14,7 +14,7 @@ import pyro_hvae as hv
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import DataError
 from pyro_hvae.inference import bound
-from pyro_hvae.objectives.data_support import check_data, find_support, spoil_outside
+from pyro_hvae.objectives.data_support import check_data, check_site, find_support, spoil_outside
 
 QUESTIONS = {
     "objective": lambda m, g, x: hv.ELBO()(m, g)(x),
@@ -180,3 +180,26 @@ def test_bytes_are_not_read_for_a_likelihood_of_numbers_between_zero_and_one():
 def test_numpy_arrays_of_images_of_minus_one_to_one_are_refused():
     with pytest.raises(DataError, match="Scale the data"):
         hv.log_likelihood(*pair(), np.random.default_rng(0).uniform(-1, 1, (4, 6)), particles=2)
+
+
+def test_limits_that_depend_on_the_code_are_those_of_each_pass():
+    narrow = Own(lambda h: dist.Uniform(-1e-3 * h.exp(), 1e-3 * h.exp(), validate_args=False).to_event(1))
+    x = torch.full((4, 3), 0.5)
+    check_data(x, narrow)  # another code could allow them
+    with pytest.raises(DataError, match="a Uniform, has a density at"):
+        hv.ELBO()(narrow, hv.BottomUp([hv.Gaussian(3, 2)]))(x)
+
+
+def test_a_mask_of_one_particle_leaves_a_datum_in():
+    fn = dist.Poisson(torch.ones(3, 3), validate_args=False).to_event(1)
+    site = {"fn": fn, "value": torch.tensor([[1.0, 2.0, 3.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]), "mask": None}
+    for mask, refused in (
+        ([[True, False, True], [True, False, True]], False),
+        ([[True, False, True], [True, True, True]], True),
+    ):
+        site["mask"] = torch.tensor(mask)
+        if refused:
+            with pytest.raises(DataError, match=r"index \(1, 0\)"):
+                check_site(None, site)
+        else:
+            check_site(None, site)

@@ -5,6 +5,7 @@ import hashlib
 import math
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,9 @@ from torch import Tensor
 
 from pyro_hvae.errors import DataError
 from pyro_hvae.runtime import CACHE_VARIABLE, atomic_write, cache_folder
+
+CHECKSUM_BYTES = 4  # at the end of a file of the cache
+_verified: dict[Path, tuple[str, int, int, int, int]] = {}  # file -> its state when its checksum held
 
 
 def cache_array(
@@ -27,8 +31,8 @@ def cache_array(
 ) -> Tensor:
     """An array of bytes as a tensor whose memory is a file in the cache, so that only the parts that are read need memory.
 
-    When the cache lacks the file, or the sources have changed, `fill` writes the array piece by piece. The file gets its name
-    when it is complete: processes may share a cache, and a process that is killed leaves no incomplete file.
+    When the cache lacks the file, or it is damaged, or the sources have changed, `fill` writes the array piece by piece. The
+    file gets its name when it is complete: processes may share a cache, and a process that is killed leaves no incomplete file.
 
     Arguments:
         name: of the file, such as "omniglot-28".
@@ -60,6 +64,8 @@ def cache_array(
             fill(new)
             new.flush()
             del new  # Windows replaces no file that is mapped
+            with open(part, "ab") as file:
+                file.write(_checksum(part, part.stat().st_size))
         array = _map_array(path, shape)
         assert array is not None  # it has just been written
     return torch.from_numpy(array)
@@ -92,9 +98,28 @@ def hash_files(folder: Path, names: Sequence[str]) -> str:
     return total.hexdigest()
 
 
+def _checksum(path: Path, end: int) -> bytes:
+    """The CRC-32 of the first `end` bytes of a file."""
+    total = 0
+    with open(path, "rb") as file:
+        while end > 0 and (block := file.read(min(end, 2**20))):
+            total, end = zlib.crc32(block, total), end - len(block)
+    return total.to_bytes(CHECKSUM_BYTES, "little")
+
+
 def _map_array(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The mapped array of a file; None if the file is missing, damaged or of another shape, so that it has to be made."""
+    """The mapped array of a file; None if the file is missing, damaged or of another shape, so that it has to be made.
+
+    A process reads a file once from end to end for its checksum, about a second for a gigabyte.
+    """
     try:
+        end, state = path.stat().st_size - CHECKSUM_BYTES, stat_file(path)
+        if _verified.get(path) != state:
+            with open(path, "rb") as file:
+                file.seek(max(0, end))
+                if file.read() != _checksum(path, end):
+                    return None
+            _verified[path] = state
         # Copy-on-write, because torch needs writable memory; nothing is written back.
         array = np.load(path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, EOFError):
