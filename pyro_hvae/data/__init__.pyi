@@ -23,3 +23,4 @@ from .sets.digits import digits as digits
 from .sets.mnist import fashion_mnist as fashion_mnist
 from .sets.mnist import mnist as mnist
 from .sets.mnist_static import mnist_static as mnist_static
+from .standardization import Standardization as Standardization

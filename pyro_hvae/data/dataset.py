@@ -13,6 +13,7 @@ from pyro_hvae.data.files.array_cache import stat_file
 from pyro_hvae.data.files.data_file import File, find_optional
 from pyro_hvae.data.option_checks import check_seed, split_sizes
 from pyro_hvae.data.rows import Rows
+from pyro_hvae.data.standardization import Standardization
 
 
 class Split:
@@ -95,6 +96,8 @@ class Dataset:
         ends: name -> two data (2, *event), the default end points of `interpolate`; else it takes the first two test data.
         crops: for images made of textures, a function from a side in pixels to a `Dataset` of squares of the textures.
         inverse: for scaled data, a function from features (n, *event) to measured quantities, such as joint angles in degrees.
+        standardization: the scaling of standardised vectors, which `inverse` undoes.
+        columns: of vectors, the names of their columns where these are known.
     """
 
     name: str
@@ -110,6 +113,8 @@ class Dataset:
     read_angles: Callable[[Tensor], tuple[np.ndarray, np.ndarray]] | None = None
     ends: Mapping[str, Tensor] = field(default_factory=dict)
     inverse: Callable[[Tensor], Tensor] | None = None
+    standardization: Standardization | None = None
+    columns: Sequence[str] = ()
     crops: Callable[[int], "Dataset"] | None = None
 
     @property

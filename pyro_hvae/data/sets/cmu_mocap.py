@@ -109,6 +109,7 @@ def cmu_mocap(motions: tuple[str, ...] = FIVE, stride: int = 4) -> Dataset:
         picture=_make_picture(skeleton, inverse, train.x[:]),
         ends=_choose_ends(train, motions),
         inverse=inverse,
+        columns=FEATURES,
     )
 
 

@@ -1,7 +1,8 @@
 """Images or vectors from a user's .npy, .npz or HDF5 file: finds the arrays and interprets their shapes and values."""
 
+import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,13 @@ from pyro_hvae.data.sets.user_splits import PARTS
 from pyro_hvae.errors import DataError, unknown_name
 
 NAMES = ("", "x", "images", "imgs", "image", "data")  # names for the array of data, in order of preference
+COLUMN_NAMES = ("columns", "feature_names")  # names for the array of columns' names
 COLUMNS = 32  # a table with more columns is not taken as factors
 PIECE = 2**22  # values checked at once
 
 
-def read_arrays(path: Path, key: str = "") -> tuple[dict[str, Split], str]:
-    """Part -> data and factors, and a description.
+def read_arrays(path: Path, key: str = "") -> tuple[dict[str, Split], str, tuple[str, ...]]:
+    """Part -> data and factors, a description, and the names of the columns.
 
     Arrays of shape (n, d) are vectors. (n, h, w), (n, c, h, w) and (n, h, w, c) with c of 1 or 3 are images; if both ends of
     the last shape could be c, the channels come first. The values of images mean
@@ -36,7 +38,8 @@ def read_arrays(path: Path, key: str = "") -> tuple[dict[str, Split], str]:
     two axes. Names with train, val (valid, validation) or test as one of their words, such as x_train, test_images or
     train/data, belong to that part, if there are training data among them. Every other array of shape (n,) or (n, 1), and
     every table of whole numbers of shape (n, 2) to (n, 32), becomes a factor of its name; the columns of a table become name_0,
-    name_1, ... Text and pickled objects are skipped.
+    name_1, ... An array of texts called columns or feature_names, one for each column of vectors, names them. Other texts and
+    pickled objects are skipped.
 
     A .npy file is mapped, not read as a whole. So are bytes of an HDF5 file, after a copy into the cache (see `cache_array`).
     Other arrays are held in memory. Values other than bytes and bools are read through once to find their range.
@@ -64,7 +67,22 @@ def read_arrays(path: Path, key: str = "") -> tuple[dict[str, Split], str]:
     shape, kind = splits["train"].x.shape, arrays["train"][0].dtype
     what = f"{shape[3]} x {shape[2]} images" if len(shape) > 2 else f"vectors of {shape[1]}"
     meaning = " as grey values" if splits["train"].x.prepare is _to_grey else ""
-    return splits, f"{what} from {_describe_array(path, parts['train'][names['train']])}, {kind}{meaning}"
+    columns, about = _read_columns(members, shape)
+    return splits, f"{what} from {_describe_array(path, parts['train'][names['train']])}, {kind}{meaning}{about}", columns
+
+
+def _read_columns(members: dict[str, StoredArray], shape: Sequence[int]) -> tuple[tuple[str, ...], str]:
+    """The names of the columns of vectors of shape (n, d), and what is to be said about names that do not fit."""
+    for member in members.values() if len(shape) == 2 else ():
+        # Texts of variable length are objects in an HDF5 file; objects of another kind of file are not read.
+        if member.name.lower() not in COLUMN_NAMES or member.dtype.kind not in "USO":
+            continue
+        with contextlib.suppress(DataError):
+            names = [text.decode(errors="replace") if isinstance(text, bytes) else str(text) for text in member.read().flat]
+            if len(names) == shape[1]:
+                return tuple(names), ""
+            return (), f"; the {len(names)} names in '{member.name}' are not used, for there are {shape[1]} columns"
+    return (), ""
 
 
 def _to_floats(raw: Tensor) -> Tensor:

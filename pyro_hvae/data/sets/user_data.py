@@ -4,13 +4,14 @@ import os
 import zlib
 from pathlib import Path
 
-from pyro_hvae.data.dataset import Dataset
+from pyro_hvae.data.dataset import Dataset, Split
 from pyro_hvae.data.files.array_cache import hash_files
 from pyro_hvae.data.files.array_files import ARRAY_READERS
 from pyro_hvae.data.files.image_reader import IMAGE_SUFFIXES
 from pyro_hvae.data.sets.user_arrays import read_arrays
 from pyro_hvae.data.sets.user_images import list_images, read_images
 from pyro_hvae.data.sets.user_splits import check_fractions, split_at_random
+from pyro_hvae.data.standardization import Standardization
 from pyro_hvae.errors import ConfigError, DataError
 
 PICKLES = {".pkl", ".pickle", ".p", ".pt", ".pth", ".ckpt", ".joblib", ".dill"}
@@ -25,6 +26,7 @@ def load_user_data(
     data_seed: int = 0,
     validation: float = 0.1,
     test: float = 0.1,
+    standardize: bool = False,
 ) -> Dataset:
     """Images or vectors from a folder of images or a .npy, .npz, .h5 or .hdf5 file.
 
@@ -43,9 +45,12 @@ def load_user_data(
         key: for a file with several arrays: the array that holds the data.
         data_seed: of the split.
         validation, test: fractions of the data, for splits that the source does not give.
+        standardize: for vectors: every column less its mean and divided by its standard deviation, both of the training data
+            (see `Standardization`). `Dataset.inverse` gives the data's own units back.
 
     Raises:
-        ConfigError: for an option that is out of range or for the other kind of source, or for fewer than three data.
+        ConfigError: for an option that is out of range or for the other kind of source, for fewer than three data, or for
+            images that are to be standardised.
         DataError: when the path does not exist or is of no known kind, or its content cannot be used.
     """
     check_fractions(data_seed, validation, test)
@@ -54,7 +59,7 @@ def load_user_data(
     if channels not in (0, 1, 3):
         raise ConfigError(f"channels is 1 for grey, 3 for colour, or 0 for what the images are, got {channels}.")
     path = Path(path).expanduser()
-    suffix, classes = path.suffix.lower(), []
+    suffix, classes, columns = path.suffix.lower(), [], ()
     if os.path.isdir(path):
         if key:
             raise ConfigError(f"key={key} names an array, but {path} is a folder of images. Leave it out.")
@@ -66,16 +71,28 @@ def load_user_data(
         if size or channels:
             raise ConfigError(f"size and channels are for folders of images, but {path} holds arrays. Leave them out.")
         identity = identify_data(path)
-        parts, what = read_arrays(path, key)
+        parts, what, columns = read_arrays(path, key)
     else:
         raise DataError(_explain_refusal(path, suffix))
     drawn = [part for part in ("validation", "test") if part not in parts]
     split = f"{' and '.join(drawn)} data dealt out at random with data_seed={data_seed}" if drawn else "split as given"
     counts = {part: len(held) for part, held in parts.items()} if len(parts) > 1 else {"all": len(parts["train"])}
     splits = split_at_random(parts, data_seed, validation, test)
-    note = f"Your own data: {what}; {split}."
-    name, labels = Path(os.path.abspath(path)).name, {"class": classes}
-    return Dataset(name, *splits, counts=counts, note=note, labels=labels, identity=identity)
+    by = Standardization.measure(splits[0].x) if standardize else None
+    if by:
+        splits = [Split(by.rows(part.x), part.factors) for part in splits]
+        split += "; standardised by mean and standard deviation of the training data"
+    return Dataset(
+        Path(os.path.abspath(path)).name,
+        *splits,
+        counts=counts,
+        note=f"Your own data: {what}; {split}.",
+        labels={"class": classes},
+        identity=identity,
+        inverse=by.undo if by else None,
+        standardization=by,
+        columns=columns,
+    )
 
 
 def identify_data(path: Path) -> str:

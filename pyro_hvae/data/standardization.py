@@ -1,0 +1,102 @@
+"""Standardised vectors: every column less its mean and divided by its standard deviation, both of the training data."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_hvae.data.rows import Rows
+from pyro_hvae.errors import ConfigError, DataError
+
+PIECE = 2**22  # values measured at once
+ROUNDING = 1e-12  # of a column's largest value: what varies less than this is constant
+
+
+@dataclass(frozen=True)
+class Standardization:
+    """The scaling of vectors, (x - mean) / scale column by column.
+
+    Attributes:
+        mean, scale: of each column; the scale of a constant column is 1, so that it becomes 0.
+
+    >>> by = Standardization.measure(Rows(torch.tensor([[10.0, 5.0], [30.0, 5.0]])))
+    >>> by, by.rows(Rows(torch.tensor([[40.0, 5.0]])))[:].tolist(), round(by.log_scale, 4)
+    (Standardization(mean=(20.0, 5.0), scale=(10.0, 1.0)), [[2.0, 0.0]], 2.3026)
+    """
+
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    @classmethod
+    def measure(cls, x: Rows) -> "Standardization":
+        """The scaling that gives data mean 0 and (population) standard deviation 1.
+
+        Raises:
+            ConfigError: for data that are not vectors.
+        """
+        if len(x.shape) != 2:
+            raise ConfigError(
+                f"standardize=true is for vectors, but these data have the shape {tuple(x.shape[1:])}. Leave it out: "
+                "images are grey values in [0, 1]."
+            )
+        pieces = torch.arange(len(x)).split(max(1, PIECE // max(1, x.shape[1])))
+        mean = sum(_exact(x, x.raw(i)).sum(0) for i in pieces) / len(x)
+        assert isinstance(mean, Tensor)
+        variance, largest = torch.zeros_like(mean), torch.zeros_like(mean)
+        for i in pieces:
+            values = _exact(x, x.raw(i))
+            variance += (values - mean).square().sum(0) / len(x)
+            largest = torch.maximum(largest, values.abs().amax(0))
+        scale = variance.sqrt()
+        return cls(tuple(mean.tolist()), tuple(scale.where(scale > ROUNDING * largest, 1.0).tolist()))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Sequence[float]]) -> "Standardization":
+        """The inverse of `to_dict`."""
+        return cls(tuple(map(float, values["mean"])), tuple(map(float, values["scale"])))
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """The scaling in lists, as a run's configuration has it."""
+        return {"mean": list(self.mean), "scale": list(self.scale)}
+
+    @property
+    def log_scale(self) -> float:
+        """The sum of log scale over columns: a log-density of data is that of the standardised data less this."""
+        return sum(map(math.log, self.scale))
+
+    def rows(self, x: Rows) -> Rows:
+        """The standardised data, as float32. In memory where they fit, else standardised at each reading."""
+
+        def prepare(raw: Tensor) -> Tensor:
+            values = _exact(x, raw)
+            return ((values - self._vector("mean", values)) / self._vector("scale", values)).float()
+
+        return replace(x, prepare=prepare).load_into_memory()
+
+    def undo(self, features: Tensor) -> Tensor:
+        """Standardised data (..., d) -> data in their own units, float64 where the device has it."""
+        values = features if features.device.type == "mps" else features.double()
+        return values * self._vector("scale", values) + self._vector("mean", values)
+
+    def _vector(self, name: str, like: Tensor) -> Tensor:
+        return torch.tensor(getattr(self, name), dtype=like.dtype, device=like.device)
+
+    def require_equal(self, recorded: "Standardization", of: str) -> None:
+        """Raises `DataError` where a recorded scaling differs by more than rounding from this one."""
+        for name in ("mean", "scale"):
+            mine, theirs = np.array(getattr(self, name)), np.array(getattr(recorded, name))
+            near = mine.shape == theirs.shape and np.abs(mine - theirs) <= 1e-6 * np.array(self.scale)
+            if not np.all(near):
+                raise DataError(
+                    f"{of} was trained on data standardised by another {name} than its training data have now. Its "
+                    "configuration or its data were changed: restore them, or train anew."
+                )
+
+
+def _exact(x: Rows, raw: Tensor) -> Tensor:
+    """Raw values of rows as they are read, but without rounding to float32: a column of large values may vary little."""
+    values = x.prepare(raw) if raw.dtype == torch.uint8 else raw
+    return values if values.device.type == "mps" else values.double()
