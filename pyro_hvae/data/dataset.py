@@ -121,6 +121,16 @@ class Dataset:
     def shape(self) -> tuple[int, ...]:
         return tuple(self.train.x.shape[1:])
 
+    @property
+    def space(self) -> str:
+        """What x is, for what is measured in its units."""
+        return "standardised data" if self.standardization else "data"
+
+    def draw(self, x: Tensor) -> Tensor:
+        """What pictures show of data (n, *event): their picture, else they themselves in their own units."""
+        convert = self.picture or self.inverse
+        return convert(x) if convert else x
+
 
 @dataclass(frozen=True)
 class Source:

@@ -55,8 +55,11 @@ class Standardization:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Sequence[float]]) -> "Standardization":
-        """The inverse of `to_dict`."""
-        return cls(tuple(map(float, values["mean"])), tuple(map(float, values["scale"])))
+        """The inverse of `to_dict`; raises `ConfigError` for what is none."""
+        try:
+            return cls(tuple(map(float, values["mean"])), tuple(map(float, values["scale"])))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"the run's configuration has no valid mean and scale of standardised data: {error}.") from error
 
     def to_dict(self) -> dict[str, list[float]]:
         """The scaling in lists, as a run's configuration has it."""
@@ -84,12 +87,11 @@ class Standardization:
     def _vector(self, name: str, like: Tensor) -> Tensor:
         return torch.tensor(getattr(self, name), dtype=like.dtype, device=like.device)
 
-    def require_equal(self, recorded: "Standardization", of: str) -> None:
-        """Raises `DataError` where a recorded scaling differs by more than rounding from this one."""
+    def require_equal(self, other: "Standardization | None", of: str) -> None:
+        """Raises `DataError` where another scaling differs by more than rounding from this one, which `of` was trained with."""
         for name in ("mean", "scale"):
-            mine, theirs = np.array(getattr(self, name)), np.array(getattr(recorded, name))
-            near = mine.shape == theirs.shape and np.abs(mine - theirs) <= 1e-6 * np.array(self.scale)
-            if not np.all(near):
+            mine, theirs = (np.array(getattr(by, name, ())) for by in (self, other))
+            if mine.shape != theirs.shape or np.any(np.abs(mine - theirs) > 1e-6 * np.array(self.scale)):
                 raise DataError(
                     f"{of} was trained on data standardised by another {name} than its training data have now. Its "
                     "configuration or its data were changed: restore them, or train anew."

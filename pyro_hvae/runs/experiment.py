@@ -19,6 +19,7 @@ class Experiment:
         recipe: None for a user's own program. program: where that came from, for the record; never imported from here.
         recipe_options, schedule_options, data_options: each by its key.
         data_identity: of the user's own data when the run began (see `Dataset.identity`).
+        standardization: mean and scale of standardised data (see `Standardization`).
     """
 
     recipe: str | None
@@ -30,6 +31,7 @@ class Experiment:
     data_options: dict[str, Any] = field(default_factory=dict)
     program: str | None = None
     data_identity: str | None = None
+    standardization: dict[str, list[float]] | None = None
 
     def replace_train(self, **changes: Any) -> "Experiment":
         """The same experiment with other training settings."""

@@ -92,7 +92,7 @@ def _flatten(config: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, 
     for key, value in config.items():
         if key in tables and isinstance(value, Mapping):
             flat.update(value)
-        elif key not in ("recipe", "dataset", "schedule", "program", "data_identity"):
+        elif key not in ("recipe", "dataset", "schedule", "program", "data_identity", "standardization"):
             flat[key] = value
     return flat
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae import recipes
-from pyro_hvae.data import DATASETS, Dataset, Rows, find_source, is_path
+from pyro_hvae.data import DATASETS, Dataset, Rows, Standardization, find_source, is_path
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, require_known
 from pyro_hvae.objectives import ELBO, Objective
 from pyro_hvae.recipes import RECIPES, Stage
@@ -55,8 +55,13 @@ class OpenRun:
         return self.held or load_dataset(self.experiment)
 
     def images(self, x: Tensor) -> Tensor:
-        """Images of data: x itself, or the pictures of its data set (stick figures for joint angles)."""
-        return self.dataset.picture(x) if self.dataset.picture else x
+        """Images of data: x in its own units, or the pictures of its data set (stick figures for joint angles)."""
+        return self.dataset.draw(x)
+
+    @property
+    def space(self) -> str:
+        """What the densities of the trained pair are of: the data, standardised data, or a stage's features."""
+        return self.stage.pixels.space if self.stage.pixels else self.dataset.space
 
     def view_of(self, x: Rows) -> Rows:
         """The view of x on which the objective was trained: x itself, or features of x."""
@@ -109,6 +114,9 @@ def load_dataset(experiment: Experiment) -> Dataset:
             f"the data at {experiment.dataset} are no longer those of this run: {data.identity} instead of "
             f"{experiment.data_identity}. Test data may have become training data; restore them, or train anew."
         )
+    if experiment.standardization:
+        by = Standardization.from_dict(experiment.standardization)
+        by.require_equal(data.standardization, f"the run on {experiment.dataset}")
     return data
 
 

@@ -46,7 +46,8 @@ def train(
         built = pick_start(experiment, tell)
     else:
         built = plan(experiment)
-    experiment = replace(experiment, data_identity=built.dataset.identity or None)
+    by = built.dataset.standardization
+    experiment = replace(experiment, data_identity=built.dataset.identity or None, standardization=by.to_dict() if by else None)
     rows = fit(
         built.stages,
         built.dataset.train.x,
