@@ -47,9 +47,10 @@ def evaluate(
         `rate_total` and where they exist KLs per dimension; `active_units`; and the protocol. With a limit the
         `log_likelihood` is that of the `subset`. Where that lowers the standard error, it is `corrected` to all test data by
         the control variate E[log w] (the one-sample bound): plus its mean over all, minus its mean over the subset. `space`
-        names the space of all densities: the data, or a stage's features, whose densities do not compare with those of data.
+        names the space of all densities: the data, standardised data, or a stage's features; they do not compare with each
+        other. Of standardised data there is also `log_likelihood_own_units`, the density of the data as they were given.
     """
-    test, objective = run.view_of(run.dataset.test.x), run.objective
+    test, objective, by = run.view_of(run.dataset.test.x), run.objective, run.dataset.standardization
     model, guide, elbo = objective.model, objective.guide, objective.elbo
     if limit < 0:
         raise ConfigError(f"limit={limit}: the likelihood needs at least one datum, or 0 for all.")
@@ -84,7 +85,8 @@ def evaluate(
         "weights": f"inner, {inner} for all but {', '.join(sorted(elbo.shared))}" if inner > 1 else "joint",
         "bound": {"particles": elbo.particles, "shared": sorted(elbo.shared)},
         "likelihood": inference.likelihood_name(model),
-        "space": run.stage.pixels.space if run.stage.pixels else "data",
+        "space": run.space,
+        **({"log_likelihood_own_units": result["log_likelihood"] - by.log_scale} if by else {}),
         "split": "test",
         "n": n,
         "n_bound": len(test),

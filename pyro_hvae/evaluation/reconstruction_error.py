@@ -35,6 +35,7 @@ def reconstruction(run: OpenRun, seed: int = 0) -> dict[str, Any]:
         "entropy_floor": floor,
         "excess": None if floor is None else distortion - floor,
         "likelihood": likelihood_name(run.model),
+        "space": run.dataset.space,
         "n": len(test),
         "units": "nats per datum; mse per pixel",
     }

@@ -28,10 +28,12 @@ class Reconstructions:
         data: shape (n, *event). rows: kind -> images of the same shape, in the order of the figure: "reconstructions" at the
             posterior means; above them, for a run on features, "textures alone", decoded from the data's own features, which
             is the best possible result.
+        space: what the errors are of, data or standardised data.
     """
 
     data: Tensor
     rows: dict[str, Tensor]
+    space: str = "data"
 
     @property
     def rmse(self) -> dict[str, float]:
@@ -41,7 +43,8 @@ class Reconstructions:
     def __str__(self) -> str:
         error = self.rmse
         features = f", of {FEATURES} {error[FEATURES]:.4f}" if FEATURES in error else ""
-        return f"RMS error per value {error[FULL]:.4f}{features} (these {len(self.data)} data)"
+        of = "" if self.space == "data" else f" of {self.space}"
+        return f"RMS error per value{of} {error[FULL]:.4f}{features} (these {len(self.data)} data)"
 
 
 @torch.no_grad()
@@ -55,7 +58,7 @@ def reconstruct_test_data(runs: Sequence[OpenRun], count: int = COLUMNS) -> list
         on_device, pixels = x.to(run.device), run.stage.pixels
         rows = {FEATURES: pixels.reconstruct(on_device)} if pixels else {}
         rows[FULL] = reconstruct(run.model, run.guide, on_device)
-        reconstructions.append(Reconstructions(x, {kind: images.cpu() for kind, images in rows.items()}))
+        reconstructions.append(Reconstructions(x, {kind: images.cpu() for kind, images in rows.items()}, run.dataset.space))
     return reconstructions
 
 

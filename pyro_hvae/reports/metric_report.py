@@ -8,6 +8,8 @@ from typing import Any
 from pyro_hvae.evaluation import METRICS
 from pyro_hvae.reports.text_table import describe_headline, format_number, format_table
 
+# what densities are of -> how a text says so; others are of features
+SPACES = {"data": "", "standardised data": " of standardised data"}
 PROTOCOL = ("metric", "options", "step", "run_seed", "data", "versions")
 
 
@@ -73,9 +75,11 @@ def evaluation_text(values: Mapping[str, Any]) -> str:
     n, corrected = values["n"], values.get("corrected")
     of = f"from {n} data, corrected to all {values['n_bound']} by their bounds" if corrected else f"{n} data"
     lines = [f"log-likelihood  {_likelihood_text(values)} ({of})"]
+    if "log_likelihood_own_units" in values:
+        lines.append(f"  in own units  {values['log_likelihood_own_units']:.4f}")
     if corrected and (subset := values.get("subset")):
         lines.append(f"  as they are   {_likelihood_text(subset)} (these {n})")
-    space = "" if values["space"] == "data" else f" of features, not of pixels ({values['space']})"
+    space = SPACES.get(values["space"], f" of features, not of pixels ({values['space']})")
     protocol = ", ".join(f"{key} {value}" for key, value in values["data"].items() if key != "name")
     lines += [
         f"bits per dim    {values['bits_per_dim']:.4f}",

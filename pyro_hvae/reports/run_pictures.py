@@ -115,7 +115,8 @@ def draw_reconstructions(runs: Sequence[OpenRun], count: int, picture: Path | No
     values, lines = [], [f"Reconstructions at the posterior means of {n} test data"]
     for run, one in zip(runs, reconstructions, strict=True):
         features = {"features_rmse": one.rmse[FEATURES]} if FEATURES in one.rmse else {}
-        values.append({**_identify(run), "rmse": one.rmse[FULL], **features})
+        space = {} if one.space == "data" else {"space": one.space}
+        values.append({**_identify(run), "rmse": one.rmse[FULL], **features, **space})
         lines.append(f"{run_name(run)} ({run.directory.path}): {one}")
     return picture_report([file], lines, n=n, runs=values)
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation import feature_state
+from pyro_hvae.inference import likelihood_name
+from pyro_hvae.reports.metric_report import SPACES
 from pyro_hvae.reports.run_measurement import measure_metric
 from pyro_hvae.runs import OpenRun
 
@@ -18,10 +20,9 @@ def report_training(run: OpenRun) -> dict[str, Any]:
     report |= {"left_out": left_out} if left_out else {}
     final = run.directory.rows()[-1:]
     report |= {key: row[key] for row in final for key in ("elbo", "validation_elbo", "beta") if key in row}
-    if pixels := run.stage.pixels:
-        report["space"] = pixels.space
-        if pixels.variance:
-            report["features"] = feature_state(run)
+    report |= {"likelihood": likelihood_name(run.objective.model), "space": run.space}
+    if run.stage.pixels and run.stage.pixels.variance:
+        report["features"] = feature_state(run)
     if "angle" in run.dataset.train.factors:
         try:
             report["angle"] = measure_metric(run, "angle")
@@ -37,8 +38,9 @@ def training_text(report: Mapping[str, Any]) -> str:
     lines += [f"No picture '{name}': {reason}" for name, reason in report.get("left_out", {}).items()]
     if "elbo" in report:
         key, kind = ("validation_elbo", "validation") if "validation_elbo" in report else ("elbo", "batch")
-        of = f" of features ({report['space']})" if "space" in report else ""
-        lines.append(f"Bound: {report[key]:.3f} nats per datum{of} ({kind}), beta {report['beta']:.3g}")
+        of = SPACES.get(report["space"], f" of features ({report['space']})")
+        how = f"{report['likelihood']}; {kind}"
+        lines.append(f"Bound: {report[key]:.3f} nats per datum{of} ({how}), beta {report['beta']:.3g}")
     if features := report.get("features"):
         lines.append(
             f"Features: variance over patches {features['ratio']:.2g} of what it was before they were trained, rate of their "
