@@ -69,7 +69,8 @@ class Gaussian(ParentNetwork):
             sigma squared).
         isotropic: one sigma for the whole event instead of one per dim. An axis-aligned posterior prefers some
             rotations of a latent manifold to others (it makes rings square); an isotropic one does not.
-        log_scale: range of log sigma (std `exp`, and a learned scale); beyond it sigma grows or shrinks with the excess only.
+        log_scale: range of log sigma (std `exp`, and a learned scale, which it contains at first); beyond it sigma grows or
+            shrinks with the excess only.
         init_log_scale: where log sigma starts; None leaves it to the network (raw output 0).
         squash: the mean is a sigmoid of the network's output, for data in [0, 1].
         input_mean: subtracted from the joined parents (kept in the checkpoint); shape of the joined parents.
@@ -106,6 +107,9 @@ class Gaussian(ParentNetwork):
         require_known("std", std, STDS)
         sigmas = 0 if scale is not None else 1 if isotropic else math.prod(event_shape(event))
         super().__init__(parents, event, hidden, extra=sigmas, squash=squash, **network)
+        if scale is not None:  # a learned sigma starts inside its range, so that it can move both ways
+            start, (low, high) = math.log(scale), log_scale
+            log_scale = low if low < start else start - 1, high if start < high else start + 1
         self.scale, self.log_scale, self.std = scale, log_scale, std
         learned = nn.Parameter(torch.tensor(math.log(scale))) if scale is not None and learn_scale else None
         self.register_parameter("log_sigma", learned)

@@ -12,8 +12,10 @@ from .handlers import Record as Record
 from .handlers import ScaleSites as ScaleSites
 from .handlers import Share as Share
 from .handlers import Site as Site
+from .handlers import draw_sites as draw_sites
 from .handlers import find_mean as find_mean
 from .handlers import is_point as is_point
+from .handlers import location_scale as location_scale
 from .handlers import scalar_family as scalar_family
 from .handlers import site_log_prob as site_log_prob
 from .handlers import site_mean as site_mean

@@ -28,6 +28,8 @@ def _bernoulli(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **netwo
             f"a Bernoulli likelihood needs data in [0, 1], but these lie in [{low:.3g}, {high:.3g}]. "
             "Use -o likelihood=gaussian."
         )
+    if learn_sigma:
+        raise ConfigError("a Bernoulli likelihood has no sigma, so learn_sigma cannot be on. Use -o likelihood=gaussian.")
     return Bernoulli(parents, x.shape[1:], **network)
 
 

@@ -17,6 +17,7 @@ def iwae(
     particles: int = 16,
     likelihood: str = "gaussian",
     sigma: float = 0.5,
+    learn_sigma: bool = False,
     posterior: str = "diagonal",
     hidden: tuple[int, ...] = (128, 128),
     upper: tuple[int, ...] = (128, 128),
@@ -26,5 +27,5 @@ def iwae(
     """IWAE with one or two stochastic levels and K particles (Burda et al. 2016)."""
     if levels not in (1, 2):
         raise ConfigError(f"iwae has one or two stochastic levels, got levels={levels}.")
-    blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network, posterior)
+    blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network, posterior, learn_sigma=learn_sigma)
     return [Stage("iwae", ELBO(particles=particles)(*blocks.markov_chain([latent, latent2][:levels])))]

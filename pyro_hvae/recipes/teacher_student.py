@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -26,6 +27,7 @@ def teacher_student(
     beta: float = 1.0,
     likelihood: str = "gaussian",
     sigma: float = 0.2,
+    learn_sigma: bool = False,
     hidden: tuple[int, ...] = (256, 128),
     features: int = 64,
     activation: str = "relu",
@@ -52,7 +54,8 @@ def teacher_student(
             f"a teacher and a student need two blocks of latents or more, got dims={dims[0]}. Example: -o dims=3,3."
         )
     require_known("code", code, CODES)
-    up = BuildingBlocks(x, likelihood, sigma, hidden, activation=activation, network=network, squash=True)
+    more: dict[str, Any] = {"learn_sigma": learn_sigma, "squash": True}
+    up = BuildingBlocks(x, likelihood, sigma, hidden, activation=activation, network=network, **more)
     # A fully connected decoder mirrors the encoder; the convolutional ones do so themselves.
     down = replace(up, hidden=hidden[::-1]) if network == "mlp" else up
     supervise = partial(Supervision, code=code_weight, cross=cross_weight, difference=difference_weight)

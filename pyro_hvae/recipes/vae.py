@@ -1,5 +1,7 @@
 """VAE with a standard normal prior. The beta-VAE is the same pair."""
 
+from typing import Any
+
 from torch import Tensor
 
 from pyro_hvae.objectives import ELBO
@@ -13,6 +15,7 @@ def vae(
     latent: int = 2,
     likelihood: str = "gaussian",
     sigma: float = 0.5,
+    learn_sigma: bool = False,
     posterior: str = "diagonal",
     hidden: tuple[int, ...] = (128, 128),
     activation: str = "tanh",
@@ -24,5 +27,6 @@ def vae(
     Arguments:
         squash: the mean of x is a sigmoid, for a Gaussian or Laplace likelihood of data in [0, 1].
     """
-    blocks = BuildingBlocks(x, likelihood, sigma, hidden, (), activation, network, posterior, squash=squash)
+    more: dict[str, Any] = {"learn_sigma": learn_sigma, "squash": squash}
+    blocks = BuildingBlocks(x, likelihood, sigma, hidden, (), activation, network, posterior, **more)
     return [Stage("vae", ELBO()(*blocks.markov_chain([latent])))]

@@ -22,6 +22,7 @@ def vampprior(
     components: int = 50,
     likelihood: str = "gaussian",
     sigma: float = 0.5,
+    learn_sigma: bool = False,
     hidden: tuple[int, ...] = (128, 128),
     upper: tuple[int, ...] = (128, 128),
     activation: str = "tanh",
@@ -35,7 +36,7 @@ def vampprior(
         raise ConfigError(f"vampprior has one or two levels, got levels={levels}.")
     if components > len(x):
         raise ConfigError(f"components={components} pseudo-inputs start at training data, of which there are {len(x)}.")
-    blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network)
+    blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network, learn_sigma=learn_sigma)
     encoder = blocks.encoder([latent, latent2][levels - 1])
     prior = Vamp(encoder, x[torch.randperm(len(x))[:components]], (0.0, 1.0) if blocks.in_unit_range else None)
     if levels == 1:

@@ -15,6 +15,7 @@ def vhp(
     particles: int = 16,
     likelihood: str = "gaussian",
     sigma: float = 0.5,
+    learn_sigma: bool = False,
     posterior: str = "diagonal",
     hidden: tuple[int, ...] = (128, 128),
     upper: tuple[int, ...] = (128, 128),
@@ -25,6 +26,6 @@ def vhp(
 
     The particles stand in the inner bound, that of log p(z1). One particle is the plain ELBO, with a weak z2 (appendix B.4).
     """
-    blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network, posterior)
+    blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network, posterior, learn_sigma=learn_sigma)
     elbo = ELBO(particles=particles, shared={"z1"} if particles > 1 else set())
     return [Stage("vhp", elbo(*blocks.markov_chain([latent, latent2])))]

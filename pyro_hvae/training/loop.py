@@ -23,6 +23,7 @@ from pyro_hvae.runs import Experiment, Progress, RunDirectory, Tracker, TrainCon
 from pyro_hvae.runtime import defer_signals, fixed_seed, limit_threads, pick_device, rng_state, set_rng_state
 from pyro_hvae.schedules import Constant, Schedule
 from pyro_hvae.training.collapse import describe_collapse
+from pyro_hvae.training.data_scale import describe_scale
 from pyro_hvae.training.divergence import BLOCK, DivergenceDetector
 from pyro_hvae.training.session import Session, explain_batch_norm, start_schedule, validation_bound
 
@@ -163,6 +164,8 @@ class _Loop:
                 for tracker in self.trackers if len(self.stages) > 1 else []:
                     tracker.stage(stage.name, length)
                 data, settings = stage.training_data(x, device), replace(self.config, **stage.settings)
+                if number == 0 and not saved and (far := describe_scale(data, stage.objective.model)):
+                    self.warn(far, depth=4)
                 session = Session(stage.objective, data, settings, schedule, length, stage.until, self.tell, self.warn)
                 if saved and number == current:
                     self.load_programs(number, saved)  # after the session's probing passes, which may move buffers
@@ -270,27 +273,20 @@ class _Loop:
         if not self.trackers:
             warnings.warn(message, stacklevel=5)
 
-    def warn(self, message: str) -> None:
+    def warn(self, message: str, depth: int = 6) -> None:
         if self.run:
             self.run.update(warning=message)
         for tracker in () if self.python else self.trackers:
             tracker.warn(message)
         if self.python:
-            warnings.warn(message, stacklevel=6)
+            warnings.warn(message, stacklevel=depth)
 
     def warn_if_stuck(self, session: Session, last: bool) -> None:
         """Warns once, after a quarter of the stage, when REWO's initial phase may never end: kappa is too small."""
         if not session.initial or self.warned or not (last or session.t >= session.length // 4):
             return
         self.warned = True
-        state = session.schedule.log()
-        kappa2 = getattr(session.schedule, "kappa", math.nan) ** 2
-        message = (
-            f"the initial phase has not ended after {session.t} steps: the constraint average {float(state['constraint']):.4g} "
-            f"is still above kappa^2 = {kappa2:.4g}, so beta stays at {float(state['beta']):.3g} and the prior is not "
-            f"trained. Raise kappa to {1.1 * math.sqrt(float(state['constraint'])):.3g}, or train longer."
-        )
-        self.warn(message)
+        self.warn(session.describe_initial_phase())
 
     def interrupt(self, step: int) -> None:
         message = f"stopped by {signal.Signals(self.signals[0]).name} at step {step} of {self.config.steps}."

@@ -240,6 +240,16 @@ class Session:
             row: dict[str, Any] = {k: bool(v) if v.dtype == torch.bool else v.item() for k, v in values.items()}
         return {**row, "lr": self.lr}
 
+    def describe_initial_phase(self) -> str:
+        """A warning about REWO's initial phase, which lasts: kappa may be too small."""
+        state, kappa = self.schedule.log(), getattr(self.schedule, "kappa", math.nan)
+        constraint = float(state["constraint"])
+        return (
+            f"the initial phase has not ended after {self.t} steps: the constraint average {constraint:.4g} "
+            f"is still above kappa^2 = {kappa**2:.4g}, so beta stays at {float(state['beta']):.3g} and the prior is not "
+            f"trained. Raise kappa to {1.1 * math.sqrt(constraint):.3g}, or train longer."
+        )
+
     def state_dict(self) -> dict[str, Any]:
         return {
             "t": self.t,

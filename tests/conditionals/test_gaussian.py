@@ -79,6 +79,17 @@ def test_a_learned_scale_is_one_number_that_moves():
     assert Gaussian(4, 3, scale=0.3).log_sigma is None
 
 
+@pytest.mark.parametrize("scale", [1e-6, math.exp(-8), 0.2, math.exp(2), 412.0])
+def test_a_learned_scale_starts_where_it_is_told_to(scale):
+    """Also outside the range of log sigma, in which it then moves."""
+    p = Gaussian(4, 3, scale=scale, learn_scale=True)
+    sigma = p(torch.randn(5, 4)).base_dist.scale
+    assert_close(sigma, torch.full((5, 3), scale))
+    assert p.log_sigma is not None
+    (grad,) = torch.autograd.grad(sigma[0, 0], p.log_sigma)
+    assert_close(grad, torch.tensor(scale))  # d exp(s) / ds: no part of it is lost at the end of the range
+
+
 def test_a_squashed_gaussian_mean_stays_in_the_unit_interval_and_starts_at_the_data():
     mean = torch.rand(3).clamp(0.1, 0.9)
     p = Gaussian(4, 3, gain=1e-9, scale=0.1, squash=True, output_mean=mean)

@@ -147,6 +147,25 @@ def test_a_laplace_likelihood_by_name(recipe, squash):
         assert torch.allclose(model.likelihood.net[-1].bias, start)
 
 
+@pytest.mark.parametrize("name", [name for name in recipes.RECIPES if name != "texture"])  # its sigma is the paper's
+def test_every_gaussian_recipe_can_learn_sigma(name):
+    """One number, which starts at sigma whatever that is, and is trained with the other parameters."""
+    small = {"widths": (6, 5)} if name == "lvae" else {"components": 4} if name == "vampprior" else {}
+    small |= {"dims": (2, 2)} if name in ("hvae", "ar-hvae", "lvae", "vlae", "pro-vlae", "teacher-student") else {}
+    for sigma in (0.2, 412.0):
+        x = sigma * torch.rand(30, 6)
+        for learn in (False, True):
+            stage = recipes.build(name, x, small | {"sigma": sigma, "learn_sigma": learn})[-1]
+            assert likelihood_name(stage.objective.model) == f"Gaussian, sigma {sigma:.4g}"
+            parameters = dict(stage.objective.model.named_parameters())
+            assert [key for key in parameters if key.endswith("log_sigma")] == ["likelihood.log_sigma"] * learn
+        stage.objective.estimate(x).loss({}).backward()
+        grad = parameters["likelihood.log_sigma"].grad
+        assert grad is not None and grad != 0
+    with pytest.raises(ConfigError, match="a Bernoulli likelihood has no sigma"):
+        recipes.build(name, torch.rand(30, 6), small | {"likelihood": "bernoulli", "learn_sigma": True})
+
+
 def test_vampprior_shares_its_encoder():
     objective = recipes.build("vampprior", torch.rand(30, 6), {"components": 7})[-1].objective
     assert objective.model.prior.encoder is objective.guide.levels[0]
