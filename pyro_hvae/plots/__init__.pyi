@@ -19,3 +19,4 @@ from .reconstruction_figures import reconstruct_test_data as reconstruct_test_da
 from .training_figures import plot_training as plot_training
 from .training_figures import plot_training_curves as plot_training_curves
 from .traversal_figures import plot_traversals as plot_traversals
+from .vector_scale import dataset_scale as dataset_scale

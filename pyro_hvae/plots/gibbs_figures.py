@@ -7,6 +7,7 @@ from pyro_hvae.evaluation import GibbsReport, proposition_note
 from pyro_hvae.plots.figure_base import new_figure, run_name
 from pyro_hvae.plots.image_grid import draw_image_grid
 from pyro_hvae.plots.layer_figures import draw_image_panel
+from pyro_hvae.plots.vector_scale import find_scale
 from pyro_hvae.runs import OpenRun
 
 SHOWN = 64  # samples in a panel
@@ -38,5 +39,5 @@ def plot_gibbs_chains(run: OpenRun, report: GibbsReport) -> Figure:
     figure = new_figure(0.75 * len(steps) + 0.6, 0.75 * chains + 1.1, title)
     above, beside = [f"step {s}" if s else "start" for s in steps], [f"chain {i + 1}" for i in range(chains)]
     images = run.images(trail.transpose(0, 1).flatten(0, 1))
-    draw_image_grid(figure.subplots(), images, len(steps), above, beside)
+    draw_image_grid(figure.subplots(), images, len(steps), above, beside, find_scale(run, images))
     return figure

@@ -12,21 +12,28 @@ from torch import Tensor
 
 from pyro_hvae.inference import generate
 from pyro_hvae.plots.figure_base import new_figure, run_name
+from pyro_hvae.plots.vector_scale import VectorScale, find_scale
 from pyro_hvae.runs import OpenRun
 from pyro_hvae.runtime import fixed_seed
 
-STRIP = 12  # height in pixels of the strip that shows a vector
+STRIP, WIDTH = 12, 48  # height and least width in pixels of the strip that shows a vector
 
 
 def plot_samples(run: OpenRun, count: int = 64, seed: int = 0) -> Figure:
     """E[x | z] of ancestral samples of the whole prior, in a grid."""
     with fixed_seed(seed):
         images = generate(run.model, count)["x"].cpu()
-    return plot_image_sheet(run.images(images), f"Samples E[x|z] of {run_name(run)}")
+    images = run.images(images)
+    return plot_image_sheet(images, f"Samples E[x|z] of {run_name(run)}", find_scale(run, images))
 
 
-def plot_image_sheet(images: Tensor, title: str) -> Figure:
-    """Images (n, channels, height, width), or vectors (n, d), in a grid that is nearly square."""
+def plot_image_sheet(images: Tensor, title: str, scale: VectorScale | None = None) -> Figure:
+    """Images (n, channels, height, width) in a grid that is nearly square, or vectors (n, d) one below the other."""
+    if images.dim() == 2:
+        height = min(40, max(4.0, 0.11 * len(images) + 1.5))
+        figure = new_figure(min(14, max(6.0, 0.3 * images.shape[1] + 3)), height, title)
+        draw_image_grid(figure.subplots(), images, 1, scale=scale)
+        return figure
     columns = math.ceil(math.sqrt(len(images)))
     side = max(4.5, columns * 0.7)
     figure = new_figure(side, side * math.ceil(len(images) / columns) / columns + 0.6, title)
@@ -42,7 +49,7 @@ def add_blanks(images: Tensor, count: int) -> Tensor:
 def tile_images(images: Tensor, columns: int) -> tuple[np.ndarray, tuple[int, int]]:
     """Puts images (n, channels, h, w) row by row into one array, with gaps of NaN between them.
 
-    Vectors (n, d) become strips.
+    Vectors (n, d) become strips, whose columns are so many pixels wide that a strip has at least 48.
 
     Returns:
         The array (height, width), or (height, width, 3) for colour; and the distance from image to image (down, across).
@@ -54,7 +61,7 @@ def tile_images(images: Tensor, columns: int) -> tuple[np.ndarray, tuple[int, in
 
     pixels = images.detach().float().cpu()
     if pixels.dim() == 2:
-        pixels = pixels[:, None, None].expand(-1, 1, STRIP, -1)
+        pixels = pixels.repeat_interleave(_column_width(pixels), 1)[:, None, None].expand(-1, 1, STRIP, -1)
     rows, (channels, height, width) = -(-len(pixels) // columns), pixels.shape[1:]
     gap = max(1, height // 14)
     down, across = height + gap, width + gap
@@ -64,26 +71,48 @@ def tile_images(images: Tensor, columns: int) -> tuple[np.ndarray, tuple[int, in
     return (grid.transpose(1, 2, 0) if channels == 3 else grid[0]), (down, across)
 
 
+def _column_width(vectors: Tensor) -> int:
+    return -(-WIDTH // vectors.shape[1])
+
+
 def draw_image_grid(
-    axis: Axes, images: Tensor, columns: int, above: Sequence[str] | None = None, beside: Sequence[str] | None = None
+    axis: Axes,
+    images: Tensor,
+    columns: int,
+    above: Sequence[str] | None = None,
+    beside: Sequence[str] | None = None,
+    scale: VectorScale | None = None,
 ) -> tuple[int, int]:
-    """Draws images in [0, 1] from black to white (or in colour), vectors in [-1, 1] from blue to red.
+    """Draws images in [0, 1] from black to white (or in colour), vectors in the colours of their scale, with a colour bar.
 
     Arguments:
+        columns: of the grid; vectors in a single one have an axis of the columns' names.
         above, beside: labels of the columns and of the rows.
+        scale: of vectors; default their own.
 
     Returns:
         The distance from image to image across and down, in units of the axes.
     """
+    vectors = images.dim() == 2
+    if vectors:
+        scale = scale or VectorScale.measure(images[~images.isnan().any(1)])
+        images = scale.values(images)
     grid, (down, across) = tile_images(images, columns)
     style: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 1}
-    if images.dim() == 2:
-        style = {"cmap": "coolwarm", "vmin": -1, "vmax": 1, "aspect": "auto"}
+    if scale and vectors:
+        (low, high), cmap = scale.limits, scale.colours
+        style = {"cmap": cmap, "vmin": low, "vmax": high, "aspect": "auto"}
     grid = np.nan_to_num(grid.clip(0, 1), nan=1.0) if grid.ndim == 3 else grid
-    axis.imshow(grid, **style, interpolation="nearest")
+    image = axis.imshow(grid, **style, interpolation="nearest")
     axis.set_frame_on(False)
     axis.tick_params(length=0, labelsize=7, labeltop=True, labelbottom=False)
     rows = -(-len(images) // columns)
+    if vectors and beside is None and columns == 1:
+        beside = [str(i) if i % max(1, rows // 20) == 0 else "" for i in range(rows)]
     axis.set_xticks([i * across + (across - 1) / 2 for i in range(columns)] if above else [], above or [])
     axis.set_yticks([i * down + (down - 1) / 2 for i in range(rows)] if beside else [], beside or [])
+    if scale and vectors:
+        scale.draw_bar(axis, image, strips=columns > 1)
+        if columns == 1:
+            scale.label_columns(axis, _column_width(images))
     return across, down

@@ -19,6 +19,7 @@ from pyro_hvae.inference import Interpolation, generate, join_sites, latents
 from pyro_hvae.objectives import parents
 from pyro_hvae.plots.figure_base import BLUE, GREY, new_figure, run_name
 from pyro_hvae.plots.image_grid import draw_image_grid
+from pyro_hvae.plots.vector_scale import find_scale
 from pyro_hvae.runs import OpenRun
 from pyro_hvae.runtime import fixed_seed
 
@@ -126,23 +127,33 @@ def plot_interpolation(run: OpenRun, paths: Mapping[str, Interpolation], count: 
 
     A blue frame is around two neighbours between which one of the 199 steps of the dense path is one of the `discontinuities`.
     """
-    figure = new_figure(count * 0.8, 0.65 + 1.3 * len(paths), f"Graph interpolation of {run_name(run)}")
+    vectors = run.images(next(iter(paths.values())).dense[:1]).dim() == 2  # drawn one below the other
+    size = (8, 0.65 + 4.2 * len(paths)) if vectors else (count * 0.8, 0.65 + 1.3 * len(paths))
+    figure = new_figure(*size, f"Graph interpolation of {run_name(run)}")
     axes = figure.subplots(len(paths), 1, squeeze=False)[:, 0]
     for axis, (name, one), colour in zip(axes, paths.items(), PATH_COLOURS * len(paths), strict=False):
         picks = np.linspace(0, len(one.dense) - 1, count).round().astype(int)
         fractions = np.linspace(0, 1, len(one.dense))[picks]
-        across, down = draw_image_grid(axis, run.images(one.dense[picks]), count, above=[f"{f:.2f}" for f in fractions])
-        axis.set_title(f"{name}: {_jump_text(largest_jump(run, one.dense))}", fontsize=9, color=colour)
+        images, labels = run.images(one.dense[picks]), [f"{f:.2f}" for f in fractions]
+        above, beside = (None, labels) if vectors else (labels, None)
+        across, down = draw_image_grid(axis, images, 1 if vectors else count, above, beside, find_scale(run, images))
+        axis.set_title(f"{name}: {_jump_text(largest_jump(run, one.dense), run.dataset.space)}", fontsize=9, color=colour)
         for step in discontinuities(one.dense):
-            left = min(int(np.searchsorted(picks, step, side="right")) - 1, count - 2)
-            frame = Rectangle((left * across - 0.5, -0.5), 2 * across, down, fill=False, edgecolor="blue", linewidth=1.5)
+            first = min(int(np.searchsorted(picks, step, side="right")) - 1, count - 2)
+            place = (-0.5, first * down - 0.5, across, 2 * down) if vectors else (first * across - 0.5, -0.5, 2 * across, down)
+            frame = Rectangle(place[:2], *place[2:], fill=False, edgecolor="blue", linewidth=1.5)
             axis.add_patch(frame)
-    axes[-1].set_xlabel("fraction of the path's length (above)", fontsize=8)
+    if vectors:
+        for axis in axes:
+            axis.set_ylabel("fraction of the path's length", fontsize=8)
+    else:
+        axes[-1].set_xlabel("fraction of the path's length (above)", fontsize=8)
     return figure
 
 
-def _jump_text(jump: Mapping[str, float]) -> str:
+def _jump_text(jump: Mapping[str, float], space: str) -> str:
     if "max_jump_deg" in jump:
         error = jump["max_squared_error"]
         return f"largest angular jump {jump['max_jump_deg']:.1f} deg, largest squared error to a pendulum {error:.2f}"
-    return f"largest step between neighbours of 200 points {jump['max_pixel_change']:.2g} (RMS per value)"
+    of = "" if space == "data" else f" of {space}"
+    return f"largest step between neighbours of 200 points {jump['max_pixel_change']:.2g} (RMS per value{of})"

@@ -10,13 +10,15 @@ from torch import Tensor
 from pyro_hvae.inference import LayerShare
 from pyro_hvae.plots.figure_base import new_figure, run_name
 from pyro_hvae.plots.image_grid import draw_image_grid
+from pyro_hvae.plots.vector_scale import find_scale
 from pyro_hvae.runs import OpenRun
 
 
 def draw_image_panel(panel: SubFigure, run: OpenRun, x: Tensor, title: str) -> None:
-    """Draws data of a run in rows of eight."""
+    """Draws data of a run in rows of eight, vectors one below the other."""
     panel.suptitle(title, fontsize=9)
-    draw_image_grid(panel.subplots(), run.images(x), min(8, len(x)))
+    images = run.images(x)
+    draw_image_grid(panel.subplots(), images, min(8, len(x)) if images.dim() > 2 else 1, scale=find_scale(run, images))
 
 
 def plot_layer_samples(
@@ -47,7 +49,8 @@ def plot_layer_grids(run: OpenRun, images: Mapping[str, Tensor], reach: float, a
     labels = [f"{value:.3g}" for value in np.linspace(-reach, reach, 5)]
     for axis, (site, x) in zip(figure.subplots(1, len(images), squeeze=False)[0], images.items(), strict=True):
         cells = math.isqrt(len(x))
-        across, down = draw_image_grid(axis, run.images(x), cells)
+        shown = run.images(x)
+        across, down = draw_image_grid(axis, shown, cells, scale=find_scale(run, shown))
         ticks = np.linspace(0, cells - 1, 5)
         axis.set_xticks(ticks * across + (across - 1) / 2, labels)
         axis.set_yticks(ticks[::-1] * down + (down - 1) / 2, labels)

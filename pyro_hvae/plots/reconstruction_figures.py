@@ -12,6 +12,7 @@ from torch import Tensor
 from pyro_hvae.inference import reconstruct
 from pyro_hvae.plots.figure_base import new_figure, run_name
 from pyro_hvae.plots.image_grid import add_blanks, draw_image_grid
+from pyro_hvae.plots.vector_scale import find_scale
 from pyro_hvae.runs import OpenRun
 from pyro_hvae.runtime import fixed_seed
 
@@ -63,21 +64,30 @@ def reconstruct_test_data(runs: Sequence[OpenRun], count: int = COLUMNS) -> list
 
 
 def plot_reconstructions(runs: Sequence[OpenRun], reconstructions: Sequence[Reconstructions]) -> Figure:
-    """Figures 6 and 7 of Sahoo 2020: test data above the results of `reconstruct_test_data` for each run, twelve in a row."""
+    """Figures 6 and 7 of Sahoo 2020: test data above the results of `reconstruct_test_data` for each run, twelve in a row.
+
+    Vectors are drawn one below the other, beside their reconstructions.
+    """
     x, names = reconstructions[0].data, _short_names(runs)
     shown, labels = [runs[0].images(x)], ["test data"]
     for run, name, one in zip(runs, names, reconstructions, strict=True):
         shown += [run.images(images) for images in one.rows.values()]
         name = textwrap.fill(name, 20)
         labels += [*one.rows] if len(runs) == 1 else [name if kind == FULL else f"{name}:\n{kind}" for kind in one.rows]
-    columns = min(COLUMNS, len(x))
-    parts = zip(*(images.split(columns) for images in shown), strict=True)
-    blocks = [add_blanks(block, columns) for part in parts for block in part]
     if len(runs) == 1:
         title = [f"Reconstructions of {run_name(runs[0])}", str(reconstructions[0])]
     else:
         title = [f"Reconstructions of test data of {Path(runs[0].experiment.dataset).name}"]
         title += [f"{name}: {one}" for name, one in zip(names, reconstructions, strict=True)]
+    if shown[0].dim() == 2:  # vectors: a row for each, beside its reconstructions
+        width, height = max(3 * len(shown) + 1, 0.09 * max(map(len, title))), 0.2 * len(title) + 1.6
+        figure = new_figure(width, min(TALLEST, 0.25 * len(x) + height), "\n".join(title))
+        rows, numbers = torch.stack(shown, 1).flatten(0, 1), [str(i) for i in range(len(x))]
+        draw_image_grid(figure.subplots(), rows, len(shown), labels, numbers, find_scale(runs[0], rows))
+        return figure
+    columns = min(COLUMNS, len(x))
+    parts = zip(*(images.split(columns) for images in shown), strict=True)
+    blocks = [add_blanks(block, columns) for part in parts for block in part]
     tile = min(TILE, TALLEST / len(blocks))
     margin = 0.15 + 0.07 * max(len(line) for label in labels for line in label.splitlines())
     width = max(columns * tile + margin, 0.09 * max(map(len, title)))

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from pyro_hvae.inference import Traversals
 from pyro_hvae.plots.figure_base import new_figure, run_name
 from pyro_hvae.plots.image_grid import add_blanks, draw_image_grid
+from pyro_hvae.plots.vector_scale import find_scale
 from pyro_hvae.runs import OpenRun
 
 TILE = 0.62  # side of an image in inches; smaller where the figure would exceed:
@@ -22,7 +23,10 @@ def plot_traversals(runs: Sequence[OpenRun], traversals: Sequence[Traversals], a
     """
     columns, rows = len(traversals[0].values), max(len(one.units) for one in traversals)
     tile = min(TILE, WIDEST / (columns * len(runs)), TALLEST / rows)
-    figure = new_figure(len(runs) * (columns * tile + 2.1), rows * tile + 1.5, f"Latent traversals of {about}")
+    size = len(runs) * (columns * tile + 2.1), rows * tile + 1.5
+    if runs[0].images(traversals[0].images[:1, 0].cpu()).dim() == 2:  # vectors need width, and a colour bar below
+        size = min(WIDEST, len(runs) * (columns + 2.1)), rows * tile + 2.5
+    figure = new_figure(*size, f"Latent traversals of {about}")
     for axis, run, one in zip(figure.subplots(1, len(runs), squeeze=False)[0], runs, traversals, strict=True):
         _draw_run(axis, run, one, rows)
     return figure
@@ -31,10 +35,11 @@ def plot_traversals(runs: Sequence[OpenRun], traversals: Sequence[Traversals], a
 def _draw_run(axis: Axes, run: OpenRun, one: Traversals, rows: int) -> None:
     """One run, with white below its last row so that the rows of all panels have one height."""
     steps, missing = len(one.values), rows - len(one.units)
-    images = add_blanks(run.images(one.images.flatten(0, 1).cpu()), rows * steps)
+    images = run.images(one.images.flatten(0, 1).cpu())
+    images, scale = add_blanks(images, rows * steps), find_scale(run, images)
     beside = [f"{unit.name}  var {unit.variance:.2f}" for unit in one.units] + [""] * missing
     above = [f"{value:.3g}" for value in one.values.tolist()]
-    _, down = draw_image_grid(axis, images, steps, above, beside)
+    _, down = draw_image_grid(axis, images, steps, above, beside, scale)
     dead = ", ".join(f"{count} of {site}" for site, count in one.dead.items() if count)
     axis.set_title(f"{run_name(run)}\ndead and left out: {dead or 'none'}", fontsize=9)  # two lines: all panels begin level
     axis.set_xlabel("noise of one dimension, all others at the code", fontsize=8)

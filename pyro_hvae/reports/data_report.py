@@ -47,6 +47,7 @@ def describe_dataset(name: str, options: Mapping[str, str]) -> dict[str, Any]:
         "source": dict(data.counts),
         "splits": {part: len(split) for part, split in _splits(data).items()},
         "shape": list(data.shape),
+        "columns": list(data.columns),
         "range": [value.item() for value in data.train.x.sample(2**22).aminmax()],
         "factors": {factor: _factor_values(data, factor) for factor in data.train.factors},
         "note": data.note,
@@ -135,7 +136,7 @@ def preview_dataset(
         raise ConfigError(f"--n is the number of data on the sheet, from 1 to 2,500, got {count}.")
     if out.suffix.lower() != ".png":
         raise ConfigError(f"--out is the name of a PNG file, got '{out}'. Example: --out preview.png.")
-    from pyro_hvae.plots import plot_image_sheet, save_figure  # matplotlib takes a second
+    from pyro_hvae.plots import dataset_scale, plot_image_sheet, save_figure  # matplotlib takes a second
 
     data = _load(name, options)
     parts = _splits(data)
@@ -145,9 +146,10 @@ def preview_dataset(
     pick = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count]
     with fixed_seed(seed):  # for dynamic binarisation
         x = rows[pick]
-    images = data.picture(x) if data.picture else x
-    title = f"{data.name}: {count} of {len(rows):,} {split} data, {'x'.join(map(str, data.shape))}"
-    return {"figure": str(save_figure(plot_image_sheet(images, title), out)), "n": count}
+    images = data.draw(x)
+    shape = f"vectors of {data.shape[0]}" if len(data.shape) == 1 else "x".join(map(str, data.shape))
+    title = f"{data.name}: {count} of {len(rows):,} {split} data, {shape}"
+    return {"figure": str(save_figure(plot_image_sheet(images, title, dataset_scale(data, images)), out)), "n": count}
 
 
 def dataset_list_text(values: Mapping[str, Any]) -> str:
@@ -159,6 +161,7 @@ def dataset_text(values: Mapping[str, Any]) -> str:
     counts = {key: ", ".join(f"{part} {count:,}" for part, count in values[key].items()) for key in ("source", "splits")}
     lines = counts | {
         "shape": " x ".join(map(str, values["shape"])),
+        "columns": ", ".join(values["columns"]),
         "range": "{:.4g} to {:.4g}".format(*values["range"]),
         "factors": ", ".join(f"{factor} ({extent})" for factor, extent in values["factors"].items()) or "none",
         "note": values["note"],

@@ -40,13 +40,13 @@ def describe_scale(x: Tensor | Rows, model: Any) -> str:
         return ""
     gaussian, std, low, high = isinstance(base, Normal), deviation.square().mean().sqrt().item(), *deviation.aminmax()
     vectors, standard = values.dim() == 2, bool(((deviation - 1).abs() < 0.01).all())
-    columns = f" (columns from {low:.2g} to {high:.2g})" if vectors and low < 0.99 * high else ""
+    columns = f" (columns from {low:.3g} to {high:.3g})" if vectors and low < 0.99 * high else ""
     name, kind = ("sigma", "Gaussian") if gaussian else ("scale", "Laplace")
     effect = "squared errors drown all other terms" if ratio > 1 else "what the data differ in is taken for noise"
     advice = "Standardise them (of a file of vectors: standardize=true), or " if vectors and not standard else ""
     learn = ", and train it by learn_sigma=true (hv.Gaussian: scale, learn_scale)" if gaussian else " (hv.Laplace: scale)"
     text = f"{advice}give the likelihood a scale near theirs, such as sigma={std / 4:.2g}{learn}."
     return (
-        f"the training data have a standard deviation of {std:.3g}{columns}, {ratio:.2g} times the {name} of their {kind} "
+        f"the training data have a standard deviation of {std:.3g}{columns}, {ratio:.3g} times the {name} of their {kind} "
         f"likelihood, {scale.square().mean().sqrt():.3g}: {effect}. {text[0].upper()}{text[1:]}"
     )

@@ -22,8 +22,10 @@ def test_images_lie_row_by_row_with_gaps_of_nan(channels, count, columns):
 
 
 def test_vectors_become_strips():
+    """Each column is as many pixels wide as a strip of at least 48 needs."""
     vectors = torch.randn(2, 7)
     grid, distance = tile_images(vectors, 2)
-    assert grid.shape == (STRIP, 15) and distance == (STRIP + 1, 8)
-    np.testing.assert_array_equal(grid[:, :7], vectors[:1].expand(STRIP, -1))
-    np.testing.assert_array_equal(grid[:, 8:], vectors[1:].expand(STRIP, -1))
+    assert grid.shape == (STRIP, 2 * 49 + 1) and distance == (STRIP + 1, 50)
+    np.testing.assert_array_equal(grid[:, :49], vectors[:1].repeat_interleave(7, 1).expand(STRIP, -1))
+    np.testing.assert_array_equal(grid[:, 50:], vectors[1:].repeat_interleave(7, 1).expand(STRIP, -1))
+    assert tile_images(torch.randn(1, 60), 1)[1] == (STRIP + 1, 61)

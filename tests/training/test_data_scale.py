@@ -33,7 +33,7 @@ def test_the_numbers_are_those_of_the_data():
     text = describe_scale(x, model(2.0))
     deviation = ((300**2 + 40**2) / 2) ** 0.5
     start = (
-        f"the training data have a standard deviation of {deviation:.3g} (columns from 40 to 3e+02), {deviation / 2:.2g} times"
+        f"the training data have a standard deviation of {deviation:.3g} (columns from 40 to 300), {deviation / 2:.3g} times"
     )
     assert text.startswith(f"{start} the sigma of their Gaussian likelihood, 2: squared errors drown")
     assert "standardize=true" in text and f"sigma={deviation / 4:.2g}, and train it by learn_sigma=true" in text
@@ -62,7 +62,7 @@ def test_other_likelihoods_and_programs_without_one():
             return pyro.sample("x", dist.Normal(z.new_zeros(3), torch.tensor([1.0, 10.0, 100.0])).to_event(1), obs=x)
 
     assert describe_scale(X * torch.tensor([1.0, 10.0, 100.0]), rated) == ""  # a sigma for each column
-    assert "58 times" in describe_scale(X * torch.tensor([100.0, 10.0, 100.0]), rated)
+    assert "57.7 times" in describe_scale(X * torch.tensor([100.0, 10.0, 100.0]), rated)
 
 
 def test_fit_warns_once_before_it_trains(tmp_path):

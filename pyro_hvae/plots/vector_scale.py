@@ -1,0 +1,126 @@
+"""How vectors are coloured and labelled: on the scale of their data set, with a colour bar and the names of their columns."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
+from torch import Tensor
+
+from pyro_hvae.data import Dataset
+from pyro_hvae.runs import OpenRun
+
+ALIKE = 10  # columns share one scale if all values lie within so many times the range of one column
+MEASURED = 2**22  # numbers of the training data at most
+NAMED = 8  # columns named in a line of text
+TICKS = 40  # columns named along an axis
+
+
+@dataclass(frozen=True, eq=False)
+class VectorScale:
+    """The scale of vectors (n, d).
+
+    Attributes:
+        low, high: range of each column. names: of the columns, or their indices. named: whether they are names.
+        shared: all columns have one scale, in their own unit; else each goes from its lowest to its highest value.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    names: Sequence[str]
+    shared: bool
+    named: bool
+
+    @classmethod
+    def measure(cls, x: Tensor, names: Sequence[str] = ()) -> "VectorScale":
+        """The scale of vectors (n, d).
+
+        >>> import torch
+        >>> scale = VectorScale.measure(torch.tensor([[0.0, -2.0], [1.0, 3.0]]))
+        >>> scale.shared, scale.limits, scale.labels
+        (True, (-3.0, 3.0), ['0', '1'])
+        >>> VectorScale.measure(torch.tensor([[0.0, -1437.0], [1.0, 2205.0]]), ["salt", "depth"]).labels
+        ['salt (0 to 1)', 'depth (-1437 to 2205)']
+        """
+        low, high = (np.asarray(bound, dtype=np.float64) for bound in x.detach().cpu().double().aminmax(dim=0))
+        spans = (high - low)[high > low]
+        # A tenth of the columns may vary little, as the pixels in the corners of images do.
+        shared = not len(spans) or bool(high.max() - low.min() < ALIKE * np.quantile(spans, 0.1, method="lower"))
+        return cls(low, high, list(names) or [str(i) for i in range(len(low))], shared, bool(names))
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The values at the ends of the colours; the middle one stands for zero where a shared scale has both signs."""
+        if not self.shared:
+            return 0.0, 1.0
+        low, high = self.low.min().item(), self.high.max().item()
+        if low < 0 < high:
+            high = max(-low, high)
+            low = -high
+        return (low, high) if low < high else (low - 0.5, high + 0.5)
+
+    @property
+    def labels(self) -> list[str]:
+        """The columns' names, with their ranges where each has a scale of its own."""
+        if self.shared:
+            return list(self.names)
+        return [f"{n} ({low:.4g} to {high:.4g})" for n, low, high in zip(self.names, self.low, self.high, strict=True)]
+
+    def values(self, x: Tensor) -> Tensor:
+        """What is coloured of vectors (n, d): their values, or where they lie between the ends of their column."""
+        if self.shared:
+            return x
+        middle, span = (self.low + self.high) / 2, np.where(self.high > self.low, self.high - self.low, 1.0)
+        x = x.detach().cpu().double()
+        return (x - x.new_tensor(middle)) / x.new_tensor(span) + 0.5
+
+    @property
+    def colours(self) -> str:
+        return "coolwarm" if self.shared and self.limits[0] == -self.limits[1] else "viridis"
+
+    def draw_bar(self, axis: Axes, image: AxesImage, strips: bool) -> None:
+        """A colour bar beside the axes; or, for many strips, below them, with a line that names the columns of a strip."""
+        values = np.asarray(image.get_array())
+        beyond = bool(np.nanmin(values) < self.limits[0]), bool(np.nanmax(values) > self.limits[1])
+        extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[beyond]
+        where = {"location": "bottom", "aspect": 60, "pad": 0.02} if strips else {"location": "right", "aspect": 40}
+        bar = axis.figure.colorbar(image, ax=axis, extend=extend, **where)
+        if not self.shared:
+            bar.set_ticks([0, 0.5, 1], labels=["lowest", "middle", "highest"])
+        bar.ax.tick_params(labelsize=7)
+        unit = "value" if self.shared else "range of each column in the training data"
+        if strips:
+            width = int(14 * axis.figure.bbox.width / axis.figure.dpi / max(1, len(axis.figure.axes) // 2))
+            unit = textwrap.fill(f"{unit}; a strip from left to right: {self._list_columns()}", max(40, width))
+        bar.set_label(unit.replace("$", r"\$"), fontsize=7)
+
+    def _list_columns(self) -> str:
+        labels = self.labels
+        if len(labels) <= NAMED:
+            return ", ".join(labels)
+        if self.shared and not self.named:
+            return f"columns 0 to {len(labels) - 1}"
+        return f"{', '.join(labels[: NAMED - 1])}, ..., {labels[-1]} ({len(labels)} columns)"
+
+    def label_columns(self, axis: Axes, across: float) -> None:
+        """Names the columns along an axis; `across` is the width of a column in units of the axis."""
+        step = -(-len(self.names) // (TICKS if self.named or not self.shared else TICKS // 3))
+        places = range(0, len(self.names), step)
+        labels = [self.labels[i].replace("$", r"\$") for i in places]
+        axis.set_xticks([(i + 0.5) * across - 0.5 for i in places], labels, fontsize=7)
+        axis.tick_params(axis="x", labeltop=False, labelbottom=True, rotation=90 if max(map(len, labels)) > 3 else 0)
+        axis.set_xlabel("column", fontsize=8)
+
+
+def find_scale(run: OpenRun, images: Tensor) -> VectorScale | None:
+    """The scale of a run's vectors; None where they are drawn as images."""
+    return dataset_scale(run.dataset, images) if images.dim() == 2 else None
+
+
+def dataset_scale(data: Dataset, images: Tensor) -> VectorScale | None:
+    """The scale of a data set's vectors by its training data; None where they are drawn as images."""
+    if images.dim() != 2:
+        return None
+    return VectorScale.measure(data.draw(data.train.x.sample(MEASURED)), data.columns)
