@@ -31,12 +31,12 @@ def describe_scale(x: Tensor | Rows, model: Any) -> str:
     if base is None or base.scale.shape[1:] != x.shape[1:]:
         return ""
     with fixed_seed(0):
-        values = Rows.of(x).sample(MEASURED).double()
+        values = Rows.of(x).sample(MEASURED).cpu().double()
     deviation = values.var(0, unbiased=False).sqrt()
     varies = deviation > 1e-12 * values.abs().amax(0)
-    deviation, scale = deviation[varies], base.scale[0].double()[varies]
+    deviation, scale = deviation[varies], base.scale[0].cpu().double()[varies]
     ratio = (deviation / scale).square().mean().sqrt().item()
-    if not len(deviation) or 1 / FAR <= ratio <= FAR:
+    if not (ratio < 1 / FAR or ratio > FAR):  # nor where nothing varies, or values are missing
         return ""
     gaussian, std, low, high = isinstance(base, Normal), deviation.square().mean().sqrt().item(), *deviation.aminmax()
     vectors, standard = values.dim() == 2, bool(((deviation - 1).abs() < 0.01).all())

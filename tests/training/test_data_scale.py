@@ -55,6 +55,7 @@ def test_other_likelihoods_and_programs_without_one():
     assert describe_scale(1e3 * X, hv.Chain(hv.StandardNormal(2), [], hv.Bernoulli(2, 3, (4,)))) == ""
     assert describe_scale(1e3 * X, lambda x: None) == ""
     assert describe_scale(torch.ones(5, 3), model(0.2)) == ""
+    assert describe_scale((1e3 * X).where(X < 2, torch.nan), model(0.2)) == ""
 
     def rated(x=None, size=1):
         with pyro.plate("data", size if x is None else len(x)):
