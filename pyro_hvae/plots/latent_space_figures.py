@@ -128,7 +128,7 @@ def plot_interpolation(run: OpenRun, paths: Mapping[str, Interpolation], count: 
     A blue frame is around two neighbours between which one of the 199 steps of the dense path is one of the `discontinuities`.
     """
     vectors = run.images(next(iter(paths.values())).dense[:1]).dim() == 2  # drawn one below the other
-    size = (8, 0.65 + 4.2 * len(paths)) if vectors else (count * 0.8, 0.65 + 1.3 * len(paths))
+    size = (9.5, 0.65 + 4.2 * len(paths)) if vectors else (count * 0.8, 0.65 + 1.3 * len(paths))
     figure = new_figure(*size, f"Graph interpolation of {run_name(run)}")
     axes = figure.subplots(len(paths), 1, squeeze=False)[:, 0]
     for axis, (name, one), colour in zip(axes, paths.items(), PATH_COLOURS * len(paths), strict=False):

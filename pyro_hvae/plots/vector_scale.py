@@ -56,7 +56,7 @@ class VectorScale:
         if not self.shared:
             return 0.0, 1.0
         low, high = self.low.min().item(), self.high.max().item()
-        if low < 0 < high:
+        if min(-low, high) > 1e-3 * max(-low, high):  # rounding has no sign
             high = max(-low, high)
             low = -high
         return (low, high) if low < high else (low - 0.5, high + 0.5)

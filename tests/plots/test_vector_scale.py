@@ -47,6 +47,7 @@ def test_columns_alike_share_one_scale_with_numbers():
     assert texts(axis.get_yticklabels()) == ["0", "1", "2"]
     assert bar.get_ylabel() == "value" and bar.get_ylim() == (-4254.0, 4254.0)
     positive = VectorScale.measure(ALIKE.abs())
+    assert VectorScale.measure(ALIKE.abs() - 1e-6).colours == "viridis"  # rounding has no sign
     assert positive.limits == (0.0, 4254.0) and positive.colours == "viridis" and positive.shared
 
 
