@@ -18,6 +18,7 @@ from pyro_hvae.metrics import (
     factor_score,
     histogram_gaps,
     information_gaps,
+    is_resolved,
     layer_information,
 )
 from pyro_hvae.runs import OpenRun
@@ -120,25 +121,32 @@ def mutual_information(
     """I(x; z_l) of each layer, I(x; z) of all and what the layers share, I_over.
 
     For a layer that is a mixture over draws, the value is an upper bound that falls with their number: a draw is compared with
-    the draws it came from. `upper_bounds` names these layers. All values are at most log N. In a chain whose later layers
-    depend on the layer before alone, I(x; z) = I(x; z1). Where later layers depend on x too (an autoregressive or top-down
-    guide), q(z | x) at another datum's draw needs a run of the guide for every pair of data; `total` and `over` are null.
+    the draws it came from. `upper_bounds` names these layers. All values are at most log N. `bias` says how many nats they are
+    too low about the population that the data come from (see `Information`); for a whole grid it is zero. In a chain whose
+    later layers depend on the layer before alone, I(x; z) = I(x; z1). Where later layers depend on x too (an autoregressive or
+    top-down guide), q(z | x) at another datum's draw needs a run of the guide for every pair of data; `total` and `over` are
+    null. `over` is null, too, where an information that it is made of is less than two nats below log N; `unresolved` says so.
     """
     data = encode_data(run, points, draws, seed)
-    information = layer_information(data.layers, samples, seed)
+    information = layer_information(data.layers, samples, seed, population=data.population)
     layers = {site: asdict(value) for site, value in information.layers.items()}
     total, over = (value and asdict(value) for value in (information.total, information.over))
     first, *later = data.layers
+    resolved = over is not None or total is None
     if total is None and not any(direct_data_dependence(run.guide, run.dataset.train.x.to(run.device))[site] for site in later):
         total = layers[first]
+        resolved = data.population or all(is_resolved(information.layers[site]) for site in later)
         for site in later:  # a layer has at most the information of the first one; an estimate can have more
             layers[site]["value"] = min(layers[site]["value"], total["value"])
         # All estimates use the same draws, so the errors can add up.
-        over = {key: sum(layers[site][key] for site in later) for key in ("value", "stderr")}
+        over = {key: sum(layers[site][key] for site in later) for key in ("value", "stderr", "bias")} if resolved else None
     terms = {"total": total, "over": over, **layers}
+    why = "over: an information in it is less than 2 nats below the limit; take more points"
     return {
         **{name: term and term["value"] for name, term in terms.items()},
         "stderr": {name: term and term["stderr"] for name, term in terms.items()},
+        "bias": {name: term and term["bias"] for name, term in terms.items()},
+        **({} if resolved else {"unresolved": why}),
         "upper_bounds": [site for site, q in data.layers.items() if q.size > 1],
         "limit": math.log(data.protocol["points"]),
         **{key: layers[first][key] for key in ("samples", "components", "exact")},

@@ -25,12 +25,14 @@ class EncodedData:
     Attributes:
         layers: site -> q(z_l | x), in the guide's order. factors: integer-valued ones, name -> (N,).
         continuous: the names of the others. protocol: which data these are, for the result.
+        population: whether these data are all there are, a full grid, and no sample of more.
     """
 
     layers: dict[str, Posteriors]
     factors: dict[str, Tensor]
     continuous: list[str]
     protocol: dict[str, Any]
+    population: bool
 
     @property
     def names(self) -> list[str]:
@@ -70,7 +72,8 @@ def _encode_data(run: OpenRun, weights: str, points: int, draws: int, seed: int)
         "mixtures": {site: q.size for site, q in layers.items() if q.size > 1},
     }
     whole = {k: v for k, v in encoded.factors.items() if not v.is_floating_point()}
-    return EncodedData(layers, whole, sorted(set(encoded.factors) - set(whole)), protocol)
+    population = grid is not None and len(chosen) == len(rows)
+    return EncodedData(layers, whole, sorted(set(encoded.factors) - set(whole)), protocol, population)
 
 
 def random_subset(split: Split, count: int, seed: int = 0) -> Split:

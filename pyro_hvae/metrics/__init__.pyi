@@ -13,6 +13,7 @@ from .factor_vae_score import FactorScore as FactorScore
 from .factor_vae_score import factor_score as factor_score
 from .latent_information import Information as Information
 from .latent_information import LayerInformation as LayerInformation
+from .latent_information import is_resolved as is_resolved
 from .latent_information import layer_information as layer_information
 from .latent_information import mutual_information as mutual_information
 from .mig import MEANINGFUL_VARIANCE as MEANINGFUL_VARIANCE

@@ -9,7 +9,7 @@ from pyro_hvae.errors import DataError
 from pyro_hvae.plots.figure_base import COLOURS, GREY, new_figure, sort_sites
 from pyro_hvae.plots.training_figures import Rows, mark_phases
 
-PREFIX = "information."
+PREFIX, BIAS = "information.", "information_bias."
 LIMIT, TOTAL, OVER = (PREFIX + name for name in ("limit", "total", "over"))
 
 
@@ -22,8 +22,8 @@ def plot_information_flow(rows: Rows, title: str) -> Figure:
     """Figure 5 of pro-VLAE over all steps instead of at the end of each progressive one; nats.
 
     The upper panel has a line for each layer, for their total, for what several layers know at once (I_over), and for log N,
-    the limit of each layer and of the total. The lower panel stacks the layers, so that the stack rises above the total by
-    I_over. Dotted lines mark where a layer enters or another stage begins.
+    the limit of each layer and of the total. The shade above an information is as high as its bias. The lower panel stacks the
+    layers, so that the stack rises above the total by I_over. Dotted lines mark where a layer enters or another stage begins.
 
     Arguments:
         rows: metric rows of a run with step, stage, at times `InformationFlow`'s, and `layers` where they enter one by one.
@@ -60,13 +60,23 @@ def _draw_lines(axis: Axes, rows: Rows, colours: dict[str, str]) -> None:
     style = {"marker": ".", "markersize": 3, "linewidth": 1.2}
     for site, colour in reversed(colours.items()):
         axis.plot(*_series(rows, PREFIX + site), color=colour, label=f"I(x; {site})", **style)
+        _shade_bias(axis, rows, site, colour)
     if has_total := any(TOTAL in row for row in rows):
         axis.plot(*_series(rows, TOTAL), color="black", label="I(x; z), the total", **style)
+        _shade_bias(axis, rows, "total", "black")
+    if any(OVER in row for row in rows):
         axis.plot(*_series(rows, OVER), color=GREY, linestyle="--", label=r"$I_\mathrm{over}$", **style)
     limit = rows[-1][LIMIT]
     axis.axhline(limit, color="black", linestyle=":", linewidth=1, label=f"log N = {limit:.2f}, the most\nthat N data can show")
     what = "layer and of all together" if has_total else "layer (an upper bound where it depends on other layers)"
     axis.set_title(f"information about x of each {what}", fontsize=10)
+
+
+def _shade_bias(axis: Axes, rows: Rows, name: str, colour: str) -> None:
+    having = [row for row in rows if BIAS + name in row]
+    low = [row[PREFIX + name] for row in having]
+    high = [row[PREFIX + name] + row[BIAS + name] for row in having]
+    axis.fill_between([row["step"] for row in having], low, high, color=colour, alpha=0.15, linewidth=0)
 
 
 def _draw_stack(axis: Axes, rows: Rows, colours: dict[str, str]) -> None:
@@ -80,4 +90,6 @@ def _draw_stack(axis: Axes, rows: Rows, colours: dict[str, str]) -> None:
     if any(TOTAL in row for row in rows):
         axis.plot(*_series(rows, TOTAL), color="black", linewidth=1.2, label="I(x; z), the total")
         title += r"; what rises above the total is $I_\mathrm{over}$"
+        if any(TOTAL in row and OVER not in row for row in rows):
+            title += ", and bias where the total is near log N"
     axis.set_title(title, fontsize=10)

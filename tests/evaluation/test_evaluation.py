@@ -81,7 +81,16 @@ def test_a_perfect_code_scores_one_in_everything(tmp_path):
     assert METRICS["factor"].measure(run, votes=500, test_votes=500)["score"] == 1
     information = METRICS["mutual-information"].measure(run)
     assert information["total"] == pytest.approx(math.log(20)) and information["limit"] == pytest.approx(math.log(20))
-    assert information["over"] == pytest.approx(0, abs=1e-9)
+    assert information["over"] == pytest.approx(0, abs=1e-9) and "unresolved" not in information
+    assert set(information["bias"].values()) == {0}  # the grid is all there is
+
+
+def test_information_near_the_limit_of_its_points_has_no_over(tmp_path):
+    weights = {"z1": torch.tensor([[1.0], [0.0]]), "z2": torch.tensor([[0.0], [1.0]])}
+    run = Run(tmp_path, grid_data({"a": 40, "b": 50}), model(2, 1), Heads(weights))
+    found = METRICS["mutual-information"].measure(run, points=200)
+    assert found["over"] is None and found["stderr"]["over"] is None and found["bias"]["over"] is None
+    assert found["bias"]["total"] > 1 > found["bias"]["z1"] > 0 and "2 nats below the limit" in found["unresolved"]
 
 
 def test_layers_are_measured_alone_and_side_by_side(tmp_path):

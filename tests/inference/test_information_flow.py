@@ -54,7 +54,11 @@ def test_values_are_those_of_layer_information_for_the_data_chosen(float64):
         "information.total": pytest.approx(expected.total.value, abs=1e-12),
         "information.over": pytest.approx(expected.over.value, abs=1e-12),
         "information.limit": math.log(200),
+        **{f"information_bias.{name}": pytest.approx(layer.bias, abs=1e-12) for name, layer in expected.layers.items()},
+        "information_bias.total": pytest.approx(expected.total.bias, abs=1e-12),
+        "information_bias.over": pytest.approx(expected.over.bias, abs=1e-12),
     }
+    assert row["information_bias.total"] > row["information_bias.z1"] > row["information_bias.z2"] > 0
 
 
 def test_gaussian_channels(float64):
@@ -69,7 +73,8 @@ def test_gaussian_channels(float64):
 def test_separated_copied_and_ignorant_layers():
     row = InformationFlow(line(500), points=400).row(heads(z1=(100, 1.0), z2=(100, 1.0), z3=(0, 0.7)))
     assert row["information.z1"] == row["information.total"] == pytest.approx(math.log(400), abs=1e-9)
-    assert row["information.over"] == pytest.approx(row["information.z2"], abs=1e-9)
+    assert "information.over" not in row  # 400 data say nothing about what they know above log 400
+    assert row["information_bias.total"] == pytest.approx(math.log(6), abs=1e-9)
     assert row["information.z3"] == pytest.approx(0, abs=1e-9)
     assert row["information.limit"] == math.log(400)
 
@@ -80,7 +85,8 @@ def test_a_chain_has_a_total_only_where_its_layers_are_independent_given_x():
         return InformationFlow(torch.randn(100, 1), draws=8).row(BottomUp(levels))
 
     dependent, ignorant = row(1), row(0)
-    assert set(dependent) == {"information.z1", "information.z2", "information.limit"}
+    biases = {"information_bias.z1", "information_bias.z2"}
+    assert set(dependent) == {"information.z1", "information.z2", "information.limit", *biases}
     assert 0.05 < dependent["information.z2"] < dependent["information.z1"]
     assert ignorant["information.z2"] == pytest.approx(0, abs=1e-9)
     assert ignorant["information.total"] == pytest.approx(ignorant["information.z1"], abs=1e-9)
@@ -262,6 +268,18 @@ def test_picture_of_stages_without_a_total():
     assert stacks(lower) == [(0, 50, 2.0), (0, 50, 2.0), (60, 100, 2.0), (60, 100, 3.0)]
     assert [text.get_text() for text in lower.get_legend().get_texts()] == ["I(x; z2)", "I(x; z1)"]
     assert "over" not in lower.get_title() and "upper bound" in upper.get_title()
+
+
+def test_picture_of_a_total_near_its_limit():
+    """The shade above a line is its bias; what rises above the total is I_over only where there is one."""
+    rows = [{"step": i, "stage": 0, **information(z2=4.0, z1=2.0)} for i in range(3)]
+    for row in rows:
+        row |= {"information_bias.z2": 0.1, "information_bias.z1": 0.0, "information_bias.total": 0.75}
+    del rows[2]["information.over"]
+    upper, lower = plot_information_flow(rows, "").axes
+    assert sorted(path.get_paths()[0].get_extents().y1 for path in upper.collections) == [2.0, 4.1, 6.5]
+    assert list(curves(upper)[r"$I_\mathrm{over}$"].get_xdata()) == [0, 1]
+    assert "bias where the total is near log N" in lower.get_title()
 
 
 def test_rows_that_skip_an_entrance_or_start_again():

@@ -108,16 +108,74 @@ def test_layers_independent_over_the_grid_share_nothing():
     """The posteriors overlap, but the aggregate posterior is the product of the layers': zero at every draw."""
     codes = grid(10, 12)
     layers = {"z1": Posteriors(codes[:, :1], torch.ones(120, 1)), "z2": Posteriors(codes[:, 1:], torch.ones(120, 1))}
-    found = layer_information(layers)
+    found = layer_information(layers, population=True)
     assert found.over.value == pytest.approx(0, abs=1e-12) and found.over.stderr < 1e-12
     assert found.total.value == pytest.approx(found.layers["z1"].value + found.layers["z2"].value, abs=1e-12)
     assert 0.5 < found.layers["z1"].value < math.log(10) and list(found.layers) == ["z1", "z2"]
 
 
+def independent(n, seed=0, **layers):
+    """Independent layers over x ~ N(0, I), each a channel of an information in nats and a number of dimensions."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: Posteriors(
+            torch.randn(n, dims, generator=generator, dtype=torch.float64),
+            torch.full((n, dims), math.expm1(2 * nats / dims) ** -0.5, dtype=torch.float64),
+        )
+        for name, (nats, dims) in layers.items()
+    }
+
+
+def exact_ratios(q, draws):
+    """log q(z | x) / q(z) for q(z) = N(0, 1 + sigma^2), of all data instead of N."""
+    (sigma,) = q.stds.unique()
+    own = torch.distributions.Normal(q.means[draws.rows, 0], sigma).log_prob(draws.values)
+    return (own - torch.distributions.Normal(0, (1 + sigma**2).sqrt()).log_prob(draws.values)).sum(1)
+
+
+@pytest.mark.parametrize(
+    ("nats", "dims", "missing"), [(5, 1, 0.034), (7, 1, 0.172), (5, 9, 0.138), (7, 9, 0.523), (5, 30, 0.18), (7, 30, 0.668)]
+)
+def test_the_bias_beside_a_value_is_what_it_lacks(nats, dims, missing):
+    """For N = 5,000: `missing` is the mean of exact minus estimated ratios of the same draws."""
+    lacking, known, formula, seeds = 0.0, 0.0, 0.0, 4
+    for seed in range(seeds):
+        q = independent(5000, seed, z=(nats, dims))["z"]
+        found, draws = mutual_information(q, 1000, seed), draw_aggregate(q, 1000, seed)
+        exact = exact_ratios(q, draws)
+        lacking += (exact.mean().item() - found.value) / seeds
+        known += found.bias / seeds
+        formula += (exact.exp() / 5000).log1p().mean().item() / seeds
+    assert lacking == pytest.approx(missing, abs=0.05)
+    assert 0.8 * lacking < known < 2 * lacking
+    assert known == pytest.approx(formula, rel=0.35)  # E log(1 + e^i / N) over exact ratios, which no run knows
+
+
+def test_independent_layers_near_log_n_share_nothing_that_5000_data_can_tell():
+    found = layer_information(independent(5000, z3=(6.2, 3), z2=(4.3, 3), z1=(1.35, 3)), samples=1000)
+    assert found.total.value < 8.5 < found.total.value + found.total.bias and found.over is None  # 11.85 in truth
+    for name, nats in (("z3", 6.2), ("z2", 4.3), ("z1", 1.35)):
+        layer = found.layers[name]
+        assert layer.value + layer.bias == pytest.approx(nats, abs=3 * layer.stderr + 0.05), name
+
+
+def test_independent_layers_far_below_log_n_share_nothing():
+    found = layer_information(independent(5000, z2=(2.0, 2), z1=(2.5, 2)), samples=4000)
+    assert found.total.value < math.log(5000) - 2
+    assert found.over.bias == pytest.approx(sum(found.layers[z].bias for z in ("z1", "z2")) - found.total.bias, abs=1e-12)
+    assert found.over.bias < -0.05 and found.over.value + found.over.bias == pytest.approx(0, abs=0.03)
+
+
+def test_a_population_has_no_bias():
+    words = Posteriors(100 * torch.arange(50)[:, None], torch.ones(50, 1))
+    assert mutual_information(words, population=True).bias == 0
+    assert mutual_information(words).bias == pytest.approx(math.log(6))  # nothing beside the own datum, which counts a fifth
+
+
 def test_separated_layers_of_a_grid():
     codes = 100 * grid(3, 4, 5)
     layers = {name: Posteriors(codes[:, dims], torch.ones(60, len(dims))) for name, dims in [("a", [0, 1]), ("b", [1, 2])]}
-    found = layer_information(layers)
+    found = layer_information(layers, population=True)
     values = [found.layers["a"].value, found.layers["b"].value, found.total.value, found.over.value]
     assert values == pytest.approx([math.log(12), math.log(20), math.log(60), math.log(4)], abs=1e-12)
 
@@ -125,7 +183,7 @@ def test_separated_layers_of_a_grid():
 def test_copies():
     """What a separated layer knows is shared wholly; two overlapping draws are one of half the variance."""
     layer = Posteriors(100 * torch.arange(40)[:, None], torch.ones(40, 1))
-    found = layer_information({"a": layer, "b": layer, "c": layer})
+    found = layer_information({"a": layer, "b": layer, "c": layer}, population=True)
     assert found.over.value == pytest.approx(2 * math.log(40), abs=1e-12) and found.over.limit == 2 * math.log(40)
     layer = channel(0.7)
     found = layer_information({"a": layer, "b": layer}, samples=4000)
