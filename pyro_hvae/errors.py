@@ -58,6 +58,10 @@ class NoMeanWarning(UserWarning):
     """A distribution has no mean, or none in closed form, and another of its values stands for it."""
 
 
+class FewEffectiveSamplesWarning(UserWarning):
+    """Few of the samples of an importance-sampled likelihood carry its weight, so it is probably too low."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     """The error for an unknown `name` of some `kind`, with the nearest known one suggested.
 

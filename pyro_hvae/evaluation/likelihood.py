@@ -1,10 +1,12 @@
 """Log-likelihood of a run's test data by importance sampling, bounds and their terms, active units."""
 
 import math
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributions import OneHotCategorical
 from tqdm import tqdm
 
 from pyro_hvae import inference
@@ -12,12 +14,12 @@ from pyro_hvae.compilation import decide_evaluation, print_line
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.resumable_results import ResumableResults
-from pyro_hvae.inference import data_per_batch, importance_weights
-from pyro_hvae.objectives import ELBO
+from pyro_hvae.inference import data_per_batch, describe_few_effective_samples, importance_weights
+from pyro_hvae.objectives import ELBO, Site, scalar_family
 from pyro_hvae.runs import Experiment, OpenRun
 from pyro_hvae.runtime import fixed_seed
 
-NAMES = ("log_likelihood", "bound", "effective")
+NAMES = ("log_likelihood", "bound", "effective", "half")
 # Klushyn et al. 2019, table 2: data set -> (recipe, schedule of a VHP, levels) -> test log-likelihood, 5000 samples.
 PUBLISHED_LIKELIHOOD = {
     "mnist": (-78.88, -95.01, -80.42, -81.36, -80.66),
@@ -42,10 +44,12 @@ def evaluate(
         how: `compile` of `log_likelihoods`. It is no option, because it does not change the result.
 
     Returns:
-        `log_likelihood` with its standard error (of the population, not of these images), `bits_per_dim`, the weights'
-        effective sample sizes; over all test data the run's own bound `elbo`, `iwae_50`, `distortion`, `rate` per site,
-        `rate_total` and where they exist KLs per dimension; `active_units`; and the protocol. With a limit the
-        `log_likelihood` is that of the `subset`. Where that lowers the standard error, it is `corrected` to all test data by
+        `log_likelihood` with its standard error (of the population, not of these images), `half`, what half of the particles
+        give, and `importance_bias`, the distance between the two, by about which or more the value is too low (NaN where it is
+        unknown); the weights' effective sample sizes; `bits_per_dim`, None where x is neither discrete nor bytes
+        (`bits_per_dim_of` says which); over all test data the run's own bound `elbo`, `iwae_50`, `distortion`, `rate` per site,
+        `rate_total` and where they exist KLs per dimension; `active_units`; and the protocol. With a limit the `log_likelihood`
+        is that of the `subset`. Where that lowers the standard error, it is `corrected` to all test data by
         the control variate E[log w] (the one-sample bound): plus its mean over all, minus its mean over the subset. `space`
         names the space of all densities: the data, standardised data, or a stage's features; they do not compare with each
         other. Of standardised data there is also `log_likelihood_own_units`, the density of the data as they were given.
@@ -56,8 +60,8 @@ def evaluate(
         raise ConfigError(f"limit={limit}: the likelihood needs at least one datum, or 0 for all.")
     kept, file = log_likelihoods(run, test, particles, inner, limit, seed, **how)
     values, effective = kept["log_likelihood"], kept["effective"]
-    n, dims = len(values), inference.ancestral(model)["x"]["fn"].event_shape.numel()
-    value = values.mean().item()
+    n, value = len(values), values.mean().item()
+    gap = (values - kept["half"]).mean().item()
     result: dict[str, Any] = {"log_likelihood": value, "stderr": values.std().item() / math.sqrt(n) if n > 1 else math.nan}
     if n < len(test):
         control = ELBO(particles=inner, shared=elbo.shared) if inner > 1 else ELBO(analytic_kl=False)
@@ -67,12 +71,17 @@ def evaluate(
         # Where the data are alike and the weights are not, the bound adds more noise than it removes.
         better = corrected["stderr"] < result["stderr"]
         result = (corrected if better else result) | {"subset": result, "corrected": better}
-    result["bits_per_dim"] = -result["log_likelihood"] / (dims * math.log(2))
+    result |= {"half": result["log_likelihood"] - gap, "importance_bias": abs(gap)}
     with fixed_seed(seed):
+        unit = _bits_unit(inference.ancestral(model)["x"], test) if run.space == "data" else None
+        bits = None if unit is None else -result["log_likelihood"] / (unit.dims * math.log(2)) + unit.offset
+        result |= {"bits_per_dim": bits, "bits_per_dim_of": unit and unit.of}
         parts = inference.bound(elbo, model, guide, test)
         parts["iwae_50"] = inference.bound(ELBO(particles=50), model, guide, test)["elbo"]
         kl = inference.kl_per_dimension(model, guide, test)
         units = inference.active_units(guide, test)
+    if few := describe_few_effective_samples(values, kept["half"], effective, particles):
+        print_line(f"Warning: {few}")
     median, low = effective.quantile(torch.tensor([0.5, 0.05], dtype=torch.float64)).tolist()
     return {
         **result,
@@ -143,6 +152,35 @@ def published_likelihood(experiment: Experiment) -> str | None:
         return None
     which = (e.recipe, e.schedule if e.recipe == "vhp" else "", e.recipe_options.get("levels", 1))
     return f"{PUBLISHED_LIKELIHOOD[e.dataset][COLUMNS.index(which)]}" if which in COLUMNS else None
+
+
+class BitsUnit(NamedTuple):
+    """What bits per dimension are of: `dims` of one datum, and the `offset` that makes a density one of 8-bit values."""
+
+    of: str
+    dims: int
+    offset: float = 0.0
+
+
+def _bits_unit(site: Site, x: Rows) -> BitsUnit | None:
+    """The unit of bits per dimension, None where x has none: a density depends on the scale of x, a mask leaves dimensions out.
+
+    Discrete are whole numbers under a discrete likelihood, not grey values under a Bernoulli. Bytes v are data v / 255 under a
+    density; published bits per dimension refer to steps of 1 / 256, so log2 256 is added to them.
+    """
+    values, family, dims, discrete = x.sample(), scalar_family(site["fn"]), site["fn"].event_shape.numel(), False
+    with suppress(NotImplementedError, AttributeError):  # a distribution without a known support
+        discrete = family.support.is_discrete
+    if not torch.as_tensor(True if site["mask"] is None else site["mask"]).all():
+        return None
+    whole = bool((values == values.round()).all())
+    if discrete:
+        classes = family.event_shape.numel() if isinstance(family, OneHotCategorical) else 1
+        return BitsUnit("discrete data", dims // classes) if whole else None
+    steps = values * 255
+    if whole or values.min() < 0 or values.max() > 1 or not torch.allclose(steps, steps.round(), rtol=0, atol=1e-3):
+        return None
+    return BitsUnit("bytes: a density on [0, 1] without dequantisation, + log2 256", dims, 8.0)
 
 
 def _control_variate_mean(values: Tensor, bounds: Tensor, everywhere: Tensor) -> dict[str, Any]:

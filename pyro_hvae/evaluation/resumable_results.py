@@ -33,7 +33,8 @@ class ResumableResults:
         try:
             with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 if str(file["protocol"]) == self.protocol:
-                    self.columns = {name: file[name].astype(np.float64) for name in names}
+                    unknown = np.full(len(file[names[0]]), np.nan)  # a column that older versions did not keep
+                    self.columns = {name: (file[name] if name in file else unknown).astype(np.float64) for name in names}
         except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
             pass  # absent or damaged: start from no results
 

@@ -8,7 +8,9 @@ from .graph_interpolation import Interpolation as Interpolation
 from .graph_interpolation import decode_points as decode_points
 from .graph_interpolation import interpolate as interpolate
 from .graph_interpolation import join_sites as join_sites
+from .importance_sampling import FEW_EFFECTIVE as FEW_EFFECTIVE
 from .importance_sampling import data_per_batch as data_per_batch
+from .importance_sampling import describe_few_effective_samples as describe_few_effective_samples
 from .importance_sampling import importance_weights as importance_weights
 from .importance_sampling import log_likelihood as log_likelihood
 from .information_flow import InformationFlow as InformationFlow

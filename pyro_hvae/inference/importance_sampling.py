@@ -1,6 +1,7 @@
 """Log-likelihood of any model/guide pair by importance sampling, in chunks: exact sample counts, bounded memory."""
 
 import math
+import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, nullcontext
 from typing import Any, NamedTuple
@@ -11,13 +12,14 @@ from torch import Tensor, nn
 
 from pyro_hvae.compilation import capture
 from pyro_hvae.data import Rows
-from pyro_hvae.errors import ConfigError, ContractError, DivergenceError
+from pyro_hvae.errors import ConfigError, ContractError, DivergenceError, FewEffectiveSamplesWarning
 from pyro_hvae.objectives import ELBO, Record, Share, is_point, site_log_prob, takes_data
 from pyro_hvae.runtime import evaluation_mode, fixed_seed
 
 Program = Callable[..., Any]
 ROWS = 2048  # (datum, sample) pairs in one pass of the model: enough for a busy core, small enough for its caches
 MAX_PARTICLES = 10_000_000
+FEW_EFFECTIVE = 10  # effective samples below which an estimate is probably biased by more than its sampling error
 GUIDE_ROWS = 32_768  # (datum, sample) pairs that one run of the guide draws
 
 
@@ -28,11 +30,15 @@ class Weights(NamedTuple):
         log_likelihood: $\log \frac1S \sum_s w_s$.
         bound: $\frac1S \sum_s \log w_s$, an estimate of the ELBO with an S-th of the variance of one sample.
         effective: $(\sum_s w_s)^2 / \sum_s w_s^2$, the effective sample size, between 1 and S.
+        half: what S / 2 samples give, the mean of the estimates of the two halves of the samples; -inf for one sample.
+            E half <= E log_likelihood <= log p(x). The second gap equals the first where it falls like 1 / S, as it does once
+            many samples carry the weight, and is larger where few do.
     """
 
     log_likelihood: Tensor
     bound: Tensor
     effective: Tensor
+    half: Tensor
 
 
 @takes_data
@@ -52,6 +58,9 @@ def log_likelihood(
     Arguments and errors are those of `importance_weights`, and
         progress: called with the number of finished data after every batch.
 
+    Warns:
+        FewEffectiveSamplesWarning: where the median effective sample size is below 10 of 100 samples or more.
+
     >>> from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
     >>> from pyro_hvae.guides import BottomUp
     >>> from pyro_hvae.models import Chain
@@ -59,12 +68,29 @@ def log_likelihood(
     >>> log_likelihood(model, guide, torch.zeros(3, 4), particles=100).shape
     torch.Size([3])
     """
-    results = []
+    batches = []
     for weights in importance_weights(model, guide, x, particles, inner, shared, rows, compile=compile):
-        results.append(weights.log_likelihood)
+        batches.append(weights)
         if progress is not None:
             progress(len(weights.log_likelihood))
-    return torch.cat(results)
+    values, _, effective, half = map(torch.cat, zip(*batches, strict=True))
+    if particles >= 100 and (few := describe_few_effective_samples(values, half, effective, particles)):
+        warnings.warn(few, FewEffectiveSamplesWarning, stacklevel=2)
+    return values
+
+
+def describe_few_effective_samples(values: Tensor, half: Tensor, effective: Tensor, particles: int) -> str:
+    """A sentence about an estimate that few of its samples carry (see `Weights`), else an empty text."""
+    median = effective.median().item()
+    if median >= FEW_EFFECTIVE:
+        return ""
+    gap = (values - half).mean().item()
+    below = "" if not math.isfinite(gap) else f" (half of the samples give {gap:.2g} nats less)"
+    return (
+        f"the log-likelihood is probably too low by more than its sampling error: the median effective sample size is "
+        f"{median:.1f} of {particles}, below {FEW_EFFECTIVE}{below}. Take more particles, or a guide that fits the posterior "
+        "better."
+    )
 
 
 @takes_data
@@ -170,8 +196,8 @@ def _batch_weights(terms: ImportanceTerms, captured: Program, guide: Program, x:
     guide_chunk, chunk = (max(1, count // (len(x) * inner)) for count in (GUIDE_ROWS, rows))
     usual = min(chunk, guide_chunk, particles)
     device = "cpu" if x.device.type == "mps" else x.device  # MPS has no double precision
-    total = torch.full((len(x),), -torch.inf, dtype=torch.float64, device=device)
-    squares, logs = total.clone(), torch.zeros_like(total)
+    halves = torch.full((2, len(x)), -torch.inf, dtype=torch.float64, device=device)  # of even and of odd samples
+    squares, logs = halves[0].clone(), torch.zeros_like(halves[0])
     for drawn in range(0, particles, guide_chunk):
         count = min(guide_chunk, particles - drawn)
         with pyro.validation_enabled(False), Record() as record, _particle_plates(count, inner, terms.shared):
@@ -198,15 +224,20 @@ def _batch_weights(terms: ImportanceTerms, captured: Program, guide: Program, x:
                 log_w = log_w + term if term.dim() == 2 else log_w
             if inner_terms := [term for term in site_terms if term.dim() == 3]:
                 log_w += torch.logsumexp(torch.stack(torch.broadcast_tensors(*inner_terms)).sum(0), 0) - math.log(inner)
-            total = torch.logaddexp(total, torch.logsumexp(log_w, 0))
+            odd = (drawn + begin) % 2
+            both = torch.stack([torch.logsumexp(log_w[odd::2], 0), torch.logsumexp(log_w[1 - odd :: 2], 0)])
+            halves = torch.logaddexp(halves, both)
             squares = torch.logaddexp(squares, torch.logsumexp(2 * log_w, 0))
             logs += log_w.sum(0)
+    total = torch.logsumexp(halves, 0)
     if total.isnan().any():
         raise DivergenceError(
             f"the importance weights of {int(total.isnan().sum())} of {len(x)} data are no numbers: the networks return NaN. "
             "Evaluate another checkpoint (best), or train with a smaller learning rate."
         )
-    return Weights(total - math.log(particles), logs / particles, (2 * total - squares).exp())
+    sizes = torch.tensor([[particles - particles // 2], [max(1, particles // 2)]], dtype=torch.float64, device=device)
+    half = (halves - sizes.log()).mean(0)
+    return Weights(total - math.log(particles), logs / particles, (2 * total - squares).exp(), half)
 
 
 def _particle_plates(particles: int, inner: int, shared: frozenset[str]) -> ExitStack:

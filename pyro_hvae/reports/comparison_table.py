@@ -4,12 +4,14 @@ Runs are labelled by data and method, with the settings in which runs of the sam
 """
 
 import json
+import math
 import statistics
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pyro_hvae.data import is_path
+from pyro_hvae.inference import FEW_EFFECTIVE
 from pyro_hvae.reports.comparison_values import Column, ComparedRun, collect_results, open_compared_run, parse_columns
 from pyro_hvae.reports.text_table import format_option
 from pyro_hvae.runs import Experiment, find_run
@@ -195,10 +197,22 @@ def _warnings(runs: Sequence[ComparedRun], rows: Sequence[Mapping[str, Any]], me
             if differing:
                 how = "; ".join(f"{text} for {_shorten(mine)}" for text, mine in _keys_by_value(texts).items())
                 warnings.append(f"{metric} was measured with different options on {where}: {how}.")
+    low = [row["run"] for run, row in zip(runs, rows, strict=True) if _is_too_low(run.results.get("likelihood", {}))]
+    if low:
+        warnings.append(
+            f"the likelihoods of {_shorten(low)} are probably too low by more than their errors: half of the samples give "
+            f"less, or the median effective sample size is below {FEW_EFFECTIVE}. Take more (evaluate --particles)."
+        )
     for (_, method, seed), mine in _keys_by_value({r["run"]: (r["data"], r["method"], r["seed"]) for r in rows}).items():
         if len(mine) > 1:
             warnings.append(f"{_shorten(mine)} are {method} with the same seed {seed}, counted {len(mine)} times.")
     return warnings
+
+
+def _is_too_low(likelihood: Mapping[str, Any]) -> bool:
+    """Whether an importance-sampled likelihood is biased by more than its sampling error, or carried by few samples."""
+    bias, error = (likelihood.get(key) or 0.0 for key in ("importance_bias", "stderr"))  # null where it is unknown
+    return bias > error > 0 or (likelihood.get("effective_samples") or {}).get("median", math.inf) < FEW_EFFECTIVE
 
 
 def _protocol(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import math
 import textwrap
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from pyro_hvae.evaluation import METRICS
 from pyro_hvae.reports.text_table import describe_headline, format_number, format_table
@@ -74,17 +74,21 @@ def evaluation_text(values: Mapping[str, Any]) -> str:
     units = "  ".join(f"{site} {count}" for site, count in values["active_units"].items())
     n, corrected = values["n"], values.get("corrected")
     of = f"from {n} data, corrected to all {values['n_bound']} by their bounds" if corrected else f"{n} data"
-    lines = [f"log-likelihood  {_likelihood_text(values)} ({of})"]
+    bias = values.get("importance_bias")
+    lines = [f"log-likelihood  {_likelihood_text(values, bias)} ({of})"]
     if "log_likelihood_own_units" in values:
         lines.append(f"  in own units  {values['log_likelihood_own_units']:.4f}")
     if corrected and (subset := values.get("subset")):
-        lines.append(f"  as they are   {_likelihood_text(subset)} (these {n})")
+        lines.append(f"  as they are   {_likelihood_text(subset, bias)} (these {n})")
     space = SPACES.get(values["space"], f" of features, not of pixels ({values['space']})")
     protocol = ", ".join(f"{key} {value}" for key, value in values["data"].items() if key != "name")
+    if (bits := values["bits_per_dim"]) is not None:
+        lines.append(f"bits per dim    {bits:.4f} (of {values['bits_per_dim_of']})")
+    few = values["particles"]
     lines += [
-        f"bits per dim    {values['bits_per_dim']:.4f}",
-        f"weights         {values['particles']} samples, {values['weights']}; effective: median {effective['median']:.1f}, "
-        f"5th percentile {effective['percentile_5']:.1f}",
+        f"weights         {few} samples, {values['weights']}; effective: median {effective['median']:.1f}, "
+        f"5th percentile {effective['percentile_5']:.1f}"
+        + (f"; {few // 2} samples give {values['half']:.4f}" if _is_finite(bias) else ""),
         f"bound           {values['elbo']:.4f} ({kind});  {values['iwae_50']:.4f} with 50 particles",
         f"distortion      {values['distortion']:.4f}",
         f"rate            {values['rate_total']:.4f} in total;  {rates}",
@@ -100,7 +104,14 @@ def evaluation_text(values: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _likelihood_text(values: Mapping[str, Any]) -> str:
-    """A log-likelihood with its standard error, if any."""
-    error = values["stderr"]
-    return f"{values['log_likelihood']:.4f}" + ("" if math.isnan(error) else f" +- {error:.4f}")
+def _likelihood_text(values: Mapping[str, Any], bias: float | None) -> str:
+    """A log-likelihood with the larger one of its standard error, if any, and its importance bias, if known."""
+    error, text = values["stderr"], f"{values['log_likelihood']:.4f}"
+    if _is_finite(bias) and not (_is_finite(error) and error >= bias):
+        sampling = f"; sampling error {error:.4f}" if _is_finite(error) else ""
+        return f"{text} +- {bias:.4f} (too low by about this or more: half of the samples give so much less{sampling})"
+    return f"{text} +- {error:.4f}" if _is_finite(error) else text
+
+
+def _is_finite(value: float | None) -> TypeGuard[float]:
+    return value is not None and math.isfinite(value)

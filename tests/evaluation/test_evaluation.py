@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -216,10 +217,101 @@ def test_the_likelihood_is_within_its_error_and_says_its_protocol(tmp_path):
     exact = chain.evidence.log_prob(run.dataset.test.x[:])
     assert found["log_likelihood"] == pytest.approx(exact.mean().item(), abs=3 * exact.std().item() / math.sqrt(60 * 2000))
     assert found["stderr"] == pytest.approx(exact.std().item() / math.sqrt(60), rel=1e-2)
-    assert found["bits_per_dim"] == pytest.approx(-found["log_likelihood"] / (4 * math.log(2)))
+    assert found["bits_per_dim"] is None and found["bits_per_dim_of"] is None  # of a density
+    assert abs(found["importance_bias"]) < 0.02 and found["half"] + found["importance_bias"] >= found["log_likelihood"] - 1e-9
     assert found["elbo"] < found["iwae_50"] < found["log_likelihood"] + 0.1
     assert found["weights"] == "joint" and found["n"] == 60 and "subset" not in found
     assert 1 < found["effective_samples"]["percentile_5"] <= found["effective_samples"]["median"] < 2000
+
+
+def test_the_importance_bias_stands_beside_the_error_and_few_effective_samples_are_said(tmp_path, capsys):
+    run, chain = linear_run(tmp_path, 1.0, count=400)
+    found, exact = METRICS["likelihood"].measure(run, particles=300), chain.evidence.log_prob(run.dataset.test.x[:])
+    assert f"median effective sample size is {found['effective_samples']['median']:.1f} of 300" in capsys.readouterr().err
+    assert found["half"] < found["log_likelihood"] < exact.mean() - found["importance_bias"]
+    assert found["importance_bias"] == pytest.approx(found["log_likelihood"] - found["half"])
+    limited = METRICS["likelihood"].measure(run, particles=300, limit=50)
+    assert limited["log_likelihood"] - limited["half"] == pytest.approx(limited["importance_bias"])
+    linear, _ = linear_run(tmp_path, 0.0)
+    capsys.readouterr()
+    METRICS["likelihood"].measure(linear, particles=300)
+    assert "effective" not in capsys.readouterr().err
+
+
+def test_results_of_older_versions_have_no_half(tmp_path):
+    run, _ = linear_run(tmp_path)
+    whole = METRICS["likelihood"].measure(run, particles=300)
+    file = tmp_path / whole["values"]
+    with np.load(file) as kept:
+        older = {name: kept[name] for name in kept if name != "half"}
+    np.savez(file, **older)
+    found = METRICS["likelihood"].measure(run, particles=300)
+    assert found["log_likelihood"] == whole["log_likelihood"] and math.isnan(found["importance_bias"])
+
+
+class Observed(nn.Module):
+    """p(x | z) is `make` of a constant, whatever z is."""
+
+    def __init__(self, make, *parameters):
+        super().__init__()
+        self.make, self.level, self.parameters_ = make, nn.Parameter(torch.zeros(())), parameters
+
+    def forward(self, z):
+        rows = [p.expand(*z.shape[:-1], *p.shape) + self.level for p in self.parameters_]
+        return self.make(*rows)
+
+
+class Blind(nn.Module):
+    """The prior as a guide, so the likelihood is exact."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x, size=1):
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample("z1", dist.Normal(self.mean.expand(len(x), 2), 1.0).to_event(1))
+
+
+GREY = torch.tensor([[0, 51, 255, 7], [1, 2, 3, 255], [9, 8, 7, 6]]).div(255)
+BITS = torch.tensor([[0.0, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 0]])
+COUNTS = torch.tensor([[0.0, 3, 1, 12], [2, 0, 0, 5], [1, 1, 7, 0]])
+ONE_HOT = torch.eye(3)[torch.tensor([[0, 1], [2, 2], [1, 0]])]
+HALF, ONE = torch.full((4,), 0.5), torch.ones(4)
+
+
+def normal(mean):
+    return dist.Normal(mean, 0.2).to_event(1)
+
+
+@pytest.mark.parametrize(
+    ("x", "make", "parameter", "dims", "offset"),
+    [
+        (BITS, lambda p: dist.Bernoulli(p).to_event(1), HALF, 4, 0),
+        (COUNTS, lambda p: dist.Poisson(p).to_event(1), ONE, 4, 0),
+        (COUNTS, lambda p: dist.NegativeBinomial(p, torch.tensor(0.5)).to_event(1), ONE, 4, 0),
+        (ONE_HOT[:, :, 0], lambda p: dist.Categorical(logits=p).to_event(1), torch.zeros(2, 3), 2, 0),
+        (ONE_HOT, lambda p: dist.OneHotCategorical(logits=p).to_event(1), torch.zeros(2, 3), 2, 0),
+        (GREY, normal, HALF, 4, 8),
+        (GREY, lambda p: dist.Bernoulli(p).to_event(1), HALF, None, 0),  # a bound on no probability of grey values
+        (BITS, normal, HALF, None, 0),
+        (GREY + 0.001, normal, HALF, None, 0),  # densities on [0, 1] of what was no byte
+        (2 * GREY - 1, normal, HALF, None, 0),
+        (torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), normal, HALF, None, 0),  # z-scores, features
+    ],
+)
+def test_bits_per_dimension_are_of_discrete_data_or_of_bytes(tmp_path, x, make, parameter, dims, offset):
+    split, model = Split(x.double()), Chain(StandardNormal(2), [], Observed(make, parameter.double()))
+    run = Run(tmp_path, Dataset("own", split, split, split), model, Blind())
+    found = METRICS["likelihood"].measure(run, particles=5)
+    with pyro.validation_enabled(False):
+        exact = make(parameter.expand(3, *parameter.shape)).log_prob(x).mean().item()
+    assert found["log_likelihood"] == pytest.approx(exact, rel=1e-5)
+    if dims is None:
+        assert found["bits_per_dim"] is None and found["bits_per_dim_of"] is None
+    else:
+        assert found["bits_per_dim"] == pytest.approx(offset - found["log_likelihood"] / (dims * math.log(2)))
+        assert ("bytes" in found["bits_per_dim_of"]) == ("+ log2 256" in found["bits_per_dim_of"]) == (offset == 8)
 
 
 def test_inner_particles_for_a_bound_that_shares_a_site(tmp_path):

@@ -9,7 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from pyro_hvae import BottomUp, Chain, Gaussian, StandardNormal, Vamp, log_likelihood
-from pyro_hvae.errors import ConfigError, DivergenceError
+from pyro_hvae.errors import ConfigError, DivergenceError, FewEffectiveSamplesWarning
 from pyro_hvae.inference import importance_sampling as importance
 from pyro_hvae.inference.importance_sampling import data_per_batch
 
@@ -146,6 +146,47 @@ def test_a_vamp_prior_enters_exactly():
     ratio = (log_likelihood(model, wide, x, particles=2000) - exact).exp()
     assert (ratio - 1).abs().max() < 0.5
     assert abs(ratio.mean() - 1) < 3 * ratio.std() / math.sqrt(len(x))
+
+
+@pytest.mark.parametrize("particles", [1, 2, 7, 300, 3000])
+def test_half_is_what_each_half_of_the_samples_gives(particles, monkeypatch):
+    """Whatever the chunks are; every second sample belongs to one half."""
+    seen, chain = [], LinearGaussianChain((2,))
+    genuine = importance.ImportanceTerms.forward
+
+    def spied(self, *inputs):
+        terms = genuine(self, *inputs)
+        seen.append(sum(term.double() for term in terms.values()))
+        return terms
+
+    monkeypatch.setattr(importance.ImportanceTerms, "forward", spied)
+    (found,) = importance.importance_weights(chain.model(), chain.guide(0.3), chain.evidence.sample((3,)), particles, rows=15)
+    log_w = torch.cat(seen)
+    halves = [half.logsumexp(0) - math.log(max(1, len(half))) for half in (log_w[::2], log_w[1::2])]
+    assert len(log_w) == particles and (particles < 300 or len(seen) > 50)
+    assert_close(found.half, sum(halves) / 2)
+    assert_close(found.log_likelihood, log_w.logsumexp(0) - math.log(particles))
+
+
+def test_the_gap_to_half_of_the_samples_is_the_bias_where_many_count():
+    """E log p^ - log p is about -Var(w) / (2 S p^2): at S / 2 it is twice that, so the gap equals the bias."""
+    chain = LinearGaussianChain((2,))
+    x = chain.evidence.sample((1,)).expand(4000, 4)
+    log_p = chain.evidence.log_prob(x[:1])
+    found = importance.importance_weights(chain.model(), chain.guide(0.3), x, 60)
+    value, _, effective, half = map(torch.cat, zip(*found, strict=True))
+    bias, gap = (log_p - value).mean(), (value - half).mean()
+    assert effective.median() > importance.FEW_EFFECTIVE and bias > 5 * (log_p - value).std() / 4000**0.5
+    assert 0.5 * bias < gap < 1.5 * bias
+
+
+def test_few_effective_samples_are_said():
+    chain = LinearGaussianChain((3, 2))
+    x = chain.evidence.sample((40,))
+    with pytest.warns(FewEffectiveSamplesWarning, match=r"median effective sample size is \d\.\d of 100, below 10 \(half of"):
+        log_likelihood(chain.model(), chain.guide(1.5), x, 100)
+    log_likelihood(chain.model(), chain.guide(), x, 100)  # all are effective
+    log_likelihood(chain.model(), chain.guide(1.5), x, 99)  # whoever takes so few asks for a bound
 
 
 def test_effective_samples_and_the_bound_follow_from_the_weights():
