@@ -57,8 +57,9 @@ def measure(args: studies.Args, method: str, seed: int) -> studies.Row:
     flags = ["--limit", str(args.limit), "--particles", str(args.particles), "--inner", inner]
     found = studies.command("evaluate", str(out), *flags)
     row: studies.Row = {"method": method, "seed": seed, "cpu_seconds": seconds}
-    keys = ("log_likelihood", "stderr", "subset", "elbo", "iwae_50", "distortion", "rate")
-    row |= {key: found[key] for key in (*keys, "active_units", "effective_samples", "n", "particles", "inner", "step")}
+    keys = ["log_likelihood", "stderr", "importance_bias", "subset", "elbo", "iwae_50", "distortion", "rate"]
+    keys += ["active_units", "informative_units", "effective_samples", "n", "particles", "inner", "step"]
+    row |= {key: found[key] for key in keys}
     final, published = studies.metric_rows(out)[-1], published_likelihood(read_experiment(out))
     row |= {"validation_bound": final.get("validation_elbo"), "beta": final["beta"]}
     row["paper"] = None if published is None else -float(published)
@@ -75,7 +76,7 @@ def summarise(rows: list[studies.Row], vae: dict[int, Any]) -> list[studies.Row]
     difference, error = (statistics.fmean(column) for column in zip(*paired, strict=True)) if paired else (None, None)
     mean = {key: statistics.fmean(row[key] for row in rows) for key in ("log_likelihood", "elbo", "beta")}
     line = {"method": method, "seeds": len(rows), "NLL": -mean["log_likelihood"], "paper": rows[0]["paper"]}
-    line |= {"- vae": difference, "+-": error, "-bound": -mean["elbo"], "active units": studies.active_units(rows)}
+    line |= {"- vae": difference, "+-": error, "-bound": -mean["elbo"], **studies.count_units(rows)}
     return [line | {"beta": mean["beta"], "steps": rows[0]["step"], "CPU s": studies.mean_cpu_seconds(rows)}]
 
 

@@ -30,14 +30,16 @@ def measure(args: studies.Args, method: str, seed: int) -> studies.Row:
     out = args.runs / f"{method.replace(' ', '-').replace('=', '')}-seed{seed}"
     seconds = studies.train(out, *METHODS[method], *studies.flags(args.extra), "--dataset", "mnist-static", "--seed", str(seed))
     found = studies.command("evaluate", str(out), "--limit", str(args.limit), "--particles", str(args.particles))
-    keys = ("log_likelihood", "stderr", "elbo", "distortion", "rate", "active_units", "n", "particles", "step")
-    return {"method": method, "seed": seed, "cpu_seconds": seconds} | {key: found[key] for key in keys}
+    keys = ("log_likelihood", "stderr", "elbo", "distortion", "rate", "active_units", "informative_units")
+    return {"method": method, "seed": seed, "cpu_seconds": seconds} | {
+        key: found[key] for key in (*keys, "n", "particles", "step")
+    }
 
 
 def summarise(rows: list[studies.Row]) -> list[studies.Row]:
     nll, bound = (-statistics.fmean(row[key] for row in rows) for key in ("log_likelihood", "elbo"))
     line = {"method": rows[0]["method"], "seeds": len(rows), "NLL": nll, "-bound": bound}
-    return [line | {"active units": studies.active_units(rows), "CPU s": studies.mean_cpu_seconds(rows)}]
+    return [line | {**studies.count_units(rows), "CPU s": studies.mean_cpu_seconds(rows)}]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -122,9 +122,13 @@ def mean_cpu_seconds(rows: Iterable[Row]) -> int:
     return round(statistics.fmean(row["cpu_seconds"] for row in rows))
 
 
-def active_units(rows: Iterable[Row]) -> str:
-    """Active units of every site, runs separated by bars."""
-    return " | ".join(", ".join(f"{site} {n}" for site, n in sorted(row["active_units"].items())) for row in rows)
+def count_units(rows: Sequence[Row]) -> Row:
+    """Two columns, active units and units with a KL above 0.05 nats of every site, runs separated by bars."""
+
+    def join(key: str) -> str:
+        return " | ".join(", ".join(f"{site} {n}" for site, n in sorted(row[key].items())) for row in rows)
+
+    return {"active units": join("active_units"), "KL > 0.05": join("informative_units")}
 
 
 def flags(options: Iterable[str]) -> list[str]:

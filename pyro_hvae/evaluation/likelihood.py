@@ -48,8 +48,9 @@ def evaluate(
         give, and `importance_bias`, the distance between the two, by about which or more the value is too low (NaN where it is
         unknown); the weights' effective sample sizes; `bits_per_dim`, None where x is neither discrete nor bytes
         (`bits_per_dim_of` says which); over all test data the run's own bound `elbo`, `iwae_50`, `distortion`, `rate` per site,
-        `rate_total` and where they exist KLs per dimension; `active_units`; and the protocol. With a limit the `log_likelihood`
-        is that of the `subset`. Where that lowers the standard error, it is `corrected` to all test data by
+        `rate_total` and where they exist KLs per dimension; `active_units`, and where there are KLs `informative_units`, those
+        with more than 0.05 nats; and the protocol. With a limit the `log_likelihood` is that of the `subset`. Where that lowers
+        the standard error, it is `corrected` to all test data by
         the control variate E[log w] (the one-sample bound): plus its mean over all, minus its mean over the subset. `space`
         names the space of all densities: the data, standardised data, or a stage's features; they do not compare with each
         other. Of standardised data there is also `log_likelihood_own_units`, the density of the data as they were given.
@@ -89,6 +90,7 @@ def evaluate(
         **parts,
         "kl_per_dimension": kl,
         "active_units": units,
+        "informative_units": inference.informative_units(kl),
         "particles": particles,
         "inner": inner,
         "weights": f"inner, {inner} for all but {', '.join(sorted(elbo.shared))}" if inner > 1 else "joint",

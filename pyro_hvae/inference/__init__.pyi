@@ -1,6 +1,7 @@
 from .bounds_and_active_units import active_units as active_units
 from .bounds_and_active_units import bound as bound
 from .bounds_and_active_units import bound_per_datum as bound_per_datum
+from .bounds_and_active_units import informative_units as informative_units
 from .bounds_and_active_units import kl_per_dimension as kl_per_dimension
 from .gibbs_chains import Chains as Chains
 from .gibbs_chains import gibbs as gibbs

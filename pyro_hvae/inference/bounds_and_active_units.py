@@ -1,6 +1,6 @@
 """Bounds, KL per dimension and active units of a model/guide pair over a data set."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyro
@@ -11,7 +11,7 @@ from torch.distributions import Normal
 from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.sampling import ROWS
-from pyro_hvae.objectives import ELBO, Record, find_mean, kl_is_valid, scalar_family, takes_data
+from pyro_hvae.objectives import ELBO, Record, apply_mask, find_mean, kl_is_valid, scalar_family, takes_data
 from pyro_hvae.runtime import in_evaluation_mode
 
 Program = Callable[..., Any]
@@ -62,6 +62,7 @@ def kl_per_dimension(model: Program, guide: Program, x: Tensor | Rows) -> dict[s
 
     These are Gaussian sites whose model parents come before them in the guide: all layers of a top-down guide, the top layer
     of a bottom-up chain (a mean over draws of the layers below). At other sites E[log q - log p] is no KL and can be negative.
+    A datum that `poutine.mask` leaves out at a site, in model or guide, has a KL of 0 there, as in the bound.
     """
     sums: dict[str, Tensor] = {}
     elbo = ELBO()
@@ -71,9 +72,22 @@ def kl_per_dimension(model: Program, guide: Program, x: Tensor | Rows) -> dict[s
         for name in q:
             posterior, prior = (scalar_family(sites[name]["fn"]) for sites in (q, p))
             if kl_is_valid(name, p, q) and isinstance(posterior, Normal) and isinstance(prior, Normal):
-                kl = torch.distributions.kl_divergence(posterior, prior).cpu().double().reshape(len(batch), -1).sum(0)
-                sums[name] = sums.get(name, 0.0) + kl
+                kl = torch.distributions.kl_divergence(posterior, prior).reshape(len(batch), -1)
+                for mask in (p[name]["mask"], q[name]["mask"]):
+                    kl = apply_mask(kl, mask[..., None] if isinstance(mask, Tensor) else mask)
+                sums[name] = sums.get(name, 0.0) + kl.cpu().double().sum(0)
     return {name: (value / len(x)).tolist() for name, value in sums.items()}
+
+
+def informative_units(kl: Mapping[str, Sequence[float]], threshold: float = 0.05) -> dict[str, int]:
+    """Site -> number of latent dimensions whose KL, as `kl_per_dimension` gives it, exceeds `threshold` nats per datum.
+
+    It is stricter than `active_units`: a posterior mean that varies by 0.01 under unit noise has a KL of 0.005 nats.
+
+    >>> informative_units({"z1": [2.5, 0.06, 0.04, 0.0]})
+    {'z1': 2}
+    """
+    return {name: sum(value > threshold for value in values) for name, values in kl.items()}
 
 
 def _mean_or_draw(site: Any) -> Tensor:

@@ -87,7 +87,7 @@ def describe_few_effective_samples(values: Tensor, half: Tensor, effective: Tens
     gap = (values - half).mean().item()
     below = "" if not math.isfinite(gap) else f" (half of the samples give {gap:.2g} nats less)"
     return (
-        f"the log-likelihood is probably too low by more than its sampling error: the median effective sample size is "
+        f"the log-likelihood is probably too low: the median effective sample size is "
         f"{median:.1f} of {particles}, below {FEW_EFFECTIVE}{below}. Take more particles, or a guide that fits the posterior "
         "better."
     )

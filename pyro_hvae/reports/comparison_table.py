@@ -200,7 +200,7 @@ def _warnings(runs: Sequence[ComparedRun], rows: Sequence[Mapping[str, Any]], me
     low = [row["run"] for run, row in zip(runs, rows, strict=True) if _is_too_low(run.results.get("likelihood", {}))]
     if low:
         warnings.append(
-            f"the likelihoods of {_shorten(low)} are probably too low by more than their errors: half of the samples give "
+            f"the likelihoods of {_shorten(low)} are probably too low: half of the samples give "
             f"less, or the median effective sample size is below {FEW_EFFECTIVE}. Take more (evaluate --particles)."
         )
     for (_, method, seed), mine in _keys_by_value({r["run"]: (r["data"], r["method"], r["seed"]) for r in rows}).items():

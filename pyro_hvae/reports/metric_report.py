@@ -72,6 +72,8 @@ def evaluation_text(values: Mapping[str, Any]) -> str:
     kind = f"{bound['particles']} particle{'s' * (bound['particles'] > 1)}{shared}, all {values['n_bound']} data"
     rates = "  ".join(f"{site} {rate:.3f}" for site, rate in values["rate"].items())
     units = "  ".join(f"{site} {count}" for site, count in values["active_units"].items())
+    informative = "".join(f"  {site} {count}" for site, count in values["informative_units"].items())
+    informative = informative and f";  with KL > 0.05 nats{informative}"
     n, corrected = values["n"], values.get("corrected")
     of = f"from {n} data, corrected to all {values['n_bound']} by their bounds" if corrected else f"{n} data"
     bias = values.get("importance_bias")
@@ -95,9 +97,11 @@ def evaluation_text(values: Mapping[str, Any]) -> str:
     ]
     for site, kl in values["kl_per_dimension"].items():
         alive = sorted((v for v in kl if v > 0.01), reverse=True)
-        lines.append(f"KL per dim, {site}  {len(alive)} of {len(kl)} above 0.01: {' '.join(f'{v:.2f}' for v in alive)}")
+        count = values["informative_units"][site]
+        shown = " ".join(f"{v:.2f}" for v in alive)
+        lines.append(f"KL per dim, {site}  {count} of {len(kl)} above 0.05, {len(alive)} above 0.01: {shown}")
     lines += [
-        f"active units    {units}",
+        f"active units    {units} (posterior mean varies){informative}",
         f"nats per datum{space}; likelihood {values['likelihood']}; "
         f"{values['split']} split of {values['data']['name']}" + (f" ({protocol})" if protocol else ""),
     ]

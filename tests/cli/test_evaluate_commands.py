@@ -42,9 +42,13 @@ def test_evaluate(pendulum_run, command):
     assert values["particles"] == 40 and values["n"] == 30
     assert set(values["rate"]) == set(values["active_units"]) == {"z1", "z2"}
     assert values["log_likelihood"] > values["elbo"] and values["stderr"] > 0
+    counts = {site: sum(kl > 0.05 for kl in kls) for site, kls in values["kl_per_dimension"].items()}
+    assert counts and values["informative_units"] == counts
     assert json.loads((pendulum_run / "eval/likelihood.json").read_text()) == values
     code, out, _ = command("evaluate", pendulum_run, "--particles", 40, "--limit", 30)
-    assert f"log-likelihood  {values['log_likelihood']:.4f}" in out and "nats per datum" in out
+    assert f"log-likelihood  {values['log_likelihood']:.4f} +- " in out and "nats per datum" in out
+    assert f"; 20 samples give {values['half']:.4f}" in out and "bits per dim" not in out
+    assert "with KL > 0.05 nats  " + "  ".join(f"{site} {count}" for site, count in counts.items()) in out
 
 
 def test_metrics(pendulum_run, command):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from linear_gaussian import Fixed, LinearGaussianChain
+from pyro import poutine
 from torch.testing import assert_close
 
 from pyro_hvae import ELBO, BottomUp, Chain, StandardNormal, TopDown, active_units, generate, inference, latents, reconstruct
@@ -89,3 +90,34 @@ def test_kl_per_dimension_where_it_is_one():
     assert list(found) == ["z2"]
     assert_close(torch.tensor(found["z2"]), 0.5 * (s**2 + m**2), rtol=0.1, atol=0)  # the mean over z1 of z1^2 / 2
     assert inference.likelihood_name(model) == "Gaussian, sigma 1"
+
+
+@pytest.mark.parametrize("where", ["model", "guide", "both"])
+@pytest.mark.parametrize("kept", [None, True, False])
+def test_kl_per_dimension_of_data_that_a_mask_leaves_out(where, kept):
+    """They count with a KL of 0, as in the rate; `kept` stands for every datum, None for the first 750 of 1,000."""
+    x, m, s = torch.arange(1000.0)[:, None].expand(1000, 3), torch.tensor([0.0, 1.5]), torch.tensor([1.0, 0.3])
+    guide = BottomUp([Fixed([torch.zeros(2, 3)], s, m)])
+    model = Chain(StandardNormal(2), [], Fixed([torch.zeros(3, 2)], torch.ones(3)))
+
+    def masked(program):
+        return lambda x=None, size=1: poutine.mask(program, mask=x[:, 0] < 750 if kept is None else kept)(x, size)
+
+    pair = [masked(program) if where in (name, "both") else program for name, program in (("model", model), ("guide", guide))]
+    found = inference.kl_per_dimension(*pair, x)
+    share = 0.75 if kept is None else float(kept)
+    assert_close(torch.tensor(found["z1"]), share * (0.5 * (s**2 + m**2 - 1) - s.log()))
+    if where == "both":
+        rate = inference.bound(ELBO(), *pair, x)["rate"]["z1"]
+        assert rate == pytest.approx(sum(found["z1"]), rel=1e-5)
+
+
+def test_informative_units_are_fewer_than_active_ones():
+    """Means of variance 0.02, 0.2 and 2 under unit noise: all vary, and two have a KL above 0.05 nats."""
+    std = torch.tensor([0.02, 0.2, 2.0]).sqrt()
+    guide = BottomUp([Fixed([torch.diag(std)], torch.ones(3))])
+    model = Chain(StandardNormal(3), [], Fixed([torch.zeros(3, 3)], torch.ones(3)))
+    x = torch.randn(20_000, 3)
+    kl = inference.kl_per_dimension(model, guide, x)
+    assert_close(torch.tensor(kl["z1"]), std.square() / 2, rtol=0.05, atol=0)
+    assert active_units(guide, x) == {"z1": 3} and inference.informative_units(kl) == {"z1": 2}
