@@ -79,7 +79,8 @@ def _projection(points: np.ndarray, name: str) -> tuple[Callable[[np.ndarray], n
 
 def _draw_codes(axis: Axes, run: OpenRun, points: np.ndarray, pick: Tensor) -> None:
     """Posterior means of the chosen test data, coloured by the first factor with few values, else by the first factor."""
-    axis.set_title("posterior means of test data")
+    of = "" if len(points) == len(run.dataset.test) else f"{len(points)} of {len(run.dataset.test)} "
+    axis.set_title(f"posterior means of {of}test data")
     factors = run.dataset.test.factors
     classes = (name for name, values in factors.items() if not values.is_floating_point() and values.max() < 20)
     factor = next(classes, next(iter(factors), None))

@@ -41,6 +41,7 @@ def _load(name: str, options: Mapping[str, str]) -> Dataset:
 def describe_dataset(name: str, options: Mapping[str, str]) -> dict[str, Any]:
     """Contents of a data set: counts before and after splitting, shape, range, factors, note, licence, files."""
     source, data = find_source(name), _load(name, options)
+    some = data.train.x.sample(2**22)
     return {
         "name": data.name,
         "summary": source.summary,
@@ -48,7 +49,8 @@ def describe_dataset(name: str, options: Mapping[str, str]) -> dict[str, Any]:
         "splits": {part: len(split) for part, split in _splits(data).items()},
         "shape": list(data.shape),
         "columns": list(data.columns),
-        "range": [value.item() for value in data.train.x.sample(2**22).aminmax()],
+        "range": [value.item() for value in some.aminmax()],
+        "range_of": len(some),
         "factors": {factor: _factor_values(data, factor) for factor in data.train.factors},
         "note": data.note,
         "licence": source.licence,
@@ -159,10 +161,11 @@ def dataset_list_text(values: Mapping[str, Any]) -> str:
 
 def dataset_text(values: Mapping[str, Any]) -> str:
     counts = {key: ", ".join(f"{part} {count:,}" for part, count in values[key].items()) for key in ("source", "splits")}
+    some = "" if values["range_of"] == values["splits"]["training"] else f" (of {values['range_of']:,} random training data)"
     lines = counts | {
         "shape": " x ".join(map(str, values["shape"])),
         "columns": ", ".join(values["columns"]),
-        "range": "{:.4g} to {:.4g}".format(*values["range"]),
+        "range": "{:.4g} to {:.4g}".format(*values["range"]) + some,
         "factors": ", ".join(f"{factor} ({extent})" for factor, extent in values["factors"].items()) or "none",
         "note": values["note"],
         "licence": values["licence"],

@@ -21,6 +21,12 @@ def report_training(run: OpenRun) -> dict[str, Any]:
     final = run.directory.rows()[-1:]
     report |= {key: row[key] for row in final for key in ("elbo", "validation_elbo", "beta") if key in row}
     report |= {"likelihood": likelihood_name(run.objective.model), "space": run.space}
+    data, batch = run.dataset, run.experiment.train.batch_size
+    report["bound_of"] = (
+        f"{len(data.validation)} validation data"
+        if "validation_elbo" in report
+        else f"a batch of {min(batch, len(data.train))}"
+    )
     if run.stage.pixels and run.stage.pixels.variance:
         report["features"] = feature_state(run)
     if "angle" in run.dataset.train.factors:
@@ -37,14 +43,14 @@ def training_text(report: Mapping[str, Any]) -> str:
     lines += [f"Picture: {path}" for path in report["figures"]]
     lines += [f"No picture '{name}': {reason}" for name, reason in report.get("left_out", {}).items()]
     if "elbo" in report:
-        key, kind = ("validation_elbo", "validation") if "validation_elbo" in report else ("elbo", "batch")
+        bound = report["validation_elbo"] if "validation_elbo" in report else report["elbo"]
         of = SPACES.get(report["space"], f" of features ({report['space']})")
-        how = f"{report['likelihood']}; {kind}"
-        lines.append(f"Bound: {report[key]:.3f} nats per datum{of} ({how}), beta {report['beta']:.3g}")
+        how = f"{report['likelihood']}; {report['bound_of']}"
+        lines.append(f"Bound: {bound:.3f} nats per datum{of} ({how}), beta {report['beta']:.3g}")
     if features := report.get("features"):
         lines.append(
             f"Features: variance over patches {features['ratio']:.2g} of what it was before they were trained, rate of their "
-            f"code {features['rate']:.3g} nats per datum"
+            f"code {features['rate']:.3g} nats per datum ({features['images']} test images)"
         )
         if features["degenerate"]:
             lines.append(

@@ -40,7 +40,11 @@ def test_info(command):
     assert values["factors"]["shape"] == "2 values: cube, sphere" and values["factors"]["scale"] == "2 values"
     assert sum(values["splits"].values()) == values["source"]["all"] == 10 * 10 * 10 * 2 * 2 * 15
     assert values["shape"] == [3, 64, 64] and 0 <= values["range"][0] < values["range"][1] <= 1
+    assert values["range_of"] == 2**22 // (3 * 64 * 64) == 341 < values["splits"]["training"]
+    text = command("data", "info", "rooms", "-o", "scales=2", "-o", "shapes=cube,sphere")[1]
+    assert "(of 341 random training data)" in text
     text = command("data", "info", "pendulum")[1]
+    assert "random training data" not in text
     assert "training 15,000, validation 1,000, test 3,000" in text and "angle (" in text and "1 x 16 x 16" in text
 
 
