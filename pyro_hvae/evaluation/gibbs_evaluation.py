@@ -118,7 +118,7 @@ def sample_by_gibbs(
         "distance": distances,
         "diagnostics": {name: asdict(d) if (d := convergence(z)) else None for name, z in found.z.items()},
     }
-    if init == "data" and "class" in run.dataset.train.factors:
+    if init == "data" and "class" in run.dataset.train.factors and found.mean[-1].isfinite().all():
         before, after = (_nearest_classes(run, state) for state in (start.cpu(), found.mean[-1].cpu()))
         values["class_changed"] = (before != after).double().mean().item()
         shares = run.dataset.train.factors["class"].bincount().double() / len(run.dataset.train)

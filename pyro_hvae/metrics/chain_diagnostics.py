@@ -15,7 +15,8 @@ class Convergence:
 
     Attributes:
         rhat, rhat_median: rank-normalised split R-hat, the largest and the median. Above about 1.05 the chains have not mixed.
-        ess, ess_median: bulk effective sample size, the smallest and the median.
+        ess, ess_median: bulk effective sample size, the smallest and the median. Chains that alternate around their mean have
+            more than one effective draw for each draw, here at most log10 of the number of draws.
         draws: number of draws of all chains together.
         ess_tail: tail effective sample size, the smallest.
     """
@@ -31,7 +32,7 @@ class Convergence:
 def convergence(z: Tensor) -> Convergence | None:
     """Diagnostics of one site, shape (T, C, *event); None for fewer than four chains or draws, or where no dimension varies.
 
-    Dimensions that are constant over all draws are left out.
+    Dimensions that are constant over all draws are left out, unless this constant is no finite number.
 
     >>> import torch
     >>> z = torch.randn(200, 8, 2, generator=torch.Generator().manual_seed(0))
@@ -42,7 +43,8 @@ def convergence(z: Tensor) -> Convergence | None:
     if z.shape[0] < 4 or z.shape[1] < 4:
         return None
     dimensions = z.detach().flatten(2).movedim(2, 0).double().cpu().numpy()
-    varying = [draws for draws in dimensions if not (draws == draws[0, 0]).all()]
+    # An infinity equals itself, and is no constant: its chains diverged.
+    varying = [draws for draws in dimensions if not ((draws == draws[0, 0]).all() and np.isfinite(draws[0, 0]))]
     if not varying:
         return None
     rhat, bulk, tail = (

@@ -44,10 +44,10 @@ def gibbs_text(values: dict[str, Any]) -> str:
                 "another checkpoint (--checkpoint best)"
             )
         else:
+            least, median, tail = (min(d[key], d["draws"]) for key in ("ess", "ess_median", "ess_tail"))
             lines.append(
                 f"{site}: rank-normalised split R-hat at most {d['rhat']:.3f} (median {d['rhat_median']:.3f}), bulk and tail "
-                f"effective sample size at least {d['ess']:.0f} (median {d['ess_median']:.0f}) and {d['ess_tail']:.0f} of "
-                f"{d['draws']} draws"
+                f"effective sample size at least {least:.0f} (median {median:.0f}) and {tail:.0f} of {d['draws']} draws"
             )
         if d and d["rhat"] > 1.05:
             lines.append(

@@ -33,6 +33,10 @@ def test_gibbs_draws_measures_and_tells(run, command):
     values = json.loads((run / "eval/gibbs.json").read_text())
     assert set(values["distance"]) == {"gibbs", "ancestral", "test"}
     assert set(values["diagnostics"]["z1"]) == {"rhat", "rhat_median", "ess", "ess_median", "draws", "ess_tail"}
+    alternating = {"rhat": 1.0, "ess": 1e6, "ess_median": 1e6}  # more effective draws than draws
+    text = gibbs_text(values | {"diagnostics": {"z1": values["diagnostics"]["z1"] | alternating}})
+    draws = values["diagnostics"]["z1"]["draws"]
+    assert f"size at least {draws} (median {draws}) and" in text and f"of {draws} draws" in text
     values["diagnostics"]["z1"]["rhat"] = math.nan
     assert "z1: the chains diverged" in gibbs_text(values)
     assert abs(values["distance"]["test"]["draws"]["value"]) < values["distance"]["ancestral"]["draws"]["value"]

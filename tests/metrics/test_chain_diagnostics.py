@@ -80,6 +80,15 @@ def test_diverged_chains_are_nan_in_every_field():
     assert all(math.isnan(value) for value in values)
 
 
+@pytest.mark.parametrize("constant", [math.inf, -math.inf, math.nan])
+def test_chains_at_infinity_diverged_though_they_stay_there(constant):
+    z = torch.randn(100, 4, 2)
+    z[:, :, 1] = constant
+    found = convergence(z)
+    assert found is not None and math.isnan(found.rhat) and math.isnan(found.ess) and math.isnan(found.ess_tail)
+    assert convergence(z[:, :, 1:]) is not None
+
+
 def test_extremes_and_medians_over_dimensions():
     z = torch.from_numpy(np.stack([ARVIZ[name][0][:100] for name in ("independent", "AR(1), rho 0.9", "apart")], -1))
     found, (rhat, bulk, tail) = convergence(z), np.transpose([all_three(draws) for draws in np.moveaxis(z.numpy(), 2, 0)])
