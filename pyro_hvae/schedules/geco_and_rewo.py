@@ -50,8 +50,8 @@ class _Constrained(Schedule):
 
 
 class Geco(_Constrained):
-    r"""GECO in its beta form, $\beta_t = \beta_{t-1} e^{-\nu (\hat C_t - \kappa^2)}$ (Rezende and Viola 2018; Klushyn et al.
-    2019, eq. 5 with lambda = 1 / beta).
+    r"""GECO in its beta form, $\beta_t = \beta_{t-1} e^{-\nu (\hat C_t - \kappa^2)}$, changed at most by a factor e a step
+    (Rezende and Viola 2018; Klushyn et al. 2019, eq. 5 with lambda = 1 / beta).
 
     Arguments:
         beta0: initial beta. kappa: target, C <= kappa^2. nu: rate of the update. alpha: weight of the old average.
@@ -73,7 +73,7 @@ class Geco(_Constrained):
 
 
 class Rewo(_Constrained):
-    r"""REWO (Klushyn et al. 2019, eqs. 11-12 and Algorithm 1).
+    r"""REWO (Klushyn et al. 2019, eqs. 11-12 and Algorithm 1), whose beta changes at most by a factor e a step.
 
     $\beta_t = \beta_{t-1} e^{\nu f(\beta_{t-1}, \delta) \delta}$ with $\delta = \hat C_t - \kappa^2$,
     $f = (1 - H(\delta)) \tanh(\tau (\beta - 1)) - H(\delta)$.
@@ -83,6 +83,11 @@ class Rewo(_Constrained):
     formula: the exponent is clipped to [-1, 1], so that one wild batch changes beta at most by a factor e.
 
     Arguments as for `Geco`, and tau: slope of the pull towards beta = 1.
+
+    >>> rewo = Rewo(beta0=1e-3, kappa=1.0, nu=10.0, alpha=0.0)
+    >>> rewo.update(torch.tensor(0.0))  # ends the initial phase; the formula gives 0.001 exp(9.95) = 21
+    >>> round(rewo.beta.item(), 6)  # 0.001 e
+    0.002718
     """
 
     ALLOWED = (1e-8, 1.0)

@@ -109,6 +109,18 @@ def test_a_wild_batch_cannot_throw_beta_out_of_range():
     assert feed(rewo, *[1e6] * 50) == pytest.approx(1e-8)
 
 
+@pytest.mark.parametrize(("constraint", "factor"), [(6.0, math.exp(-1)), (0.0, math.e), (1.5, math.exp(-0.5))])
+def test_geco_follows_its_formula_up_to_a_factor_e_a_step(constraint, factor):
+    schedule = Geco(beta0=1.0, kappa=1.0, nu=1.0, alpha=0.0)
+    assert feed(schedule, constraint) == pytest.approx(factor)  # the formula gives exp(1 - C)
+
+
+def test_the_cap_stands_where_the_formula_is_printed():
+    for schedule in (Geco, Rewo):
+        summary = " ".join(schedule.__doc__.split("\n\n")[0].split())
+        assert "at most by a factor e a step" in summary
+
+
 def test_a_schedule_used_again_starts_afresh():
     rewo = Rewo(beta0=0.1, kappa=1.0, alpha=0.0)
     rewo.start(10)
