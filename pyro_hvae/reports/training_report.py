@@ -48,9 +48,10 @@ def training_text(report: Mapping[str, Any]) -> str:
         how = f"{report['likelihood']}; {report['bound_of']}"
         lines.append(f"Bound: {bound:.3f} nats per datum{of} ({how}), beta {report['beta']:.3g}")
     if features := report.get("features"):
+        of = f" ({features['images']} test images)" if "images" in features else ""
         lines.append(
             f"Features: variance over patches {features['ratio']:.2g} of what it was before they were trained, rate of their "
-            f"code {features['rate']:.3g} nats per datum ({features['images']} test images)"
+            f"code {features['rate']:.3g} nats per datum{of}"
         )
         if features["degenerate"]:
             lines.append(

@@ -430,3 +430,18 @@ def test_a_picture_of_no_values_says_so(columns):
     figure = plot_comparison(values_of(("d", "a", *[None] * len(columns)), columns=columns))
     assert [text.get_text() for text in figure.axes[0].texts] == ["no values"]
     figure.draw_without_rendering()
+
+
+def test_likelihoods_that_few_samples_carry_are_named():
+    def likelihood(**found):
+        return {"likelihood": {"log_likelihood": -3.0, "stderr": 0.2, **found}}
+
+    a_run("biased", kept=likelihood(importance_bias=0.3, effective_samples={"median": 40.0}))
+    a_run("few", seed=1, kept=likelihood(importance_bias=0.1, effective_samples={"median": 9.9}))
+    a_run("good", seed=2, kept=likelihood(importance_bias=0.1, effective_samples={"median": 10.0}))
+    a_run("old", seed=3, kept=likelihood())
+    a_run("unknown", seed=4, kept=likelihood(importance_bias=None, stderr=None))
+    (warning,) = compare(["biased", "few", "good", "old", "unknown"], ["likelihood"])["warnings"]
+    assert warning.startswith(
+        "the likelihoods of biased, few are probably too low: half of the samples give less, or the median"
+    )
