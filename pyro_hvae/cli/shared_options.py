@@ -54,6 +54,23 @@ device_option = click.option("--device", default="cpu", metavar="auto|cpu|cuda[:
 checkpoint_option = click.option("--checkpoint", default="last", metavar="last|best", help="Which checkpoint.")
 
 
+force_option = click.option(
+    "--force", is_flag=True, help="Take another program or other data than the run recorded, and replace its results."
+)
+_handed_over = (
+    click.option(
+        "--data-option",
+        "data_options",
+        multiple=True,
+        callback=key_values,
+        metavar="KEY=VALUE",
+        help="Option of the data of --dataset; repeatable.",
+    ),
+    click.option("--dataset", metavar="NAME|PATH", help="Data of the shape that RUN was trained on, for a run of a script."),
+    click.option("--program", metavar="FILE.py:FUNCTION", help="The pair of a run of your own program (runs your code)."),
+)
+
+
 def run_arguments(command: Callable[..., Result]) -> Callable[..., None]:
     """Adds the argument RUN and the options that open it; the command gets a function that opens it, and returns its result."""
     return click.argument("run")(_print_result(command))
@@ -69,26 +86,31 @@ def runs_arguments(command: Callable[..., Result]) -> Callable[..., None]:
 def _print_result(command: Callable[..., Result]) -> Callable[..., None]:
     @wraps(command)
     def run_command(
+        as_json: bool,
         checkpoint: str,
         program: str | None,
         device: str,
-        as_json: bool,
         run: str = "",
         runs: tuple[str, ...] = (),
+        dataset: str | None = None,
+        data_options: dict[str, str] | None = None,
+        force: bool = False,
         **rest: Any,
     ) -> None:
-        def open_all() -> Any:
-            from pyro_hvae.runs import open_run
+        def open_one(name: str) -> Any:
+            from pyro_hvae.runs import find_run, open_run, read_experiment
 
-            opened = [open_run(name, checkpoint, program, device) for name in runs or (run,)]
-            return opened if runs else opened[0]
+            # Among several runs the program is for those that have none of the library's recipes.
+            own = program if not runs or read_experiment(find_run(name)).recipe is None else None
+            return open_run(name, checkpoint, own, device, dataset=dataset, data_options=data_options, force=force)
+
+        def open_all() -> Any:
+            return [open_one(name) for name in runs] if runs else open_one(run)
 
         values, text = command(open_all, **rest)
         emit(values, as_json, text)
 
-    own_pair = "The pair of a run of your own program (runs your code)."
-    program_option = click.option("--program", metavar="FILE.py:FUNCTION", help=own_pair)
-    for decorate in (data_dir_option, json_option, device_option, program_option, checkpoint_option):
+    for decorate in (data_dir_option, json_option, force_option, device_option, *_handed_over, checkpoint_option):
         run_command = decorate(run_command)
     return run_command
 

@@ -54,6 +54,7 @@ from pyro_hvae.cli.shared_options import SEED, data_dir_option, emit, json_optio
     metavar="FILE.py:FUNCTION",
     help="Your own pair instead of a recipe: build(x) -> (model, guide[, ELBO]). Runs your code.",
 )
+@click.option("--force", is_flag=True, help="With --resume: go on with another --program than the run recorded.")
 @click.option("--track", multiple=True, metavar="tensorboard", help="Also log to TensorBoard; repeatable.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved plan, shapes and parameter counts, and stop.")
 @json_option
@@ -67,6 +68,7 @@ def train_command(
     resume: str | None,
     config: Path | None,
     program: str | None,
+    force: bool,
     track: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
@@ -94,7 +96,7 @@ def train_command(
     from pyro_hvae.reports import training_text
 
     given = {key: value for key, value in settings.items() if value is not None}
-    request = resolve_request(recipe, dataset, schedule, options, given, epochs, out, resume, config, program)
+    request = resolve_request(recipe, dataset, schedule, options, given, epochs, out, resume, config, program, force)
     if dry_run:
         plan = request.describe()
         emit(plan, as_json, plan_text(plan))

@@ -50,10 +50,13 @@ def resolve_request(
     resume: str | None,
     config: Path | None,
     program: str | None,
+    force: bool = False,
 ) -> TrainRequest:
     """Resolves what was typed into an experiment and a run directory; raises `ConfigError` for contradictions."""
     if epochs is not None and "steps" in settings:
         raise ConfigError("--epochs and --steps both give the length. Use one of them.")
+    if force and resume is None:
+        raise ConfigError("--force is for --resume with another --program. Leave it out.")
     if resume is not None:
         given = {
             "a recipe": recipe,
@@ -65,7 +68,7 @@ def resolve_request(
         }
         if extra := [name for name, value in given.items() if value]:
             raise ConfigError(f"--resume takes everything from the run, so {' and '.join(extra)} cannot be given with it.")
-        path, experiment = resume_experiment(resume, dict(settings), program)
+        path, experiment = resume_experiment(resume, dict(settings), program, force)
     else:
         if recipe is not None and program is not None:
             raise ConfigError(f"'{recipe}' and --program both name what to train. Use one of them.")

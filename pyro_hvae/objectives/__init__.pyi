@@ -12,8 +12,8 @@ from .handlers import Record as Record
 from .handlers import ScaleSites as ScaleSites
 from .handlers import Share as Share
 from .handlers import Site as Site
-from .handlers import draw_sites as draw_sites
 from .handlers import apply_mask as apply_mask
+from .handlers import draw_sites as draw_sites
 from .handlers import find_mean as find_mean
 from .handlers import is_point as is_point
 from .handlers import location_scale as location_scale

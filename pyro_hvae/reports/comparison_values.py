@@ -8,7 +8,7 @@ from typing import Any
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, HVAEError, require_known, unknown_name
 from pyro_hvae.evaluation import METRICS
 from pyro_hvae.reports.run_measurement import measure_metric
-from pyro_hvae.runs import Experiment, RunDirectory, load_checkpoint, open_run, read_toml, replace_nonfinite
+from pyro_hvae.runs import Experiment, RunDirectory, has_known_data, load_checkpoint, open_run, read_toml, replace_nonfinite
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,8 @@ def collect_results(
         for metric in names:
             number += 1
             if run.experiment.recipe is None:
-                how = f"pyro-hvae metrics {run.path} {metric} --program FILE.py:FUNCTION"
+                data = "" if has_known_data(run.experiment) else " --dataset NAME|PATH"
+                how = f"pyro-hvae metrics {run.path} {metric} --program FILE.py:FUNCTION{data}"
                 run.reasons[metric] = f"it is of a user's own program and has to be measured first: {how}"
                 continue
             tell(f"Measuring {metric} of {run.path} ({number} of {total}).")

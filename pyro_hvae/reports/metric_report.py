@@ -10,7 +10,7 @@ from pyro_hvae.reports.text_table import describe_headline, format_number, forma
 
 # what densities are of -> how a text says so; others are of features
 SPACES = {"data": "", "standardised data": " of standardised data"}
-PROTOCOL = ("metric", "options", "step", "run_seed", "data", "versions")
+PROTOCOL = ("metric", "options", "step", "run_seed", "data", "program", "versions")
 
 
 def metrics_text(values: Mapping[str, Any]) -> str:

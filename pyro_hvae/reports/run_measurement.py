@@ -36,6 +36,7 @@ def measure_metric(run: OpenRun, name: str, how: Mapping[str, Any] | None = None
         "step": run.step,
         "run_seed": experiment.train.seed,
         "data": {"name": experiment.dataset, **experiment.data_options},
+        **({"program": experiment.program} if experiment.recipe is None and experiment.program else {}),
         "versions": package_versions(),
     }
     run.directory.write_json(f"eval/{name}.json", values)

@@ -2,10 +2,14 @@ from .checkpoints import load_checkpoint as load_checkpoint
 from .checkpoints import save_checkpoint as save_checkpoint
 from .experiment import Experiment as Experiment
 from .experiment import read_toml as read_toml
+from .handed_over import check_program as check_program
+from .handed_over import has_known_data as has_known_data
+from .handed_over import require_program as require_program
 from .options import coerce as coerce
 from .options import known_options as known_options
 from .options import parameters as parameters
 from .options import typed_options as typed_options
+from .program_record import record_program as record_program
 from .resolution import resolve as resolve
 from .run_directory import RunDirectory as RunDirectory
 from .run_directory import find_run as find_run

@@ -1,4 +1,4 @@
-"""The directory of a run: config.toml, run.json, metrics.jsonl, checkpoints/, figures/ and eval/."""
+"""The directory of a run: config.toml, run.json, program.json, metrics.jsonl, checkpoints/, figures/ and eval/."""
 
 import json
 import math
@@ -15,6 +15,7 @@ import tomli_w
 
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, require_known
 from pyro_hvae.runs.experiment import Experiment
+from pyro_hvae.runs.program_record import record_program
 from pyro_hvae.runtime import atomic_write, runs_folder
 
 
@@ -81,10 +82,10 @@ class RunDirectory:
     def _unused(self) -> bool:
         """Whether this is a run without a checkpoint or a metric row: it failed before its first step, and may start again."""
         files = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file()}
-        return "config.toml" in files and files <= {"config.toml", "run.json"}
+        return "config.toml" in files and files <= {"config.toml", "run.json", "program.json"}
 
-    def create(self, experiment: Experiment) -> None:
-        """Makes an empty run and writes its configuration.
+    def create(self, experiment: Experiment, *pair: Any) -> None:
+        """Makes an empty run and writes its configuration, and what it keeps of a user's own `pair` (model, guide).
 
         Raises:
             ConfigError: when the directory is not empty. DataError: when it cannot be written.
@@ -97,6 +98,8 @@ class RunDirectory:
         except OSError as error:
             raise DataError(f"cannot write to '{self.path}': {error.strerror}. Choose another place with --out.") from error
         self.write("config.toml", config)
+        if experiment.recipe is None and pair:
+            self.write_json("program.json", record_program(experiment.program, *pair))
         self.update(command=[Path(sys.argv[0]).name, *sys.argv[1:]], seed=experiment.train.seed, versions=package_versions())
 
     def require_writable(self, folder: str) -> None:

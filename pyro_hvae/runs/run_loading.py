@@ -1,5 +1,6 @@
 """Opens trained runs: their configuration, data, stages, model and guide."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from os import PathLike
@@ -10,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae import recipes
-from pyro_hvae.data import DATASETS, Dataset, Rows, Standardization, find_source, is_path
+from pyro_hvae.data import Dataset, Rows, Standardization, find_source, is_path
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, require_known
 from pyro_hvae.objectives import ELBO, Objective
 from pyro_hvae.recipes import RECIPES, Stage
 from pyro_hvae.runs.checkpoints import load_checkpoint
 from pyro_hvae.runs.experiment import Experiment, read_toml
+from pyro_hvae.runs.handed_over import check_pair, check_program, has_known_data, replace_data, require_program
 from pyro_hvae.runs.options import known_options
 from pyro_hvae.runs.run_directory import RunDirectory, find_run
 from pyro_hvae.runs.user_program import Program, program_from_file
@@ -91,20 +93,21 @@ def build_stages(experiment: Experiment, data: Dataset | None, program: Program 
     if experiment.recipe is not None and data is not None:
         return recipes.build(experiment.recipe, data.train.x.sample(), experiment.recipe_options, data.crops)
     if program is None:
-        raise ConfigError(
-            f"this run is of a user's own program ({experiment.program or 'unnamed'}), which is never imported from the run. "
-            "Hand it over: --program FILE.py:FUNCTION on the command line, hv.load(RUN, program=(model, guide)) in Python."
-        )
+        raise ConfigError("there is no recipe and no program to build.")
     model, guide, *elbo = program
     return [Stage("program", (elbo[0] if elbo else ELBO())(model, guide))]
 
 
 def load_dataset(experiment: Experiment) -> Dataset:
     """The data of an experiment; raises `DataError` where they are no longer those of its run."""
-    if experiment.dataset not in DATASETS and not is_path(experiment.dataset):
+    if not has_known_data(experiment):
         raise ConfigError(
-            f"this run was trained on '{experiment.dataset}', which only the script that made it has. "
-            "Use hv.load(RUN, program=(model, guide)) there."
+            f"this run was trained on '{experiment.dataset}', which only the script that made it has. Hand data over: "
+            "--dataset NAME|PATH on the command line. In Python, hv.load(RUN, program=(model, guide)) opens it without data."
+        )
+    if is_path(experiment.dataset) and not Path(experiment.dataset).exists():
+        raise DataError(
+            f"the data of this run are no longer at '{experiment.dataset}'. Put them back, or say where they are: --dataset."
         )
     state = find_source(experiment.dataset).state()
     data = _load_dataset(experiment.dataset, tuple(sorted(experiment.data_options.items())), state)
@@ -134,26 +137,36 @@ def read_experiment(path: Path) -> Experiment:
     for kind, table in (("recipe", RECIPES), ("schedule", SCHEDULES)):
         if experiment.recipe:
             require_known(f"{kind} of '{file}'", getattr(experiment, kind), table)
-    # Data of a user's own script are unknown here; `load_dataset` raises where they are needed.
-    known = experiment.recipe is not None or experiment.dataset in DATASETS or is_path(experiment.dataset)
-    source = find_source(experiment.dataset) if known else None
+    # Data of a user's own script are unknown here, and files may have moved; `load_dataset` raises where they are needed.
+    here = not is_path(experiment.dataset) or Path(experiment.dataset).exists()
+    source = find_source(experiment.dataset) if here and (experiment.recipe or has_known_data(experiment)) else None
     schedule = SCHEDULES.get(experiment.schedule)
     return replace(
         experiment,
         recipe_options=known_options(experiment.recipe_options, RECIPES[experiment.recipe].build) if experiment.recipe else {},
         schedule_options=known_options(experiment.schedule_options, schedule) if schedule else {},
-        data_options=known_options(experiment.data_options, source.load) if source else {},
+        data_options=known_options(experiment.data_options, source.load) if source else experiment.data_options,
     )
 
 
 def open_run(
-    run: str | PathLike[str], checkpoint: str = "last", program: Program | str | None = None, device: str = "cpu"
+    run: str | PathLike[str],
+    checkpoint: str = "last",
+    program: Program | str | None = None,
+    device: str = "cpu",
+    *,
+    dataset: str | None = None,
+    data_options: Mapping[str, str] | None = None,
+    force: bool = False,
 ) -> OpenRun:
     """Opens a trained run by path, unique prefix or `last`.
 
     Arguments:
         checkpoint: `last`, or `best` by validation bound.
         program: for runs of a user's own pair: (model, guide[, ELBO]), or FILE.py:FUNCTION as typed by the user.
+        dataset, data_options: data by name or path instead of those that the run names, with options as typed. The
+            experiment of the opened run names them.
+        force: take another program or other data than the run recorded.
 
     Raises:
         DataError, CheckpointError, ConfigError: see the errors' texts.
@@ -161,8 +174,15 @@ def open_run(
     directory = RunDirectory(find_run(run))
     saved = load_checkpoint(directory.require_checkpoint(checkpoint))
     experiment = read_experiment(directory.path)
+    if dataset is not None:
+        experiment = replace_data(directory, experiment, dataset, data_options or {}, force)
+    elif data_options:
+        raise ConfigError("--data-option is of the data that --dataset names. Give both, or neither.")
+    require_program(directory, experiment, program)
+    if isinstance(program, str):
+        check_program(directory, experiment, program, force)
     with fixed_seed(0):
-        data = load_dataset(experiment) if experiment.recipe or isinstance(program, str) else None
+        data = load_dataset(experiment) if experiment.recipe or dataset is not None or isinstance(program, str) else None
         # With a program by name there are data; a finished pair needs none.
         pair = program_from_file(program, data.train.x.sample()) if isinstance(program, str) and data else program
         stages = build_stages(experiment, data, pair)  # pyright: ignore[reportArgumentType]
@@ -176,14 +196,34 @@ def open_run(
             stage.objective.model.load_state_dict(programs["model"])
             stage.objective.guide.load_state_dict(programs["guide"])
     except (RuntimeError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split("\n\t")[:2])
+        if dataset is not None and data is not None:
+            raise DataError(
+                f"the weights of '{directory.path}' do not fit a pair for data of shape {data.shape}, as {dataset} has them: "
+                f"{reason} Hand over data of the shape that the run was trained on."
+            ) from error
         raise CheckpointError(f"checkpoint of '{directory.path}' does not fit its configuration: {reason}") from error
+    if pair and (experiment.program is None or not isinstance(program, str)):  # of a file its source was compared
+        check_pair(directory, pair, force)  # pyright: ignore[reportArgumentType]
     for stage in stages:
         stage.objective.to(pick_device(device))
-    return OpenRun(directory, experiment, stages, saved["step"])
+    if isinstance(program, str):
+        experiment = replace(experiment, program=program)
+    return OpenRun(directory, experiment, stages, saved["step"], data if dataset is not None else None)
 
 
-def load(run: str | PathLike[str], checkpoint: str = "last", program: Program | None = None, device: str = "cpu") -> LoadedPair:
-    """Model, guide and configuration of a run: `model, guide, config = hv.load("last")`."""
-    opened = open_run(run, checkpoint, program, device)
+def load(
+    run: str | PathLike[str],
+    checkpoint: str = "last",
+    program: Program | None = None,
+    device: str = "cpu",
+    *,
+    force: bool = False,
+) -> LoadedPair:
+    """Model, guide and configuration of a run: `model, guide, config = hv.load("last")`.
+
+    Arguments:
+        program: (model, guide) for runs of a user's own program. force: take another pair than the run recorded.
+    """
+    opened = open_run(run, checkpoint, program, device, force=force)
     return LoadedPair(opened.model, opened.guide, opened.experiment)

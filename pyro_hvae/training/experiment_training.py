@@ -13,10 +13,14 @@ from pyro_hvae.runs import (
     RunDirectory,
     Tracker,
     TrainConfig,
+    check_program,
     find_run,
+    has_known_data,
     known_options,
     load_checkpoint,
     read_experiment,
+    record_program,
+    require_program,
 )
 from pyro_hvae.runtime import pick_device
 from pyro_hvae.training.experiment_plan import plan
@@ -48,6 +52,9 @@ def train(
         built = plan(experiment)
     by = built.dataset.standardization
     experiment = replace(experiment, data_identity=built.dataset.identity or None, standardization=by.to_dict() if by else None)
+    if resume and experiment.program:  # another one may have been forced, and older runs have no record
+        pair = built.stages[0].objective.model, built.stages[0].objective.guide
+        RunDirectory(out).write_json("program.json", record_program(experiment.program, *pair))
     rows = fit(
         built.stages,
         built.dataset.train.x,
@@ -62,23 +69,37 @@ def train(
     return OpenRun(RunDirectory(out), experiment, built.stages, rows[-1]["step"], built.dataset)
 
 
-def resume_experiment(run: str | PathLike[str], changes: dict[str, Any], program: str | None = None) -> tuple[Path, Experiment]:
+def resume_experiment(
+    run: str | PathLike[str], changes: dict[str, Any], program: str | None = None, force: bool = False
+) -> tuple[Path, Experiment]:
     """The path and experiment of a run to resume, with changed training settings; only those in `RESUMABLE` may change.
+
+    Arguments:
+        program: FILE.py:FUNCTION, for a run that was started so. force: take it though it is another than the run recorded.
 
     Raises:
         ConfigError: for a change that would make another experiment of it.
     """
     path = find_run(run)
-    RunDirectory(path).require_checkpoint()
+    directory = RunDirectory(path)
+    directory.require_checkpoint()
     experiment = read_experiment(path)
+    if experiment.recipe is None and not has_known_data(experiment):
+        raise ConfigError(
+            f"'{path}' was trained in a script, on data that only the script has. Go on there: hv.fit(..., out={str(path)!r}, "
+            "resume=True)."
+        )
     if experiment.recipe is None and program is None:
         raise ConfigError(f"this run is of a user's own program, started with --program {experiment.program}. Give it again.")
+    require_program(directory, experiment, program)
+    if program is not None:
+        check_program(directory, experiment, program, force)
     for key, value in changes.items():
         before = getattr(experiment.train, key)
         if key not in RESUMABLE and value != before:
             raise ConfigError(f"the run was started with {key} = {before}; it cannot go on with {value}. Start a new run.")
     settings = known_options(changes, TrainConfig)
-    done = load_checkpoint(RunDirectory(path).checkpoint())["step"]
+    done = load_checkpoint(directory.checkpoint())["step"]
     if settings.get("steps", done) < done:
         raise ConfigError(f"the run is at step {done} already; it cannot go back to --steps {settings['steps']}.")
     return path, replace(experiment.replace_train(**settings), program=program)

@@ -94,7 +94,7 @@ def fit(
     config = replace(config, compile=compile)
     if run and not resume:
         given = replace(experiment, train=config) if experiment else None
-        run.create(given or Experiment(None, "own data", type(schedules[0]).__name__.lower(), config))
+        run.create(given or Experiment(None, "own data", type(schedules[0]).__name__.lower(), config), *pair)
     shown = list(trackers) or ([Progress()] if progress else [])
     loop = _Loop(stages, schedules, lengths, config, run, shown, saved, run.rows() if run else [], python=not trackers)
     with ExitStack() as stack:

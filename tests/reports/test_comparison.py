@@ -265,7 +265,7 @@ def test_one_bad_run_does_not_lose_the_others_values(score, command):
         "not-applicable": "seed 7 has no score",
         "full": "the disk is full",
         "torn": "damaged or holds pickled",
-        "gone": "no file or folder './no/such/data'",
+        "gone": "the data of this run are no longer at './no/such/data'",
         "unopened": "has no checkpoint",
         "unknown": "no dataset called 'rings'",
     }.items():
@@ -283,7 +283,7 @@ def test_what_was_measured_outlives_the_data(score, command):
     code, out, _ = command("compare", "a", "--metric", "score")
     assert code == 0 and "photos.npy" in out and "/no/such" not in out
     code, _, err = command("compare", "a", "--metric", "score,cost")
-    assert code == 3 and "a has no cost: there is no file or folder '/no/such/photos.npy'" in err
+    assert code == 3 and "a has no cost: the data of this run are no longer at '/no/such/photos.npy'" in err
 
 
 def test_a_users_program_has_the_values_that_were_measured(score, command):

@@ -1,0 +1,92 @@
+"""What is handed over to open a run, a program or data, compared with what the run recorded."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pyro_hvae.data import DATASETS, find_source, is_path
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.runs.experiment import Experiment
+from pyro_hvae.runs.options import parameters, typed_options
+from pyro_hvae.runs.program_record import find_other_program, find_other_settings
+from pyro_hvae.runs.run_directory import RunDirectory
+from pyro_hvae.runs.user_program import Program
+
+
+def has_known_data(experiment: Experiment) -> bool:
+    """Whether the data of an experiment can be read again: a data set by name or path, not those of a user's script."""
+    return experiment.dataset in DATASETS or is_path(experiment.dataset)
+
+
+def check_program(directory: RunDirectory, experiment: Experiment, spec: str, force: bool) -> None:
+    """Compares FILE.py:FUNCTION with what a run recorded, before any of it runs. An older run recorded no more than a name.
+
+    Raises:
+        ConfigError: where they differ, unless it is forced.
+    """
+    record = directory.read_json("program.json")
+    other = find_other_program(spec, experiment.program, record) if experiment.program else None
+    _refuse_other_program(directory.path, other, force, "use --force")
+
+
+def check_pair(directory: RunDirectory, pair: Program, force: bool) -> None:
+    """Compares classes and settings of a pair with those that a run recorded, if it did; raises as `check_program`."""
+    other = find_other_settings(*pair[:2], directory.read_json("program.json"))
+    _refuse_other_program(directory.path, other, force, "force it (--force on the command line, force=True in Python)")
+
+
+def _refuse_other_program(run: Path, difference: str | None, force: bool, how: str) -> None:
+    """Raises `ConfigError` for a difference, unless it is forced."""
+    if difference and not force:
+        raise ConfigError(
+            f"this is not the program of the run '{run}': {difference}. The weights would mean something else, and results "
+            f"would replace the run's own. Hand over the program that it was trained with, or {how} if this one is meant."
+        )
+
+
+def require_program(directory: RunDirectory, experiment: Experiment, program: Program | str | None) -> None:
+    """Raises `ConfigError` for a program that a run does not take, and where its program, or its data, have to be given."""
+    if experiment.recipe is not None:
+        if program is not None:
+            raise ConfigError(f"the run '{directory.path}' is of the recipe {experiment.recipe}. Leave the program out.")
+        return
+    known = has_known_data(experiment)
+    if program is None or (isinstance(program, str) and not known):
+        which, data = experiment.program or "the pair of a script", "" if known else ", on data that only the script has"
+        raise ConfigError(
+            f"the run '{directory.path}' is of a user's own program ({which}), which is never imported from the run{data}. "
+            f"Hand over {'it' if known else 'both'}: --program FILE.py:FUNCTION{'' if known else ' --dataset NAME|PATH'} on "
+            "the command line, hv.load(RUN, program=(model, guide)) in Python."
+        )
+
+
+def replace_data(
+    directory: RunDirectory, experiment: Experiment, dataset: str, typed: Mapping[str, str], force: bool
+) -> Experiment:
+    """The experiment on data that are handed over, with the run's own options where the same loader reads them.
+
+    Raises:
+        ConfigError: for other data than the run recorded, unless it is forced.
+    """
+    name = str(Path(dataset).expanduser().resolve()) if is_path(dataset) else dataset
+    source = find_source(name)
+    before, known = experiment.data_options, has_known_data(experiment)
+    alike = name == experiment.dataset or (is_path(name) and known and is_path(experiment.dataset))
+    defaults = {key: parameter.default for key, parameter in parameters(source.load).items()}
+    options = defaults | (before if alike else {}) | typed_options(typed, source.load, f"data set {dataset}")
+    identity = source.identify() if source.identify else None
+    same = name == experiment.dataset
+    if experiment.data_identity and identity:  # an older version recorded the beginning of the identity
+        same = identity.startswith(experiment.data_identity)
+    if known and not force and not (same and options == defaults | before):
+        raise ConfigError(
+            f"the run '{directory.path}' is of {experiment.dataset}{_list_options(before)}, not of {dataset}"
+            f"{_list_options(options)}: its test data may have been training data, and results would replace the run's own. "
+            "Leave --dataset out, or use --force."
+        )
+    return replace(experiment, dataset=name, data_options=options, data_identity=identity)
+
+
+def _list_options(options: Mapping[str, Any]) -> str:
+    return f" ({', '.join(f'{key}={value}' for key, value in options.items())})" if options else ""
