@@ -9,6 +9,10 @@ from .dataset import Split as Split
 from .dataset_registry import DATASETS as DATASETS
 from .dataset_registry import find_source as find_source
 from .dataset_registry import is_path as is_path
+from .factor_kinds import class_numbers as class_numbers
+from .factor_kinds import factor_values as factor_values
+from .factor_kinds import is_identifier as is_identifier
+from .factor_kinds import list_splits as list_splits
 from .files.data_file import File as File
 from .files.data_file import find as find
 from .files.data_file import find_optional as find_optional

@@ -1,6 +1,7 @@
 """Disentanglement of a run: MIG, MIG-sup, the FactorVAE metric, information of each layer."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.errors import ConfigError
+from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.evaluation.encoded_data import EncodedData, encode_data, hash_parameters
 from pyro_hvae.inference import direct_data_dependence
 from pyro_hvae.metrics import (
@@ -27,25 +28,34 @@ from pyro_hvae.runs import OpenRun
 LEFT_OUT = {"dsprites": ["shape"], "sprites": ["shape"]}
 
 
-def _select_factors(run: OpenRun, data: EncodedData, left_out: list[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The factors to use, and the reason for each factor left out."""
-    excluded = {name: "continuous" for name in data.continuous}
-    excluded |= {name: "by protocol" for name in left_out if name in data.factors}
+def _select_factors(
+    run: OpenRun, data: EncodedData, left_out: Sequence[str], wanted: tuple[str, ...]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The factors to use, and the reason for each factor left out. Those that are wanted are used if they can be."""
+    for name in wanted:
+        require_known(f"factor of {run.dataset.name}", name, {**data.factors, **data.excluded})
+        if name not in data.factors:
+            raise ConfigError(f"factor '{name}' of {run.dataset.name} is continuous; gaps and votes need few values.")
+    excluded = data.excluded | {name: "by protocol" for name in left_out if name in data.factors}
+    if wanted:
+        excluded = {name: "not among those named" for name in {**data.factors, **data.excluded} if name not in wanted}
     excluded |= {name: "one value only" for name, v in data.factors.items() if name not in excluded and len(v.unique()) < 2}
-    used = {name: values for name, values in data.factors.items() if name not in excluded}
+    used = {name: data.factors[name] for name in wanted or data.factors if name not in excluded}
     if len(used) < 2:
         why = "; ".join(f"{name}: {reason}" for name, reason in excluded.items())
         raise ConfigError(
-            f"metrics of disentanglement need two or more integer factors of variation; '{run.dataset.name}' has "
+            f"metrics of disentanglement need two or more factors of variation with few values; '{run.dataset.name}' has "
             f"{', '.join(used) or 'none'}{f' (not used: {why})' if why else ''}. Others: sprites, rooms, dsprites, shapes3d."
         )
     return used, excluded
 
 
 @lru_cache(maxsize=1)  # mig and mig-sup are two readings of one measurement
-def _measure_gaps(run: OpenRun, weights: str, points: int, samples: int, draws: int, seed: int) -> dict[str, Any]:
+def _measure_gaps(
+    run: OpenRun, weights: str, points: int, samples: int, draws: int, seed: int, wanted: tuple[str, ...]
+) -> dict[str, Any]:
     data = encode_data(run, points, draws, seed)
-    factors, excluded = _select_factors(run, data, LEFT_OUT.get(run.dataset.name, []))
+    factors, excluded = _select_factors(run, data, LEFT_OUT.get(run.dataset.name, []), wanted)
     gaps = information_gaps(list(data.layers.values()), factors, samples, seed)
     layers, first = {}, 0
     for site, q in data.layers.items():
@@ -64,27 +74,49 @@ def _name_dimensions(gaps: InformationGaps, names: list[str], factors: dict[str,
     }
 
 
-def mig(run: OpenRun, points: int = 50_000, samples: int = 10_000, draws: int = 16, seed: int = 0) -> dict[str, Any]:
+def mig(
+    run: OpenRun,
+    points: int = 50_000,
+    samples: int = 10_000,
+    draws: int = 16,
+    seed: int = 0,
+    factors: tuple[str, ...] = (),
+) -> dict[str, Any]:
     """MIG and MIG-sup of the aggregate posterior, all layers side by side and each alone.
 
     Arguments:
         points: number of random data, whose posteriors make up the aggregate. samples: draws from it.
         draws: components of a posterior above the first layer of a stochastic chain.
+        factors: those to use; none named means all of few values, without identifiers of the data.
     """
-    return dict(_measure_gaps(run, hash_parameters(run.objective), points, samples, draws, seed))
+    return dict(_measure_gaps(run, hash_parameters(run.objective), points, samples, draws, seed, tuple(factors)))
 
 
-def mig_sup(run: OpenRun, points: int = 50_000, samples: int = 10_000, draws: int = 16, seed: int = 0) -> dict[str, Any]:
+def mig_sup(
+    run: OpenRun,
+    points: int = 50_000,
+    samples: int = 10_000,
+    draws: int = 16,
+    seed: int = 0,
+    factors: tuple[str, ...] = (),
+) -> dict[str, Any]:
     """MIG-sup beside MIG, from the same measurement: the information of each dimension about one factor alone."""
-    return mig(run, points, samples, draws, seed)
+    return mig(run, points, samples, draws, seed, factors)
 
 
-def mig_histogram(run: OpenRun, points: int = 10_000, bins: int = 20, draws: int = 16, seed: int = 0) -> dict[str, Any]:
+def mig_histogram(
+    run: OpenRun,
+    points: int = 10_000,
+    bins: int = 20,
+    draws: int = 16,
+    seed: int = 0,
+    factors: tuple[str, ...] = (),
+) -> dict[str, Any]:
     """The MIG of disentanglement_lib: discrete information of binned posterior means, another estimator than `mig`."""
     data = encode_data(run, points, draws, seed)
-    factors, excluded = _select_factors(run, data, LEFT_OUT.get(run.dataset.name, []))
-    gaps = histogram_gaps(_join_means(data, MEANINGFUL_VARIANCE), factors, bins, points, seed)
-    return {**_name_dimensions(gaps, data.names, factors), "excluded": excluded, **data.protocol}
+    used, excluded = _select_factors(run, data, LEFT_OUT.get(run.dataset.name, []), tuple(factors))
+    gaps = histogram_gaps(_join_means(data, MEANINGFUL_VARIANCE), used, bins, points, seed)
+    return {**_name_dimensions(gaps, data.names, used), "excluded": excluded, **data.protocol}
 
 
 def factor(
@@ -96,11 +128,12 @@ def factor(
     prune: float = 0.05,
     draws: int = 16,
     seed: int = 0,
+    factors: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """FactorVAE's metric on posterior means of all layers side by side; every integer factor votes."""
+    """FactorVAE's metric on posterior means of all layers side by side; every factor of few values votes."""
     data = encode_data(run, points, draws, seed)
-    factors, excluded = _select_factors(run, data, [])
-    values = {name: v.numpy() for name, v in factors.items()}
+    used, excluded = _select_factors(run, data, [], tuple(factors))
+    values = {name: v.numpy() for name, v in used.items()}
     score = factor_score(_join_means(data, prune**2).numpy(), values, votes, test_votes, per_vote, prune, seed)
     names = np.array(data.names)
     return {

@@ -1,6 +1,7 @@
 """Posteriors and posterior means of a run's data, for metrics of codes."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae import inference
-from pyro_hvae.data import Rows, Split
+from pyro_hvae.data import Dataset, Rows, Split, class_numbers, factor_values, is_identifier, list_splits
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference import posteriors
 from pyro_hvae.metrics import Posteriors
@@ -23,14 +24,14 @@ class EncodedData:
     """Posteriors of data whose factors are known.
 
     Attributes:
-        layers: site -> q(z_l | x), in the guide's order. factors: integer-valued ones, name -> (N,).
-        continuous: the names of the others. protocol: which data these are, for the result.
+        layers: site -> q(z_l | x), in the guide's order. factors: those of classes, name -> (N,), integers.
+        excluded: the names of the others, and why they are no factors of classes. protocol: which data these are.
         population: whether these data are all there are, a full grid, and no sample of more.
     """
 
     layers: dict[str, Posteriors]
     factors: dict[str, Tensor]
-    continuous: list[str]
+    excluded: dict[str, str]
     protocol: dict[str, Any]
     population: bool
 
@@ -42,6 +43,8 @@ class EncodedData:
 
 def encode_data(run: OpenRun, points: int, draws: int, seed: int) -> EncodedData:
     """Encodes a random selection of the grid of a factorial data set, or else of the training data.
+
+    Where the training data have no factors but other data have, it is a selection of those.
 
     Raises:
         ConfigError: for fewer than two points; as `posteriors`.
@@ -61,19 +64,55 @@ def hash_parameters(module: nn.Module) -> str:
 def _encode_data(run: OpenRun, weights: str, points: int, draws: int, seed: int) -> EncodedData:
     if points < 2:
         raise ConfigError(f"points={points}: a metric of codes needs at least two data. Example: -o points=50000.")
-    grid, train = run.dataset.grid, run.dataset.train
-    rows = train.x if grid is None else grid.x
-    chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:points]
-    encoded = (train if grid is None else grid).take(chosen)
+    data = run.dataset
+    splits = {f"{part} data": split for part, split in list_splits(data).items()}
+    of = next((part for part, split in splits.items() if split.factors), "training data")
+    name, whole = ("data of the grid", data.grid) if data.grid else (of, splits[of])
+    chosen = torch.randperm(len(whole.x), generator=torch.Generator().manual_seed(seed))[:points]
+    encoded = whole.take(chosen)
     layers = posteriors(run.guide, encoded.x.to(run.device), draws, seed)
     protocol = {
         "points": len(chosen),
-        "of": f"the {len(rows)} {'training data' if grid is None else 'data of the grid'}",
+        "of": f"the {len(whole.x)} {name}",
         "mixtures": {site: q.size for site, q in layers.items() if q.size > 1},
     }
-    whole = {k: v for k, v in encoded.factors.items() if not v.is_floating_point()}
-    population = grid is not None and len(chosen) == len(rows)
-    return EncodedData(layers, whole, sorted(set(encoded.factors) - set(whole)), protocol, population)
+    factors, excluded = dict[str, Tensor](), dict[str, str]()
+    for factor, values in encoded.factors.items():
+        if (numbers := class_numbers(data, factor, values)) is None:
+            excluded[factor] = "continuous"
+            continue
+        factors[factor] = numbers
+        if is_identifier(data, factor):
+            excluded[factor] = f"an identifier: {len(factor_values(data, factor).unique())} values"
+    population = data.grid is not None and len(chosen) == len(whole.x)
+    return EncodedData(layers, factors, excluded, protocol, population)
+
+
+def probe_parts(data: Dataset, names: Sequence[str]) -> tuple[Split, Split, str]:
+    """Data to fit a probe of factors on, others to judge it on, and which these are.
+
+    They are the training and the test data; where the test data lack a factor, the validation data; and where one split alone
+    has all of them, a fifth of it is held out from the probe.
+
+    Raises:
+        ConfigError: where no split has all factors, or too few data.
+    """
+    having = {part: split for part, split in list_splits(data).items() if all(name in split.factors for name in names)}
+    if not having:
+        raise ConfigError(f"no split of '{data.name}' has the factor{'s' * (len(names) > 1)} {', '.join(names)}.")
+    for part in ("test", "validation"):
+        if "training" in having and part in having:
+            return having["training"], having[part], f"{part} data"
+    part = "training" if "training" in having else "test" if "test" in having else "validation"
+    split = having[part]
+    held = len(split) // 5
+    if held < 2:
+        raise ConfigError(
+            f"{len(split)} {part} data with {', '.join(names)} are too few to fit and judge a probe: it needs ten."
+        )
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
+    only = f"{part} data held out from the probe, for no other data have {', '.join(names)}"
+    return split.take(order[held:]), split.take(order[:held]), only
 
 
 def random_subset(split: Split, count: int, seed: int = 0) -> Split:

@@ -5,9 +5,11 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from pyro_hvae.errors import ConfigError
-from pyro_hvae.evaluation.encoded_data import posterior_means, random_subset
+from pyro_hvae.data import Dataset, class_numbers, list_splits
+from pyro_hvae.errors import ConfigError, require_known
+from pyro_hvae.evaluation.encoded_data import posterior_means, probe_parts, random_subset
 from pyro_hvae.metrics import LinearProbe, constant_probe, linear_probe, regression_probe
 from pyro_hvae.runs import OpenRun
 from pyro_hvae.runtime import fixed_seed
@@ -23,24 +25,39 @@ def _group_targets(factors: Mapping[str, Any], name: str) -> dict[str, list[str]
     if not groups:
         raise ConfigError(
             f"the metric 'regression' needs factors of position or size, as triangles and sprites have them; '{name}' has "
-            f"{', '.join(factors) or 'none'}."
+            f"{', '.join(factors) or 'none'}. Name others: -o factors=a,b."
         )
     return groups
 
 
+def _list_factors(data: Dataset) -> dict[str, Tensor]:
+    """The factors that any split has, with their values in it."""
+    return {name: values for split in reversed(list_splits(data).values()) for name, values in split.factors.items()}
+
+
 def regression(
-    run: OpenRun, train: int = 10_000, test: int = 10_000, hidden: int = 64, epochs: int = 200, seed: int = 0
+    run: OpenRun,
+    train: int = 10_000,
+    test: int = 10_000,
+    hidden: int = 64,
+    epochs: int = 200,
+    seed: int = 0,
+    factors: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Position and size read off the posterior means by a network of one hidden layer (Sahoo et al. 2020, figure 11).
 
     The code is all layers side by side. The probe is fitted on `train` training data; errors are over `test` test data, in the
-    units of the labels. Any code should beat the controls: the mean colour of the image, and a constant. The paper does not
-    give its network; ours is that of `regression_probe`.
+    units of the labels. `factors` names other targets, each on its own. Any code should beat the controls: the mean colour of
+    the image, and a constant. The paper does not give its network; ours is that of `regression_probe`. Where the test data lack
+    a factor, others are held out (`tested_on`).
     """
-    data = run.dataset
-    groups = _group_targets(data.train.factors, data.name)
-    columns = [name for group in groups.values() for name in group]
-    splits = [random_subset(data.train, train, seed), random_subset(data.test, test, seed)]
+    data, known = run.dataset, _list_factors(run.dataset)
+    for name in factors:
+        require_known(f"factor of {data.name}", name, known)
+    groups = {} if factors else _group_targets(known, data.name)
+    columns = list(factors) or [name for group in groups.values() for name in group]
+    fitted, judged, tested_on = probe_parts(data, columns)
+    splits = [random_subset(fitted, train, seed), random_subset(judged, test, seed)]
     truth = [np.stack([s.factors[name].double().numpy() for name in columns], 1) for s in splits]
     codes = {"code": [np.concatenate(list(posterior_means(run, split.x, seed).values()), 1) for split in splits]}
     if len(data.shape) == 3:
@@ -55,20 +72,39 @@ def regression(
         "controls": errors | {"constant": asdict(constant_probe(truth[0], truth[1], columns, groups))},
         "n_train": len(splits[0]),
         "n_test": len(splits[1]),
+        "tested_on": tested_on,
     }
 
 
-def classes(run: OpenRun, factor: str = "class", train: int = 10_000, test: int = 10_000, seed: int = 0) -> dict[str, Any]:
-    """Accuracy of a linear classifier of one factor on posterior means, all layers side by side and each alone."""
-    data = run.dataset
-    if factor not in data.train.factors or data.train.factors[factor].is_floating_point():
-        known = [name for name, values in data.train.factors.items() if not values.is_floating_point()]
+def classes(
+    run: OpenRun,
+    factor: str = "class",
+    train: int = 10_000,
+    test: int = 10_000,
+    seed: int = 0,
+    factors: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """Accuracy of a linear classifier of a factor on posterior means, all layers side by side and each alone.
+
+    `factors` names several in the place of `factor`; the accuracy is then that of the first, with `accuracies` of all.
+    """
+    names = list(factors) or [factor]
+    results = {name: _measure_classes(run, name, train, test, seed) for name in names}
+    several = {"accuracies": {name: result["accuracy"] for name, result in results.items()}} if len(names) > 1 else {}
+    return results[names[0]] | several
+
+
+def _measure_classes(run: OpenRun, factor: str, train: int, test: int, seed: int) -> dict[str, Any]:
+    data, factors = run.dataset, _list_factors(run.dataset)
+    if factor not in factors or class_numbers(data, factor, factors[factor]) is None:
+        known = [name for name, values in factors.items() if class_numbers(data, name, values) is not None]
         raise ConfigError(
-            f"'{data.name}' has no classes called '{factor}'; its integer factors: {', '.join(known) or 'none'}. "
+            f"'{data.name}' has no classes called '{factor}'; its factors of few values: {', '.join(known) or 'none'}. "
             "Choose one: -o factor=NAME."
         )
-    splits = [random_subset(data.train, train, seed), random_subset(data.test, test, seed)]
-    labels = [split.factors[factor].numpy() for split in splits]
+    fitted, judged, tested_on = probe_parts(data, [factor])
+    splits = [random_subset(fitted, train, seed), random_subset(judged, test, seed)]
+    labels = [np.asarray(class_numbers(data, factor, split.factors[factor])) for split in splits]
     train_codes, test_codes = (posterior_means(run, split.x, seed) for split in splits)
 
     def probe(sites: Iterable[str]) -> LinearProbe:
@@ -81,4 +117,5 @@ def classes(run: OpenRun, factor: str = "class", train: int = 10_000, test: int 
         "layers": {site: probe([site]).accuracy for site in train_codes} if len(train_codes) > 1 else {},
         "n_train": len(splits[0]),
         "n_test": len(splits[1]),
+        "tested_on": tested_on,
     }

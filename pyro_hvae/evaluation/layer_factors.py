@@ -14,9 +14,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.svm import SVC
 from torch import Tensor, nn
 
-from pyro_hvae.data import Dataset
+from pyro_hvae.data import Dataset, Split, class_numbers, list_splits
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.evaluation.encoded_data import posterior_means, random_subset
+from pyro_hvae.evaluation.encoded_data import posterior_means, probe_parts, random_subset
 from pyro_hvae.inference import (
     ROWS,
     LayerShare,
@@ -41,7 +41,13 @@ ROUNDING = 1e-12  # variance of a stroke measure below which it is constant
 
 
 def layer_factors(
-    run: OpenRun, points: int = 5000, train: int = 5000, outer: int = 100, inner: int = 50, seed: int = 0
+    run: OpenRun,
+    points: int = 5000,
+    train: int = 5000,
+    outer: int = 100,
+    inner: int = 50,
+    seed: int = 0,
+    factor: str = "class",
 ) -> dict[str, Any]:
     r"""Information of each layer about strokes and class, and the effect of its noise alone on generated images.
 
@@ -59,7 +65,8 @@ def layer_factors(
       Sobol index $V_l$ of `layer_shares`; `share` is that of the pixels. None where nothing varies, or where the variance is
       not estimable.
 
-    Without a factor "class" of two values or more, the results that need one are left out. Images are clamped to [0, 1].
+    Without a factor "class" (or `factor`) of two values or more, the results that need one are left out. Images are
+    clamped to [0, 1].
 
     Arguments:
         points: most training data to fit the correlations, and most test data. train: most training images of the classifier.
@@ -80,20 +87,23 @@ def layer_factors(
         except NotEstimable:
             shares = dict.fromkeys(sample_noise(model, 1), LayerShare(math.nan, math.nan))
         sites = list(reversed(shares))
-        splits = [random_subset(split, points, seed) for split in (data.train, data.test)]
+        named = any(factor in split.factors for split in list_splits(data).values())
+        fitted, judged, tested_on = probe_parts(data, [factor] if named else [])
+        known = _is_class(data, fitted, factor)
+        if not known and factor != "class":
+            raise ConfigError(f"'{data.name}' has no classes called '{factor}' of two values or more.")
+        splits = [random_subset(split, points, seed) for split in (fitted, judged)]
         images = [split.x[:] for split in splits]  # read once: an image that is binarised anew differs from the encoded one
         codes = [posterior_means(run, x, seed) for x in images]
         shown = {"accuracy": images[1], "reconstructions": reconstruct(model, run.guide, images[1].to(run.device))}
-        labels = data.train.factors.get("class")
-        known = labels is not None and not labels.is_floating_point() and len(labels.unique()) > 1
-        classifier = _fit_classifier(data, train, seed) if known else None
+        classifier = _fit_classifier(data, fitted, factor, train, seed) if known else None
         strokes = _measure_samples(model, combine_draws(model, count_blocks(len(sites), outer, inner)), _measure_strokes)
         classes = _sample_classes(model, sites, outer, inner, classifier) if classifier else {}
     result: dict[str, Any] = {"consistency_gap": None}
     if classifier:
         consistency = {site: _class_consistency(values) for site, values in classes.items()}
         bottom, top = consistency[sites[0]], consistency[sites[-1]]
-        truth = [split.factors["class"].numpy() for split in splits]
+        truth = [np.asarray(class_numbers(data, factor, split.factors[factor])) for split in splits]
         accuracy = {site: _class_accuracy(codes[0][site], codes[1][site], *truth) for site in sites}
         result = {
             "consistency_gap": bottom["same_class"] - top["same_class"],
@@ -116,6 +126,7 @@ def layer_factors(
         "share": {site: dict(zip(("of_pixels", "stderr"), pixels[site], strict=True)) for site in sites},
         "n_train": len(images[0]),
         "n_test": len(images[1]),
+        "tested_on": tested_on,
     }
 
 
@@ -131,10 +142,16 @@ def _measure_strokes(x: Tensor) -> dict[str, np.ndarray]:
     return {name: measure(x.clamp(0, 1)).numpy() for name, measure in STROKES.items()}
 
 
-def _fit_classifier(data: Dataset, train: int, seed: int) -> Pipeline:
+def _is_class(data: Dataset, split: Split, factor: str) -> bool:
+    values = split.factors.get(factor)
+    numbers = None if values is None else class_numbers(data, factor, values)
+    return numbers is not None and len(numbers.unique()) > 1
+
+
+def _fit_classifier(data: Dataset, fitted: Split, factor: str, train: int, seed: int) -> Pipeline:
     """A classifier of images, fitted on data, so it does not depend on the model."""
-    split = random_subset(data.train, train, seed)
-    pixels, labels = _pixels(split.x[:]), split.factors["class"].numpy()
+    split = random_subset(fitted, train, seed)
+    pixels, labels = _pixels(split.x[:]), np.asarray(class_numbers(data, factor, split.factors[factor]))
     if len(np.unique(labels)) < 2:
         raise ConfigError(f"train={train}: the classifier's images are all of class {labels[0]}. Example: -o train=5000.")
     components = PCA(min(COMPONENTS, *pixels.shape), random_state=seed)

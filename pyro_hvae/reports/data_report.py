@@ -8,7 +8,21 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from pyro_hvae.data import DATASETS, Dataset, File, Source, Split, download, find, find_optional, find_source, verify
+from pyro_hvae.data import (
+    DATASETS,
+    Dataset,
+    File,
+    Source,
+    class_numbers,
+    download,
+    factor_values,
+    find,
+    find_optional,
+    find_source,
+    is_identifier,
+    list_splits,
+    verify,
+)
 from pyro_hvae.errors import ConfigError, DataError, require_known
 from pyro_hvae.reports.text_table import format_table
 from pyro_hvae.runs import typed_options
@@ -28,10 +42,6 @@ def _status(source: Source) -> str:
     return source.origin if source.origin == "built in" else f"{source.origin}, not here"
 
 
-def _splits(data: Dataset) -> dict[str, Split]:
-    return {"training": data.train, "validation": data.validation, "test": data.test}
-
-
 def _load(name: str, options: Mapping[str, str]) -> Dataset:
     """A data set with options as typed; raises `ConfigError` for an unknown name, option or value."""
     source = find_source(name)
@@ -46,26 +56,35 @@ def describe_dataset(name: str, options: Mapping[str, str]) -> dict[str, Any]:
         "name": data.name,
         "summary": source.summary,
         "source": dict(data.counts),
-        "splits": {part: len(split) for part, split in _splits(data).items()},
+        "splits": {part: len(split) for part, split in list_splits(data).items()},
         "shape": list(data.shape),
         "columns": list(data.columns),
         "range": [value.item() for value in some.aminmax()],
         "range_of": len(some),
-        "factors": {factor: _factor_values(data, factor) for factor in data.train.factors},
+        "factors": {factor: _describe_factor(data, factor) for factor in _list_factors(data)},
         "note": data.note,
         "licence": source.licence,
         "files": {file.path: str(find_optional(file) or "missing") for file in source.files},
     }
 
 
-def _factor_values(data: Dataset, factor: str) -> str:
-    """The number of values of an integer factor, with their labels, or the range of a continuous factor."""
-    values = torch.cat([split.factors[factor] for split in _splits(data).values() if factor in split.factors])
-    if values.is_floating_point():
-        return f"{values.min():.4g} to {values.max():.4g}"
+def _list_factors(data: Dataset) -> list[str]:
+    return list(dict.fromkeys(factor for split in list_splits(data).values() for factor in split.factors))
+
+
+def _describe_factor(data: Dataset, factor: str) -> str:
+    """The number of values of a factor with their labels, or its range where it is continuous; which data have it."""
+    values = factor_values(data, factor)
+    having = [part for part, split in list_splits(data).items() if factor in split.factors]
+    only = f", {' and '.join(having)} data only" if len(having) < 3 else ""
+    extent = f"{values.min():.4g} to {values.max():.4g}"
+    if class_numbers(data, factor, values) is None:
+        return extent + only
     count = data.grid.sizes[factor] if data.grid else len(values.unique())
     labels = f": {', '.join(data.labels[factor][:count])}" if data.labels.get(factor) else ""
-    return f"{count} value{'s' * (count != 1)}{labels}"
+    between = f" from {extent}" if values.is_floating_point() else ""
+    unused = f" in {len(values)} data, an identifier that metrics leave out" if is_identifier(data, factor) else ""
+    return f"{count} value{'s' * (count != 1)}{between}{labels}{unused}{only}"
 
 
 def download_datasets(names: Sequence[str]) -> dict[str, Any]:
@@ -106,7 +125,7 @@ def verify_datasets(names: Sequence[str]) -> dict[str, Any]:
         except DataError as error:
             wrong[name] = str(error)
             continue
-        splits = [len(split) for split in _splits(data).values()]
+        splits = [len(split) for split in list_splits(data).values()]
         verified[name] = {"files": states, "splits": splits, "note": data.note}
         if others := [path for path, state in states.items() if state == "wrong checksum"]:
             wrong[name] = (
@@ -141,7 +160,7 @@ def preview_dataset(
     from pyro_hvae.plots import dataset_scale, plot_image_sheet, save_figure  # matplotlib takes a second
 
     data = _load(name, options)
-    parts = _splits(data)
+    parts = list_splits(data)
     require_known("split", split, parts)
     rows = parts[split].x
     count = min(count, len(rows))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 from pyro_hvae.evaluation import METRICS
-from pyro_hvae.reports.text_table import describe_headline, format_number, format_table
+from pyro_hvae.reports.text_table import describe_headline, format_number, format_option, format_table
 
 # what densities are of -> how a text says so; others are of features
 SPACES = {"data": "", "standardised data": " of standardised data"}
@@ -37,7 +37,10 @@ def _metric_text(values: Mapping[str, Any]) -> str:
     indent = 4 + max((len(key) for key, _ in single), default=0)
     lines = [headline, *(_wrap(f"  {key}".ljust(indent) + text, indent) for key, text in single)]
     lines += [f"\n{text}" for text in nested]
-    how = " ".join(f"{key}={format_number(value)}" for key, value in protocol.items())
+    texts = {
+        key: format_option(v) if isinstance(v, list | tuple) else format_number(v) for key, v in protocol.items() if v != ()
+    }
+    how = " ".join(f"{key}={text}" for key, text in texts.items())
     return "\n".join([*lines, _wrap(f"  measured with {how}", 16)])
 
 

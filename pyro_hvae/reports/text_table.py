@@ -29,7 +29,7 @@ def format_number(value: Any) -> str:
 
 def format_option(value: Any) -> str:
     """A list with commas, else the value as text: the form in which `-o` takes it."""
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def describe_headline(*parts: str, better: str) -> str:

@@ -140,7 +140,7 @@ def test_training_on_ones_own_images(command, images, tmp_path, monkeypatch):
     images.rename(tmp_path / "elsewhere")
     monkeypatch.chdir(tmp_path)
     code, _, err = command("reconstruct", report["run"])
-    assert code == 3 and "there is no file or folder" in err
+    assert code == 3 and "the data of this run are no longer at" in err
     (tmp_path / "elsewhere").rename(tmp_path / "vae-data")
     code, _, err = command("train", "vae", "--dataset", "vae-data", *SMALL)
     assert code == 2 and "use a path: --dataset ./vae-data" in err

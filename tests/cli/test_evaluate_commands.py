@@ -68,7 +68,7 @@ def test_every_result_says_how_it_was_measured(rooms, command):
     values = json.loads(out)
     assert values == json.loads((rooms / "eval/mig.json").read_text())
     assert values["metric"] == "mig" and values["step"] == 10 and values["run_seed"] == 0
-    assert values["options"] == {"points": 50, "samples": 40, "draws": 16, "seed": 0}
+    assert values["options"] == {"points": 50, "samples": 40, "draws": 16, "seed": 0, "factors": []}
     assert values["data"]["name"] == "rooms" and values["data"]["scales"] == 2
     assert {"python", "torch", "pyro-hvae", "scikit-learn"} <= set(values["versions"])
     assert values["points"] == 50 and values["of"] == "the 64 data of the grid"
@@ -106,13 +106,13 @@ def test_layers_above_the_first_are_mixtures(digits, command):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["mig"], "metrics of disentanglement need two or more integer factors of variation; 'digits' has class"),
+        (["mig"], "metrics of disentanglement need two or more factors of variation with few values; 'digits' has class"),
         (["mig", "-o", "point=50"], "no option of mig called 'point'. Did you mean 'points'?"),
         (["mig", "-o", "points=many"], "option points=many is not a whole number"),
         (["mutual-information", "-o", "points=1"], "points=1: a metric of codes needs at least two data"),
         (["mutual-information", "-o", "draws=1"], "draws=1: layers above the first are mixtures over two draws or more"),
         (["regression"], "needs factors of position or size"),
-        (["classes", "-o", "factor=clas"], "no classes called 'clas'; its integer factors: class"),
+        (["classes", "-o", "factor=clas"], "no classes called 'clas'; its factors of few values: class"),
         (["smoothness", "-o", "graphs=0"], "graphs must be at least 1, got 0"),
         (["likelihood", "-o", "particles=0"], "particles must be a whole number of at least 1, got 0"),
         (["likelihood", "-o", "inner=4"], "need a site that they share"),

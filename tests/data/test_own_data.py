@@ -504,7 +504,9 @@ def test_other_arrays_become_factors(folder):
         features=np.random.default_rng(0).random((20, 2)),
     )
     data = load_user_data(path, key="x")
-    assert set(data.test.factors) == {"labels", "angle", "y", "latents_0", "latents_1"}
+    assert set(data.test.factors) == {"labels", "angle", "y", "latents_0", "latents_1", "features_0", "features_1"}
+    for words in ("metadata (pickled objects)", "names (text)", "mean (3 values for 20 data)"):
+        assert words in data.note
     for part in SPLITS:
         split = getattr(data, part)
         index = split.x[:][:, 0]

@@ -167,7 +167,7 @@ def test_classes_of_each_layer(tmp_path):
     found = METRICS["classes"].measure(run)
     assert found["accuracy"] > 0.98 and found["layers"]["z1"] > 0.98 and found["layers"]["z2"] < 0.6
     assert (found["n_train"], found["n_test"]) == (1500, 500)
-    with pytest.raises(ConfigError, match="no classes called 'clas'; its integer factors: class"):
+    with pytest.raises(ConfigError, match="no classes called 'clas'; its factors of few values: class"):
         METRICS["classes"].measure(run, factor="clas")
 
 

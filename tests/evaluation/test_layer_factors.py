@@ -160,12 +160,30 @@ def test_what_is_binarised_anew_is_read_once(tmp_path):
 
 def test_without_classes_the_strokes_remain(tmp_path):
     whole = factors(opened(tmp_path))
-    for none in ({"angle": torch.rand(800)}, {"class": torch.rand(800)}, {"class": torch.zeros(800, dtype=torch.long)}):
-        data = Dataset("lines", drawings(800, 1, **none), drawings(10, 2), drawings(700, 3))
+    for name, values in {
+        "angle": torch.rand,
+        "class": torch.rand,
+        "class ": lambda n: torch.zeros(n, dtype=torch.long),
+    }.items():
+        splits = [drawings(n, seed, **{name.strip(): values(n)}) for n, seed in ((800, 1), (10, 2), (700, 3))]
+        data = Dataset("lines", *splits)
         found = factors(opened(tmp_path, dataset=data))
         assert found["consistency_gap"] is None
         assert set(whole) - set(found) == {"consistency_gap_stderr", "classifier", "class_accuracy", "consistency"}
         assert found["correlation"] == whole["correlation"] and found["share"] == whole["share"]
+
+
+def test_classes_of_the_training_data_alone_are_judged_on_held_out_ones(tmp_path):
+    bare = [Split(split.x) for split in (drawings(10, 2), drawings(700, 3))]
+    found = factors(opened(tmp_path, dataset=Dataset("lines", drawings(800, 1), *bare)))
+    assert found["tested_on"].startswith("training data held out from the probe")
+    assert (found["n_train"], found["n_test"]) == (600, 160)  # of 640 and 160
+    assert found["class_accuracy"]["z3"] > 0.9 > found["class_accuracy"]["z1"]
+    named = Split(drawings(800, 1).x, {"digit": drawings(800, 1).factors["class"].double()})
+    renamed = factors(opened(tmp_path, dataset=Dataset("lines", named, *bare)), factor="digit")
+    assert renamed["class_accuracy"] == found["class_accuracy"]
+    with pytest.raises(ConfigError, match="no classes called 'digits'"):
+        factors(opened(tmp_path), factor="digits")
 
 
 def test_one_layer_has_no_gap_and_what_does_not_vary_no_share(tmp_path):

@@ -37,9 +37,9 @@ def read_arrays(path: Path, key: str = "") -> tuple[dict[str, Split], str, tuple
     Among several arrays the data are the array `key`, else x, images, imgs, image or data, else the only one with at least
     two axes. Names with train, val (valid, validation) or test as one of their words, such as x_train, test_images or
     train/data, belong to that part, if there are training data among them. Every other array of shape (n,) or (n, 1), and
-    every table of whole numbers of shape (n, 2) to (n, 32), becomes a factor of its name; the columns of a table become name_0,
-    name_1, ... An array of texts called columns or feature_names, one for each column of vectors, names them. Other texts and
-    pickled objects are skipped.
+    every table of shape (n, 2) to (n, 32), becomes a factor of its name; the columns of a table become name_0, name_1, ... An
+    array of texts called columns or feature_names, one for each column of vectors, names them. The description names what is
+    not used, such as other texts, pickled objects, wider tables and arrays of another length.
 
     A .npy file is mapped, not read as a whole. So are bytes of an HDF5 file, after a copy into the cache (see `cache_array`).
     Other arrays are held in memory. Values other than bytes and bools are read through once to find their range.
@@ -58,17 +58,23 @@ def read_arrays(path: Path, key: str = "") -> tuple[dict[str, Split], str, tuple
     if len(shapes := {array.shape[1:] for array, _ in arrays.values()}) > 1:
         raise DataError(f"the parts of {path} differ in shape: {', '.join(map(str, shapes))}. They have to be of one shape.")
     highest = max(top for _, top in arrays.values())
-    splits = {}
+    splits, held = {}, {member.name for held in parts.values() for member in held.values()}
+    unused = {name: "no data in this part" for name in (member.name for member in members.values()) if name not in held}
     for part, (array, _) in arrays.items():
         grey = highest > 1 and may_be_grey(array.dtype.kind in "iu", array.dtype == np.uint8, array.ndim)
         x = Rows(torch.from_numpy(array), _to_grey if grey else _to_floats, ahead=parts[part][names[part]].mapped)
         others = {name: member for name, member in parts[part].items() if name != names[part]}
-        splits[part] = Split(x, _read_factors(path, others, len(array)))
+        factors, left_out = _read_factors(path, others, len(array))
+        splits[part], unused = Split(x, factors), unused | left_out
     shape, kind = splits["train"].x.shape, arrays["train"][0].dtype
     what = f"{shape[3]} x {shape[2]} images" if len(shape) > 2 else f"vectors of {shape[1]}"
     meaning = " as grey values" if splits["train"].x.prepare is _to_grey else ""
     columns, about = _read_columns(members, shape)
-    return splits, f"{what} from {_describe_array(path, parts['train'][names['train']])}, {kind}{meaning}{about}", columns
+    if columns:
+        unused = {name: why for name, why in unused.items() if name.lower() not in COLUMN_NAMES}
+    beside = f"; not used: {', '.join(f'{name} ({why})' for name, why in unused.items())}" if unused else ""
+    data = _describe_array(path, parts["train"][names["train"]])
+    return splits, f"{what} from {data}, {kind}{meaning}{about}{beside}", columns
 
 
 def _read_columns(members: dict[str, StoredArray], shape: Sequence[int]) -> tuple[tuple[str, ...], str]:
@@ -207,18 +213,33 @@ def _find_range(title: str, array: np.ndarray) -> tuple[float, float]:
     return lowest, highest
 
 
-def _read_factors(path: Path, members: dict[str, StoredArray], count: int) -> dict[str, Tensor]:
+def _read_factors(path: Path, members: dict[str, StoredArray], count: int) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The factors of a part, and by its full name the reason for each array that is none."""
     factors: dict[str, Tensor] = {}
+    unused: dict[str, str] = {}
     for name, member in members.items():
-        shape, kind = member.shape, member.dtype.kind
-        columns = shape[1] if len(shape) == 2 else 1
-        if kind not in "biuf" or len(shape) not in (1, 2) or shape[0] != count or not 0 < columns <= COLUMNS:
+        if reason := _find_obstacle(member, count):
+            unused[member.name] = reason
             continue
-        if kind == "f" and columns > 1:
-            continue
+        floats, columns = member.dtype.kind == "f", member.shape[1] if len(member.shape) == 2 else 1
         values = member.read().reshape(count, columns)
-        if kind == "f":
+        if floats and columns > 1 and not np.isfinite(values).all():
+            unused[member.name] = "values that are not finite"
+            continue
+        if floats:
             _find_range(_describe_array(path, member), values)
-        table = torch.from_numpy(np.array(values, dtype=np.float64 if kind == "f" else np.int64))
+        table = torch.from_numpy(np.array(values, dtype=np.float64 if floats else np.int64))
         factors |= {name if columns == 1 else f"{name}_{column}": table[:, column] for column in range(columns)}
-    return factors
+    return factors, unused
+
+
+def _find_obstacle(member: StoredArray, count: int) -> str | None:
+    """Why an array beside the data is no factor, or None."""
+    shape, kind = member.shape, member.dtype.kind
+    if kind not in "biuf":
+        return {"O": "pickled objects", "U": "text", "S": "text"}.get(kind, f"{member.dtype}")
+    if not shape or shape[0] != count:
+        return f"{shape[0] if shape else 'one'} value{'s' * bool(shape)} for {count} data"
+    if len(shape) > 2:
+        return f"shape {shape}"
+    return f"{shape[1]} columns" if len(shape) == 2 and not 0 < shape[1] <= COLUMNS else None

@@ -66,7 +66,7 @@ def read_images(folder: Path, size: int = 0, channels: int = 0, content: str = "
     for index, name in enumerate(names):
         members.setdefault(PARTS[name.partition("/")[0].lower()] if in_parts else "train", []).append(index)
     parts = {part: whole.take(torch.tensor(index)) for part, index in members.items()}
-    return parts, _summarize(first.shape, len(names), size, channels, classes), classes
+    return parts, _summarize(first.shape, len(names), size, channels, classes, others), classes
 
 
 def list_images(folder: Path) -> tuple[list[str], list[str]]:
@@ -125,11 +125,11 @@ def _describe_difference(folder: Path, one: tuple[str, tuple[int, ...]], other: 
     return f"the images in {folder} differ in colour: {colours}. Choose -o channels=1 or -o channels=3."
 
 
-def _summarize(shape: tuple[int, ...], count: int, size: int, channels: int, classes: list[str]) -> str:
+def _summarize(shape: tuple[int, ...], count: int, size: int, channels: int, classes: list[str], others: list[str]) -> str:
     parts = [f"{count:,} images of {shape[2]} x {shape[1]} pixels, {'grey' if shape[0] == 1 else 'colour'}"]
     parts += ["shorter side scaled and the centre cut out"] if size else []
     parts += ["converted to grey"] if channels == 1 else ["converted to colour"] if channels == 3 else []
     if len(classes) > 1:
         shown = ", ".join(f"{number} {name}" for number, name in enumerate(classes[:10]))
         parts.append(f"{len(classes)} classes ({shown}{', ...' if len(classes) > 10 else ''})")
-    return ", ".join(parts)
+    return ", ".join(parts) + (f"; not used: {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}" if others else "")
