@@ -35,7 +35,7 @@ def compare_command(runs: tuple[str, ...], as_json: bool, **options: Any) -> Non
 
     NAME is a metric's headline ('pyro-hvae list metrics'), NAME.KEY any number in its result, such as likelihood.elbo or
     likelihood.active_units.z1. Results that a run stores for the same step are read, whatever their options; the others are
-    measured now.
+    measured now. Values of different options or data are never averaged: each protocol has a row.
 
     The picture shows two metrics against each other, and any other number of metrics in a panel each. The best of several
     seeds improves with their number, so it stands beside the mean and does not replace it.

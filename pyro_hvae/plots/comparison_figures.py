@@ -19,7 +19,7 @@ NAME_WIDTH = 42  # characters in a line of a method's name
 
 
 class _Method(NamedTuple):
-    """The runs of one method on one data set, and the style of their markers."""
+    """The runs of one method on one data set, measured alike, and the style of their markers."""
 
     name: str
     values: list[Mapping[str, float | None]]
@@ -34,7 +34,9 @@ def plot_comparison(values: Mapping[str, Any]) -> Figure:
     labels = {name: _label(name, about) for name, about in values["metrics"].items()}
     grouped: dict[tuple[str, str], list[Mapping[str, float | None]]] = {}
     for run in values["runs"]:
-        grouped.setdefault((run["data"], run["method"]), []).append(run["values"])
+        protocol = "; ".join(dict.fromkeys(filter(None, run.get("protocol", {}).values())))  # never averaged
+        method = f"{run['method']}, measured with {protocol}" if protocol else run["method"]
+        grouped.setdefault((run["data"], method), []).append(run["values"])
     data_sets = {data for data, _ in grouped}
     methods = []
     for ((data, name), runs), colour, marker in zip(grouped.items(), cycle(METHOD_COLOURS), cycle(MARKERS), strict=False):

@@ -59,16 +59,28 @@ def _require_writable(path: Path) -> None:
 def comparison_text(values: Mapping[str, Any]) -> str:
     """Tables of the result of `compare`: the runs, then for each metric the methods."""
     fixed = ("run", "data", "method", "seed")
-    blocks = [format_table({**{key: row[key] for key in fixed}, **row["values"]} for row in values["runs"])]
+    rows = ({**{key: row[key] for key in fixed}, **_protocol_cells(row, values), **row["values"]} for row in values["runs"])
+    blocks = [format_table(rows)]
     for name, about in values["metrics"].items():
-        rows = [{k: v for k, v in row.items() if k != "metric"} for row in values["methods"] if row["metric"] == name]
+        mine = [row for row in values["methods"] if row["metric"] == name]
+        hidden = {"metric"} if any(row["protocol"] for row in mine) else {"metric", "protocol"}
+        rows = [{key: value for key, value in row.items() if key not in hidden} for row in mine]
         title = f"{name} ({describe_headline(about['key'], about['unit'], better=about['better'])})"
         blocks.append(f"{title}\n{format_table(rows) or 'no run has a value'}")
     return "\n\n".join(blocks)
 
 
+def _protocol_cells(row: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, str]:
+    """The protocols of a run's values, in a table where any differ."""
+    if not any(text for other in values["runs"] for text in other["protocol"].values()):
+        return {}
+    parts = {metric: text for metric, text in row["protocol"].items() if text}
+    return {"protocol": "; ".join(f"{metric}: {text}" if len(row["protocol"]) > 1 else text for metric, text in parts.items())}
+
+
 def write_csv(values: Mapping[str, Any], path: Path) -> Path:
-    """Writes a row for each run and a column for each metric, with all digits; missing values are empty.
+    """Writes a row for each run and a column for each metric, with all digits; missing values are empty. Where values were
+    measured differently, a last column says how.
 
     Raises:
         DataError: when the file cannot be written.
@@ -76,8 +88,10 @@ def write_csv(values: Mapping[str, Any], path: Path) -> Path:
     fixed = ("run", "path", "data", "method", "seed", "step")
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*fixed, *values["metrics"]])
-    writer.writerows([*(row[key] for key in fixed), *row["values"].values()] for row in values["runs"])
+    more = ["protocol"] if any(_protocol_cells(row, values) for row in values["runs"]) else []
+    writer.writerow([*fixed, *values["metrics"], *more])
+    for row in values["runs"]:
+        writer.writerow([*(row[key] for key in fixed), *row["values"].values(), *_protocol_cells(row, values).values()])
     with atomic_write(path, "Choose another place with --csv.") as part:
         part.write_bytes(text.getvalue().encode(errors="surrogateescape"))
     return path

@@ -3,7 +3,6 @@
 Runs are labelled by data and method, with the settings in which runs of the same name differ.
 """
 
-import json
 import math
 import statistics
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from pyro_hvae.data import is_path
 from pyro_hvae.inference import FEW_EFFECTIVE
+from pyro_hvae.reports.comparison_protocols import describe_protocols
 from pyro_hvae.reports.comparison_values import Column, ComparedRun, collect_results, open_compared_run, parse_columns
 from pyro_hvae.reports.text_table import format_option
 from pyro_hvae.runs import Experiment, find_run
@@ -31,7 +31,8 @@ def compare(
     """Compares metrics over several runs: a row for each run, and for each metric a row for each data set and method.
 
     Values that a run stores for the same step are read, whatever options they were measured with; the others are measured now,
-    with default options. Runs belong to one method only if they differ in nothing but the seed and settings without effect.
+    with default options. Values of different protocols (particles, limit, part of the data) are never averaged. Runs belong to
+    one method only if they differ in nothing but the seed and settings without effect.
 
     Arguments:
         metrics: NAME for a metric's headline, NAME.KEY for any number in its result; default `angle` where all runs are on
@@ -40,9 +41,9 @@ def compare(
 
     Returns:
         "metrics": column -> metric, key, better, unit; "runs": with `values` and, for missing values, `reasons` by column;
-        "methods": for each metric and method the seeds, mean, standard deviation (from two seeds on), median, range, the best
-        of the seeds and the paper's value; "warnings": why values cannot be compared; "failed": the runs that could not be
-        opened, read or written.
+        "methods": for each metric, method and protocol the seeds, mean, standard deviation (from two seeds on), median, range,
+        the best of the seeds and the paper's value; "warnings": why values cannot be compared; "failed": the runs
+        that could not be opened, read or written.
 
     Raises:
         ConfigError: for an unknown metric, or a key that no run's result has. DataError, CheckpointError: for what is no run.
@@ -77,8 +78,11 @@ def _run_rows(runs: Sequence[ComparedRun], columns: Sequence[Column], checkpoint
     steps = [run.step if checkpoint == "last" and run.stopped else None for run in runs]
     methods = _method_labels(experiments, data, steps)
     names = [run.path.resolve().name for run in runs]
+    metrics = list(dict.fromkeys(column.metric for column in columns))
+    by_metric = [describe_protocols(runs, metric, data) for metric in metrics]
+    protocols = [dict(zip(metrics, texts, strict=True)) for texts in zip(*by_metric, strict=True)]
     rows = []
-    for run, name, where, method in zip(runs, names, data, methods, strict=True):
+    for run, name, where, method, protocol in zip(runs, names, data, methods, protocols, strict=True):
         values = {column.name: run.numbers(column.metric).get(column.key) for column in columns}
         rows.append(
             {
@@ -88,6 +92,7 @@ def _run_rows(runs: Sequence[ComparedRun], columns: Sequence[Column], checkpoint
                 "method": method,
                 "seed": run.experiment.train.seed,
                 "step": run.step,
+                "protocol": protocol,
                 "values": values,
                 "reasons": {column.name: _missing_reason(run, column) for column in columns if values[column.name] is None},
             }
@@ -157,8 +162,9 @@ def _method_rows(
     methods = []
     for column in columns:
         best = {"higher": max, "lower": min}.get(column.describe()["better"])
-        for data, method in dict.fromkeys((row["data"], row["method"]) for row in rows):
-            mine = [i for i, row in enumerate(rows) if (row["data"], row["method"]) == (data, method)]
+        keys = [(row["data"], row["method"], row["protocol"][column.metric]) for row in rows]
+        for data, method, protocol in dict.fromkeys(keys):
+            mine = [i for i, key in enumerate(keys) if key == (data, method, protocol)]
             values = [value for i in mine if (value := rows[i]["values"][column.name]) is not None]
             if values:
                 methods.append(
@@ -166,6 +172,7 @@ def _method_rows(
                         "metric": column.name,
                         "data": data,
                         "method": method,
+                        "protocol": protocol,
                         "seeds": len(values),
                         "mean": statistics.fmean(values),
                         "std": statistics.stdev(values) if len(values) > 1 else None,
@@ -186,15 +193,12 @@ def _warnings(runs: Sequence[ComparedRun], rows: Sequence[Mapping[str, Any]], me
         warnings.append(f"the runs are on different data ({'; '.join(data)}), whose values cannot be compared.")
     for metric in metrics:
         for where in data:
-            options = {
-                row["run"]: _protocol(run.results[metric])
+            texts = {
+                row["run"]: row["protocol"][metric]
                 for run, row in zip(runs, rows, strict=True)
                 if row["data"] == where and metric in run.results
             }
-            keys = dict.fromkeys(key for mine in options.values() for key in mine)
-            differing = [key for key in keys if len({json.dumps(mine.get(key)) for mine in options.values()}) > 1]
-            texts = {name: ", ".join(f"{key}={mine.get(key)}" for key in differing) for name, mine in options.items()}
-            if differing:
+            if any(texts.values()):
                 how = "; ".join(f"{text} for {_shorten(mine)}" for text, mine in _keys_by_value(texts).items())
                 warnings.append(f"{metric} was measured with different options on {where}: {how}.")
     low = [row["run"] for run, row in zip(runs, rows, strict=True) if _is_too_low(run.results.get("likelihood", {}))]
@@ -213,13 +217,6 @@ def _is_too_low(likelihood: Mapping[str, Any]) -> bool:
     """Whether an importance-sampled likelihood is biased by more than its sampling error, or carried by few samples."""
     bias, error = (likelihood.get(key) or 0.0 for key in ("importance_bias", "stderr"))  # null where it is unknown
     return bias > error > 0 or (likelihood.get("effective_samples") or {}).get("median", math.inf) < FEW_EFFECTIVE
-
-
-def _protocol(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, the kind of likelihood and its space: densities and probabilities cannot be compared either."""
-    kind = {"likelihood": result["likelihood"].split(",")[0]} if "likelihood" in result else {}
-    kind |= {"space": result["space"]} if result.get("space", "data") != "data" else {}
-    return result.get("options", {}) | kind
 
 
 def _shorten(names: Sequence[str]) -> str:

@@ -84,6 +84,7 @@ def test_statistics_of_a_method_are_those_of_all_its_seeds(score):
         "metric": "score",
         "data": "pendulum",
         "method": "vae + constant (beta = 1)",
+        "protocol": "",
         "seeds": 3,
         "mean": 3.0,
         "std": pytest.approx(math.sqrt((4 + 1 + 9) / 2)),
@@ -213,6 +214,61 @@ def test_values_measured_differently_are_told_apart_from_values_that_can_be_comp
     (warning,) = compare(["b", "d"], ["likelihood"])["warnings"]
     assert warning.endswith("likelihood=Gaussian for b; likelihood=Bernoulli for d.")
     assert not compare(["b", "c"], ["likelihood"])["warnings"]
+
+
+def kept_likelihood(value, data=None, result=None, **options):
+    extra = {"data": data} if data else {}
+    return {
+        "likelihood": {"log_likelihood": value, "options": {"seed": 0, **options}, "likelihood": "Bernoulli"}
+        | extra
+        | (result or {})
+    }
+
+
+def test_values_of_different_protocols_are_never_averaged(command, tmp_path):
+    a_run("a", kept=kept_likelihood(-1.0, particles=1))
+    a_run("b", seed=1, kept=kept_likelihood(-2.0, particles=5000))
+    a_run("c", seed=2, kept=kept_likelihood(-4.0, particles=5000, limit=0))
+    a_run("d", seed=3, kept=kept_likelihood(-8.0, particles=5000, limit=7))
+    runs = ["a", "b", "c", "d", "--metric", "likelihood"]
+    code, out, err = command("compare", *runs, "--json", "--csv", "t.csv", "--picture", "t.png")
+    assert code == 0, err
+    values = json.loads(out)
+    found = {row["protocol"]: (row["seeds"], row["mean"]) for row in values["methods"]}
+    assert found == {
+        "particles=1, limit=0": (1, -1.0),
+        "particles=5000, limit=0": (2, -3.0),
+        "particles=5000, limit=7": (1, -8.0),
+    }
+    assert [row["protocol"]["likelihood"] for row in values["runs"]][3] == "particles=5000, limit=7"
+    assert Path("t.csv").read_text().splitlines()[0].endswith(",likelihood,protocol")
+    assert '"particles=1, limit=0"' in Path("t.csv").read_text()
+    text = command("compare", *runs)[1]
+    assert text.count("particles=5000, limit=7") == 2  # in the row of the run and in that of its protocol
+
+
+def test_what_is_no_protocol_keeps_values_together(command):
+    """The seed of an evaluation, an option that an older version lacked, and a limit above the number of data."""
+    a_run("a", kept=kept_likelihood(-1.0))
+    a_run("b", seed=1, kept=kept_likelihood(-2.0, particles=5000, limit=0, inner=1))
+    a_run("c", seed=2, kept={"likelihood": kept_likelihood(-3.0)["likelihood"] | {"options": {"seed": 5}}})
+    a_run("d", seed=3, kept=kept_likelihood(-6.0, limit=500, result={"n": 300, "n_bound": 300}))
+    values = json.loads(command("compare", "a", "b", "c", "d", "--metric", "likelihood", "--json")[1])
+    (row,) = values["methods"]
+    assert (row["protocol"], row["seeds"], row["mean"]) == ("", 4, -3.0) and not values["warnings"]
+    assert "protocol" not in command("compare", "a", "b", "--metric", "likelihood")[1]
+
+
+def test_data_that_were_handed_over_are_a_protocol(command):
+    a_run("a", kept=kept_likelihood(-1.0, data={"name": "pendulum", "size": 60}))
+    a_run("b", seed=1, kept=kept_likelihood(-2.0, data={"name": "digits"}))
+    a_run("c", seed=2, kept=kept_likelihood(-4.0, data={"name": "pendulum", "size": 61}))
+    values = json.loads(command("compare", "a", "b", "c", "--metric", "likelihood", "--json")[1])
+    assert {row["protocol"]: row["mean"] for row in values["methods"]} == {
+        "data=its own": -1.0,
+        "data=digits": -2.0,
+        "data=size=61": -4.0,
+    }
 
 
 def test_a_run_counts_once_and_equal_runs_are_told(score, monkeypatch):
