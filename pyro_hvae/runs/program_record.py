@@ -2,8 +2,12 @@
 
 import hashlib
 import inspect
+import io
+import textwrap
+import tokenize
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -26,10 +30,11 @@ def record_program(spec: str | None, model: Any, guide: Any) -> dict[str, Any]:
 
 
 def hash_source(spec: str) -> str | None:
-    """SHA-256 of the file in FILE.py:FUNCTION, however its lines end; None where there is none. Its imports do not count."""
+    """SHA-256 of the code of the file in FILE.py:FUNCTION; None where there is none. What it imports does not count."""
     try:
-        return hashlib.sha256(Path(spec.rpartition(":")[0]).read_bytes().replace(b"\r\n", b"\n")).hexdigest()
-    except OSError:
+        with tokenize.open(spec.rpartition(":")[0]) as file:
+            return _hash_code(file.read())
+    except (OSError, SyntaxError, UnicodeDecodeError):
         return None
 
 
@@ -71,8 +76,7 @@ def _describe(program: Any) -> Iterator[tuple[str, Any]]:
     for name, module in modules:
         kind = type(module)
         yield name, kind.__qualname__
-        if kind.__module__.partition(".")[0] not in LIBRARIES:
-            yield from _describe_source(name, kind.forward)
+        yield from _describe_source(name, *_list_methods(kind))
         if "_load_from_state_dict" in vars(kind):
             continue  # its attributes are state, which training changes and a checkpoint restores
         for key, value in vars(module).items():
@@ -80,11 +84,31 @@ def _describe(program: Any) -> Iterator[tuple[str, Any]]:
                 yield f"{name}.{key}".lstrip("."), found[0]
 
 
-def _describe_source(name: str, function: Any) -> Iterator[tuple[str, str]]:
+def _describe_source(name: str, *functions: Any) -> Iterator[tuple[str, str]]:
+    for function in functions:
+        try:
+            yield f"{name}.{function.__name__}()".lstrip("."), _hash_code(textwrap.dedent(inspect.getsource(function)))
+        except (OSError, TypeError):
+            continue  # typed into a console, or without a Python source
+
+
+def _list_methods(kind: type) -> list[FunctionType]:
+    """The functions of a class and of those of its bases that are no library's."""
+    own = [base for base in kind.__mro__ if base.__module__.partition(".")[0] not in LIBRARIES]
+    found = {name: value for base in reversed(own) for name, value in vars(base).items() if isinstance(value, FunctionType)}
+    return list(found.values())
+
+
+def _hash_code(text: str) -> str:
+    """SHA-256 of Python code without its comments, blanks and line ends."""
+    blank = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.ENCODING, tokenize.ENDMARKER}
+    marks = {tokenize.INDENT: "{", tokenize.DEDENT: "}"}
     try:
-        yield f"{name}.forward()".lstrip("."), hashlib.sha256(inspect.getsource(function).encode()).hexdigest()
-    except (OSError, TypeError):
-        return  # typed into a console, or without a Python source
+        tokens = [token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type not in blank]
+        text = "\n".join(marks.get(token.type, token.string) for token in tokens)
+    except (tokenize.TokenError, SyntaxError):
+        pass  # such as a lambda within a line: the text as it stands
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _plain(value: Any) -> tuple[Any] | None:

@@ -5,6 +5,7 @@ import math
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,7 @@ import tomli_w
 
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, require_known
 from pyro_hvae.runs.experiment import Experiment
-from pyro_hvae.runs.program_record import record_program
+from pyro_hvae.runs.program_record import find_other_settings, record_program
 from pyro_hvae.runtime import atomic_write, runs_folder
 
 
@@ -168,7 +169,9 @@ class RunDirectory:
                 break
         return rows
 
-    def drop_rows_after(self, step: int) -> None:
-        """Drops the metric rows after a step, which a resumed run measures again."""
+    def resume(self, step: int, model: Any, guide: Any) -> None:
+        """Drops the metric rows after a step, which a resumed run measures again; warns of another pair than the run's."""
+        if other := find_other_settings(model, guide, self.read_json("program.json")):
+            warnings.warn(f"this is not the pair of the run '{self.path}', which goes on with it: {other}.", stacklevel=3)
         rows = [json.dumps(row) + "\n" for row in self.rows() if row["step"] <= step]
         self.write("metrics.jsonl", "".join(rows))

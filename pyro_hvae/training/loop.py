@@ -84,7 +84,7 @@ def fit(
         if config.compile is None:
             config = replace(config, compile=saved.get("compile", False))  # older runs were trained eagerly
         lengths[: saved["stage"]] = saved.get("lengths", lengths)[: saved["stage"]]  # older runs have none
-        run.drop_rows_after(saved["step"])
+        run.resume(saved["step"], *pair)
         if experiment:
             run.write_config(experiment)  # the length may have changed
     for stage, each, length in zip(stages, schedules, lengths, strict=True):

@@ -3,6 +3,8 @@
 import json
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 
@@ -99,7 +101,8 @@ def test_force_takes_another_function_and_the_result_names_it(run, command):
 
 def test_a_changed_source_is_refused_and_a_moved_file_is_not(run, folder, command):
     (folder / "elsewhere").mkdir()
-    (folder / "elsewhere/renamed.py").write_bytes(PROGRAM.replace("\n", "\r\n").encode())
+    commented = PROGRAM.replace("    return", "    # a comment\n\n    return").replace("(x):", "(x):  # and another")
+    (folder / "elsewhere/renamed.py").write_bytes(commented.replace("\n", "\r\n").encode())
     assert command(*EVALUATE, "--program", "elsewhere/renamed.py:build")[0] == 0
     (folder / "own.py").write_text(PROGRAM.replace('"exp"', '"sigmoid"'))
     code, _, err = command(*EVALUATE, "--program", "own.py:build")
@@ -195,3 +198,46 @@ def test_a_pair_with_a_shape_of_its_own_refuses_data_of_another(fitted):
     opened = open_run(fitted, program=pair(), dataset="wide.npy")
     with pytest.raises((ConfigError, DataError, hv.errors.ContractError), match="7"):
         hv.log_likelihood(opened.model, opened.guide, opened.dataset.test.x[:], particles=2)
+
+
+class Decoder(torch.nn.Module):
+    """A model whose mean is named by a method."""
+
+    def __init__(self, sign=1.0):
+        super().__init__()
+        self.net, self.sign = torch.nn.Linear(2, 5), sign
+
+    def mean(self, z):
+        return self.sign * self.net(z)
+
+    def forward(self, x=None, size=1):
+        with pyro.plate("data", size if x is None else len(x), dim=-1):
+            z = pyro.sample("z1", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            return pyro.sample("x", dist.Normal(self.mean(z), 1.0).to_event(1), obs=x)
+
+
+class Other(Decoder):
+    """Another method with the same weights."""
+
+    def mean(self, z):
+        return -self.net(z)
+
+
+def test_settings_and_methods_of_own_modules_are_compared(folder):
+    guide = pair()[1]
+    hv.fit(hv.ELBO()(Decoder(), guide), make_data(), hv.TrainConfig(steps=2, batch_size=10), out="mine", progress=False)
+    hv.load("mine", program=(Decoder(), guide))
+    with pytest.raises(ConfigError, match="model.sign is '2.0' instead of '1.0'"):
+        hv.load("mine", program=(Decoder(2.0), guide))
+    with pytest.raises(ConfigError, match="model is 'Other' instead of 'Decoder'"):
+        hv.load("mine", program=(Other(), guide))
+    Other.__qualname__ = "Decoder"  # a class of the same name, as after an edit
+    with pytest.raises(ConfigError, match=r"model.mean\(\) has another source"):
+        hv.load("mine", program=(Other(), guide))
+
+
+def test_resuming_in_python_warns_of_another_pair(fitted):
+    settings = hv.TrainConfig(steps=5, batch_size=10)
+    with pytest.warns(UserWarning, match="model.likelihood.std is 'softplus' instead of 'exp'"):
+        hv.fit(hv.ELBO()(*pair("softplus")), make_data(), settings, out="fitted", resume=True, progress=False)
+    hv.fit(hv.ELBO()(*pair()), make_data(), settings, out="fitted", resume=True, progress=False)
