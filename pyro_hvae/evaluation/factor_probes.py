@@ -100,7 +100,7 @@ def _measure_classes(run: OpenRun, factor: str, train: int, test: int, seed: int
         known = [name for name, values in factors.items() if class_numbers(data, name, values) is not None]
         raise ConfigError(
             f"'{data.name}' has no classes called '{factor}'; its factors of few values: {', '.join(known) or 'none'}. "
-            "Choose one: -o factor=NAME."
+            + ("Choose one: -o factor=NAME." if known else "Put labels beside the data, one for each datum.")
         )
     fitted, judged, tested_on = probe_parts(data, [factor])
     splits = [random_subset(fitted, train, seed), random_subset(judged, test, seed)]
