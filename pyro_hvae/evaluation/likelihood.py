@@ -75,8 +75,9 @@ def evaluate(
     result |= {"half": result["log_likelihood"] - gap, "importance_bias": abs(gap)}
     with fixed_seed(seed):
         unit = _bits_unit(inference.ancestral(model)["x"], test) if run.space == "data" else None
-        bits = None if unit is None else -result["log_likelihood"] / (unit.dims * math.log(2)) + unit.offset
-        result |= {"bits_per_dim": bits, "bits_per_dim_of": unit and unit.of}
+    bits = None if unit is None else -result["log_likelihood"] / (unit.dims * math.log(2)) + unit.offset
+    result |= {"bits_per_dim": bits, "bits_per_dim_of": unit and unit.of}
+    with fixed_seed(seed):
         parts = inference.bound(elbo, model, guide, test)
         parts["iwae_50"] = inference.bound(ELBO(particles=50), model, guide, test)["elbo"]
         kl = inference.kl_per_dimension(model, guide, test)

@@ -22,6 +22,7 @@ from .handlers import site_log_prob as site_log_prob
 from .handlers import site_mean as site_mean
 from .handlers import standard_noise as standard_noise
 from .pixel_error import PixelError as PixelError
+from .program_module import ProgramModule as ProgramModule
 from .program_module import refuse_stored_parameters as refuse_stored_parameters
 from .pyro_svi import FunctionOptim as FunctionOptim
 from .pyro_svi import ScheduledELBO as ScheduledELBO

@@ -61,12 +61,13 @@ class _StoredParameters(Messenger):
 def refuse_stored_parameters(objective: nn.Module, x: Tensor) -> None:
     """Raises `ContractError` for a pair that reads a `pyro.param` that is no parameter of its modules: none would train it.
 
-    `pyro.module` and PyroModules announce parameters of modules, which is fine. The pass changes nothing.
+    `pyro.module` and PyroModules announce parameters of modules, which is fine. The pass changes nothing but the
+    store, so the caller opens one of its own.
     """
     devices = [x.device] if x.is_cuda else []
     stored = _StoredParameters()
     with torch.random.fork_rng(devices=devices), torch.no_grad(), evaluation_mode(objective), suppress(KeyError):
-        with pyro.get_param_store().scope(), pyro.validation_enabled(False), stored:
+        with pyro.validation_enabled(False), stored:
             objective(x)
     own = {id(parameter) for parameter in objective.parameters()}
     if names := [name for name, value in stored.found.items() if id(value) not in own]:

@@ -42,7 +42,7 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: for other content. DataError: when the file cannot be written.
     """
-    content = {"format_version": FORMAT_VERSION, "sealed": True, **content}
+    content = {"format_version": FORMAT_VERSION, **content}
     _check_primitive(content, "checkpoint")
     with atomic_write(path, "Choose another place with --out.") as part:
         torch.save(content, part)
@@ -61,7 +61,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint '{path}'. Train first, or name another run.")
-    sealed = _check_seal(path)
+    _check_seal(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch remarks on foreign pickles, which are refused below anyway
@@ -78,8 +78,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("format_version"), int):
         raise CheckpointError(f"'{path}' is not a pyro-hvae checkpoint (no format version). Train again.")
-    if content.get("sealed") and not sealed:
-        raise _damaged(path, "the mark of its checksum is gone")
     if content["format_version"] > FORMAT_VERSION:
         raise CheckpointError(
             f"checkpoint '{path}' has format version {content['format_version']}, this pyro-hvae reads up to "
@@ -99,30 +97,30 @@ def _seal(path: Path) -> None:
         file.write(digest)
 
 
-def _check_seal(path: Path) -> bool:
-    """Whether a file has a checksum; raises `CheckpointError` where it, or without one the archive's own, does not hold.
+def _check_seal(path: Path) -> None:
+    """Raises `CheckpointError` where the checksum of a file does not hold.
 
-    Compressed archives are refused: torch writes none, and a small one could take all memory.
+    Files that older versions or `torch.save` wrote have the checksums of the archive's members alone. Compressed archives are
+    refused: torch writes none, and a small one could take all memory.
     """
     try:
         with open(path, "rb") as file:
-            end = max(0, path.stat().st_size - DIGITS)
-            file.seek(max(0, end - len(MARK)))
-            sealed = file.read(len(MARK)) == MARK
-            if sealed and file.read() != _hash_until(file, end):
+            size = path.stat().st_size
+            file.seek(max(0, size - 2 * len(MARK) - 2 * DIGITS))
+            _, sealed, digits = file.read().partition(MARK)
+            if sealed and (len(digits) != DIGITS or digits != _hash_until(file, size - DIGITS)):
                 raise _damaged(path, "its checksum does not hold")
         if not zipfile.is_zipfile(path):
-            return sealed  # torch says what else it is
+            return  # torch says what else it is
         with zipfile.ZipFile(path) as archive:
             if packed := [member.filename for member in archive.infolist() if member.compress_type != zipfile.ZIP_STORED]:
                 raise _damaged(path, f"'{packed[0]}' is compressed, which torch never does")
-            if not sealed and (name := archive.testzip()):  # older checkpoints have the checksums of the archive alone
+            if not sealed and (name := archive.testzip()):
                 raise _damaged(path, f"the checksum of '{name}' does not hold")
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint '{path}': {error.strerror}.") from error
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError) as error:
         raise _damaged(path, str(error)) from error
-    return sealed
 
 
 def _hash_until(file: BinaryIO, end: int) -> bytes:

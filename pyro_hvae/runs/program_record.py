@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pyro_hvae.objectives import ProgramModule
 from pyro_hvae.runtime import find_modules
 
 LIBRARIES = ("torch", "pyro", "pyro_hvae", "builtins", "functools")
@@ -67,6 +68,8 @@ def _names(spec: str) -> tuple[str, str]:
 
 def _describe(program: Any) -> Iterator[tuple[str, Any]]:
     """Class, source and plain attributes of every module of a program by their names."""
+    if isinstance(program, ProgramModule):
+        program = program.program
     if isinstance(program, nn.Module):
         modules: Any = program.named_modules()
     else:

@@ -35,7 +35,7 @@ def standardised(table):
 def test_the_bound_is_said_to_be_of_standardised_data_under_its_likelihood(standardised):
     _, out, _ = standardised
     line = next(line for line in out.splitlines() if line.startswith("Bound: "))
-    assert "nats per datum of standardised data (Gaussian, sigma 0.2; validation), beta 1" in line
+    assert "nats per datum of standardised data (Gaussian, sigma 0.2; 6 validation data), beta 1" in line
 
 
 def test_the_likelihood_of_standardised_data_is_also_that_of_the_data(standardised, table, command):
@@ -67,7 +67,7 @@ def test_real_units_are_warned_about_and_the_advice_works(standardised, table):
     out, err = train_once(table.parent, *options, "--out", table.parent / "raw")
     line = next(line for line in err.splitlines() if line.startswith("Warning: the training data"))
     assert "the sigma of their Gaussian likelihood, 0.2" in line and "standardize=true" in line
-    assert "nats per datum (Gaussian, sigma 0.2; validation)" in out
+    assert "nats per datum (Gaussian, sigma 0.2; 6 validation data)" in out
     assert "standard deviation" not in standardised[2]
     sigma = line.split("such as ")[1].split(",")[0]
     more = ["-o", sigma, "-o", "learn_sigma=true", "--out", table.parent / "advised"]

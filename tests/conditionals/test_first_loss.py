@@ -16,6 +16,7 @@ from pyro_hvae import (
     StandardNormal,
     TopDown,
     TrainConfig,
+    data,
     fit,
     log_likelihood,
 )
@@ -75,6 +76,8 @@ def test_inputs_within_the_bounds_enter_the_network_unchanged_and_others_by_a_lo
     bounded = torch.tensor([[-10.0, 0.3, 10.0], [-11.0, 10 + math.log(1e6 - 9), 3.0]])
     torch.testing.assert_close(p(z).mean, p.net(bounded)[:, :2])
     assert torch.equal(p(z[:1]).mean, p.net(z[:1])[:, :2])
+    for row in (torch.tensor([[-1e6, 0.0, 0.0]]), torch.tensor([[1e6, 0.0, 0.0]])):  # one bound alone
+        torch.testing.assert_close(p(row).mean, p.net(row.sign() * (10 + math.log(1e6 - 9)))[:, :2])
     torch.testing.assert_close(torch.vmap(lambda z: p(z).mean)(z), p(z).mean)
     assert p(torch.zeros(0, 3)).mean.shape == (0, 2)
 
@@ -114,3 +117,24 @@ def test_a_vhp_of_default_linear_gaussians_reaches_the_optimum_of_probabilistic_
     found = log_likelihood(model, guide, x, particles=200).mean().item()
     # Its sigmas depend on z2, so it may end a little above; the importance weights of 200 draws are a little below.
     assert optimum - 0.05 < found < optimum + 0.05
+
+
+def test_the_last_layer_of_a_likelihood_of_bits_starts_whole_and_that_of_a_gaussian_small():
+    def last(build, **options):
+        torch.manual_seed(0)
+        return build(4, 3, **options).net[-1].weight
+
+    assert torch.equal(last(Bernoulli), last(Bernoulli, gain=1.0)) and torch.equal(last(Gaussian), last(Gaussian, gain=0.1))
+    assert not torch.equal(last(Bernoulli, gain=0.1), last(Bernoulli))
+
+
+def test_a_pair_as_the_readme_writes_it_trains_as_well_as_a_recipe():
+    """Binarised digits, 64-16-4, half of the README's steps and two of its seeds, a share of the test data."""
+    digits = data.digits()
+    train, test = ((split.x[:] > 0.5).float() for split in (digits.train, digits.test))
+    for seed in (0, 1):
+        pyro.set_rng_seed(seed)
+        model = Chain(StandardNormal(4), [Gaussian(4, 16)], Bernoulli(16 + 4, (1, 8, 8)), skip=True)
+        objective = ELBO()(model, BottomUp([Gaussian((1, 8, 8), 16), Gaussian(16, 4)]))
+        fit(objective, train, TrainConfig(steps=750, batch_size=128, seed=seed), progress=False)
+        assert log_likelihood(model, objective.guide, test, particles=200).mean() > -18.4

@@ -203,3 +203,27 @@ def test_a_mask_of_one_particle_leaves_a_datum_in():
                 check_site(None, site)
         else:
             check_site(None, site)
+
+
+def test_validation_data_are_read_before_the_first_step(tmp_path):
+    with pytest.raises(DataError, match=r"value 255 at index \(8, 5\)"):
+        x = torch.zeros(9, 6)
+        x[8, 5] = 255.0
+        hv.fit(
+            hv.ELBO()(*pair()), torch.zeros(9, 6), hv.TrainConfig(steps=20), validation=x, out=tmp_path / "a", progress=False
+        )
+    assert not (tmp_path / "a/metrics.jsonl").exists() and not list((tmp_path / "a/checkpoints").iterdir())
+
+
+def test_looking_at_data_leaves_the_parameter_store_as_it_was():
+    model = hv.Gaussian(2, 6)
+
+    def announced(x=None, size=1):
+        pyro.module("decoder", model)
+        with pyro.plate("data", size if x is None else len(x)):
+            z = pyro.sample("z1", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            return pyro.sample("x", model(z), obs=x)
+
+    with pyro.get_param_store().scope():
+        check_data(torch.zeros(4, 6), announced)
+        assert not list(pyro.get_param_store().keys())

@@ -109,6 +109,7 @@ def test_handled_programs_and_functions_are_trained_with_the_modules_that_they_u
 
 def test_methods_give_the_bound_of_pyro():
     vae = VAE()
+    assert list(ProgramModule(vae.model).uses) == [vae]  # and not its parts once more
     torch.manual_seed(0)
     found = hv.ELBO(analytic_kl=False)(vae.model, vae.guide)(X).item()
     torch.manual_seed(0)

@@ -10,6 +10,7 @@ from pyro_hvae.data import DATASETS, Source
 from pyro_hvae.data.sets.user_data import load_user_data
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.sampling import likelihood_name
+from pyro_hvae.networks import ParentNetwork
 from pyro_hvae.networks.network_registry import NETWORKS
 from pyro_hvae.recipes.presets import PAPER, PRESETS, preset
 from pyro_hvae.runs.options import parameters
@@ -190,3 +191,11 @@ def test_vampprior_shares_its_encoder():
 def test_what_does_not_fit_is_refused(name, options, message):
     with pytest.raises(ConfigError, match=message):
         recipes.build(name, 4 * torch.rand(30, 6) - 2, options)
+
+
+def test_recipes_take_their_inputs_as_they_are():
+    """Codes of a learned prior spread over tens; a bound on inputs would change what is measured on them."""
+    for name in ("vhp", "hvae", "vae", "iwae", "vampprior"):
+        for stage in RECIPES[name].build(torch.rand(60, 1, 8, 8)):
+            bounds = {m.input_bound for m in stage.objective.modules() if isinstance(m, ParentNetwork)}
+            assert bounds == {None}, name

@@ -10,8 +10,6 @@ def test_the_bound_says_of_how_many_data_it_is(command, tmp_path):
     code, out, err = command(*small, "--out", tmp_path / "run", "--json")
     report = json.loads(out)
     assert code == 0, err
-    assert report["bound_of"].endswith(" validation data") and f"nats per datum ({report['bound_of']}), beta" in training_text(
-        report
-    )
+    assert report["bound_of"].endswith(" validation data") and f"; {report['bound_of']}), beta" in training_text(report)
     rows = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
     assert "validation_elbo" in json.loads(rows[-1])
