@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from pyro_hvae.data import Dataset, class_numbers, list_splits
+from pyro_hvae.data import Dataset, class_numbers, is_identifier, list_splits
 from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.evaluation.encoded_data import posterior_means, probe_parts, random_subset
 from pyro_hvae.metrics import LinearProbe, constant_probe, linear_probe, regression_probe
@@ -97,7 +97,8 @@ def classes(
 def _measure_classes(run: OpenRun, factor: str, train: int, test: int, seed: int) -> dict[str, Any]:
     data, factors = run.dataset, _list_factors(run.dataset)
     if factor not in factors or class_numbers(data, factor, factors[factor]) is None:
-        known = [name for name, values in factors.items() if class_numbers(data, name, values) is not None]
+        classes = [name for name, values in factors.items() if class_numbers(data, name, values) is not None]
+        known = [name for name in classes if not is_identifier(data, name)]
         raise ConfigError(
             f"'{data.name}' has no classes called '{factor}'; its factors of few values: {', '.join(known) or 'none'}. "
             + ("Choose one: -o factor=NAME." if known else "Put labels beside the data, one for each datum.")

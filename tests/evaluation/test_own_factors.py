@@ -48,6 +48,8 @@ def test_identifiers_are_left_out_and_named_and_floats_of_few_values_are_classes
     run = open_ideal(load(tmp_path, x=X, **beside), tmp_path)
     used, excluded = factors_of(run)
     assert set(used) == {"a", "b"}
+    with pytest.raises(ConfigError, match="no classes called 'class'; its factors of few values: a, b. Choose one"):
+        classes(run)
     assert excluded == {"id": f"an identifier: {N} values", "age": "continuous"}
     levels = run.dataset.train.factors["b"]
     assert torch.equal(class_numbers(run.dataset, "b", levels), ((levels + 1) * 4).long())
