@@ -11,7 +11,8 @@ import click
 
 from pyro_hvae.errors import ConfigError
 
-Result = tuple[dict[str, Any], str]  # values for --json, and their text for people
+# values for --json, their text for people, and what is missing of what was asked for: printed, then exit 2
+Result = tuple[dict[str, Any], str] | tuple[dict[str, Any], str, str]
 SEED = click.IntRange(0, 2**53 - 1)  # valid for every generator, and exact in TOML and JSON
 
 
@@ -107,8 +108,10 @@ def _print_result(command: Callable[..., Result]) -> Callable[..., None]:
         def open_all() -> Any:
             return [open_one(name) for name in runs] if runs else open_one(run)
 
-        values, text = command(open_all, **rest)
+        values, text, *missing = command(open_all, **rest)
         emit(values, as_json, text)
+        if any(missing):
+            raise ConfigError(missing[0])
 
     for decorate in (data_dir_option, json_option, force_option, device_option, *_handed_over, checkpoint_option):
         run_command = decorate(run_command)
