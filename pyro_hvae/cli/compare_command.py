@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from pyro_hvae.cli.shared_options import checkpoint_option, data_dir_option, device_option, emit, json_option
+from pyro_hvae.cli.shared_options import checkpoint_option, data_dir_option, device_option, emit, json_option, picture_option
 from pyro_hvae.errors import DataError
 
 
@@ -25,7 +25,7 @@ def _split_names(ctx: click.Context, param: click.Parameter, values: tuple[str, 
     help="Metric to compare; repeatable. Default: angle on the pendulum, else likelihood.",
 )
 @click.option("--csv", type=click.Path(path_type=Path), metavar="FILE", help="Also write a CSV file with a row per run.")
-@click.option("--picture", type=click.Path(path_type=Path), metavar="FILE.png", help="Also draw the values (or .pdf, .svg).")
+@picture_option("none")
 @click.option(
     "--particles", type=click.IntRange(1), metavar="N", help="Measure missing likelihoods with N samples per datum (else 5000)."
 )

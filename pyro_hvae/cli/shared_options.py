@@ -79,9 +79,14 @@ def run_arguments(command: Callable[..., Result]) -> Callable[..., None]:
 
 def runs_arguments(command: Callable[..., Result]) -> Callable[..., None]:
     """Adds the arguments RUN... and --picture, which shows the runs side by side; else as `run_arguments`."""
-    help = "Picture; default: in the first run's figures."
-    picture = click.option("--picture", type=click.Path(path_type=Path), metavar="FILE.png", help=help)
+    picture = picture_option("in the first run's figures")
     return click.argument("runs", nargs=-1, required=True, metavar="RUN...")(picture(_print_result(command)))
+
+
+def picture_option(default: str) -> Callable[[Any], Any]:
+    """The option --picture, whose help names the kinds of files and where the picture goes by default."""
+    help = f"Picture, a .png, .pdf or .svg file; default: {default}."
+    return click.option("--picture", type=click.Path(path_type=Path), metavar="FILE", help=help)
 
 
 def _print_result(command: Callable[..., Result]) -> Callable[..., None]:
