@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from pyro_hvae.cli.shared_options import checkpoint_option, data_dir_option, device_option, emit, json_option
+from pyro_hvae.cli.shared_options import checkpoint_option, data_dir_option, device_option, emit, json_option, picture_option
 from pyro_hvae.errors import DataError
 
 
@@ -25,7 +25,11 @@ def _split_names(ctx: click.Context, param: click.Parameter, values: tuple[str, 
     help="Metric to compare; repeatable. Default: angle on the pendulum, else likelihood.",
 )
 @click.option("--csv", type=click.Path(path_type=Path), metavar="FILE", help="Also write a CSV file with a row per run.")
-@click.option("--picture", type=click.Path(path_type=Path), metavar="FILE.png", help="Also draw the values (or .pdf, .svg).")
+@picture_option("none")
+@click.option(
+    "--particles", type=click.IntRange(1), metavar="N", help="Measure missing likelihoods with N samples per datum (else 5000)."
+)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Measure missing likelihoods of N random test data.")
 @checkpoint_option
 @device_option
 @json_option
@@ -35,7 +39,8 @@ def compare_command(runs: tuple[str, ...], as_json: bool, **options: Any) -> Non
 
     NAME is a metric's headline ('pyro-hvae list metrics'), NAME.KEY any number in its result, such as likelihood.elbo or
     likelihood.active_units.z1. Results that a run stores for the same step are read, whatever their options; the others are
-    measured now. Values of different options or data are never averaged: each protocol has a row.
+    measured now. A likelihood takes minutes, so it is measured only with --particles or --limit. Values of different options
+    or data are never averaged: each protocol has a row.
 
     The picture shows two metrics against each other, and any other number of metrics in a panel each. The best of several
     seeds improves with their number, so it stands beside the mean and does not replace it.
@@ -43,6 +48,7 @@ def compare_command(runs: tuple[str, ...], as_json: bool, **options: Any) -> Non
     \b
     Examples:
       pyro-hvae compare runs/*
+      pyro-hvae compare runs/* --particles 500 --limit 200
       pyro-hvae compare runs/* --metric reconstruction,mig --picture figure2.png
       pyro-hvae compare runs/* --metric likelihood --metric likelihood.active_units.z1 --csv table.csv --json
     """

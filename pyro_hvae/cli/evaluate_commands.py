@@ -12,7 +12,7 @@ from pyro_hvae.cli.shared_options import SEED, Result, key_values, run_arguments
 @run_arguments
 @click.option("--particles", type=int, default=5000, metavar="N", help="Importance samples per datum.")
 @click.option("--inner", type=int, default=1, metavar="N", help="Particles in each sample for unshared sites.")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Use N random test data for the likelihood.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Likelihood of N random test data; bounds are of all.")
 @click.option("--seed", type=SEED, default=0, metavar="N", help="Seed of the samples and of the subset.")
 @click.option(
     "--compile/--no-compile",
@@ -42,12 +42,14 @@ def evaluate_command(open_run: Callable[[], Any], limit: int | None, compile: bo
 def metrics_command(open_run: Callable[[], Any], names: tuple[str, ...], options: dict[str, str]) -> Result:
     """Measure RUN by one or more metrics ('pyro-hvae list metrics'). The results are stored in RUN/eval.
 
+    Of several metrics, one that does not apply to RUN is named, with exit code 2, and the others are measured.
+
     \b
     Examples:
       pyro-hvae metrics last angle interpolation
       pyro-hvae metrics last mig mig-sup factor -o points=20000 --json
     """
-    from pyro_hvae.reports import measure_metrics, metrics_text
+    from pyro_hvae.reports import describe_errors, measure_metrics, metrics_text
 
     values = measure_metrics(open_run(), names, options)
-    return values, metrics_text(values)
+    return values, metrics_text(values), describe_errors(values)

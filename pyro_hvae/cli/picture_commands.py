@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from pyro_hvae.cli.shared_options import SEED, Result, run_arguments, runs_arguments
+from pyro_hvae.cli.shared_options import SEED, Result, picture_option, run_arguments, runs_arguments
 
 
 @click.command(name="interpolate")
@@ -33,13 +33,14 @@ def interpolate_command(open_run: Callable[[], Any], **options: Any) -> Result:
 @run_arguments
 @click.option("--n", "count", type=int, default=64, metavar="N", help="Number of samples.")
 @click.option("--seed", type=SEED, default=0, metavar="N", help="Seed of the samples.")
+@picture_option("in the run's figures")
 def sample_command(open_run: Callable[[], Any], **options: Any) -> Result:
-    """Draw samples of RUN's generative model.
+    """Draw samples of RUN's generative model: E[x | z] of ancestral samples.
 
     \b
     Examples:
       pyro-hvae sample last
-      pyro-hvae sample last --n 100 --seed 1
+      pyro-hvae sample last --n 100 --seed 1 --picture samples.pdf
     """
     from pyro_hvae.reports import draw_samples
 

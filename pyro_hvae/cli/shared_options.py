@@ -11,7 +11,8 @@ import click
 
 from pyro_hvae.errors import ConfigError
 
-Result = tuple[dict[str, Any], str]  # values for --json, and their text for people
+# values for --json, their text for people, and what is missing of what was asked for: printed, then exit 2
+Result = tuple[dict[str, Any], str] | tuple[dict[str, Any], str, str]
 SEED = click.IntRange(0, 2**53 - 1)  # valid for every generator, and exact in TOML and JSON
 
 
@@ -78,9 +79,14 @@ def run_arguments(command: Callable[..., Result]) -> Callable[..., None]:
 
 def runs_arguments(command: Callable[..., Result]) -> Callable[..., None]:
     """Adds the arguments RUN... and --picture, which shows the runs side by side; else as `run_arguments`."""
-    help = "Picture; default: in the first run's figures."
-    picture = click.option("--picture", type=click.Path(path_type=Path), metavar="FILE.png", help=help)
+    picture = picture_option("in the first run's figures")
     return click.argument("runs", nargs=-1, required=True, metavar="RUN...")(picture(_print_result(command)))
+
+
+def picture_option(default: str) -> Callable[[Any], Any]:
+    """The option --picture, whose help names the kinds of files and where the picture goes by default."""
+    help = f"Picture, a .png, .pdf or .svg file; default: {default}."
+    return click.option("--picture", type=click.Path(path_type=Path), metavar="FILE", help=help)
 
 
 def _print_result(command: Callable[..., Result]) -> Callable[..., None]:
@@ -107,8 +113,10 @@ def _print_result(command: Callable[..., Result]) -> Callable[..., None]:
         def open_all() -> Any:
             return [open_one(name) for name in runs] if runs else open_one(run)
 
-        values, text = command(open_all, **rest)
+        values, text, *missing = command(open_all, **rest)
         emit(values, as_json, text)
+        if any(missing):
+            raise ConfigError(missing[0])
 
     for decorate in (data_dir_option, json_option, force_option, device_option, *_handed_over, checkpoint_option):
         run_command = decorate(run_command)

@@ -1,5 +1,6 @@
 """The command `pyro-hvae train`."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import click
 
 from pyro_hvae.cli.option_names import check_option_names
 from pyro_hvae.cli.shared_options import SEED, data_dir_option, emit, json_option, key_values
+from pyro_hvae.errors import ConfigError
 
 
 @click.command(name="train")
@@ -90,6 +92,7 @@ def train_command(
       pyro-hvae train --program examples/own_model.py:build --dataset pendulum
       pyro-hvae train --resume last
     """
+    _require_one_process()
     if config is None:
         check_option_names(recipe, dataset, schedule, options)
     from pyro_hvae.cli.train_request import plan_text, resolve_request
@@ -103,3 +106,12 @@ def train_command(
     else:
         report = request.run(track)
         emit(report, as_json, training_text(report))
+
+
+def _require_one_process() -> None:
+    """Raises `ConfigError` under torchrun, whose processes would all train the same run."""
+    if (count := os.environ.get("WORLD_SIZE", "1")) not in ("", "1"):
+        raise ConfigError(
+            f"{count} processes were started (WORLD_SIZE={count}, as torchrun sets it), and each would train the same run in "
+            "the same directory. Training takes one process on one device: start pyro-hvae without torchrun."
+        )

@@ -91,8 +91,9 @@ def _steps(experiment: Experiment, epochs: int) -> int:
 
 
 def _new_run_path(experiment: Experiment) -> Path:
-    data = re.sub(r"[^\w.-]", "_", Path(experiment.dataset).name)  # the user's own data are named by a path
-    name = f"{experiment.recipe or 'program'}-{data}-{experiment.schedule}-seed{experiment.train.seed}"
+    method, data = experiment.method.replace(".py:", "-"), Path(experiment.dataset).name
+    # A user's own program and data are named by paths.
+    name = re.sub(r"[^\w.-]", "_", f"{method}-{data}-{experiment.schedule}-seed{experiment.train.seed}")
     path, number = runs_folder() / name, 2
     while path.exists():
         path, number = runs_folder() / f"{name}-{number}", number + 1

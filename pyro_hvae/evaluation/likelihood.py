@@ -62,6 +62,8 @@ def evaluate(
     kept, file = log_likelihoods(run, test, particles, inner, limit, seed, **how)
     values, effective = kept["log_likelihood"], kept["effective"]
     n, value = len(values), values.mean().item()
+    if n < len(test):
+        print_line(f"The likelihood is of {n:,} test data; bounds, rates and active units are of all {len(test):,}.")
     gap = (values - kept["half"]).mean().item()
     result: dict[str, Any] = {"log_likelihood": value, "stderr": values.std().item() / math.sqrt(n) if n > 1 else math.nan}
     if n < len(test):

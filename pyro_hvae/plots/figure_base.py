@@ -23,9 +23,9 @@ def new_figure(width: float, height: float, title: str) -> Figure:
 
 
 def run_name(run: OpenRun) -> str:
-    """Recipe, schedule, data set and seed, for titles."""
+    """Recipe or program, schedule, data set and seed, for titles."""
     e = run.experiment
-    return f"{e.recipe or 'program'} ({e.schedule}) on {Path(e.dataset).name}, seed {e.train.seed}"
+    return f"{e.method} ({e.schedule}) on {Path(e.dataset).name}, seed {e.train.seed}"
 
 
 def sort_sites(names: Iterable[str]) -> list[str]:

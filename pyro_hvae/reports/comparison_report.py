@@ -21,8 +21,9 @@ def report_comparison(
     checkpoint: str = "last",
     device: str = "cpu",
     tell: Callable[[str], Any] = lambda text: None,
+    **options: int | None,
 ) -> tuple[dict[str, Any], str]:
-    """Returns the result of `compare` and its text, and writes the CSV file and the picture.
+    """Returns the result of `compare` with its `options` and its text, and writes the CSV file and the picture.
 
     Raises:
         ConfigError, DataError: as `compare`; before anything is measured, for files that cannot be written.
@@ -33,7 +34,7 @@ def report_comparison(
         check_picture_path(picture)
     for path in filter(None, (csv, picture)):
         _require_writable(path)
-    values = compare(runs, metrics, checkpoint, device, tell)
+    values = compare(runs, metrics, checkpoint, device, tell, **options)
     text = comparison_text(values)
     if csv:
         values["csv"] = str(write_csv(values, csv))

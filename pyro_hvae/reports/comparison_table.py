@@ -10,9 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from pyro_hvae.data import is_path
+from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference import FEW_EFFECTIVE
 from pyro_hvae.reports.comparison_protocols import describe_protocols
-from pyro_hvae.reports.comparison_values import Column, ComparedRun, collect_results, open_compared_run, parse_columns
+from pyro_hvae.reports.comparison_values import (
+    COSTLY,
+    Column,
+    ComparedRun,
+    collect_results,
+    open_compared_run,
+    parse_columns,
+)
 from pyro_hvae.reports.text_table import format_option
 from pyro_hvae.runs import Experiment, find_run
 from pyro_hvae.runtime import pick_device
@@ -27,17 +35,21 @@ def compare(
     checkpoint: str = "last",
     device: str = "cpu",
     tell: Callable[[str], Any] = lambda text: None,
+    particles: int | None = None,
+    limit: int | None = None,
 ) -> dict[str, Any]:
     """Compares metrics over several runs: a row for each run, and for each metric a row for each data set and method.
 
     Values that a run stores for the same step are read, whatever options they were measured with; the others are measured now,
-    with default options. Values of different protocols (particles, limit, part of the data) are never averaged. Runs belong to
-    one method only if they differ in nothing but the seed and settings without effect.
+    with default options. A likelihood takes minutes, so a missing one is measured only with `particles` or `limit`. Values of
+    different protocols (particles, limit, part of the data) are never averaged. Runs belong to one method only if they differ
+    in nothing but the seed and settings without effect.
 
     Arguments:
         metrics: NAME for a metric's headline, NAME.KEY for any number in its result; default `angle` where all runs are on
             the pendulum, else `likelihood`.
         tell: called with a line about each measurement, missing value and warning.
+        particles, limit: of likelihoods that are measured now; None takes the metric's default.
 
     Returns:
         "metrics": column -> metric, key, better, unit; "runs": with `values` and, for missing values, `reasons` by column;
@@ -46,7 +58,8 @@ def compare(
         that could not be opened, read or written.
 
     Raises:
-        ConfigError: for an unknown metric, or a key that no run's result has. DataError, CheckpointError: for what is no run.
+        ConfigError: for an unknown metric, a key that no run's result has, and particles or limit without a likelihood.
+        DataError, CheckpointError: for what is no run.
     """
     columns = parse_columns(metrics)
     pick_device(device)
@@ -54,7 +67,12 @@ def compare(
     compared = [open_compared_run(path, checkpoint) for path in paths.values()]
     if not metrics:
         columns = parse_columns(["angle" if all(run.experiment.dataset == "pendulum" for run in compared) else "likelihood"])
-    collect_results(compared, columns, checkpoint, device, tell)
+    options = {key: value for key, value in (("particles", particles), ("limit", limit)) if value is not None}
+    if options and not any(column.metric in COSTLY for column in columns):
+        raise ConfigError(
+            f"no metric that is compared takes {' and '.join(options)}, only {', '.join(COSTLY)} does. Leave it out."
+        )
+    collect_results(compared, columns, checkpoint, device, tell, options)
     rows = _run_rows(compared, columns, checkpoint)
     warnings = _warnings(compared, rows, dict.fromkeys(column.metric for column in columns))
     for row in rows:

@@ -8,7 +8,18 @@ from typing import Any
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, HVAEError, require_known, unknown_name
 from pyro_hvae.evaluation import METRICS
 from pyro_hvae.reports.run_measurement import measure_metric
-from pyro_hvae.runs import Experiment, RunDirectory, has_known_data, load_checkpoint, open_run, read_toml, replace_nonfinite
+from pyro_hvae.runs import (
+    Experiment,
+    RunDirectory,
+    has_known_data,
+    load_checkpoint,
+    open_run,
+    parameters,
+    read_toml,
+    replace_nonfinite,
+)
+
+COSTLY = ("likelihood",)  # metrics that take minutes, so that they are measured on request only
 
 
 @dataclass(frozen=True)
@@ -109,9 +120,17 @@ def _has_finished(path: Path, step: int) -> bool:
 
 
 def collect_results(
-    runs: Sequence[ComparedRun], columns: Sequence[Column], checkpoint: str, device: str, tell: Callable[[str], Any]
+    runs: Sequence[ComparedRun],
+    columns: Sequence[Column],
+    checkpoint: str,
+    device: str,
+    tell: Callable[[str], Any],
+    options: Mapping[str, int],
 ) -> None:
     """Fills in results, or the reasons for missing ones. A run that cannot be opened or measured does not stop the others.
+
+    Arguments:
+        options: of the metrics in `COSTLY`, which are not measured without any.
 
     Raises:
         ConfigError: for a key that no result has; before anything is measured if stored results show it.
@@ -133,16 +152,31 @@ def collect_results(
                 how = f"pyro-hvae metrics {run.path} {metric} --program FILE.py:FUNCTION{data}"
                 run.reasons[metric] = f"it is of a user's own program and has to be measured first: {how}"
                 continue
+            if metric in COSTLY and not options:
+                run.reasons[metric] = _describe_cost(run.path, metric)
+                run.failed = True
+                continue
             tell(f"Measuring {metric} of {run.path} ({number} of {total}).")
             try:
                 opened = opened or open_run(run.path, checkpoint, device=device)
-                run.results[metric] = replace_nonfinite(measure_metric(opened, metric))
+                run.results[metric] = replace_nonfinite(
+                    measure_metric(opened, metric, None, **(options if metric in COSTLY else {}))
+                )
             except HVAEError as error:
                 run.reasons[metric] = str(error)
                 # Once a run is open, a ConfigError says that the metric does not apply to it, which is no failure.
                 run.failed |= opened is None or not isinstance(error, ConfigError)
             _check_keys(runs, columns, whole=False)
     _check_keys(runs, columns, whole=True)
+
+
+def _describe_cost(path: Path, metric: str) -> str:
+    """What would be measured and how, as the reason why it was not."""
+    samples = parameters(METRICS[metric].measure)["particles"].default
+    return (
+        f"it was not measured yet, and takes minutes: {samples:,} samples for every test datum. Add --particles {samples} to "
+        f"measure it now, or fewer, --limit N for N of the test data, or measure it by itself: pyro-hvae evaluate {path}"
+    )
 
 
 def _check_keys(runs: Sequence[ComparedRun], columns: Sequence[Column], whole: bool) -> None:

@@ -81,7 +81,8 @@ def _describe_factor(data: Dataset, factor: str) -> str:
     if class_numbers(data, factor, values) is None:
         return extent + only
     count = data.grid.sizes[factor] if data.grid else len(values.unique())
-    labels = f": {', '.join(data.labels[factor][:count])}" if data.labels.get(factor) else ""
+    names = data.labels.get(factor, ())
+    labels = f": {', '.join(names[i] for i in (range(count) if data.grid else values.unique().tolist()))}" if names else ""
     between = f" from {extent}" if values.is_floating_point() else ""
     unused = f" in {len(values)} data, an identifier that metrics leave out" if is_identifier(data, factor) else ""
     return f"{count} value{'s' * (count != 1)}{between}{labels}{unused}{only}"

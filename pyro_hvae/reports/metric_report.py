@@ -14,8 +14,12 @@ PROTOCOL = ("metric", "options", "step", "run_seed", "data", "program", "version
 
 
 def metrics_text(values: Mapping[str, Any]) -> str:
-    """Text of the result of `measure_metrics`: headline, a line for each value, tables of nested values, and the protocol."""
-    return "\n\n".join(_metric_text(entry) for entry in ([values] if "metric" in values else values.values()))
+    """Text of the result of `measure_metrics`: headline, a line for each value, tables of nested values, and the protocol.
+
+    Metrics without a result are left out: `describe_errors` names them.
+    """
+    entries = [values] if "metric" in values else values.values()
+    return "\n\n".join(_metric_text(entry) for entry in entries if entry.keys() != {"metric", "error"})
 
 
 def _metric_text(values: Mapping[str, Any]) -> str:

@@ -56,8 +56,14 @@ def _require_finite_weights(run: OpenRun) -> None:
 def measure_metrics(run: OpenRun, names: Sequence[str], options: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The result of one metric, or name -> result for several. Checks names and options before it measures the first.
 
+    Of several, one that does not apply to the run does not stop the others: its result is `metric` and the `error`.
+
     Arguments:
         options: key -> value as typed; each must belong to a named metric, and goes to all of them that have it.
+
+    Raises:
+        ConfigError: for an unknown name or option, and where no metric applies. DataError, DivergenceError: as
+            `measure_metric`.
     """
     names = list(dict.fromkeys(names))
     for name in names:
@@ -70,5 +76,23 @@ def measure_metrics(run: OpenRun, names: Sequence[str], options: Mapping[str, st
         name: {key: coerce(key, value, keys[key].annotation) for key, value in options.items() if key in keys}
         for name, keys in known.items()
     }
-    results = {name: measure_metric(run, name, **typed[name]) for name in names}
-    return results[names[0]] if len(names) == 1 else results
+    if len(names) == 1:
+        return measure_metric(run, names[0], **typed[names[0]])
+    results: dict[str, dict[str, Any]] = {}
+    for name in names:
+        try:
+            results[name] = measure_metric(run, name, **typed[name])
+        except ConfigError as error:
+            results[name] = {"metric": name, "error": str(error)}
+    if all(map(_has_error, results.values())):
+        raise ConfigError(describe_errors(results))
+    return results
+
+
+def describe_errors(results: Mapping[str, Any]) -> str:
+    """A line for each metric in the result of `measure_metrics` that has none; "" where all have one."""
+    return "\n".join(f"no {name}: {result['error']}" for name, result in results.items() if _has_error(result))
+
+
+def _has_error(result: Any) -> bool:
+    return isinstance(result, Mapping) and result.keys() == {"metric", "error"}

@@ -94,9 +94,10 @@ def draw_interpolation(run: OpenRun, nodes: int, k: int, seed: int, first: int |
     return report | {"text": "\n".join([report["text"], *lines])}
 
 
-def draw_samples(run: OpenRun, count: int, seed: int) -> dict[str, Any]:
-    """Draws a grid of samples."""
-    return picture_report(save_figures(run, {"samples": plot_samples(run, require_count(count), seed)}), [], n=count)
+def draw_samples(run: OpenRun, count: int, seed: int, picture: Path | None = None) -> dict[str, Any]:
+    """Draws a grid of samples into a file; default figures/samples.png of the run."""
+    file = _shared_picture([run], picture, "samples.png")
+    return picture_report([save_figure(plot_samples(run, require_count(count), seed), file)], [], n=count)
 
 
 def draw_reconstructions(runs: Sequence[OpenRun], count: int, picture: Path | None = None) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """An experiment: the full configuration of a run, as its config.toml has it."""
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -32,6 +33,11 @@ class Experiment:
     program: str | None = None
     data_identity: str | None = None
     standardization: dict[str, list[float]] | None = None
+
+    @property
+    def method(self) -> str:
+        """The recipe, or FILE.py:FUNCTION of a user's own program without its folder; "program" for a pair of a script."""
+        return self.recipe or re.split(r"[/\\]", self.program or "program")[-1]
 
     def replace_train(self, **changes: Any) -> "Experiment":
         """The same experiment with other training settings."""

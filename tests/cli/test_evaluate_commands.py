@@ -45,6 +45,7 @@ def test_evaluate(pendulum_run, command):
     counts = {site: sum(kl > 0.05 for kl in kls) for site, kls in values["kl_per_dimension"].items()}
     assert counts and values["informative_units"] == counts
     assert json.loads((pendulum_run / "eval/likelihood.json").read_text()) == values
+    assert f"likelihood is of 30 test data; bounds, rates and active units are of all {values['n_bound']:,}." in err
     code, out, _ = command("evaluate", pendulum_run, "--particles", 40, "--limit", 30)
     assert f"log-likelihood  {values['log_likelihood']:.4f} +- " in out and "nats per datum" in out
     assert f"; 20 samples give {values['half']:.4f}" in out and "bits per dim" not in out
@@ -124,6 +125,22 @@ def test_layers_above_the_first_are_mixtures(digits, command):
 def test_what_does_not_fit_says_why(digits, command, arguments, message):
     code, out, err = command("metrics", digits, *arguments)
     assert code == 2 and message in err and not out and "Traceback" not in err, err
+
+
+def test_one_metric_that_does_not_apply_does_not_stop_the_others(digits, command):
+    few = ["-o", "points=50"]
+    code, out, err = command("metrics", digits, "mig", "mutual-information", "angle", "reconstruction", *few, "--json")
+    values = json.loads(out)
+    assert code == 2 and "Error: no mig: metrics of disentanglement need two" in err and "\nno angle: " in err
+    assert list(values) == ["mig", "mutual-information", "angle", "reconstruction"]
+    assert values["mig"].keys() == {"metric", "error"} and "needs a data set with that factor" in values["angle"]["error"]
+    assert values["mutual-information"]["total"] > 0
+    assert values["reconstruction"] == json.loads((digits / "eval/reconstruction.json").read_text())
+    assert not (digits / "eval/mig.json").exists()
+    code, out, err = command("metrics", digits, "mig", "mutual-information", *few)
+    assert code == 2 and out.startswith("mutual-information: ") and "mig" not in out and err.startswith("Error: no mig: ")
+    code, out, err = command("metrics", digits, "mig", "angle")  # none is left
+    assert code == 2 and not out and "no mig: " in err and "no angle: " in err
 
 
 def test_networks_that_return_nan_exit_4(digits, command, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -82,3 +83,13 @@ def test_runs_of_other_data_are_refused(triangle_runs, command, tmp_path):
     assert code == 2 and not out and len(err.strip().splitlines()) == 1
     assert str(triangle_runs[0]) in err and "data_seed=0" in err and "than other (triangles, " in err and "data_seed=1" in err
     assert command("reconstruct", "other")[0] == 0
+
+
+def test_samples_go_where_they_are_asked_to(pendulum_run, command):
+    code, out, _ = command("sample", pendulum_run, "--n", 4, "--picture", "new/samples.svg", "--json")
+    assert code == 0 and json.loads(out)["figures"] == ["new/samples.svg"]
+    assert "<svg" in Path("new/samples.svg").read_text()
+    code, out, err = command("sample", pendulum_run, "--picture", "samples.jpg")
+    assert code == 2 and "--picture is the name of a .png, .pdf, .svg file, got 'samples.jpg'" in err and not out
+    for name in ("sample", "reconstruct", "traverse", "compare"):
+        assert "a .png, .pdf or .svg file" in " ".join(command(name, "--help")[1].split())

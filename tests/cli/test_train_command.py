@@ -11,6 +11,16 @@ from command_line import QUICK, TINY
 
 from pyro_hvae.runs.checkpoints import load_checkpoint
 
+OWN = """
+from pyro_hvae import recipes
+
+def one(x):
+    objective = recipes.build("vae", x, {"hidden": (4,)})[0].objective
+    return objective.model, objective.guide
+
+two = one
+"""
+
 
 def test_train_prints_its_results_and_writes_the_run(pendulum_training):
     run, out, err = pendulum_training
@@ -186,6 +196,27 @@ def test_a_run_of_another_version_is_refused_with_a_reason(copied, command):
     for arguments in (["metrics", "a", "angle"], ["train", "--resume", "a"]):
         code, _, err = command(*arguments)
         assert code == 2 and "unknown training settings ['momentum']" in err
+
+
+def test_names_tell_programs_on_one_data_set_apart(command, tmp_path):
+    for name, function in (("a/own.py", "one"), ("a/own.py", "two"), ("b/other.py", "one")):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(OWN)
+        code, _, err = command("train", "--program", f"{path}:{function}", *QUICK[:2], "-o", "size=100", "--steps", 2)
+        assert code == 0, err
+    names = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert names == [f"{name}-pendulum-constant-seed0" for name in ("other-one", "own-one", "own-two")]
+
+
+def test_one_process_trains_a_run(command, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    code, out, err = command("train", "vae", *QUICK, "--steps", 2)
+    assert code == 2 and "2 processes were started" in err and "start pyro-hvae without torchrun" in err and not out
+    assert not os.path.exists("runs")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert command("train", "vae", *QUICK, "--steps", 2)[0] == 0
 
 
 def test_runs_are_found_by_prefix_and_last(command, monkeypatch, tmp_path):

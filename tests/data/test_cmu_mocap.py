@@ -201,13 +201,48 @@ def test_options(root):
             cmu_mocap(**options)
 
 
-def test_angles_that_go_round_are_unwrapped(root):
-    turning = np.zeros((LENGTH, 62))
+def test_angles_that_go_round_do_not_jump(root):
+    turning = np.ones((LENGTH, 62))
     turning[:, channels().index("lhand.rx")] = (np.arange(LENGTH) * 20 + 180) % 360 - 180
     archive(root, {**members(), "subjects/02/02_04.amc": amc(turning, bones(), first=17)})
     data = cmu_mocap(motions=("jumping",), stride=1)
     assert data.inverse is not None
     assert np.allclose(data.inverse(data.train.x[:])[:, FEATURES.index("lhand.rx")], np.arange(32) * 20, atol=1e-3)
+
+
+def test_equal_poses_are_equal_whatever_full_turns_the_file_adds(root):
+    """As the hands of clip 135_06, which lie a full turn away between two jumps by half a turn."""
+    still, turned = np.ones((LENGTH, 62)), np.ones((LENGTH, 62))
+    hand = channels().index("lhand.rz")
+    still[:, hand] = turned[:, hand] = np.arange(LENGTH)
+    turned[10:30, hand] += 360
+    turned[[9, 30], hand] = 180 + np.array([9, 30])  # half-way, so that no step exceeds half a turn
+    poses = []
+    for made in (still, turned):
+        archive(root, {**members(), "subjects/02/02_04.amc": amc(made, bones())})
+        data = cmu_mocap(motions=("jumping",), stride=1)
+        assert data.inverse is not None
+        poses.append(data.inverse(data.train.x[:]))
+        assert ("Jumps of 90 degrees or more between frames, kept as published: lhand.rz of 02_04 (4)." in data.note) == (
+            made is turned
+        )
+    kept = [t for t in range(32) if t not in (9, 30)]
+    assert np.allclose(poses[0][kept], poses[1][kept], atol=1e-4)
+
+
+def test_frames_that_are_no_measured_pose_are_left_out(root):
+    """As the first 50 frames of clip 03_02, of which most angles are exactly 0."""
+    made = frames("02_04")
+    made[:5, 6:60] = 0
+    archive(root, {**members(), "subjects/02/02_04.amc": amc(made, bones())})
+    data = cmu_mocap(motions=("jumping",), stride=1)
+    assert data.counts["jumping frames"] == LENGTH - 5 and len(data.train) == 28
+    assert "Left out: 5 of 40 frames of 02_04, which are no measured pose" in data.note
+    index = [channels().index(name) for name in FEATURES]
+    assert data.inverse is not None and np.allclose(data.inverse(data.train.x[:]), made[5:33, index], atol=1e-4)
+    archive(root, {**members(), "subjects/02/02_04.amc": amc(made * 0, bones())})
+    with pytest.raises(DataError, match="02_04.amc has no measured pose: in all its 40 frames most angles are exactly 0"):
+        cmu_mocap(motions=("jumping",))
 
 
 def test_damaged_archives(root):
@@ -268,6 +303,8 @@ def test_real_poses():
 @pytest.mark.skipif(not REAL.exists(), reason=f"needs CMU_mocap/subjects.tar.xz below {DATA_VARIABLE}")
 def test_every_real_clip():
     data = cmu_mocap(motions=tuple(MOTIONS), stride=12)
-    assert sum(count for name, count in data.counts.items() if name.endswith("frames")) == 27_902
+    assert sum(count for name, count in data.counts.items() if name.endswith("frames")) == 27_902 - 50
+    assert "Left out: 50 of 365 frames of 03_02" in data.note and "lhand.rz of 135_06 (4), rhand.rz of 135_06 (1)" in data.note
+    assert data.inverse is not None and 180 < data.inverse(data.train.x[:]).abs().max() < 220
     assert sum(count for name, count in data.counts.items() if name.endswith("clips")) == 18
     assert data.train.factors["motion"].unique().tolist() == list(range(10))

@@ -330,3 +330,20 @@ def test_real_images_binarised():
         drawn = random.binomial(1, getattr(data["none"], split).x[:].numpy())
         for kind in ("fixed", "dynamic"):
             assert np.array_equal(getattr(data[kind], split).x[:].numpy(), drawn)
+
+
+@real("MNIST_static/binarized_mnist_packed.npz")
+@real("MNIST/raw/train-images-idx3-ubyte.gz")
+def test_static_mnist_is_another_cut():
+    """Five sixths of its validation digits are in MNIST's training split, and its test digits are MNIST's."""
+    static, grey = mnist_static(), mnist()
+    assert "five sixths" in static.note
+    everything = torch.cat([split.x[:].flatten(1) for split in (grey.train, grey.validation, grey.test)])
+
+    def places(split):
+        x = split.x[:500].flatten(1)
+        return (everything.square().sum(1) - 2 * x @ everything.T).argmin(1)
+
+    validation, test = places(static.validation), places(static.test)
+    assert abs((validation < 50_000).float().mean() - 5 / 6) < 4 * (5 / 36 / 500) ** 0.5  # four standard errors
+    assert (validation < 60_000).float().mean() > 0.99 and (test >= 60_000).float().mean() > 0.99

@@ -296,6 +296,16 @@ def test_real_drawings(tmp_path, monkeypatch):
         assert x.min() == 0 and x.max() == 1 and abs(x.mean() - 0.0805) < 0.001 and (x.flatten(1).amax(1) > 0.4).all()
         assert split.factors["alphabet"].unique().numel() == 50
     assert new.test.factors["alphabet"].unique().tolist() == list(range(30, 50))
+    assert "Left out: 45 of 32,460 images" in data.note and "Left out" not in new.note
+    for one, where in ((data, [(0, 18), (1, 2)]), (new, [(0, 2), (0, 18)])):  # the note names the twins
+        images = torch.cat([split.x[:] for split in splits(one)])
+        _, which, count = images.flatten(1).unique(dim=0, return_inverse=True, return_counts=True)
+        twins = (count[which] > 1).nonzero()[:, 0]
+        part = torch.arange(3).repeat_interleave(torch.tensor([len(split) for split in splits(one)]))[twins]
+        factors = {name: torch.cat([split.factors[name] for split in splits(one)])[twins] for name in ("character", "drawer")}
+        assert factors["character"].tolist() == [191, 191]
+        assert sorted(zip(part.tolist(), factors["drawer"].tolist(), strict=True)) == where
+        assert "occurs twice" in one.note and "character 191" in one.note
     assert new.test.factors["character"].bincount()[964:].tolist() == [20] * 659
     # Without the library's resize: repeated four times, 105 pixels are 28 blocks of 15.
     with zipfile.ZipFile(REAL / "OMNIGLOT/images_evaluation.zip") as archive:

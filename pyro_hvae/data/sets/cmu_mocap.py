@@ -56,6 +56,7 @@ FEATURES: tuple[str, ...] = tuple(
 """The 50 joint angles in their order: left leg (7), right leg (7), trunk and head (18), left arm (9), right arm (9)."""
 
 STILL = 1e-6  # degrees; a channel that moves less is constant (the clavicles are, up to rounding of about 1e-14)
+SPIKE = 90.0  # degrees between two frames, 1/120 s apart, which no joint turns
 
 ARCHIVE = File(
     "CMU_mocap/allasfamc.zip",
@@ -68,9 +69,13 @@ def cmu_mocap(motions: tuple[str, ...] = FIVE, stride: int = 4) -> Dataset:
     """Poses as 50 joint angles in [-1, 1], from clips recorded at 120 Hz.
 
     The files are subjects/NN/NN.asf and subjects/NN/NN_TT.amc as the database publishes them, in the data folder's
-    CMU_mocap: in its allasfamc.zip, in a subjects.tar.xz, or unpacked as all_asfamc/subjects or subjects. Angles are unwrapped
-    in time. Every channel is scaled so that the training poses fill [-1, 1]; other poses may leave that range. A channel that
-    is constant in training is 0. `Dataset.inverse` converts features to degrees.
+    CMU_mocap: in its allasfamc.zip, in a subjects.tar.xz, or unpacked as all_asfamc/subjects or subjects. Every channel is
+    scaled so that the training poses fill [-1, 1]; other poses may leave that range. A channel that is constant in training is
+    0. `Dataset.inverse` converts features to degrees.
+
+    Angles lie in (-180, 180], so that equal poses are equal features however many full turns a file adds; an angle that moves
+    across the cut leaves this range instead of jumping. Frames that are no measured pose, because most of their angles are
+    exactly 0, are left out: the first 50 of clip 03_02. The note says so, and names channels with jumps by about half a turn.
 
     Neighbouring frames are nearly equal, so with a random split the test poses would be known from training. Each clip is cut
     in time instead: its first 80 % are training, the next 10 % validation and the last 10 % test poses. The factor "motion" is
@@ -92,7 +97,8 @@ def cmu_mocap(motions: tuple[str, ...] = FIVE, stride: int = 4) -> Dataset:
     if stride < 1:
         raise ConfigError(f"stride keeps every stride-th frame, so it is at least 1, got {stride}. Example: -o stride=4.")
     clips = {clip: list(MOTIONS).index(motion) for motion in motions for clip in MOTIONS[motion]}
-    angles, skeleton = _read_clips([*clips])
+    poses, skeleton = _read_clips([*clips])
+    angles = {clip: _take_measured(frames, clip) for clip, frames in poses.items()}
     blocks = zip(*(_cut_clip(angles[clip][::stride], clip, stride) for clip in clips), strict=True)
     parts = [(np.concatenate(part), np.repeat([*clips.values()], [*map(len, part)])) for part in blocks]
     scale, inverse = _fit_scaling(parts[0][0])
@@ -104,7 +110,9 @@ def cmu_mocap(motions: tuple[str, ...] = FIVE, stride: int = 4) -> Dataset:
         validation,
         test,
         counts={f"{motion} clips": len(MOTIONS[motion]) for motion in motions} | frames,
-        note=f"Clips {', '.join(clips)} at {120 / stride:g} Hz, each cut in time 80/10/10; which the papers used is not known.",
+        note=f"Clips {', '.join(clips)} at {120 / stride:g} Hz, each cut in time 80/10/10; which the papers used is not known."
+        + _describe_left_out(poses)
+        + _describe_spikes(angles),
         labels={"motion": tuple(MOTIONS)},
         picture=_make_picture(skeleton, inverse, train.x[:]),
         ends=_choose_ends(train, motions),
@@ -114,7 +122,7 @@ def cmu_mocap(motions: tuple[str, ...] = FIVE, stride: int = 4) -> Dataset:
 
 
 def _read_clips(clips: list[str]) -> tuple[dict[str, np.ndarray], Skeleton]:
-    """Clip -> `FEATURES` of all its frames in degrees, without jumps by full turns; and the first clip's skeleton."""
+    """Clip -> `FEATURES` of all its frames in degrees, on one turn; and the first clip's skeleton."""
     folder = PurePosixPath("subjects")
     subjects = {clip: clip.split("_")[0] for clip in clips}
     asf = {clip: str(folder / subject / f"{subject}.asf") for clip, subject in subjects.items()}
@@ -130,8 +138,54 @@ def _read_clips(clips: list[str]) -> tuple[dict[str, np.ndarray], Skeleton]:
         skeleton = skeletons[asf[clip]]
         index = _find_features(skeleton, asf[clip])
         frames = read_motion(content[amc[clip]], skeleton.dof, amc[clip])[:, index]
-        angles[clip] = np.unwrap(frames, period=360, axis=0)  # before subsampling, because its steps are the smallest
+        angles[clip] = _put_on_one_turn(frames)  # before subsampling, because its steps are the smallest
     return angles, skeletons[asf[clips[0]]]
+
+
+def _put_on_one_turn(degrees: np.ndarray) -> np.ndarray:
+    """Angles (frames, channels) in (-180, 180]; one that moves across the cut leaves this range instead of jumping.
+
+    A step of more than 270 degrees is a small one across the cut. A jump of about half a turn has no direction and stays.
+
+    >>> _put_on_one_turn(np.array([[361.0, 170.0, 0.0], [362.0, -170.0, 179.0]])).tolist()
+    [[1.0, 170.0, 0.0], [2.0, 190.0, 179.0]]
+    """
+    return np.unwrap(degrees - 360 * np.ceil((degrees - 180) / 360), discont=360 - SPIKE, period=360, axis=0)
+
+
+def _is_measured(frames: np.ndarray) -> np.ndarray:
+    """Whether a frame is a measured pose: in one that is filled in, most angles are exactly 0."""
+    return (frames == 0).mean(1) < 0.5
+
+
+def _take_measured(frames: np.ndarray, clip: str) -> np.ndarray:
+    if not (measured := _is_measured(frames)).any():
+        raise DataError(
+            f"{clip}.amc has no measured pose: in all its {len(frames)} frames most angles are exactly 0. Replace the file by "
+            "the original."
+        )
+    return frames[measured]
+
+
+def _describe_left_out(poses: Mapping[str, np.ndarray]) -> str:
+    counts = {clip: int((~_is_measured(frames)).sum()) for clip, frames in poses.items()}
+    return "".join(
+        f" Left out: {count} of {len(poses[clip])} frames of {clip}, which are no measured pose (most angles are exactly 0)."
+        for clip, count in counts.items()
+        if count
+    )
+
+
+def _describe_spikes(angles: Mapping[str, np.ndarray]) -> str:
+    """Names the channels that jump by `SPIKE` or more between two frames, which stay as the files have them."""
+    jumps = {clip: (np.abs(np.diff(frames, axis=0)) >= SPIKE).sum(0) for clip, frames in angles.items()}
+    named = [
+        f"{name} of {clip} ({count})"
+        for clip, counts in jumps.items()
+        for name, count in zip(FEATURES, counts.tolist(), strict=True)
+        if count
+    ]
+    return f" Jumps of {SPIKE:g} degrees or more between frames, kept as published: {', '.join(named)}." if named else ""
 
 
 def _find_features(skeleton: Skeleton, name: str) -> list[int]:

@@ -16,6 +16,10 @@ from pyro_hvae.runtime import data_folder
 
 PIXELS = 28 * 28
 PACKED = "MNIST_static/binarized_mnist_packed.npz"
+ANOTHER_CUT = (
+    " Another cut than mnist, in another order: five sixths of these validation images are digits that mnist trains on, and a "
+    "sixth of these training images are digits of mnist's validation. The test digits are the same."
+)
 COUNTS = {"train": 50_000, "valid": 10_000, "test": 10_000}
 # Of the unpacked arrays with one byte per pixel, independent of packing and compression.
 MD5 = {
@@ -32,7 +36,8 @@ def mnist_static() -> Dataset:
     eight pixels per byte, and optionally `train_labels_inferred` (n,) and so on, the digit of the most similar MNIST image,
     which becomes the factor "class". Or it holds the text files binarized_mnist_train.amat, binarized_mnist_valid.amat and
     binarized_mnist_test.amat of Larochelle and Murray (2011), which have no classes. The data set's note says whether the
-    pixels are the known ones. Example: `mnist_static().test.x` has shape (10000, 1, 28, 28).
+    pixels are the known ones, and that training and validation are another cut than those of `mnist`. Example:
+    `mnist_static().test.x` has shape (10000, 1, 28, 28).
 
     Raises:
         DataError: when a file is missing or corrupt, or has another number of images.
@@ -43,7 +48,7 @@ def mnist_static() -> Dataset:
     pixels = {name: np.ascontiguousarray(x) for name, x in pixels.items()}
     found = {name: hashlib.md5(x.data, usedforsecurity=False).hexdigest() for name, x in pixels.items()}
     others = [f"{name} {found[name]}" for name in COUNTS if found[name] != MD5[name]]
-    note = "Verified: the MD5s of all three arrays of pixels are the known ones."
+    note = "Verified: the MD5s of all three arrays of pixels are the known ones." + ANOTHER_CUT
     if others:
         note = f"Unknown split, not comparable with published likelihoods: the MD5s of {', '.join(others)} are unknown."
     images = {name: torch.from_numpy(x.reshape(-1, 1, 28, 28) * np.uint8(255)) for name, x in pixels.items()}

@@ -32,6 +32,11 @@ NOTES = (
     "images are not comparable digit for digit.",
     "chardata.mat of Burda et al. (2016), the images and the test split of the literature.",
 )
+TWINS = {  # at 28 x 28 pixels; chardata.mat was not searched
+    ("images", "random"): " One image occurs twice, in training and in validation (character 191, drawers 18 and 2).",
+    ("images", "characters"): " One training image occurs twice (character 191, drawers 2 and 18).",
+    ("chardata", "random"): "",
+}
 SOURCES, SPLITS = ("auto", "chardata", "images"), ("random", "characters")
 NUMBERS = ("double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 
@@ -79,6 +84,9 @@ def omniglot(source: str = "auto", split: str = "random", binarize: str = "dynam
     rows = binarize_splits(binarize, data_seed, *(x[part] for part in parts))
     labels = ({name: values[part] for name, values in factors.items()} for part in parts)
     note = f"{NOTES[source == 'chardata']} Split: {split}. Binarisation: {binarize}."
+    if left_out := len(x) - sum(map(len, parts)):
+        note += f" Left out: {left_out} of {len(x):,} images, so that the splits have the literature's sizes."
+    note += TWINS[source, split]
     return Dataset("omniglot", *map(Split, rows, labels), counts=counts, note=note)
 
 
