@@ -600,17 +600,23 @@ def test_options(folder):
         ({"validation": 0.0}, "each above 0"),
         ({"test": -0.1}, "each above 0"),
         ({"validation": 0.5, "test": 0.5}, "together below 1"),
-        ({"size": 8}, "are for folders of images"),
-        ({"channels": 1}, "are for folders of images"),
+        ({"size": 8}, "is an option of a folder of images, but .*a.npy is a file of arrays"),
+        ({"channels": 1}, "is an option of a folder of images, but .*a.npy is a file of arrays"),
     ]:
         with pytest.raises(ConfigError, match=why):
             load_user_data(path, **options)
-    with pytest.raises(ConfigError, match="key=x names an array, but"):
+    with pytest.raises(ConfigError, match="key is an option of a file of arrays, but .* is a folder of images"):
         load_user_data(folder, key="x")
 
 
 def test_paths_that_are_no_data(folder, monkeypatch):
-    for name, why in [("a.csv", "of no kind that data are"), ("a.zip", "is an archive"), ("a.png", "is a single image")]:
+    for name, why in [
+        ("a.xlsx", "of no kind that data are"),
+        ("a.idl.gz", "is compressed. Unpack it: gunzip"),
+        ("a.zip", "is an archive"),
+        ("a.tar.gz", "is an archive"),
+        ("a.png", "is a single image"),
+    ]:
         (folder / name).write_bytes(b"")
         with pytest.raises(DataError, match=why):
             load_user_data(folder / name)

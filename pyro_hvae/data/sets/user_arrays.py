@@ -13,6 +13,7 @@ from pyro_hvae.data.array_values import may_be_grey
 from pyro_hvae.data.dataset import Split
 from pyro_hvae.data.files.array_files import ARRAY_READERS, StoredArray
 from pyro_hvae.data.rows import Rows, as_float
+from pyro_hvae.data.sets.user_parts import UserParts
 from pyro_hvae.data.sets.user_splits import PARTS
 from pyro_hvae.errors import DataError, unknown_name
 
@@ -22,8 +23,8 @@ COLUMNS = 32  # a table with more columns is not taken as factors
 PIECE = 2**22  # values checked at once
 
 
-def read_arrays(path: Path, key: str = "") -> tuple[dict[str, Split], str, tuple[str, ...]]:
-    """Part -> data and factors, a description, and the names of the columns.
+def read_arrays(path: Path, key: str = "") -> UserParts:
+    """Data with factors from the arrays in a file.
 
     Arrays of shape (n, d) are vectors. (n, h, w), (n, c, h, w) and (n, h, w, c) with c of 1 or 3 are images; if both ends of
     the last shape could be c, the channels come first. The values of images mean
@@ -74,7 +75,7 @@ def read_arrays(path: Path, key: str = "") -> tuple[dict[str, Split], str, tuple
         unused = {name: why for name, why in unused.items() if name.lower() not in COLUMN_NAMES}
     beside = f"; not used: {', '.join(f'{name} ({why})' for name, why in unused.items())}" if unused else ""
     data = _describe_array(path, parts["train"][names["train"]])
-    return splits, f"{what} from {data}, {kind}{meaning}{about}{beside}", columns
+    return UserParts(splits, f"{what} from {data}, {kind}{meaning}{about}{beside}", columns=columns)
 
 
 def _read_columns(members: dict[str, StoredArray], shape: Sequence[int]) -> tuple[tuple[str, ...], str]:

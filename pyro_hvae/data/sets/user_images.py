@@ -14,12 +14,13 @@ from pyro_hvae.data.dataset import Split
 from pyro_hvae.data.files.array_cache import cache_array, hash_files
 from pyro_hvae.data.files.image_reader import IMAGE_SUFFIXES, read_image
 from pyro_hvae.data.rows import Rows
+from pyro_hvae.data.sets.user_parts import UserParts
 from pyro_hvae.data.sets.user_splits import PARTS
 from pyro_hvae.errors import DataError
 
 
-def read_images(folder: Path, size: int = 0, channels: int = 0, content: str = "") -> tuple[dict[str, Split], str, list[str]]:
-    """Part -> images (n, channels, height, width), uint8, with the factor "class"; what was done, in words; the class names.
+def read_images(folder: Path, size: int = 0, channels: int = 0, content: str = "") -> UserParts:
+    """Images (n, channels, height, width), uint8, with the factor "class".
 
     Reads files with a known suffix in the order of their names. Other files are skipped, and so are names that begin with "."
     and folders called __MACOSX. Links are followed, except into a folder that contains them. If all folders at the top are
@@ -66,7 +67,8 @@ def read_images(folder: Path, size: int = 0, channels: int = 0, content: str = "
     for index, name in enumerate(names):
         members.setdefault(PARTS[name.partition("/")[0].lower()] if in_parts else "train", []).append(index)
     parts = {part: whole.take(torch.tensor(index)) for part, index in members.items()}
-    return parts, _summarize(first.shape, len(names), size, channels, classes, others), classes
+    what = _summarize(first.shape, len(names), size, channels, classes, others)
+    return UserParts(parts, what, {"class": classes})
 
 
 def list_images(folder: Path) -> tuple[list[str], list[str]]:
