@@ -184,7 +184,7 @@ def test_kinds_of_pixels(folder):
     (folder / "deep.pgm").write_bytes(b"P5 4 1 65535\n" + deep.astype(">u2").tobytes())
     assert read_image(folder / "deep.pgm").tolist() == [[[255, 0, 1, 128]]]
     Image.fromarray(np.ones((2, 2), dtype=np.float32)).save(folder / "float.tif")
-    with pytest.raises(DataError, match="float.tif: it has 32 bits per pixel"):
+    with pytest.raises(DataError, match="float.tif: it has pixels of 32 bits"):
         read_image(folder / "float.tif")
 
 
