@@ -1,5 +1,6 @@
 """The one rule by which arrays and tensors of any type become floats: that of a user's files, for arrays in Python too."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,12 @@ from torch import Tensor
 from pyro_hvae.errors import DataError
 
 
-def may_be_grey(integers: bool, are_bytes: bool, axes: int) -> bool:
-    """Whether numbers are grey values from 0 to 255, if one of them is above 1: bytes, and integers of images."""
-    return integers and (axes > 2 or are_bytes)
+def may_be_grey(integers: bool, are_bytes: bool, shape: Sequence[int]) -> bool:
+    """Whether numbers are grey values from 0 to 255, if one of them is above 1: bytes, and integers of images.
+
+    Images have at least two sides; series (n, t, 1) are no images.
+    """
+    return integers and (are_bytes or sum(side > 1 for side in shape[1:]) > 1)
 
 
 def to_floats(x: Any, dtype: torch.dtype | None = None, grey: bool | None = None) -> Tensor:
@@ -36,7 +40,7 @@ def to_floats(x: Any, dtype: torch.dtype | None = None, grey: bool | None = None
     """
     raw, dtype = to_tensor(x), dtype or (x.dtype if isinstance(x, Tensor) and x.is_floating_point() else None)
     values = raw.to(dtype or torch.get_default_dtype())
-    if not raw.numel() or not may_be_grey(raw.dtype in (torch.uint8, torch.int64), raw.dtype == torch.uint8, raw.dim()):
+    if not raw.numel() or not may_be_grey(raw.dtype in (torch.uint8, torch.int64), raw.dtype == torch.uint8, raw.shape):
         return values
     low, high = (value.item() for value in raw.aminmax())
     if high <= 1 and not grey:

@@ -64,7 +64,7 @@ def _read(x: Any, programs: tuple[Any, ...]) -> Tensor:
     grey = next((_grey[owner] for owner in owners if owner in _grey), None)
     given, x = x, to_floats(raw, dtype, grey)
     integers = not raw.is_floating_point() and raw.dtype != torch.bool
-    if may_be_grey(integers, raw.dtype == torch.uint8, raw.dim()) and raw.any():  # zeros are the same in both readings
+    if may_be_grey(integers, raw.dtype == torch.uint8, raw.shape) and raw.any():  # zeros are the same in both readings
         for owner in owners:
             _grey[owner] = bool(x.max() < raw.max())
     return x if isinstance(given, Tensor) or like is None else x.to(like.device)  # an array goes to where the programs are

@@ -49,7 +49,8 @@ def add_blanks(images: Tensor, count: int) -> Tensor:
 def tile_images(images: Tensor, columns: int) -> tuple[np.ndarray, tuple[int, int]]:
     """Puts images (n, channels, h, w) row by row into one array, with gaps of NaN between them.
 
-    Vectors (n, d) become strips, whose columns are so many pixels wide that a strip has at least 48.
+    Vectors (n, d) become strips, whose columns are so many pixels wide that a strip has at least 48. Channels that are neither
+    grey nor colours lie side by side.
 
     Returns:
         The array (height, width), or (height, width, 3) for colour; and the distance from image to image (down, across).
@@ -62,6 +63,8 @@ def tile_images(images: Tensor, columns: int) -> tuple[np.ndarray, tuple[int, in
     pixels = images.detach().float().cpu()
     if pixels.dim() == 2:
         pixels = pixels.repeat_interleave(_column_width(pixels), 1)[:, None, None].expand(-1, 1, STRIP, -1)
+    elif pixels.shape[1] not in (1, 3):
+        pixels = pixels.movedim(1, 2).flatten(2)[:, None]
     rows, (channels, height, width) = -(-len(pixels) // columns), pixels.shape[1:]
     gap = max(1, height // 14)
     down, across = height + gap, width + gap

@@ -184,7 +184,7 @@ def test_kinds_of_pixels(folder):
     (folder / "deep.pgm").write_bytes(b"P5 4 1 65535\n" + deep.astype(">u2").tobytes())
     assert read_image(folder / "deep.pgm").tolist() == [[[255, 0, 1, 128]]]
     Image.fromarray(np.ones((2, 2), dtype=np.float32)).save(folder / "float.tif")
-    with pytest.raises(DataError, match="float.tif: it has 32 bits per pixel"):
+    with pytest.raises(DataError, match="float.tif: it has pixels of 32 bits"):
         read_image(folder / "float.tif")
 
 
@@ -343,6 +343,36 @@ def test_layouts_of_images(folder, shape):
     assert data.train.x[:2].is_contiguous()
 
 
+@pytest.mark.parametrize(
+    ("shape", "last", "what"),
+    [
+        ((6, 2, 4, 5), False, "5 x 4 images of 2 channels"),
+        ((6, 4, 5, 2), True, "5 x 4 images of 2 channels"),
+        ((6, 8, 9, 4), True, "9 x 8 images of 4 channels"),
+        ((6, 5, 8, 9), False, "9 x 8 images of 5 channels"),
+        ((6, 13, 26, 32), False, "32 x 26 images of 13 channels"),
+    ],
+)
+def test_any_number_of_channels(folder, shape, last, what):
+    grey = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    data, order = load_user_data(npy(folder, grey)), np.random.default_rng(0).permutation(6)
+    expected = grey.transpose(0, 3, 1, 2) if last else grey
+    assert torch.equal(together(data), torch.from_numpy(expected[[*order[2:], *order[:2]]].copy()).float() / 255)
+    assert what in data.note and data.train.x[:2].is_contiguous()
+
+
+@pytest.mark.parametrize("shape", [(6, 50, 1), (6, 1, 50), (6, 9, 8, 7), (6, 2, 4, 4, 4), (6, 1, 1, 4, 4)])
+def test_series_and_volumes_are_vectors(folder, shape):
+    values = np.arange(np.prod(shape)).reshape(shape) - 7  # no grey values
+    data, order = load_user_data(npy(folder, values)), np.random.default_rng(0).permutation(6)
+    assert together(data).tolist() == values.reshape(6, -1)[[*order[2:], *order[:2]]].tolist()
+    sides = " x ".join(map(str, shape[1:]))
+    assert ("series of 50 values" if 50 in shape else f"arrays of {sides}, flattened to vectors of") in data.note
+    assert load_user_data(npy(folder, values), standardize=True).standardization is not None
+    grey = load_user_data(npy(folder, np.full(shape, 51, np.uint8)))
+    assert together(grey).unique().tolist() == [torch.tensor(0.2).item()]
+
+
 @pytest.mark.parametrize("kind", ["u1", "i8", "<u2", ">i4", ">f4", "f2", "f8", "?"])
 def test_kinds_of_values(folder, kind):
     top = 1 if kind in (">f4", "f2", "f8", "?") else 255
@@ -395,9 +425,8 @@ def test_the_place_is_right_in_later_pieces(folder, monkeypatch):
     ("array", "why"),
     [
         (np.float64(3), r"has shape \(\)"),
-        (np.zeros(9), r"has shape \(9,\). Known are vectors \(n, d\)"),
-        (np.zeros((5, 2, 4, 4)), "with 1 or 3 channels"),
-        (np.zeros((5, 1, 1, 4, 4)), "has shape"),
+        (np.zeros(9), r"has shape \(9,\). Known are vectors"),
+        (np.zeros((5, 1, 0, 4, 4)), "is empty"),
         (np.zeros((0, 4)), r"is empty: its shape is \(0, 4\)"),
         (np.zeros((5, 0, 4)), "is empty"),
         (np.zeros((5, 4), complex), "is an array of complex128"),
@@ -600,17 +629,23 @@ def test_options(folder):
         ({"validation": 0.0}, "each above 0"),
         ({"test": -0.1}, "each above 0"),
         ({"validation": 0.5, "test": 0.5}, "together below 1"),
-        ({"size": 8}, "are for folders of images"),
-        ({"channels": 1}, "are for folders of images"),
+        ({"size": 8}, "is an option of a folder of images, but .*a.npy is a file of arrays"),
+        ({"channels": 1}, "is an option of a folder of images, but .*a.npy is a file of arrays"),
     ]:
         with pytest.raises(ConfigError, match=why):
             load_user_data(path, **options)
-    with pytest.raises(ConfigError, match="key=x names an array, but"):
+    with pytest.raises(ConfigError, match="key is an option of a file of arrays, but .* is a folder of images"):
         load_user_data(folder, key="x")
 
 
 def test_paths_that_are_no_data(folder, monkeypatch):
-    for name, why in [("a.csv", "of no kind that data are"), ("a.zip", "is an archive"), ("a.png", "is a single image")]:
+    for name, why in [
+        ("a.xlsx", "of no kind that data are"),
+        ("a.idl.gz", "is compressed. Unpack it: gunzip"),
+        ("a.zip", "is an archive"),
+        ("a.tar.gz", "is an archive"),
+        ("a.png", "is a single image"),
+    ]:
         (folder / name).write_bytes(b"")
         with pytest.raises(DataError, match=why):
             load_user_data(folder / name)

@@ -80,7 +80,7 @@ def test_images_of_whole_numbers_are_grey_values_and_vectors_are_not():
     assert torch.equal(hv.data.to_floats(images), images.float() / 255)
     assert torch.equal(hv.data.to_floats(images.flatten(1)), images.flatten(1).float())
     with pytest.raises(DataError, match="from 0 to 300, but grey values go from 0 to 255"):
-        hv.data.to_floats(np.array([[[0, 300]]]))
+        hv.data.to_floats(np.array([[[0, 300], [0, 0]]]))
 
 
 @pytest.mark.parametrize("x", [np.array([["a"]]), np.zeros((2, 2), dtype=complex), torch.zeros(2, 2, dtype=torch.complex64)])

@@ -29,3 +29,14 @@ def test_vectors_become_strips():
     np.testing.assert_array_equal(grid[:, :49], vectors[:1].repeat_interleave(7, 1).expand(STRIP, -1))
     np.testing.assert_array_equal(grid[:, 50:], vectors[1:].repeat_interleave(7, 1).expand(STRIP, -1))
     assert tile_images(torch.randn(1, 60), 1)[1] == (STRIP + 1, 61)
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_channels_that_are_no_colours_lie_side_by_side(channels):
+    images = torch.rand(3, channels, 8, 6)
+    grid, (down, across) = tile_images(images, 3)
+    assert grid.shape == (8, 3 * across - 1) and across == channels * 6 + 1 and down == 9
+    for number, image in enumerate(images):
+        for channel, pixels in enumerate(image):
+            left = number * across + channel * 6
+            assert (grid[:, left : left + 6] == pixels.numpy()).all()

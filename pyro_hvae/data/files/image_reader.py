@@ -1,27 +1,39 @@
 """Decodes image files: a user's image of any kind, a published grey PNG; and shrinks images by averaging areas."""
 
+import contextlib
 import io
 import warnings
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from pyro_hvae.data.files.data_file import convert_errors
 from pyro_hvae.errors import DataError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm"}
 # Only these decoders run, whatever the name of a file is: others start programs (PostScript) or are rarely tested.
+STACKS = (".tif", ".tiff")
+NEW_SUBFILE_TYPE, BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 254, 258, 262, 339  # tags of a TIFF file
+PREVIEW_OR_MASK, WHITE_IS_ZERO, SIGNED = 1 | 4, 0, 2
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 
 
 def read_image(path: Path, size: int = 0, channels: int = 0) -> np.ndarray:
-    """An upright image as uint8 (channels, height, width).
+    """The image in a file, or the first of several, as `read_pages` gives it."""
+    return next(read_pages(path, size, channels))
 
-    The camera's orientation (EXIF) is applied. Transparent pixels are blended with white. Grey values of 16 bits are divided
-    by 257, so that white stays white; colours of 16 bits lose their lower eight bits. A palette is grey if all its colours
-    are. CMYK and other colour spaces are converted to RGB without a colour profile. Of an animation, the first frame is read.
+
+def read_pages(path: Path, size: int = 0, channels: int = 0) -> Iterator[np.ndarray]:
+    """The images in a file, upright, as uint8 (channels, height, width): every page of a TIFF file, else the first image.
+
+    The camera's orientation (EXIF) is applied. Transparent pixels are blended with white. Grey values of 12 or 16 bits are
+    scaled so that white stays white; colours of 16 bits lose their lower eight bits. Signed bytes go from black, -128, to
+    white, 127. A palette is grey if all its colours are. CMYK and other colour spaces are converted to RGB without a colour
+    profile. Of an animation, the first frame is read; pages of a TIFF that are previews or masks of others are left out.
 
     Arguments:
         path: of a PNG, JPEG, BMP, GIF, WebP, TIFF or PBM/PGM/PPM file.
@@ -32,31 +44,95 @@ def read_image(path: Path, size: int = 0, channels: int = 0) -> np.ndarray:
         DataError: for a file that cannot be read, is damaged or of another kind, has pixels of 32 bits, or has so many pixels
             that it may be an attack (see `PIL.Image.MAX_IMAGE_PIXELS`).
     """
+    with _open_image(path) as file:
+        for page in _list_pages(path, file):
+            with _decoding(path):
+                file.seek(page)
+                image = _to_grey_or_rgb(*_turn_upright(file), str(file.format))
+                if channels:
+                    image = image.convert("L" if channels == 1 else "RGB")
+                if size:
+                    image = ImageOps.fit(image, (size, size))
+                pixels = np.asarray(image)
+            yield pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def count_pages(path: Path) -> int:
+    """The number of images that `read_pages` gives; raises `DataError` as that does."""
+    if path.suffix.lower() not in STACKS:
+        return 1
+    with _open_image(path) as file:
+        return len(_list_pages(path, file))
+
+
+@contextlib.contextmanager
+def _open_image(path: Path) -> Iterator[ImageFile.ImageFile]:
+    # From a stream: of a path, Pillow maps uncompressed pixels, and exchanges the sides of a turned image before it does.
+    with contextlib.ExitStack() as stack:
+        with _decoding(path):
+            file = stack.enter_context(Image.open(stack.enter_context(path.open("rb")), formats=FORMATS))
+        yield file
+
+
+@contextlib.contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    """Turns any error and every suspicious size into a `DataError`, and silences the decoders' other warnings."""
     with convert_errors(f"cannot read the image {path}", "Replace or remove it."), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with Image.open(path, formats=FORMATS) as file:
-                image = _to_grey_or_rgb(ImageOps.exif_transpose(file), str(file.format))
+            yield
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             raise DataError(f"{path} has suspiciously many pixels: {error}. Make it smaller, or remove it.") from error
         except Image.UnidentifiedImageError as error:
-            raise DataError(f"{path} is not an image of a known kind ({', '.join(FORMATS)}). Replace or remove it.") from error
-    if channels:
-        image = image.convert("L" if channels == 1 else "RGB")
-    if size:
-        image = ImageOps.fit(image, (size, size))
-    pixels = np.asarray(image)
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+            if path.read_bytes()[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+                why = "is damaged, or a TIFF of a layout that is not read. Save it as PNG"
+            else:
+                why = f"is not an image of a known kind ({', '.join(FORMATS)}). Replace or remove it"
+            raise DataError(f"{path} {why}.") from error
 
 
-def _to_grey_or_rgb(image: Image.Image, kind: str) -> Image.Image:
+def _list_pages(path: Path, file: Any) -> list[int]:
+    """The pages of a TIFF that are images; of other files the first."""
+    if path.suffix.lower() not in STACKS or file.format != "TIFF":
+        return [0]
+    with _decoding(path):
+        kinds = []
+        for page in range(file.n_frames):
+            file.seek(page)
+            kinds.append(file.tag_v2.get(NEW_SUBFILE_TYPE, 0))
+    return [page for page, kind in enumerate(kinds) if not kind & PREVIEW_OR_MASK] or [0]
+
+
+def _turn_upright(file: Any) -> tuple[Image.Image, int, bool]:
+    """The image as the camera was held, and of grey values of more than 8 bits that of white and whether 0 is white."""
+    white, inverted, flip = 65535, False, False
+    if file.format == "TIFF":
+        inverted = file.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+        white = 2 ** min(16, file.tag_v2.get(BITS_PER_SAMPLE, (16,))[0]) - 1
+        flip = file.mode == "L" and file.tag_v2.get(SAMPLE_FORMAT, (1,))[0] == SIGNED
+    elif file.format == "PNG" and file.tile:
+        raw, transparent = str(file.tile[0][3]), file.info.get("transparency")
+        bits = {"L;2": 2, "L;4": 4}.get(raw, 8)
+        if isinstance(transparent, int) and transparent < 2**bits < 256:  # Pillow scales pixels, but not this
+            file.info["transparency"] = transparent * 255 // (2**bits - 1)
+        if raw.startswith("LA;16"):
+            return ImageOps.exif_transpose(file).convert("LA"), white, False
+    image = ImageOps.exif_transpose(file)
+    return (Image.fromarray(np.asarray(image) ^ 128) if flip else image), white, inverted
+
+
+def _to_grey_or_rgb(image: Image.Image, white: int, inverted: bool, kind: str) -> Image.Image:
     """An opaque image of mode L (grey) or RGB."""
     if image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PNG", "PPM")):
         grey = np.asarray(image).astype(np.int64)
-        return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8))
+        grey = white - grey if inverted else grey
+        grey[grey == image.info.get("transparency")] = white
+        return Image.fromarray(((grey * 255 + white // 2) // white).astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise ValueError("it has 32 bits per pixel, whose value of white is unknown; save it with 8 or 16")
+        raise ValueError(
+            "it has pixels of 32 bits, or signed ones of 16, whose value of white is unknown; save it with 8 or 16"
+        )
     if image.has_transparency_data:
         image = image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
         opaque = Image.new(image.mode, image.size, "white")

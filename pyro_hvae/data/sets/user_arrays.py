@@ -13,6 +13,8 @@ from pyro_hvae.data.array_values import may_be_grey
 from pyro_hvae.data.dataset import Split
 from pyro_hvae.data.files.array_files import ARRAY_READERS, StoredArray
 from pyro_hvae.data.rows import Rows, as_float
+from pyro_hvae.data.sets.array_layouts import arrange_axes, describe_layout
+from pyro_hvae.data.sets.user_parts import UserParts
 from pyro_hvae.data.sets.user_splits import PARTS
 from pyro_hvae.errors import DataError, unknown_name
 
@@ -22,11 +24,11 @@ COLUMNS = 32  # a table with more columns is not taken as factors
 PIECE = 2**22  # values checked at once
 
 
-def read_arrays(path: Path, key: str = "") -> tuple[dict[str, Split], str, tuple[str, ...]]:
-    """Part -> data and factors, a description, and the names of the columns.
+def read_arrays(path: Path, key: str = "") -> UserParts:
+    """Data with factors from the arrays in a file.
 
-    Arrays of shape (n, d) are vectors. (n, h, w), (n, c, h, w) and (n, h, w, c) with c of 1 or 3 are images; if both ends of
-    the last shape could be c, the channels come first. The values of images mean
+    Arrays of shape (n, d), and series (n, t, 1), are vectors. (n, h, w), (n, c, h, w) and (n, h, w, c) are images; see
+    `find_channel_axis` for which axis c is. Volumes and arrays of more axes are flattened. The values of images mean
 
         bool                   0 and 1
         floats                 grey values in [0, 1], nothing else
@@ -61,20 +63,20 @@ def read_arrays(path: Path, key: str = "") -> tuple[dict[str, Split], str, tuple
     splits, held = {}, {member.name for held in parts.values() for member in held.values()}
     unused = {name: "no data in this part" for name in (member.name for member in members.values()) if name not in held}
     for part, (array, _) in arrays.items():
-        grey = highest > 1 and may_be_grey(array.dtype.kind in "iu", array.dtype == np.uint8, array.ndim)
+        grey = highest > 1 and may_be_grey(array.dtype.kind in "iu", array.dtype == np.uint8, array.shape)
         x = Rows(torch.from_numpy(array), _to_grey if grey else _to_floats, ahead=parts[part][names[part]].mapped)
         others = {name: member for name, member in parts[part].items() if name != names[part]}
         factors, left_out = _read_factors(path, others, len(array))
         splits[part], unused = Split(x, factors), unused | left_out
     shape, kind = splits["train"].x.shape, arrays["train"][0].dtype
-    what = f"{shape[3]} x {shape[2]} images" if len(shape) > 2 else f"vectors of {shape[1]}"
+    what = describe_layout(parts["train"][names["train"]].shape, shape)
     meaning = " as grey values" if splits["train"].x.prepare is _to_grey else ""
     columns, about = _read_columns(members, shape)
     if columns:
         unused = {name: why for name, why in unused.items() if name.lower() not in COLUMN_NAMES}
     beside = f"; not used: {', '.join(f'{name} ({why})' for name, why in unused.items())}" if unused else ""
     data = _describe_array(path, parts["train"][names["train"]])
-    return splits, f"{what} from {data}, {kind}{meaning}{about}{beside}", columns
+    return UserParts(splits, f"{what} from {data}, {kind}{meaning}{about}{beside}", columns=columns)
 
 
 def _read_columns(members: dict[str, StoredArray], shape: Sequence[int]) -> tuple[tuple[str, ...], str]:
@@ -162,25 +164,24 @@ def _read_data(path: Path, member: StoredArray) -> tuple[np.ndarray, float]:
         )
     if kind not in "biuf":
         raise DataError(f"{title} is an array of {member.dtype}; data are numbers. Save it as uint8 or float32.")
-    if len(shape) not in (2, 3, 4) or (len(shape) == 4 and not {shape[1], shape[3]} & {1, 3}):
+    if len(shape) < 2:
         raise DataError(
-            f"{title} has shape {shape}. Known are vectors (n, d) and images (n, h, w), (n, c, h, w) and (n, h, w, c) with "
-            "1 or 3 channels c. Reshape it."
+            f"{title} has shape {shape}. Known are vectors (n, d), and images (n, h, w), (n, c, h, w) and (n, h, w, c). "
+            "Reshape it."
         )
     if 0 in shape:
         raise DataError(f"{title} is empty: its shape is {shape}. Save at least three data.")
     array = member.read()
+    arranged = arrange_axes(array)
     if kind == "b":
         highest = 1.0
     elif array.dtype == np.uint8:
         highest = next((2.0 for piece in _iterate_pieces(array) if piece.max() > 1), 1.0)
     else:
         lowest, highest = _find_range(title, array)
-        if array.ndim > 2:
+        if arranged.ndim > 2:
             _check_grey_range(title, kind == "f", lowest, highest)
-    if array.ndim == 3:
-        return array[:, None], highest
-    return array if array.ndim == 2 or shape[1] in (1, 3) else array.transpose(0, 3, 1, 2), highest
+    return arranged, highest
 
 
 def _check_grey_range(title: str, floats: bool, lowest: float, highest: float) -> None:

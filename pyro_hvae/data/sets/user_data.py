@@ -1,21 +1,27 @@
-"""A user's own data by path: a folder of images, or arrays in a .npy, .npz or HDF5 file."""
+"""A user's own data by path: a folder of images, a table, or arrays in a file."""
 
 import os
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pyro_hvae.data.dataset import Dataset, Split
 from pyro_hvae.data.files.array_cache import hash_files
 from pyro_hvae.data.files.array_files import ARRAY_READERS
 from pyro_hvae.data.files.image_reader import IMAGE_SUFFIXES
+from pyro_hvae.data.files.table_files import TABLE_READERS
 from pyro_hvae.data.sets.user_arrays import read_arrays
 from pyro_hvae.data.sets.user_images import list_images, read_images
+from pyro_hvae.data.sets.user_parts import UserParts
 from pyro_hvae.data.sets.user_splits import check_fractions, split_at_random
+from pyro_hvae.data.sets.user_tables import interpret_table
 from pyro_hvae.data.standardization import Standardization
 from pyro_hvae.errors import ConfigError, DataError
 
 PICKLES = {".pkl", ".pickle", ".p", ".pt", ".pth", ".ckpt", ".joblib", ".dill"}
-KNOWN = f"Known are folders of images and {', '.join(ARRAY_READERS)} files"
+KNOWN = f"Known are folders of images and {', '.join([*TABLE_READERS, *ARRAY_READERS])} files"
+OPTIONS = {"a folder of images": ("size", "channels"), "a file of arrays": ("key",), "a table": ("columns", "labels")}
 
 
 def load_user_data(
@@ -27,10 +33,13 @@ def load_user_data(
     validation: float = 0.1,
     test: float = 0.1,
     standardize: bool = False,
+    columns: tuple[str, ...] = (),
+    labels: tuple[str, ...] = (),
 ) -> Dataset:
-    """Images or vectors from a folder of images or a .npy, .npz, .h5 or .hdf5 file.
+    """Images or vectors from a folder of images, a table (.csv, .csv.gz, .tsv, .parquet) or a .npy, .npz, .h5 or .hdf5 file.
 
-    See `read_images` for a folder, whose sub-folders become the factor "class", and `read_arrays` for a file. Folders or arrays
+    See `read_images` for a folder, whose sub-folders become the factor "class", `interpret_table` for a table, whose columns of
+    few different texts become factors, and `read_arrays` for other files. Folders or arrays
     called train, validation (val, valid) and test are these splits; missing validation or test data are taken from the
     training data at random.
 
@@ -47,6 +56,8 @@ def load_user_data(
         validation, test: fractions of the data, for splits that the source does not give.
         standardize: for vectors: every column less its mean and divided by its standard deviation, both of the training data
             (see `Standardization`). `Dataset.inverse` gives the data's own units back.
+        columns: for a table: the columns of x; empty for all that hold numbers.
+        labels: for a table: the columns that are factors; empty for all that hold classes.
 
     Raises:
         ConfigError: for an option that is out of range or for the other kind of source, for fewer than three data, or for
@@ -59,21 +70,8 @@ def load_user_data(
     if channels not in (0, 1, 3):
         raise ConfigError(f"channels is 1 for grey, 3 for colour, or 0 for what the images are, got {channels}.")
     path = Path(path).expanduser()
-    suffix, classes, columns = path.suffix.lower(), [], ()
-    if os.path.isdir(path):
-        if key:
-            raise ConfigError(f"key={key} names an array, but {path} is a folder of images. Leave it out.")
-        identity = identify_data(path)
-        parts, what, classes = read_images(path, size, channels, identity)
-    elif not os.path.exists(path):
-        raise DataError(f"there is no file or folder {path}. Check the path.")
-    elif suffix in ARRAY_READERS:
-        if size or channels:
-            raise ConfigError(f"size and channels are for folders of images, but {path} holds arrays. Leave them out.")
-        identity = identify_data(path)
-        parts, what, columns = read_arrays(path, key)
-    else:
-        raise DataError(_explain_refusal(path, suffix))
+    found = _read_path(path, dict(size=size, channels=channels, key=key, columns=columns, labels=labels))
+    parts = found.parts
     drawn = [part for part in ("validation", "test") if part not in parts]
     split = f"{' and '.join(drawn)} data dealt out at random with data_seed={data_seed}" if drawn else "split as given"
     counts = {part: len(held) for part, held in parts.items()} if len(parts) > 1 else {"all": len(parts["train"])}
@@ -86,13 +84,44 @@ def load_user_data(
         Path(os.path.abspath(path)).name,
         *splits,
         counts=counts,
-        note=f"Your own data: {what}; {split}.",
-        labels={"class": classes},
-        identity=identity,
+        note=f"Your own data: {found.what}; {split}.",
+        labels=found.labels,
+        identity=identify_data(path),
         inverse=by.undo if by else None,
         standardization=by,
-        columns=columns,
+        columns=found.columns,
     )
+
+
+def _read_path(path: Path, options: Mapping[str, Any]) -> UserParts:
+    """What a path holds, read with the options of its kind; raises `ConfigError` for an option of another kind."""
+    kind = _file_kind(path)
+    if os.path.isdir(path):
+        what = "a folder of images"
+    elif not os.path.exists(path):
+        raise DataError(f"there is no file or folder {path}. Check the path.")
+    elif kind not in ARRAY_READERS and kind not in TABLE_READERS:
+        raise DataError(_explain_refusal(path, kind))
+    else:
+        what = "a table" if kind in TABLE_READERS else "a file of arrays"
+    for other, names in OPTIONS.items():
+        if other != what and (name := next((name for name in names if options[name]), None)):
+            raise ConfigError(f"{name} is an option of {other}, but {path} is {what}. Leave it out.")
+    if what == "a folder of images":
+        return read_images(path, options["size"], options["channels"], identify_data(path))
+    if what == "a table":
+        return interpret_table(path, TABLE_READERS[kind](path), options["columns"], options["labels"])
+    return read_arrays(path, options["key"])
+
+
+def _file_kind(path: Path) -> str:
+    """The end of a file's name that tells what it holds.
+
+    >>> _file_kind(Path("a.b.npy")), _file_kind(Path("wine.CSV.gz"))
+    ('.npy', '.csv.gz')
+    """
+    suffixes = path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]
+    return "".join(suffixes).lower()
 
 
 def identify_data(path: Path) -> str:
@@ -118,6 +147,8 @@ def _explain_refusal(path: Path, suffix: str) -> str:
         )
     if suffix in IMAGE_SUFFIXES:
         return f"{path} is a single image. Name the folder that contains the images."
-    if suffix in (".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".7z"):
+    if suffix.endswith(".gz") and not suffix.startswith(".tar"):
+        return f"{path} is compressed. Unpack it: gunzip '{path.name}'. {KNOWN}."
+    if suffix in (".zip", ".tar", ".tar.gz", ".tgz", ".xz", ".bz2", ".7z"):
         return f"{path} is an archive. Unpack it and name the folder. {KNOWN}."
     return f"{path} is of no kind that data are read from. {KNOWN}; save other arrays with numpy.save."

@@ -12,19 +12,21 @@ from tqdm import tqdm
 
 from pyro_hvae.data.dataset import Split
 from pyro_hvae.data.files.array_cache import cache_array, hash_files
-from pyro_hvae.data.files.image_reader import IMAGE_SUFFIXES, read_image
+from pyro_hvae.data.files.image_reader import IMAGE_SUFFIXES, count_pages, read_image, read_pages
 from pyro_hvae.data.rows import Rows
+from pyro_hvae.data.sets.user_parts import UserParts
 from pyro_hvae.data.sets.user_splits import PARTS
 from pyro_hvae.errors import DataError
 
 
-def read_images(folder: Path, size: int = 0, channels: int = 0, content: str = "") -> tuple[dict[str, Split], str, list[str]]:
-    """Part -> images (n, channels, height, width), uint8, with the factor "class"; what was done, in words; the class names.
+def read_images(folder: Path, size: int = 0, channels: int = 0, content: str = "") -> UserParts:
+    """Images (n, channels, height, width), uint8, with the factor "class".
 
-    Reads files with a known suffix in the order of their names. Other files are skipped, and so are names that begin with "."
-    and folders called __MACOSX. Links are followed, except into a folder that contains them. If all folders at the top are
-    called train, validation (val, valid) or test, they are parts. Folders at the top, or within the parts, are classes,
-    numbered in the order of their names; deeper folders belong to them. A single folder is not a class.
+    Reads files with a known suffix in the order of their names; every page of a TIFF file is an image. Other files are
+    skipped, and so are names that begin with "." and folders called __MACOSX. Links are followed, except into a
+    folder that contains them. If all folders at the top are called train, validation (val, valid) or test, they are parts.
+    Folders at the top, or within the parts, are classes, numbered in the order of their names; deeper folders belong to them.
+    A single folder is not a class.
 
     The images are decoded once into the cache (see `cache_array`) and mapped from there.
 
@@ -50,23 +52,30 @@ def read_images(folder: Path, size: int = 0, channels: int = 0, content: str = "
 
     first = read_image(folder / names[0], size, channels)
 
+    pages = torch.tensor([count_pages(folder / name) for name in names])
+    count = int(pages.sum())
+
     def fill(array: np.ndarray) -> None:
-        for index, name in enumerate(tqdm(names, "reading images", leave=False, disable=None, delay=1)):
-            image = read_image(folder / name, size, channels)
-            if image.shape != first.shape:
-                raise DataError(_describe_difference(folder, (names[0], first.shape), (name, image.shape)))
-            array[index] = image
+        index = 0
+        for name in tqdm(names, "reading images", leave=False, disable=None, delay=1):
+            for image in read_pages(folder / name, size, channels):
+                if image.shape != first.shape:
+                    raise DataError(_describe_difference(folder, (names[0], first.shape), (name, image.shape)))
+                array[index] = image
+                index += 1
 
     # The name identifies how the files are read; their content, what they hold.
     name = f"own-{zlib.crc32(repr((names, size, channels)).encode()):08x}"
     held = content or hash_files(folder, names)
-    store = cache_array(name, [folder / name for name in names], (len(names), *first.shape), fill, content=held)
-    whole = Split(Rows(store, ahead=True), {"class": labels} if len(classes) > 1 else {})
+    store = cache_array(name, [folder / name for name in names], (count, *first.shape), fill, version=2, content=held)
+    whole = Split(Rows(store, ahead=True), {"class": labels.repeat_interleave(pages)} if len(classes) > 1 else {})
     members: dict[str, list[int]] = {}
-    for index, name in enumerate(names):
-        members.setdefault(PARTS[name.partition("/")[0].lower()] if in_parts else "train", []).append(index)
+    for index, name in zip(torch.arange(count).split(pages.tolist()), names, strict=True):
+        members.setdefault(PARTS[name.partition("/")[0].lower()] if in_parts else "train", []).extend(index.tolist())
     parts = {part: whole.take(torch.tensor(index)) for part, index in members.items()}
-    return parts, _summarize(first.shape, len(names), size, channels, classes, others), classes
+    stacks = f" from the pages of {len(names):,} files" if count > len(names) else ""
+    what = _summarize(first.shape, f"{count:,} images{stacks}", size, channels, classes, others)
+    return UserParts(parts, what, {"class": classes})
 
 
 def list_images(folder: Path) -> tuple[list[str], list[str]]:
@@ -125,8 +134,8 @@ def _describe_difference(folder: Path, one: tuple[str, tuple[int, ...]], other: 
     return f"the images in {folder} differ in colour: {colours}. Choose -o channels=1 or -o channels=3."
 
 
-def _summarize(shape: tuple[int, ...], count: int, size: int, channels: int, classes: list[str], others: list[str]) -> str:
-    parts = [f"{count:,} images of {shape[2]} x {shape[1]} pixels, {'grey' if shape[0] == 1 else 'colour'}"]
+def _summarize(shape: tuple[int, ...], images: str, size: int, channels: int, classes: list[str], others: list[str]) -> str:
+    parts = [f"{images} of {shape[2]} x {shape[1]} pixels, {'grey' if shape[0] == 1 else 'colour'}"]
     parts += ["shorter side scaled and the centre cut out"] if size else []
     parts += ["converted to grey"] if channels == 1 else ["converted to colour"] if channels == 3 else []
     if len(classes) > 1:

@@ -1,0 +1,188 @@
+"""Vectors from a user's table (CSV, Parquet): tells numbers, classes, row numbers, dates and other texts apart."""
+
+import contextlib
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_hvae.data.dataset import Split
+from pyro_hvae.data.factor_kinds import FEW
+from pyro_hvae.data.files.table_files import Table, TableColumn, is_missing, to_number
+from pyro_hvae.data.option_checks import check_names
+from pyro_hvae.data.rows import Rows
+from pyro_hvae.data.sets.user_parts import UserParts
+from pyro_hvae.errors import ConfigError, DataError
+
+LABELS = frozenset(("class", "classes", "label", "labels", "target"))  # in small letters: numbers in such columns are classes
+IDENTIFIERS = re.compile(r"(.*[_ .-])?(id|index|nr|number)|unnamed: 0", re.IGNORECASE)
+DATES = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d-%m-%Y", "%d %b %Y", "%b %d %Y", "%Y-%m")
+TIMES = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f")
+TRUTHS = {"true": 1.0, "false": 0.0}
+THOUSANDS = re.compile(r"[+-]?\d{1,3}(([,' ]\d{3})+(\.\d*)?|(\.\d{3})+(,\d*)?)|[+-]?[\d.,]+ ?%")
+
+
+def interpret_table(path: Path, table: Table, columns: Sequence[str] = (), labels: Sequence[str] = ()) -> UserParts:
+    """Vectors of a table's numbers, and its classes as factors.
+
+    Every column is one of these, and the description names those that are not used:
+
+        numbers       a column of x, in the file's order; true and false are 1 and 0
+        classes       a factor: texts of few different values (at most ten, or a tenth of the number of rows), numbered in
+                      alphabetical order; and columns called class, label or target
+        row numbers   not used: whole numbers that count the rows, or that differ all in a column called id, index, nr, ...
+        dates, texts  not used
+
+    Arguments:
+        columns: names of the columns of x; empty for all columns of numbers.
+        labels: names of the factors; empty for all classes. A column of numbers that are not whole is a continuous factor.
+
+    Raises:
+        ConfigError: for an unknown name, one that is in both, or a column of x that holds no numbers.
+        DataError: for a missing value, one that is not finite or too large for float32, or a text among numbers, with its
+            column and row; and where there are no numbers.
+    """
+    known = {column.name: column for column in table.columns}
+    for kind, names in (("column", columns), ("label", labels)):
+        if names:
+            check_names(kind, names, known)
+    if both := next((name for name in columns if name in labels), None):
+        raise ConfigError(f"'{both}' is in columns and in labels. A column is either a part of x or a factor: name it once.")
+    numbers: dict[str, np.ndarray] = {}
+    classes: list[str] = []
+    unused: dict[str, str] = {}
+    for name, column in known.items():
+        if name in labels:
+            continue
+        if columns and name not in columns and column.texts is None and name.lower() not in LABELS:
+            unused[name] = "not in columns"
+            continue
+        kind, values = _find_kind(column, name in columns)
+        if kind == "numbers with texts" and (name in columns or not columns):
+            raise _describe_text(path, table, column)
+        if kind == "numbers" and values is not None and (name in columns or not columns):
+            numbers[name] = values
+        elif name in columns:
+            raise ConfigError(f"columns names '{name}', but it holds {kind}. Choose columns of numbers, or name it in labels.")
+        elif kind == "classes" and not labels:
+            classes.append(name)
+        else:
+            unused[name] = "not in labels" if kind == "classes" else "not in columns" if kind == "numbers" else kind
+    if not numbers:
+        found = ", ".join(f"{name} ({why})" for name, why in unused.items()) or ", ".join(known)
+        raise DataError(f"{path} has no column of numbers to be x: {found}. Give columns of numbers.")
+    order = columns or numbers
+    x = np.stack([_check_numbers(path, table, known[name], numbers[name]) for name in order], 1)
+    factors, names = {}, {}
+    for name in labels or classes:
+        factors[name], texts = _to_factor(path, table, known[name])
+        names |= {name: texts} if texts else {}
+    what = f"{len(x):,} rows of {path.name}, {x.shape[1]} column{'s' * (x.shape[1] > 1)} of numbers{table.about}"
+    what += f"; factors: {', '.join(factors)}" if factors else ""
+    what += f"; not used: {', '.join(f'{name} ({why})' for name, why in unused.items())}" if unused else ""
+    return UserParts({"train": Split(Rows(torch.from_numpy(x), _to_floats), factors)}, what, names, tuple(order))
+
+
+def _to_floats(raw: Tensor) -> Tensor:
+    return raw.float()
+
+
+def _find_kind(column: TableColumn, wanted: bool) -> tuple[str, np.ndarray | None]:
+    """What a column holds, in words, and its numbers if it holds such. A `wanted` column holds no row numbers."""
+    missing = column.missing
+    if missing.all():
+        return "empty", None
+    if column.texts is None:
+        known = column.values[~missing]
+        if wanted or len(known) < 3 or not (known == np.rint(known)).all() or not np.isfinite(known).all():
+            return "classes" if column.name.lower() in LABELS and not wanted else "numbers", column.values
+        steps = np.diff(np.sort(known))
+        if (steps == 1).all() or (IDENTIFIERS.fullmatch(column.name) and (steps > 0).all()):
+            return "row numbers", None
+        return "classes" if column.name.lower() in LABELS else "numbers", column.values
+    texts = [text for text in column.texts if not is_missing(text)]
+    if {text.lower() for text in texts} <= TRUTHS.keys():
+        return "numbers", np.array([TRUTHS.get(text.lower(), np.nan) for text in column.texts])[column.values]
+    if all(map(_is_date, texts)):
+        return "dates", None
+    counts = np.bincount(column.values, minlength=len(column.texts))
+    numeric = [to_number(text) is not None for text in texts]
+    share = sum(counts[column.texts.index(text)] for text, is_number in zip(texts, numeric, strict=True) if is_number)
+    if 2 * share > (~missing).sum() or all(map(THOUSANDS.fullmatch, texts)):
+        return "numbers with texts", None
+    if len(texts) > max(FEW, len(column.values) // 10):
+        return "texts", None
+    return "classes with missing values" if missing.any() else "classes", None
+
+
+def _describe_text(path: Path, table: Table, column: TableColumn) -> DataError:
+    assert column.texts is not None
+    first = next(place for place, text in enumerate(column.texts) if to_number(text) is None)
+    return DataError(
+        f"{path} has '{column.texts[first]}' in {_name_cell(table, column, column.values == first)}, among numbers. "
+        "Write a number such as 1234.5, choose other columns of x by columns=, or, if these are classes, add "
+        f"labels={column.name}."
+    )
+
+
+def _is_date(text: str) -> bool:
+    """Whether a text is a date, with or without a time.
+
+    >>> _is_date("2024-03-01T12:30:00Z"), _is_date("1.3.2024"), _is_date("12:30"), _is_date("20240301")
+    (True, True, False, False)
+    """
+    if text.isdigit():
+        return False
+    with contextlib.suppress(ValueError):
+        datetime.fromisoformat(text)
+        return True
+    for form in (date + time for date in DATES for time in TIMES):
+        with contextlib.suppress(ValueError):
+            datetime.strptime(text, form)
+            return True
+    return False
+
+
+def _check_numbers(path: Path, table: Table, column: TableColumn, values: np.ndarray) -> np.ndarray:
+    if np.isnan(values).any():
+        raise _describe_missing(path, table, column)
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(values.astype(np.float32))
+    if not finite.all():
+        cell, value = _name_cell(table, column, ~finite), values[np.argmin(finite)]
+        raise DataError(
+            f"{path} has the value {value:g} in {cell}, which is not finite or too large for float32. "
+            "Replace it, or choose other columns by columns=."
+        )
+    return values
+
+
+def _to_factor(path: Path, table: Table, column: TableColumn) -> tuple[Tensor, list[str]]:
+    """The values of a factor, and the names of its classes if it has texts."""
+    if column.missing.any():
+        raise _describe_missing(path, table, column)
+    if column.texts is None:
+        whole = (column.values == np.rint(column.values)).all() and np.abs(column.values).max() < 2**53
+        values = _check_numbers(path, table, column, column.values)
+        return torch.from_numpy(values.astype(np.int64) if whole else values), []
+    names = sorted(column.texts)
+    number = {name: position for position, name in enumerate(names)}
+    return torch.from_numpy(np.array([number[text] for text in column.texts], dtype=np.int64)[column.values]), names
+
+
+def _describe_missing(path: Path, table: Table, column: TableColumn) -> DataError:
+    missing = column.missing
+    more = f" ({missing.sum():,} are missing in the column)" if missing.sum() > 1 else ""
+    return DataError(
+        f"{path} has no value in {_name_cell(table, column, missing)}{more}. Missing values are not supported: "
+        "fill them in, remove their rows, or choose other columns by columns=."
+    )
+
+
+def _name_cell(table: Table, column: TableColumn, where: np.ndarray) -> str:
+    """The first cell of a column for which `where` (n,) is true."""
+    return f"column '{column.name}', row {table.rows[int(np.argmax(where))]}"

@@ -1,0 +1,247 @@
+"""One's own tables: what a column is, every way to write a CSV file, and every damage."""
+
+import gzip
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from pyro_hvae.data.files import memory_limit, table_files
+from pyro_hvae.data.sets.user_data import load_user_data
+from pyro_hvae.errors import ConfigError, DataError, DeviceError
+
+SPLITS = ("train", "validation", "test")
+
+
+def save(path, text, encoding="utf-8"):
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def rows(*columns):
+    return "\n".join(",".join(map(str, row)) for row in zip(*columns, strict=True)) + "\n"
+
+
+def whole(data):
+    """x and the factors of all data, in the order of the file."""
+    order = torch.from_numpy(np.random.default_rng(0).permutation(sum(data.counts.values())))
+    sizes = [len(getattr(data, part)) for part in SPLITS]
+    places = torch.cat([order[sizes[1] + sizes[2] :], order[: sizes[1] + sizes[2]]]).argsort()
+    factors = {
+        name: torch.cat([getattr(data, part).factors[name] for part in SPLITS])[places].tolist() for name in data.train.factors
+    }
+    return torch.cat([getattr(data, part).x[:] for part in SPLITS])[places], factors
+
+
+def test_a_table_becomes_a_data_set(tmp_path):
+    n = 40
+    size = np.linspace(-3, 4, n).round(3)
+    columns = {
+        "": range(n),
+        "sample_id": [7 * i + 3 for i in range(n)],
+        "size": size,
+        "count": [i % 7 for i in range(n)],
+        "alive": ["True", "FALSE"] * (n // 2),
+        "kind": ["red", "blue", "green", "blue"] * (n // 4),
+        "class": [i % 3 for i in range(n)],
+        "when": [f"2024-01-{1 + i % 28:02}" for i in range(n)],
+        "at": [f"{1 + i % 28}.3.2024 12:{i:02}" for i in range(n)],
+        "remark": [f'"a remark, number {i}"' for i in range(n)],
+        "nothing": [""] * n,
+    }
+    path = save(tmp_path / "my table.csv", ",".join(columns) + "\n" + rows(*columns.values()))
+    data = load_user_data(path)
+    assert data.name == "my table.csv" and data.counts == {"all": n} and data.columns == ("size", "count", "alive")
+    x, factors = whole(data)
+    wanted = np.stack([size, columns["count"], [1, 0] * (n // 2)], 1)
+    assert torch.equal(x, torch.from_numpy(wanted).float()) and x.dtype == torch.float32
+    assert factors == {"kind": [2, 0, 1, 0] * (n // 4), "class": columns["class"]}
+    assert data.labels == {"kind": ["blue", "green", "red"]} and not data.train.factors["class"].is_floating_point()
+    for text in (
+        "40 rows of my table.csv, 3 columns of numbers; factors: kind, class; not used: column 1 (row numbers), ",
+        "sample_id (row numbers), when (dates), at (dates), remark (texts), nothing (empty); validation and test data",
+    ):
+        assert text in data.note
+
+
+def test_columns_and_labels(tmp_path):
+    table = "a,b,c,kind,size,age\n" + rows(
+        [1.5, 2, 3, 4], [5, 5, 7, 8], [0, 1, 1, 0], ["x", "y", "x", "y"], [0.25, 1, 2, 3], [30, 31, 30, 29]
+    )
+    path = save(tmp_path / "t.csv", table)
+    data = load_user_data(path, columns=("c", "a"))
+    x, factors = whole(data)
+    assert x.tolist() == [[0, 1.5], [1, 2], [1, 3], [0, 4]] and factors == {"kind": [0, 1, 0, 1]} and data.columns == ("c", "a")
+    assert "not used: b (not in columns), size (not in columns), age (not in columns)" in data.note
+    data = load_user_data(path, labels=("size", "b"))
+    x, factors = whole(data)
+    assert data.columns == ("a", "c", "age") and "not used: kind (not in labels)" in data.note and not data.labels
+    assert factors == {"size": [0.25, 1, 2, 3], "b": [5, 5, 7, 8]}
+    assert data.train.factors["size"].dtype == torch.float64 and data.train.factors["b"].dtype == torch.int64
+    data = load_user_data(path, columns=("a",), labels=("kind",), standardize=True)
+    assert data.standardization and data.train.factors["kind"].unique().tolist() in ([0], [1], [0, 1])
+    for options, why in [
+        ({"columns": ("d",)}, "no column called 'd'. Known: a, age"),
+        ({"labels": ("kin",)}, "no label called 'kin'.*kind"),
+        ({"columns": ("a", "a")}, "each only once"),
+        ({"columns": ("kind",)}, "columns names 'kind', but it holds classes"),
+        ({"columns": ("a",), "labels": ("a",)}, "'a' is in columns and in labels"),
+        ({"key": "a"}, "key is an option of a file of arrays, but .*t.csv is a table"),
+        ({"size": 3}, "size is an option of a folder of images"),
+    ]:
+        with pytest.raises(ConfigError, match=why):
+            load_user_data(path, **options)
+    np.save(tmp_path / "a.npy", np.zeros((9, 2)))
+    with pytest.raises(ConfigError, match="columns is an option of a table"):
+        load_user_data(tmp_path / "a.npy", columns=("a",))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "encoding", "about"),
+    [
+        ("a.csv", "größe,b\n1.5,2\n-3,4e1\n0,.5\n", "utf-8", ""),
+        ("a.csv", "größe,b\r\n1.5,2\r\n\r\n-3,4e1\r\n0,.5", "utf-8-sig", ""),
+        ("a.CSV", "größe;b\n1,5;2\n-3;4e1\n0;,5\n", "utf-8", "decimal commas"),
+        ("a.csv", "größe;b\n1.5;2\n-3;4e1\n0;.5\n", "cp1252", "read as Windows-1252"),
+        ("a.tsv", "größe\tb\n1.5\t2\n-3\t4e1\n0\t.5\n", "utf-16", ""),
+        ("a.csv", '"größe", "b"\n" 1.5 ", "2"\n-3,4e1\n0,.5\n', "utf-8", ""),
+        ("a.csv", "# größe,b\n1.5,2\n-3,4e1\n0,.5\n,\n", "utf-8", ""),
+        ("a.csv", "größe|b\n1.5|2\n-3|4e1\n0|.5\n", "utf-8", ""),
+    ],
+)
+def test_ways_to_write_a_table(tmp_path, name, text, encoding, about):
+    data = load_user_data(save(tmp_path / name, text, encoding))
+    assert whole(data)[0].tolist() == [[1.5, 2], [-3, 40], [0, 0.5]] and data.columns == ("größe", "b")
+    assert about in data.note and ("decimal" in data.note) == ("decimal" in about)
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress(text.encode(encoding)))
+    assert torch.equal(whole(load_user_data(tmp_path / f"{name}.gz"))[0], whole(data)[0])
+
+
+def test_a_first_line_of_data_is_no_header(tmp_path):
+    data = load_user_data(save(tmp_path / "iris.csv", "5.1,3.5,setosa\n4.9,3,setosa\n6,2.5,other\n7,3,other\n"))
+    assert len(whole(data)[0]) == 4 and data.columns == ("column 1", "column 2") and "first line holds data" in data.note
+    assert data.labels == {"column 3": ["other", "setosa"]}
+    data = load_user_data(save(tmp_path / "mnist.csv", "label,0,1,2\n7,0,255,3\n1,5,6,255\n7,0,0,0\n"))
+    assert data.columns == ("0", "1", "2") and whole(data)[1] == {"label": [7, 1, 7]}
+    assert whole(data)[0].tolist() == [[0, 255, 3], [5, 6, 255], [0, 0, 0]]
+
+
+def test_large_tables_are_read_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr(table_files, "CELLS", 9)
+    n = 100
+    values = np.random.default_rng(0).normal(size=n)
+    late = ["1.5"] * (n - 1) + ["?"]
+    path = save(tmp_path / "t.csv", "a,k,b\n" + rows(values, ["p", "q"] * (n // 2), range(0, 3 * n, 3)))
+    x, factors = whole(load_user_data(path))
+    assert torch.equal(x, torch.from_numpy(np.stack([values, np.arange(0, 3 * n, 3)], 1)).float())
+    assert factors == {"k": [0, 1] * (n // 2)}
+    with pytest.raises(DataError, match="no value in column 'b', row 101. Missing values are not supported"):
+        load_user_data(save(path, "a,b\n" + rows(values, late)))
+    late[-1] = "red"
+    with pytest.raises(DataError, match="has 'red' in column 'b', row 101, among numbers"):
+        load_user_data(save(path, "a,b\n" + rows(values, late)))
+    assert whole(load_user_data(path, labels=("b",)))[1]["b"] == [0] * 99 + [1]
+    assert load_user_data(path, columns=("a",)).columns == ("a",)  # the advice
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "is empty"),
+        ("\n\n", "is empty"),
+        ("a,b\n", "names of 2 columns, but no rows"),
+        ("a,b\n1,2\n3\n4,5\n", "has 1 cells in row 3, but 2 in its first"),
+        ("a,a\n1,2\n", "two columns called 'a'"),
+        ("a,b\n1,2\n\n3,\n4,\n", r"no value in column 'b', row 4 \(2 are missing in the column\)"),
+        ("a,b\n1,2\n3,NA\n", "no value in column 'b', row 3"),
+        ("a,b\n1,2\n3,inf\n", "has the value inf in column 'b', row 3"),
+        ("a,b\n1,2\n3,1e39\n", "has the value 1e.39 in column 'b', row 3"),
+        ('a,b\n1,"1,200"\n3,"3,000.5"\n', "has '1,200' in column 'b', row 2, among numbers"),
+        ("a,b\n1,3%\n3,4%\n", "has '3%' in column 'b', row 2, among numbers"),
+        ("a,b\n1,2\n3,4_0\n5,6\n", "has '4_0' in column 'b', row 3, among numbers"),
+        ("a,b\nx,y\ny,z\nx,y\n", "no column of numbers to be x"),
+        ('a,b\n1,"2\n3,4\n', "cannot read .*unexpected end of data"),
+        ("a,b\n1,\0\n", "not a text of lines"),
+    ],
+)
+def test_tables_that_are_refused(tmp_path, text, why):
+    with pytest.raises(DataError, match=why):
+        load_user_data(save(tmp_path / "t.csv", text))
+
+
+def test_missing_classes(tmp_path):
+    path = save(tmp_path / "t.csv", "a,k\n" + rows([1.5, 2, 3, 4], ["p", "", "q", "p"]))
+    data = load_user_data(path)
+    assert not data.train.factors and "k (classes with missing values)" in data.note
+    with pytest.raises(DataError, match="no value in column 'k', row 3"):
+        load_user_data(path, labels=("k",))
+
+
+def test_sizes_are_compared_with_the_free_memory(tmp_path, monkeypatch):
+    path = save(tmp_path / "t.csv", "a,b\n" + rows(range(100), range(100)))
+    monkeypatch.setattr(memory_limit, "free_memory", lambda: 1000)
+    with pytest.raises(DataError, match="needs .* GB of memory, but .* GB are free"):
+        load_user_data(path)
+    monkeypatch.setattr(table_files, "LONGEST", 1000)
+    with gzip.open(tmp_path / "bomb.csv.gz", "wb") as file:
+        file.write(b"0" * 10**6)
+    with pytest.raises(DataError, match="not a text of lines"):
+        load_user_data(tmp_path / "bomb.csv.gz")
+
+
+def test_damaged_tables_raise_our_errors_only(tmp_path):
+    text = "id,a,kind,when\n" + rows(range(30), np.linspace(0, 1, 30), ["p", "ü", '"q,r"'] * 10, ["2024-01-01"] * 30)
+    path, read, random = tmp_path / "t.csv", 0, np.random.default_rng(0)
+    for number in range(400):
+        content = bytearray(gzip.compress(text.encode()) if number % 2 else text.encode())
+        for place in random.integers(len(content), size=random.integers(1, 4)):
+            content[place] = random.integers(256)
+        content = content[: random.integers(len(content))] if number % 5 == 0 else content
+        path = tmp_path / ("t.csv.gz" if number % 2 else "t.csv")
+        path.write_bytes(content)
+        try:
+            load_user_data(path)
+            read += 1
+        except (DataError, ConfigError):  # too few rows are no damage
+            pass
+    assert 20 < read < 380
+
+
+def test_parquet(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "t.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DeviceError, match="needs the extra 'tables'"):
+        load_user_data(tmp_path / "t.parquet")
+    monkeypatch.undo()
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import datetime
+
+    columns = {
+        "a": [1.5, 2.0, -3.0, 4.0],
+        "n": pyarrow.array([1, 200, 1, 4], pyarrow.uint8()),
+        "yes": [True, False, True, True],
+        "kind": pyarrow.array(["x", "y", "x", "y"]).dictionary_encode(),
+        "day": [datetime.date(2024, 1, day) for day in (1, 2, 3, 4)],
+        "list": [[1], [2, 3], [], [4]],
+    }
+    path = tmp_path / "t.parquet"
+    parquet.write_table(pyarrow.table(columns), path)
+    data = load_user_data(path)
+    assert whole(data)[0].tolist() == [[1.5, 1, 1], [2, 200, 0], [-3, 1, 1], [4, 4, 1]] and data.columns == ("a", "n", "yes")
+    assert whole(data)[1]["kind"] == [0, 1, 0, 1] and data.labels["kind"] == ["x", "y"] and "day (dates)" in data.note
+    parquet.write_table(pyarrow.table(columns | {"a": [1.5, None, 2, 3]}), path)
+    with pytest.raises(DataError, match="no value in column 'a', row 2"):
+        load_user_data(path)
+    content, random, read = path.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(300):
+        damaged = bytearray(content)
+        for place in random.integers(len(content), size=3):
+            damaged[place] = random.integers(256)
+        path.write_bytes(damaged[: None if random.random() < 0.8 else random.integers(len(content))])
+        with pytest.raises((DataError, ConfigError)):
+            load_user_data(path)
+            read += 1
+            raise DataError("read")
+    assert read < 300
