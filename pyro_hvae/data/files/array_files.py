@@ -1,6 +1,8 @@
-"""The arrays in a .npy, .npz or HDF5 file: lists them before any is read, and never loads pickled objects."""
+"""The arrays in a .npy, .npz, HDF5, idx or MATLAB file: lists them before any is read, and never loads pickled objects."""
 
 import contextlib
+import gzip
+import math
 import os
 import zipfile
 import zlib
@@ -14,6 +16,8 @@ from numpy.lib import format as npy
 
 from pyro_hvae.data.files.array_cache import cache_array, hash_files
 from pyro_hvae.data.files.data_file import convert_errors
+from pyro_hvae.data.files.idx_files import AXES, describe_length, read_idx_header
+from pyro_hvae.data.files.memory_limit import require_memory
 from pyro_hvae.errors import DataError, missing_extra
 
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -134,9 +138,33 @@ def _goes_to_cache(shape: tuple[int, ...], dtype: np.dtype) -> bool:
     return dtype == np.uint8 and len(shape) > 1
 
 
+def _read_idx(path: Path) -> dict[str, StoredArray]:
+    with _convert_errors(path), _open_plain(path) as file:
+        dtype, shape, start = read_idx_header(file.read(4 + 4 * AXES), path)
+    size = math.prod(shape) * dtype.itemsize
+
+    def read() -> np.ndarray:
+        require_memory(2 * size, path)
+        with _convert_errors(path), _open_plain(path) as file:
+            file.read(start)
+            content = file.read(size + 1)
+        if len(content) != size:
+            raise describe_length(path, shape, "more" if len(content) > size else f"{len(content) // dtype.itemsize:,}")
+        return _to_torch_type(np.frombuffer(bytearray(content), dtype=dtype).reshape(shape))
+
+    return {"": StoredArray("", shape, dtype, read)}
+
+
+def _open_plain(path: Path) -> Any:
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if packed else path.open("rb")
+
+
 ARRAY_READERS: dict[str, Callable[[Path], dict[str, StoredArray]]] = {
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".h5": _read_hdf5,
     ".hdf5": _read_hdf5,
+    ".idx": _read_idx,
 }
