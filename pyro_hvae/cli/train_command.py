@@ -12,7 +12,7 @@ from pyro_hvae.cli.shared_options import SEED, data_dir_option, emit, json_optio
 @click.command(name="train")
 @click.argument("recipe", required=False)
 @click.option(
-    "--dataset", metavar="NAME|PATH", help="Data set ('pyro-hvae data list'), or a folder of images, .npy, .npz or .h5 file."
+    "--dataset", metavar="NAME|PATH", help="Data set ('pyro-hvae data list'), or a path: folder of images, CSV, .npy, ..."
 )
 @data_dir_option
 @click.option("--schedule", metavar="NAME", help="A schedule of 'pyro-hvae list schedules'; default: the recipe's own.")

@@ -6,6 +6,7 @@ import struct
 import numpy as np
 import pytest
 import torch
+from scipy import io, sparse
 
 from pyro_hvae.data.files import memory_limit
 from pyro_hvae.data.sets.mnist import read_idx
@@ -89,3 +90,54 @@ def damage(path, contents, count):
         except (DataError, ConfigError):
             pass
     assert 0 < read < count
+
+
+def test_matlab_files(tmp_path):
+    x, path = np.random.default_rng(0).normal(size=(20, 3)), tmp_path / "a.mat"
+    held = {"X": x, "y": np.arange(20) % 3, "names": np.array(["ab", "cd"]), "s": {"a": 1}, "c": np.array([1, "a"], object)}
+    for compressed in (False, True):
+        io.savemat(path, held, do_compression=compressed)
+        data = load_user_data(path)
+        assert torch.equal(together(data), dealt(x, 20).float()) and "s (no array of numbers)" in data.note
+        assert torch.equal(torch.cat([getattr(data, part).factors["y"] for part in SPLITS]), dealt(held["y"], 20))
+    io.savemat(path, {"columns": np.array(["ab", "cd", "ef"]), "X": x})
+    assert load_user_data(path).columns == ("ab", "cd", "ef")
+    whole = np.arange(60).reshape(20, 3).astype("f8")  # MATLAB stores them as bytes
+    io.savemat(path, {"X": whole, "Z": whole.astype(np.uint8)})
+    assert torch.equal(together(load_user_data(path)), dealt(whole, 20).float())
+    assert torch.equal(together(load_user_data(path, key="Z")), dealt(whole, 20).float() / 255)
+    io.savemat(path, {"X": sparse.eye(20).tocsc()})
+    with pytest.raises(DataError, match="data are numbers"):
+        load_user_data(path)
+
+
+def test_matlab_files_of_version_73(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    x, images, path = np.random.default_rng(0).normal(size=(20, 3)), np.arange(20 * 5 * 4, dtype="f8"), tmp_path / "a.mat"
+    images = images.reshape(20, 5, 4) / 400
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, values, kind in [("X", x, b"double"), ("y", np.arange(20.0)[None], b"double"), ("images", images, b"double")]:
+            file[name] = values.T
+            file[name].attrs["MATLAB_class"] = kind
+        file["text"] = np.zeros((2, 20), np.uint16)
+        file["text"].attrs["MATLAB_class"] = b"char"
+        file["#refs#/a"] = np.zeros((2, 20))
+    with path.open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64")
+    data = load_user_data(path)
+    assert torch.equal(together(data), dealt(x, 20).float()) and list(data.train.factors) == ["y"]
+    assert torch.equal(torch.cat([getattr(data, part).factors["y"] for part in SPLITS]), dealt(np.arange(20.0), 20))
+    assert torch.equal(together(load_user_data(path, key="images")), dealt(images, 20)[:, None].float())
+
+
+def test_damaged_matlab_files(tmp_path, monkeypatch):
+    contents, path = [], tmp_path / "a.mat"
+    for compressed in (False, True):
+        io.savemat(path, {"X": np.random.default_rng(0).normal(size=(20, 3)), "y": np.arange(20)}, do_compression=compressed)
+        contents.append(path.read_bytes())
+    path.write_bytes(contents[0])
+    monkeypatch.setattr(memory_limit, "free_memory", lambda: 700)
+    with pytest.raises(DataError, match="needs .* GB of memory"):
+        load_user_data(path)
+    monkeypatch.undo()
+    damage(path, contents, 300)

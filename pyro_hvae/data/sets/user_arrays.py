@@ -239,7 +239,7 @@ def _find_obstacle(member: StoredArray, count: int) -> str | None:
     """Why an array beside the data is no factor, or None."""
     shape, kind = member.shape, member.dtype.kind
     if kind not in "biuf":
-        return {"O": "pickled objects", "U": "text", "S": "text"}.get(kind, f"{member.dtype}")
+        return {"O": "pickled objects", "U": "text", "S": "text", "V": "no array of numbers"}.get(kind, f"{member.dtype}")
     if not shape or shape[0] != count:
         return f"{shape[0] if shape else 'one'} value{'s' * bool(shape)} for {count} data"
     if len(shape) > 2:
