@@ -14,7 +14,7 @@ from pyro_hvae.errors import ConfigError
 @click.command(name="train")
 @click.argument("recipe", required=False)
 @click.option(
-    "--dataset", metavar="NAME|PATH", help="Data set ('pyro-hvae data list'), or a folder of images, .npy, .npz or .h5 file."
+    "--dataset", metavar="NAME|PATH", help="Data set ('pyro-hvae data list'), or a path: folder of images, CSV, .npy, ..."
 )
 @data_dir_option
 @click.option("--schedule", metavar="NAME", help="A schedule of 'pyro-hvae list schedules'; default: the recipe's own.")

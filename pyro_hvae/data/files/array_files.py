@@ -1,11 +1,14 @@
-"""The arrays in a .npy, .npz or HDF5 file: lists them before any is read, and never loads pickled objects."""
+"""The arrays in a .npy, .npz, HDF5, idx or MATLAB file: lists them before any is read, and never loads pickled objects."""
 
 import contextlib
+import gzip
+import math
 import os
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,9 @@ from numpy.lib import format as npy
 
 from pyro_hvae.data.files.array_cache import cache_array, hash_files
 from pyro_hvae.data.files.data_file import convert_errors
+from pyro_hvae.data.files.idx_files import AXES, describe_length, read_idx_header
+from pyro_hvae.data.files.matlab_files import read_matlab_arrays
+from pyro_hvae.data.files.memory_limit import require_memory
 from pyro_hvae.errors import DataError, missing_extra
 
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -134,9 +140,65 @@ def _goes_to_cache(shape: tuple[int, ...], dtype: np.dtype) -> bool:
     return dtype == np.uint8 and len(shape) > 1
 
 
+def _read_idx(path: Path) -> dict[str, StoredArray]:
+    with _convert_errors(path), _open_plain(path) as file:
+        dtype, shape, start = read_idx_header(file.read(4 + 4 * AXES), path)
+    size = math.prod(shape) * dtype.itemsize
+
+    def read() -> np.ndarray:
+        require_memory(2 * size, path)
+        with _convert_errors(path), _open_plain(path) as file:
+            file.read(start)
+            content = file.read(size + 1)
+        if len(content) != size:
+            raise describe_length(path, shape, "more" if len(content) > size else f"{len(content) // dtype.itemsize:,}")
+        return _to_torch_type(np.frombuffer(bytearray(content), dtype=dtype).reshape(shape))
+
+    return {"": StoredArray("", shape, dtype, read)}
+
+
+def _open_plain(path: Path) -> Any:
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if packed else path.open("rb")
+
+
+def _read_mat(path: Path) -> dict[str, StoredArray]:
+    with path.open("rb") as file:
+        if b"MATLAB 7.3" in file.read(128):
+            return _read_mat_73(path)
+    members = {}
+    with _convert_errors(path):
+        for name, array in read_matlab_arrays(path):
+            if array is None:
+                members[name] = StoredArray(name, (), np.dtype("V"), lambda: np.empty(()))
+                continue
+            array = array.ravel() if array.ndim == 2 and len(array) == 1 else array  # rows are lists
+            members[name] = StoredArray(name, array.shape, array.dtype, partial(_to_torch_type, array))
+    return members
+
+
+def _read_mat_73(path: Path) -> dict[str, StoredArray]:
+    """An HDF5 file, with the axes in the reverse order. Texts, cells and structures have a class that says so."""
+    members = {name: member for name, member in _read_hdf5(path).items() if not name.startswith("#")}
+    import h5py
+
+    def turn(member: StoredArray) -> StoredArray:
+        shape = member.shape[::-1]
+        shape = (shape[1],) if len(shape) == 2 and shape[0] == 1 else shape
+        return replace(member, shape=shape, read=lambda: member.read().T.reshape(shape))
+
+    with _convert_errors(path), h5py.File(path, "r") as file:
+        kinds = {name: file[name].attrs.get("MATLAB_class", "") for name in members}
+    texts = {name: kind.decode(errors="replace") if isinstance(kind, bytes) else str(kind) for name, kind in kinds.items()}
+    return {name: turn(member) for name, member in members.items() if texts[name] not in ("char", "cell", "struct")}
+
+
 ARRAY_READERS: dict[str, Callable[[Path], dict[str, StoredArray]]] = {
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".h5": _read_hdf5,
     ".hdf5": _read_hdf5,
+    ".idx": _read_idx,
+    ".mat": _read_mat,
 }

@@ -12,6 +12,7 @@ from torch import Tensor
 from pyro_hvae.data.binarisation import binarize_splits, check_binarize
 from pyro_hvae.data.dataset import Dataset, Split
 from pyro_hvae.data.files.data_file import convert_errors, find, read_checked
+from pyro_hvae.data.files.idx_files import describe_length, read_idx_header
 from pyro_hvae.data.files.published_files import FILES
 from pyro_hvae.errors import DataError
 
@@ -37,16 +38,12 @@ def read_idx(content: bytes, name: str | Path) -> np.ndarray:
     >>> read_idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9]), "labels").tolist()
     [7, 8, 9]
     """
-    if len(content) < 4 or content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
+    if content[2:3] not in (b"\x08", b""):
         raise DataError(f"{name} is not an idx file of bytes: it begins with {content[:4]!r}. Replace it by the original.")
-    start = 4 + 4 * content[3]
-    shape = tuple(int(n) for n in np.frombuffer(content[4:start], dtype=">u4"))
+    kind, shape, start = read_idx_header(content, name)
     if len(content) - start != math.prod(shape):
-        raise DataError(
-            f"{name} is corrupt: its header announces {math.prod(shape):,} values of shape {shape}, {len(content) - start:,} "
-            "follow. Replace it by the original."
-        )
-    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
+        raise describe_length(name, shape, f"{len(content) - start:,}")
+    return np.frombuffer(content, dtype=kind, offset=start).reshape(shape)
 
 
 def _read_array(name: str) -> np.ndarray:

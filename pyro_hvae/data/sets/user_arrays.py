@@ -1,4 +1,4 @@
-"""Images or vectors from a user's .npy, .npz or HDF5 file: finds the arrays and interprets their shapes and values."""
+"""Images or vectors from a user's file of arrays: finds the arrays and interprets their shapes and values."""
 
 import contextlib
 import re
@@ -12,6 +12,7 @@ from torch import Tensor
 from pyro_hvae.data.array_values import may_be_grey
 from pyro_hvae.data.dataset import Split
 from pyro_hvae.data.files.array_files import ARRAY_READERS, StoredArray
+from pyro_hvae.data.files.file_kind import find_kind
 from pyro_hvae.data.rows import Rows, as_float
 from pyro_hvae.data.sets.array_layouts import arrange_axes, describe_layout
 from pyro_hvae.data.sets.user_parts import UserParts
@@ -51,7 +52,7 @@ def read_arrays(path: Path, key: str = "") -> UserParts:
         DataError: when the file cannot be read or is incomplete; when several arrays could be the data; when the data are
             empty, have another shape or type, or contain NaN, infinity or a value out of range: the message says where.
     """
-    members = ARRAY_READERS[path.suffix.lower()](path)
+    members = ARRAY_READERS[find_kind(path)](path)
     if key and key not in members and key not in {_split_name(name)[1] for name in members}:
         raise unknown_name("array", key, members)
     parts = _group_by_part(members, key)
@@ -238,7 +239,7 @@ def _find_obstacle(member: StoredArray, count: int) -> str | None:
     """Why an array beside the data is no factor, or None."""
     shape, kind = member.shape, member.dtype.kind
     if kind not in "biuf":
-        return {"O": "pickled objects", "U": "text", "S": "text"}.get(kind, f"{member.dtype}")
+        return {"O": "pickled objects", "U": "text", "S": "text", "V": "no array of numbers"}.get(kind, f"{member.dtype}")
     if not shape or shape[0] != count:
         return f"{shape[0] if shape else 'one'} value{'s' * bool(shape)} for {count} data"
     if len(shape) > 2:

@@ -9,6 +9,7 @@ from typing import Any
 from pyro_hvae.data.dataset import Dataset, Split
 from pyro_hvae.data.files.array_cache import hash_files
 from pyro_hvae.data.files.array_files import ARRAY_READERS
+from pyro_hvae.data.files.file_kind import find_kind
 from pyro_hvae.data.files.image_reader import IMAGE_SUFFIXES
 from pyro_hvae.data.files.table_files import TABLE_READERS
 from pyro_hvae.data.sets.user_arrays import read_arrays
@@ -36,7 +37,7 @@ def load_user_data(
     columns: tuple[str, ...] = (),
     labels: tuple[str, ...] = (),
 ) -> Dataset:
-    """Images or vectors from a folder of images, a table (.csv, .csv.gz, .tsv, .parquet) or a .npy, .npz, .h5 or .hdf5 file.
+    """Images or vectors from a folder of images, a table, or arrays in a file.
 
     See `read_images` for a folder, whose sub-folders become the factor "class", `interpret_table` for a table, whose columns of
     few different texts become factors, and `read_arrays` for other files. Folders or arrays
@@ -95,7 +96,7 @@ def load_user_data(
 
 def _read_path(path: Path, options: Mapping[str, Any]) -> UserParts:
     """What a path holds, read with the options of its kind; raises `ConfigError` for an option of another kind."""
-    kind = _file_kind(path)
+    kind = find_kind(path)
     if os.path.isdir(path):
         what = "a folder of images"
     elif not os.path.exists(path):
@@ -112,16 +113,6 @@ def _read_path(path: Path, options: Mapping[str, Any]) -> UserParts:
     if what == "a table":
         return interpret_table(path, TABLE_READERS[kind](path), options["columns"], options["labels"])
     return read_arrays(path, options["key"])
-
-
-def _file_kind(path: Path) -> str:
-    """The end of a file's name that tells what it holds.
-
-    >>> _file_kind(Path("a.b.npy")), _file_kind(Path("wine.CSV.gz"))
-    ('.npy', '.csv.gz')
-    """
-    suffixes = path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]
-    return "".join(suffixes).lower()
 
 
 def identify_data(path: Path) -> str:
