@@ -44,6 +44,8 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
     # Older checkpoints hold lists of numbers.
     kind, keys, *rest = state["numpy"]
+    if not 0 <= rest[0] <= len(keys):  # NumPy would read beside its keys
+        raise ValueError(f"NumPy's random state is at {rest[0]} of {len(keys)}.")
     np.random.set_state((kind, np.asarray(keys, dtype=np.uint32), *rest))
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(torch.as_tensor(internal).tolist()), gauss))

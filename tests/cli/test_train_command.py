@@ -185,7 +185,7 @@ def test_a_run_of_another_version_is_refused_with_a_reason(copied, command):
     config.write_text(config.read_text().replace("[train]\n", "[train]\nmomentum = 0.9\n"))
     for arguments in (["metrics", "a", "angle"], ["train", "--resume", "a"]):
         code, _, err = command(*arguments)
-        assert code == 2 and "unknown training settings ['momentum']" in err
+        assert code == 3 and "unknown training settings ['momentum']" in err
 
 
 def test_runs_are_found_by_prefix_and_last(command, monkeypatch, tmp_path):
