@@ -12,7 +12,7 @@ import click
 from pyro_hvae.errors import ConfigError
 
 Result = tuple[dict[str, Any], str]  # values for --json, and their text for people
-SEED = click.IntRange(0, 2**53 - 1)  # valid for every generator, and exact in TOML and JSON
+SEED = click.IntRange(0, 2**32 - 1)  # as many bits as torch and NumPy use
 
 
 def key_values(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:

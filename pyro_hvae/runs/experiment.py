@@ -9,7 +9,7 @@ from typing import Any
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.runs.file_schema import CONFIG, find_misfit
 from pyro_hvae.runs.options import known_options
-from pyro_hvae.runs.train_config import TrainConfig
+from pyro_hvae.runs.train_config import SEEDS, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,10 @@ class Experiment:
             raise ConfigError(
                 f"the run's configuration has unknown training settings {sorted(unknown)}: another version wrote it."
             )
-        train = TrainConfig(**known_options(settings, TrainConfig))
+        typed = known_options(settings, TrainConfig)
+        if "seed" in typed:
+            typed["seed"] %= SEEDS  # as torch did for an older version, which took larger ones
+        train = TrainConfig(**typed)
         return cls(**{"recipe": None, **values, "train": train})
 
 

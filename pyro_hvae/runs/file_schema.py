@@ -63,7 +63,7 @@ def find_misfit(value: Any, kind: Kind, where: str) -> str | None:
         return misfits[0] if all(misfits) else None
     wanted: Any = dict if isinstance(kind, dict) else list if isinstance(kind, list) else kind
     accepted: Any = (list, tuple) if wanted is list else Mapping if wanted is dict else wanted
-    if not isinstance(value, accepted) or (type(value) is bool and wanted is not bool):
+    if not isinstance(value, accepted) or (type(value) in (bool,) and wanted is not bool):  # Python's truth values are numbers
         return f"{where} is {_article(type(value))}, not {_article(wanted)}"
     if isinstance(kind, list):
         parts = ((item, kind[0], f"{where}[{number}]") for number, item in enumerate(value))

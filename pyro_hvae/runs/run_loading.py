@@ -126,7 +126,8 @@ def load_dataset(experiment: Experiment) -> Dataset:
 
 @lru_cache(maxsize=1)  # trial starts, training and evaluation of one run share the data, while their files stay the same
 def _load_dataset(name: str, options: tuple[tuple[str, Any], ...], state: str) -> Dataset:
-    return find_source(name).load(**dict(options))
+    with fixed_seed(0):  # for data sets of one's own that draw: the same data for every seed
+        return find_source(name).load(**dict(options))
 
 
 def read_config(path: Path) -> Experiment:
@@ -201,7 +202,7 @@ def open_run(
     require_program(directory, experiment, program)
     if isinstance(program, str):
         check_program(directory, experiment, program, force)
-    with fixed_seed(0):
+    with fixed_seed(experiment.train.seed):  # for what a pair of one's own draws beside its weights
         data = load_dataset(experiment) if experiment.recipe or dataset is not None or isinstance(program, str) else None
         # With a program by name there are data; a finished pair needs none.
         pair = program_from_file(program, data.train.x.sample()) if isinstance(program, str) and data else program
