@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from pyro_hvae.errors import CheckpointError, DivergenceError, HVAEError
 from pyro_hvae.objectives import Objective
@@ -37,6 +38,30 @@ def _find_wrong_number(content: Mapping[str, Any]) -> str | None:
     if not (0 <= t <= longest and step <= steps and step == before + t and before >= 0):
         return f"step {t} of {longest} in stage {stage}, and step {step} of {steps} in all"
     return None
+
+
+@contextmanager
+def refuse_larger_pairs(content: Mapping[str, Any], path: Path) -> Iterator[None]:
+    """Stops building a pair at the first weight that is larger than the checkpoint's programs altogether, before it is filled.
+
+    Raises:
+        CheckpointError: for such a weight, or one that does not go into memory.
+    """
+    programs = [program for programs in content["programs"] for program in programs.values()]
+    most = sum(value.numel() for program in programs for value in program.values() if isinstance(value, Tensor))
+
+    def check(module: nn.Module, name: str, weight: nn.Parameter | None) -> None:
+        if weight is not None and weight.numel() > most:
+            raise CheckpointError(
+                f"checkpoint '{path}' does not fit its configuration: that asks for a weight of {weight.numel():,} numbers, "
+                f"and all of the checkpoint's have {most:,}."
+            )
+
+    hook = register_module_parameter_registration_hook(check)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 @contextmanager

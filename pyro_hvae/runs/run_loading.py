@@ -1,6 +1,7 @@
 """Opens trained runs: their configuration, data, stages, model and guide."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from os import PathLike
@@ -15,7 +16,7 @@ from pyro_hvae.data import Dataset, Rows, Standardization, find_source, is_path
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, require_known
 from pyro_hvae.objectives import ELBO, Objective
 from pyro_hvae.recipes import RECIPES, Stage
-from pyro_hvae.runs.checkpoint_content import explain_misfit, read_checkpoint, restore_pair
+from pyro_hvae.runs.checkpoint_content import explain_misfit, read_checkpoint, refuse_larger_pairs, restore_pair
 from pyro_hvae.runs.experiment import Experiment, read_toml
 from pyro_hvae.runs.fixed_settings import require_same_settings
 from pyro_hvae.runs.handed_over import check_pair, check_program, has_known_data, replace_data, require_program
@@ -206,7 +207,8 @@ def open_run(
         data = load_dataset(experiment) if experiment.recipe or dataset is not None or isinstance(program, str) else None
         # With a program by name there are data; a finished pair needs none.
         pair = program_from_file(program, data.train.x.sample()) if isinstance(program, str) and data else program
-        stages = build_stages(experiment, data, pair)  # pyright: ignore[reportArgumentType]
+        with refuse_larger_pairs(saved, file) if experiment.recipe else nullcontext():
+            stages = build_stages(experiment, data, pair)  # pyright: ignore[reportArgumentType]
     if (number := saved["stage"]) < len(stages) - 1:
         raise CheckpointError(
             f"'{directory.path}' is still in stage {number + 1} of {len(stages)}, '{stages[number].name}'; the last stage, "

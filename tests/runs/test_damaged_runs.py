@@ -163,6 +163,14 @@ def test_a_checkpoint_knows_its_configuration(run, command, text):
         assert code == 3 and "was trained with " in err, err
 
 
+def test_a_configuration_that_asks_for_a_far_larger_pair_is_refused_before_it_is_built(run, command):
+    change_checkpoint(run, lambda content: content.pop("config"))  # as an older version wrote it
+    text = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(text.replace("hidden = [\n    8,\n]", "hidden = [10000000]"))
+    code, _, err = command("sample", run)
+    assert code == 3 and "asks for a weight of" in err, err
+
+
 def test_what_a_resumed_run_may_change_may_be_edited(run, command):
     text = (run / "config.toml").read_text()
     (run / "config.toml").write_text(text.replace("steps = 40", "steps = 50").replace("log_every = 5", "log_every = 10"))
