@@ -13,7 +13,7 @@ from pyro_hvae.errors import ConfigError
 
 # values for --json, their text for people, and what is missing of what was asked for: printed, then exit 2
 Result = tuple[dict[str, Any], str] | tuple[dict[str, Any], str, str]
-SEED = click.IntRange(0, 2**53 - 1)  # valid for every generator, and exact in TOML and JSON
+SEED = click.IntRange(0, 2**32 - 1)  # as many bits as torch and NumPy use
 
 
 def key_values(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:

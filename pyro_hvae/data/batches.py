@@ -51,6 +51,8 @@ class Batches:
     def load_state_dict(self, state: Mapping[str, Tensor | int]) -> None:
         generator, position = state["generator"], state["position"]
         assert isinstance(generator, Tensor) and isinstance(position, int)
+        if not 0 <= position <= len(self.x) or position % self.batch_size:
+            raise ValueError(f"position {position} is not between batches of {self.batch_size} in {len(self.x)} data.")
         self.generator.set_state(generator)
         self._new_epoch()
         self.position = position

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pyro_hvae.data import is_path
-from pyro_hvae.errors import ConfigError
+from pyro_hvae.errors import ConfigError, HVAEError
 from pyro_hvae.inference import FEW_EFFECTIVE
 from pyro_hvae.reports.comparison_protocols import describe_protocols
 from pyro_hvae.reports.comparison_values import (
@@ -55,16 +55,18 @@ def compare(
         "metrics": column -> metric, key, better, unit; "runs": with `values` and, for missing values, `reasons` by column;
         "methods": for each metric, method and protocol the seeds, mean, standard deviation (from two seeds on), median, range,
         the best of the seeds and the paper's value; "warnings": why values cannot be compared; "failed": the runs
-        that could not be opened, read or written.
+        that could not be opened, read or written; those without a readable configuration have no row.
 
     Raises:
         ConfigError: for an unknown metric, a key that no run's result has, and particles or limit without a likelihood.
-        DataError, CheckpointError: for what is no run.
+        DataError, CheckpointError: where none is a run.
     """
     columns = parse_columns(metrics)
     pick_device(device)
     paths = {path.resolve(): path for path in map(find_run, names)}
-    compared = [open_compared_run(path, checkpoint) for path in paths.values()]
+    compared, broken = _open_runs(list(paths.values()), checkpoint)
+    for path, error in broken.items():
+        tell(f"{path} is left out: {error}")
     if not metrics:
         columns = parse_columns(["angle" if all(run.experiment.dataset == "pendulum" for run in compared) else "likelihood"])
     options = {key: value for key, value in (("particles", particles), ("limit", limit)) if value is not None}
@@ -85,8 +87,21 @@ def compare(
         "runs": rows,
         "methods": _method_rows(compared, rows, columns),
         "warnings": warnings,
-        "failed": [row["run"] for run, row in zip(compared, rows, strict=True) if run.failed],
+        "failed": [*map(str, broken), *(row["run"] for run, row in zip(compared, rows, strict=True) if run.failed)],
     }
+
+
+def _open_runs(paths: Sequence[Path], checkpoint: str) -> tuple[list[ComparedRun], dict[Path, HVAEError]]:
+    """The runs that can be opened, and why the others cannot; raises that where it is all of them."""
+    compared, broken = list[ComparedRun](), dict[Path, HVAEError]()
+    for path in paths:
+        try:
+            compared.append(open_compared_run(path, checkpoint))
+        except HVAEError as error:
+            broken[path] = error
+    if not compared:
+        raise next(iter(broken.values()))
+    return compared, broken
 
 
 def _run_rows(runs: Sequence[ComparedRun], columns: Sequence[Column], checkpoint: str) -> list[dict[str, Any]]:

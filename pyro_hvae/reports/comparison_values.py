@@ -12,11 +12,12 @@ from pyro_hvae.runs import (
     Experiment,
     RunDirectory,
     has_known_data,
-    load_checkpoint,
     open_run,
     parameters,
-    read_toml,
+    read_checkpoint,
+    read_config,
     replace_nonfinite,
+    require_same_settings,
 )
 
 COSTLY = ("likelihood",)  # metrics that take minutes, so that they are measured on request only
@@ -98,13 +99,13 @@ def open_compared_run(path: Path, checkpoint: str = "last") -> ComparedRun:
     """Reads configuration and step of a run. This needs neither its data, nor that its recipe still has the same options.
 
     Raises:
-        CheckpointError: for a directory that is no run. ConfigError: for a configuration that cannot be read.
+        CheckpointError: for a directory that is no run, or a configuration that cannot be read.
     """
-    if not (path / "config.toml").is_file():
-        raise CheckpointError(f"'{path}' is not a run directory: it has no config.toml.")
-    run = ComparedRun(path, Experiment.from_dict(read_toml(path / "config.toml")), None)
+    run = ComparedRun(path, read_config(path), None)
     try:
-        run.step = step = load_checkpoint(RunDirectory(path).require_checkpoint(checkpoint))["step"]
+        saved = read_checkpoint(RunDirectory(path).require_checkpoint(checkpoint))
+        require_same_settings(saved, run.experiment, path)
+        run.step = step = saved["step"]
         run.stopped = step != run.experiment.train.steps and not _has_finished(path, step)
     except CheckpointError as error:
         run.reasons, run.failed = dict.fromkeys(METRICS, str(error)), True

@@ -1,7 +1,14 @@
+from .checkpoint_content import check_tensors as check_tensors
+from .checkpoint_content import explain_misfit as explain_misfit
+from .checkpoint_content import read_checkpoint as read_checkpoint
+from .checkpoint_content import restore_optimizer as restore_optimizer
+from .checkpoint_content import restore_pair as restore_pair
 from .checkpoints import load_checkpoint as load_checkpoint
 from .checkpoints import save_checkpoint as save_checkpoint
 from .experiment import Experiment as Experiment
 from .experiment import read_toml as read_toml
+from .fixed_settings import RESUMABLE as RESUMABLE
+from .fixed_settings import require_same_settings as require_same_settings
 from .handed_over import check_program as check_program
 from .handed_over import has_known_data as has_known_data
 from .handed_over import require_program as require_program
@@ -20,6 +27,7 @@ from .run_loading import build_stages as build_stages
 from .run_loading import load as load
 from .run_loading import load_dataset as load_dataset
 from .run_loading import open_run as open_run
+from .run_loading import read_config as read_config
 from .run_loading import read_experiment as read_experiment
 from .trackers import Progress as Progress
 from .trackers import Tracker as Tracker

@@ -45,7 +45,11 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     content = {"format_version": FORMAT_VERSION, **content}
     _check_primitive(content, "checkpoint")
     with atomic_write(path, "Choose another place with --out.") as part:
-        torch.save(content, part)
+        try:
+            with open(part, "wb") as file:
+                torch.save(content, file)
+        except RuntimeError as error:  # torch's own, of a file that was not written to its end
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
         _seal(part)
         try:
             torch.load(part, map_location="cpu", weights_only=True, mmap=True)  # does not read the tensors' values

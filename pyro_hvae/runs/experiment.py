@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.runs.file_schema import CONFIG, find_misfit
 from pyro_hvae.runs.options import known_options
-from pyro_hvae.runs.train_config import TrainConfig
+from pyro_hvae.runs.train_config import SEEDS, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,19 @@ class Experiment:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Experiment":
         """The inverse of `to_dict`; raises `ConfigError` for entries that this version does not know."""
-        settings = values.get("train", {})
+        if misfit := find_misfit(values, CONFIG, "it"):
+            raise ConfigError(f"the run's configuration is not whole: {misfit}.")
+        settings = values["train"]
         if unknown := set(values) - {f.name for f in fields(cls)}:
             raise ConfigError(f"the run's configuration has unknown entries {sorted(unknown)}.")
         if unknown := set(settings) - {f.name for f in fields(TrainConfig)}:
             raise ConfigError(
                 f"the run's configuration has unknown training settings {sorted(unknown)}: another version wrote it."
             )
-        train = TrainConfig(**known_options(settings, TrainConfig))
+        typed = known_options(settings, TrainConfig)
+        if "seed" in typed:
+            typed["seed"] %= SEEDS  # as torch did for an older version, which took larger ones
+        train = TrainConfig(**typed)
         return cls(**{"recipe": None, **values, "train": train})
 
 

@@ -6,7 +6,8 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -16,8 +17,12 @@ import tomli_w
 
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, require_known
 from pyro_hvae.runs.experiment import Experiment
+from pyro_hvae.runs.file_schema import ANY, PROGRAM, ROW, find_misfit
 from pyro_hvae.runs.program_record import find_other_settings, record_program
+from pyro_hvae.runs.run_lock import LOCK, lock_run, require_unlocked
 from pyro_hvae.runtime import atomic_write, runs_folder
+
+_MOVE_AWAY = "Delete or move the file; the run needs it for the record only."
 
 
 def replace_nonfinite(values: Any) -> Any:
@@ -66,6 +71,18 @@ def _write_toml(experiment: Experiment) -> str:
         raise ConfigError(f"the run's configuration cannot be written: {error}. Use numbers, texts and lists.") from error
 
 
+def _parse_row(line: bytes) -> dict[str, Any] | None:
+    """The metric row in a line; None for what is none."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return None if find_misfit(row, ROW, "row") else row
+
+
+FOLDERS = ("checkpoints", "figures", "eval")
+
+
 class RunDirectory:
     """The files of one run in the directory `path`. The constructor touches no file; `create` makes the directory."""
 
@@ -78,12 +95,27 @@ class RunDirectory:
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"--out '{self.path}' is a file, not a directory. Choose another place.")
         if self.path.is_dir() and any(self.path.iterdir()) and not self._unused():
+            require_unlocked(self.path)
             raise ConfigError(f"'{self.path}' is not empty. Go on with it by --resume {self.path}, or choose another --out.")
 
     def _unused(self) -> bool:
-        """Whether this is a run without a checkpoint or a metric row: it failed before its first step, and may start again."""
+        """Whether this is a run without a checkpoint or a metric row: it ended before its first step, and may start again."""
+        known = {"config.toml", "run.json", "program.json"}
+        left = {LOCK, "checkpoints/.last.pt.part", *(f".{name}.part" for name in known)}  # behind by a killed process
         files = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file()}
-        return "config.toml" in files and files <= {"config.toml", "run.json", "program.json"}
+        files = {name for name in files if not name.startswith("tensorboard/")}
+        folders = {path.name for path in self.path.iterdir() if path.is_dir()}
+        return (files <= left or "config.toml" in files <= known | left) and folders <= {*FOLDERS, "tensorboard"}
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the run for this process (see `lock_run`), and makes its directory where that is missing."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"cannot write to '{self.path}': {error.strerror}. Choose another place with --out.") from error
+        with lock_run(self.path):
+            yield
 
     def create(self, experiment: Experiment, *pair: Any) -> None:
         """Makes an empty run and writes its configuration, and what it keeps of a user's own `pair` (model, guide).
@@ -94,7 +126,7 @@ class RunDirectory:
         self.require_empty()
         config = _write_toml(experiment)
         try:
-            for name in ("checkpoints", "figures", "eval"):
+            for name in FOLDERS:
                 (self.path / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"cannot write to '{self.path}': {error.strerror}. Choose another place with --out.") from error
@@ -113,11 +145,11 @@ class RunDirectory:
         except OSError as error:
             raise DataError(f"cannot write to '{path}', where the run keeps its results: {error.strerror}.") from error
 
-    def write(self, name: str, text: str) -> Path:
-        """Writes a text file of the run atomically and returns its path."""
+    def write(self, name: str, text: str | bytes) -> Path:
+        """Writes a file of the run atomically and returns its path."""
         path = self.path / name
         with atomic_write(path, "Choose another place with --out.") as part:
-            part.write_bytes(text.encode())
+            part.write_bytes(text.encode() if isinstance(text, str) else text)
         return path
 
     def write_config(self, experiment: Experiment) -> None:
@@ -130,9 +162,12 @@ class RunDirectory:
         """Contents of a JSON file of the run, empty when it is absent; raises `DataError` when it is damaged."""
         path = self.path / name
         try:
-            return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        except (OSError, ValueError) as error:
-            raise DataError(f"'{path}' cannot be read: {error}.") from error
+            values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except (OSError, ValueError, RecursionError) as error:
+            raise DataError(f"'{path}' cannot be read: {error}. {_MOVE_AWAY}") from error
+        if misfit := find_misfit(values, PROGRAM if name == "program.json" else {...: ANY}, "it"):
+            raise DataError(f"'{path}' is damaged: {misfit}. {_MOVE_AWAY}")
+        return values
 
     def update(self, **values: Any) -> None:
         """Merges values into run.json."""
@@ -145,6 +180,11 @@ class RunDirectory:
         """The path of a checkpoint; raises `CheckpointError` when it is missing, `ConfigError` for a name but last and best."""
         require_known("checkpoint", which, ("last", "best"))
         if not (path := self.checkpoint(which)).is_file():
+            if not any(self.checkpoint(name).is_file() for name in ("last", "best")):
+                raise CheckpointError(
+                    f"run '{self.path}' has no checkpoint '{which}' (looked for {path}): it ended before its first step, or is "
+                    "none. The same command starts it again."
+                )
             raise CheckpointError(
                 f"run '{self.path}' has no checkpoint '{which}' (looked for {path}). Name another or train one. "
                 "('best' is only written once validation has run after REWO's initial phase.)"
@@ -160,18 +200,30 @@ class RunDirectory:
             raise DataError(f"cannot write '{self.metrics}': {error.strerror}.") from error
 
     def rows(self) -> list[dict[str, Any]]:
-        """All complete rows of metrics.jsonl (a killed process may leave half a line)."""
-        rows = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.is_file() else []:
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
-        return rows
+        """The rows of metrics.jsonl; warns of damaged lines, which are left out."""
+        lines = self._lines()
+        if damaged := [number for number, (_, row) in enumerate(lines, 1) if row is None]:
+            where = ", ".join(map(str, damaged))
+            warnings.warn(f"'{self.metrics}' is damaged in line {where}, which is left out.", stacklevel=3)
+        return [row for _, row in lines if row is not None]
+
+    def _lines(self) -> list[tuple[bytes, dict[str, Any] | None]]:
+        """The lines of metrics.jsonl with their rows, None for a damaged line. A killed process may have left half of the last
+        one, which does not count."""
+        try:
+            *whole, last = self.metrics.read_bytes().split(b"\n") if self.metrics.is_file() else [b""]
+        except OSError as error:
+            raise DataError(f"cannot read '{self.metrics}': {error.strerror}.") from error
+        lines = [(line, _parse_row(line)) for line in whole]
+        return lines if (row := _parse_row(last)) is None else [*lines, (last, row)]
 
     def resume(self, step: int, model: Any, guide: Any) -> None:
         """Drops the metric rows after a step, which a resumed run measures again; warns of another pair than the run's."""
         if other := find_other_settings(model, guide, self.read_json("program.json")):
             warnings.warn(f"this is not the pair of the run '{self.path}', which goes on with it: {other}.", stacklevel=3)
-        rows = [json.dumps(row) + "\n" for row in self.rows() if row["step"] <= step]
-        self.write("metrics.jsonl", "".join(rows))
+        kept, lines = list[bytes](), self._lines()
+        for number, (line, _) in enumerate(lines):
+            following = (later["step"] for _, later in lines[number:] if later is not None)
+            if next(following, step) <= step:  # a damaged line goes with the next whole one
+                kept.append(line + b"\n")
+        self.write("metrics.jsonl", b"".join(kept))

@@ -1,6 +1,7 @@
 """Opens trained runs: their configuration, data, stages, model and guide."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from os import PathLike
@@ -15,8 +16,9 @@ from pyro_hvae.data import Dataset, Rows, Standardization, find_source, is_path
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, require_known
 from pyro_hvae.objectives import ELBO, Objective
 from pyro_hvae.recipes import RECIPES, Stage
-from pyro_hvae.runs.checkpoints import load_checkpoint
+from pyro_hvae.runs.checkpoint_content import explain_misfit, read_checkpoint, refuse_larger_pairs, restore_pair
 from pyro_hvae.runs.experiment import Experiment, read_toml
+from pyro_hvae.runs.fixed_settings import require_same_settings
 from pyro_hvae.runs.handed_over import check_pair, check_program, has_known_data, replace_data, require_program
 from pyro_hvae.runs.options import known_options
 from pyro_hvae.runs.run_directory import RunDirectory, find_run
@@ -125,15 +127,34 @@ def load_dataset(experiment: Experiment) -> Dataset:
 
 @lru_cache(maxsize=1)  # trial starts, training and evaluation of one run share the data, while their files stay the same
 def _load_dataset(name: str, options: tuple[tuple[str, Any], ...], state: str) -> Dataset:
-    return find_source(name).load(**dict(options))
+    with fixed_seed(0):  # for data sets of one's own that draw: the same data for every seed
+        return find_source(name).load(**dict(options))
+
+
+def read_config(path: Path) -> Experiment:
+    """The experiment of a run as its config.toml has it; raises `CheckpointError` where that is missing or damaged."""
+    file = path / "config.toml"
+    if not file.is_file():
+        raise CheckpointError(f"'{path}' is not a run directory: it has no config.toml.")
+    try:
+        experiment = Experiment.from_dict(read_toml(file))
+        if schedule := SCHEDULES.get(experiment.schedule):
+            known_options(experiment.schedule_options, schedule)
+        return experiment
+    except ConfigError as error:
+        raise CheckpointError(f"the configuration '{file}' cannot be used: {error}") from error
 
 
 def read_experiment(path: Path) -> Experiment:
     """The experiment of a run, from its config.toml, its options validated against today's signatures."""
-    file = path / "config.toml"
-    if not file.is_file():
-        raise CheckpointError(f"'{path}' is not a run directory: it has no config.toml.")
-    experiment = Experiment.from_dict(read_toml(file))
+    experiment, file = read_config(path), path / "config.toml"
+    try:
+        return _with_known_options(experiment, file)
+    except ConfigError as error:
+        raise CheckpointError(f"the configuration '{file}' cannot be used: {error}") from error
+
+
+def _with_known_options(experiment: Experiment, file: Path) -> Experiment:
     for kind, table in (("recipe", RECIPES), ("schedule", SCHEDULES)):
         if experiment.recipe:
             require_known(f"{kind} of '{file}'", getattr(experiment, kind), table)
@@ -172,7 +193,8 @@ def open_run(
         DataError, CheckpointError, ConfigError: see the errors' texts.
     """
     directory = RunDirectory(find_run(run))
-    saved = load_checkpoint(directory.require_checkpoint(checkpoint))
+    saved = read_checkpoint(file := directory.require_checkpoint(checkpoint))
+    require_same_settings(saved, read_config(directory.path), directory.path)
     experiment = read_experiment(directory.path)
     if dataset is not None:
         experiment = replace_data(directory, experiment, dataset, data_options or {}, force)
@@ -181,28 +203,29 @@ def open_run(
     require_program(directory, experiment, program)
     if isinstance(program, str):
         check_program(directory, experiment, program, force)
-    with fixed_seed(0):
+    with fixed_seed(experiment.train.seed):  # for what a pair of one's own draws beside its weights
         data = load_dataset(experiment) if experiment.recipe or dataset is not None or isinstance(program, str) else None
         # With a program by name there are data; a finished pair needs none.
         pair = program_from_file(program, data.train.x.sample()) if isinstance(program, str) and data else program
-        stages = build_stages(experiment, data, pair)  # pyright: ignore[reportArgumentType]
+        with refuse_larger_pairs(saved, file) if experiment.recipe else nullcontext():
+            stages = build_stages(experiment, data, pair)  # pyright: ignore[reportArgumentType]
+    if (number := saved["stage"]) < len(stages) - 1:
+        raise CheckpointError(
+            f"'{directory.path}' is still in stage {number + 1} of {len(stages)}, '{stages[number].name}'; the last stage, "
+            f"'{stages[-1].name}', has not begun. Go on with it: pyro-hvae train --resume {directory.path}"
+        )
     try:
-        if (number := saved["stage"]) < len(stages) - 1:
-            raise CheckpointError(
-                f"'{directory.path}' is still in stage {number + 1} of {len(stages)}, '{stages[number].name}'; the last stage, "
-                f"'{stages[-1].name}', has not begun. Go on with it: pyro-hvae train --resume {directory.path}"
-            )
-        for stage, programs in zip(stages, saved["programs"], strict=True):
-            stage.objective.model.load_state_dict(programs["model"])
-            stage.objective.guide.load_state_dict(programs["guide"])
-    except (RuntimeError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split("\n\t")[:2])
-        if dataset is not None and data is not None:
-            raise DataError(
-                f"the weights of '{directory.path}' do not fit a pair for data of shape {data.shape}, as {dataset} has them: "
-                f"{reason} Hand over data of the shape that the run was trained on."
-            ) from error
-        raise CheckpointError(f"checkpoint of '{directory.path}' does not fit its configuration: {reason}") from error
+        with explain_misfit(file):
+            pairs = list(zip(stages, saved["programs"], strict=True))
+        for stage, programs in pairs:
+            restore_pair(stage.objective, programs, file)
+    except CheckpointError as error:
+        if dataset is None or data is None:
+            raise
+        raise DataError(
+            f"the weights of '{directory.path}' do not fit a pair for data of shape {data.shape}, as {dataset} has them: "
+            f"{error.__cause__ or error} Hand over data of the shape that the run was trained on."
+        ) from error
     if pair and (experiment.program is None or not isinstance(program, str)):  # of a file its source was compared
         check_pair(directory, pair, force)  # pyright: ignore[reportArgumentType]
     for stage in stages:

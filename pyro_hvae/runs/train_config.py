@@ -7,6 +7,7 @@ from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.runs.options import coerce
 
 ENGINES = ("fit", "svi")
+SEEDS = 2**32  # the bits that torch uses of a seed
 PRECISIONS = ("float32", "bf16")  # the names of `networks.PRECISIONS`, which needs torch
 
 
@@ -18,7 +19,8 @@ class TrainConfig:
         steps: over all stages. batch_size: data per step. lr: of Adam.
         lr_decay: last fraction of the steps over which a cosine takes lr down to 2 % of itself; 0 keeps it constant.
         grad_clip: largest total gradient norm; 0 clips nothing.
-        seed: governs noise and data order (and, for recipes, the initial weights).
+        seed: governs noise, data order and initial weights (of recipes, and of pairs that a file builds), by the streams of
+            torch, NumPy and Python; at most 2^32 - 1.
         starts: how many initialisations are tried over the first tenth of the run; the best validation bound is trained.
         log_every, eval_every, save_every: steps between metric rows, validation bounds and checkpoints.
         information_every: steps between estimates of how much every layer knows of x; 0 makes none.
@@ -56,6 +58,8 @@ class TrainConfig:
         for name in ("steps", "batch_size", "starts", "log_every", "eval_every", "save_every", "information_points"):
             if (value := getattr(self, name)) < 1:
                 raise ConfigError(f"{name.replace('_', '-')} must be at least 1, got {value}.")
+        if self.seed > SEEDS - 1:
+            raise ConfigError(f"seed must be at most {SEEDS - 1} (2^32 - 1), got {self.seed}: more bits would change nothing.")
         for name in ("seed", "threads", "grad_clip", "information_every"):
             if (value := getattr(self, name)) < 0:
                 raise ConfigError(f"{name.replace('_', '-')} must not be negative, got {value}.")

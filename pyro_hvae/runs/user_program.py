@@ -37,10 +37,12 @@ def program_from_file(spec: str, x: Tensor) -> Program:
         pair = function(x)
     except HVAEError:
         raise
-    except Exception as error:  # any error of the user's code
+    except (Exception, SystemExit) as error:  # any error of the user's code
         raise ConfigError(
             f"--program '{spec}' raised {type(error).__name__}: {error}. See where with 'pyro-hvae --traceback'."
         ) from error
-    if not (isinstance(pair, tuple) and len(pair) in (2, 3) and all(isinstance(p, nn.Module) for p in pair[:2])):
-        raise ConfigError(f"--program '{spec}' must return (model, guide) or (model, guide, ELBO), got {type(pair).__name__}.")
+    kinds = (nn.Module, nn.Module, ELBO)
+    if not (isinstance(pair, tuple) and len(pair) in (2, 3) and all(map(isinstance, pair, kinds[: len(pair)]))):
+        got = f"({', '.join(type(part).__name__ for part in pair)})" if isinstance(pair, tuple) else type(pair).__name__
+        raise ConfigError(f"--program '{spec}' must return (model, guide) or (model, guide, ELBO), got {got}.")
     return pair

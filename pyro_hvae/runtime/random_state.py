@@ -9,17 +9,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_hvae.errors import ConfigError
+
+LARGEST_SEED = 2**32 - 1
+
+
+def check_seed(seed: int) -> None:
+    """Raises `ConfigError` for a seed out of range."""
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ConfigError(f"seed must be between 0 and {LARGEST_SEED} (2^32 - 1), got {seed}: more bits would change nothing.")
+
 
 @contextmanager
 def fixed_seed(seed: int) -> Iterator[None]:
-    """Seeds torch on all devices for the block, and restores the caller's random states afterwards.
+    """Seeds torch on all devices, NumPy and Python for the block, and restores the caller's random states afterwards.
 
-    The global streams of NumPy and Python are restored, too, but not seeded: nothing in this package draws from them.
+    Raises:
+        ConfigError: for a seed of more than 32 bits, of which torch would use 32 and NumPy none.
     """
+    check_seed(seed)
     before = np.random.get_state(), random.getstate()
     try:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed)
+            np.random.seed(seed)
+            random.seed(seed)
             yield
     finally:
         np.random.set_state(before[0])
@@ -44,6 +58,8 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
     # Older checkpoints hold lists of numbers.
     kind, keys, *rest = state["numpy"]
+    if not 0 <= rest[0] <= len(keys):  # NumPy would read beside its keys
+        raise ValueError(f"NumPy's random state is at {rest[0]} of {len(keys)}.")
     np.random.set_state((kind, np.asarray(keys, dtype=np.uint32), *rest))
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(torch.as_tensor(internal).tolist()), gauss))

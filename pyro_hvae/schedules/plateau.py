@@ -71,4 +71,6 @@ class PlateauDetector:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.epochs, self.weights = list(state["epochs"]), dict(state["weights"])
+        if not 0 <= state["count"] < self.batches or state["sum"].shape:
+            raise ValueError(f"the sum of {state['count']} of {self.batches} losses has shape {tuple(state['sum'].shape)}.")
         self.count, self.sum = state["count"], state["sum"]

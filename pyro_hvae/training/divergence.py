@@ -39,6 +39,10 @@ class DivergenceDetector:
             self.terms.clear()
         self.terms.append(result.terms.terms)
 
+    def starts_above(self, limit: float) -> bool:
+        """Whether the first loss of all was beyond a limit or not finite; asked after a check."""
+        return self.first is not None and not abs(self.first) <= limit
+
     def check(self) -> tuple[int, str] | None:
         """The first step since the last check whose loss is not usable, with a message, or None; waits for the device."""
         if not self.losses:

@@ -46,7 +46,7 @@ def plan(experiment: Experiment, start: int = 0) -> Plan:
         ConfigError, ContractError: when the combination makes no sense, saying why.
     """
     dataset = load_dataset(experiment)
-    with fixed_seed(experiment.train.seed + 1_000_003 * start):
+    with fixed_seed((experiment.train.seed + 1_000_003 * start) % 2**32):
         program = program_from_file(experiment.program, dataset.train.x.sample()) if experiment.program else None
         stages = build_stages(experiment, dataset, program)
         schedules = [SCHEDULES[experiment.schedule](**(experiment.schedule_options | dict(s.schedule))) for s in stages]

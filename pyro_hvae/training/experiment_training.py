@@ -8,6 +8,7 @@ from typing import Any
 
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.runs import (
+    RESUMABLE,
     Experiment,
     OpenRun,
     RunDirectory,
@@ -17,19 +18,17 @@ from pyro_hvae.runs import (
     find_run,
     has_known_data,
     known_options,
-    load_checkpoint,
+    read_checkpoint,
+    read_config,
     read_experiment,
     record_program,
     require_program,
+    require_same_settings,
 )
 from pyro_hvae.runtime import pick_device
 from pyro_hvae.training.experiment_plan import plan
 from pyro_hvae.training.loop import fit
 from pyro_hvae.training.trial_starts import pick_start
-
-# The settings that a resumed run may change: its length, device and cadence.
-RESUMABLE = {"steps", "device", "threads", "compile", "log_every", "eval_every", "save_every"}
-RESUMABLE |= {"information_every", "information_points"}
 
 
 def train(
@@ -82,7 +81,8 @@ def resume_experiment(
     """
     path = find_run(run)
     directory = RunDirectory(path)
-    directory.require_checkpoint()
+    saved = read_checkpoint(directory.require_checkpoint())
+    require_same_settings(saved, read_config(path), path)
     experiment = read_experiment(path)
     if experiment.recipe is None and not has_known_data(experiment):
         raise ConfigError(
@@ -99,7 +99,6 @@ def resume_experiment(
         if key not in RESUMABLE and value != before:
             raise ConfigError(f"the run was started with {key} = {before}; it cannot go on with {value}. Start a new run.")
     settings = known_options(changes, TrainConfig)
-    done = load_checkpoint(directory.checkpoint())["step"]
-    if settings.get("steps", done) < done:
+    if settings.get("steps", done := saved["step"]) < done:
         raise ConfigError(f"the run is at step {done} already; it cannot go back to --steps {settings['steps']}.")
     return path, replace(experiment.replace_train(**settings), program=program)

@@ -1,7 +1,6 @@
 """The training loop of all recipes: schedule, step, log, evaluate, checkpoint."""
 
 import math
-import signal
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -15,16 +14,27 @@ from torch import Tensor
 
 from pyro_hvae.compilation import decide_training
 from pyro_hvae.data import Rows
-from pyro_hvae.errors import ConfigError, DivergenceError, Interrupted
+from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference import InformationFlow
 from pyro_hvae.objectives import Objective, check_data, take_data
 from pyro_hvae.recipes import Stage, stage_lengths
-from pyro_hvae.runs import Experiment, Progress, RunDirectory, Tracker, TrainConfig, load_checkpoint, save_checkpoint
+from pyro_hvae.runs import (
+    Experiment,
+    Progress,
+    RunDirectory,
+    Tracker,
+    TrainConfig,
+    explain_misfit,
+    restore_pair,
+    save_checkpoint,
+)
 from pyro_hvae.runtime import defer_signals, fixed_seed, limit_threads, pick_device, rng_state, set_rng_state
 from pyro_hvae.schedules import Constant, Schedule
 from pyro_hvae.training.collapse import describe_collapse
 from pyro_hvae.training.data_scale import describe_scale
 from pyro_hvae.training.divergence import BLOCK, DivergenceDetector
+from pyro_hvae.training.endings import interrupt, record_failure, refuse_divergence
+from pyro_hvae.training.resumption import load_saved
 from pyro_hvae.training.session import Session, explain_batch_norm, start_schedule, validation_bound
 
 Row = dict[str, Any]
@@ -79,25 +89,29 @@ def fit(
         raise ConfigError(f"{len(stages)} stages need as many schedules, got {len(schedules)}.")
     lengths, device = stage_lengths(config.steps, stages), pick_device(config.device)
     run = RunDirectory(out) if out is not None else None
-    saved = _load_saved(run, config, len(stages)) if run and resume else None
-    if run and saved:
-        if config.compile is None:
-            config = replace(config, compile=saved.get("compile", False))  # older runs were trained eagerly
-        lengths[: saved["stage"]] = saved.get("lengths", lengths)[: saved["stage"]]  # older runs have none
-        run.resume(saved["step"], *pair)
-        if experiment:
-            run.write_config(experiment)  # the length may have changed
-    for stage, each, length in zip(stages, schedules, lengths, strict=True):
-        start_schedule(each, stage.objective, length)  # sets the number of kinds of passes
-    graphs = sum(each.pass_kinds for each in schedules)
-    compile, why = decide_training(config.compile, config.engine, lengths, graphs, device)
-    config = replace(config, compile=compile)
-    if run and not resume:
-        given = replace(experiment, train=config) if experiment else None
-        run.create(given or Experiment(None, "own data", type(schedules[0]).__name__.lower(), config), *pair)
-    shown = list(trackers) or ([Progress()] if progress else [])
-    loop = _Loop(stages, schedules, lengths, config, run, shown, saved, run.rows() if run else [], python=not trackers)
+    given = replace(experiment or Experiment(None, "own data", type(schedules[0]).__name__.lower()), train=config)
     with ExitStack() as stack:
+        if run:
+            run.require_checkpoint() if resume else run.require_empty()
+            stack.enter_context(run.lock())
+        saved = load_saved(run, given, len(stages)) if run and resume else None
+        if run and saved:
+            if config.compile is None:
+                config = replace(config, compile=saved.get("compile", False))  # older runs were trained eagerly
+            lengths[: saved["stage"]] = saved.get("lengths", lengths)[: saved["stage"]]  # older runs have none
+            run.resume(saved["step"], *pair)
+            if experiment:
+                run.write_config(experiment)  # the length may have changed
+        for stage, each, length in zip(stages, schedules, lengths, strict=True):
+            start_schedule(each, stage.objective, length)  # sets the number of kinds of passes
+        graphs = sum(each.pass_kinds for each in schedules)
+        compile, why = decide_training(config.compile, config.engine, lengths, graphs, device)
+        given, rows = replace(given, train=replace(config, compile=compile)), run.rows() if run else []
+        if run and not resume:
+            run.create(given, *pair)
+        shown = list(trackers) or ([Progress()] if progress else [])
+        loop = _Loop(stages, schedules, lengths, given, run, shown, saved, rows, python=not trackers)
+        stack.enter_context(record_failure(run))
         stack.enter_context(fixed_seed(config.seed))
         stack.enter_context(limit_threads(config.threads))
         stack.enter_context(pyro.validation_enabled(False))
@@ -114,17 +128,6 @@ def fit(
     return loop.rows
 
 
-def _load_saved(run: RunDirectory, config: TrainConfig, stages: int) -> dict[str, Any]:
-    """The last checkpoint of a run to resume; raises `ConfigError` where its length does not go with the settings."""
-    saved = load_checkpoint(run.require_checkpoint())
-    if saved["step"] > config.steps or (stages > 1 and saved["steps"] != config.steps):
-        raise ConfigError(
-            f"the run is at step {saved['step']} of {saved['steps']}; it cannot go on with {config.steps} steps. Only a "
-            "run of one stage can be made longer, and none shorter than it is. Leave the steps out to go on as planned."
-        )
-    return saved
-
-
 @dataclass
 class _Loop:
     """The stages of one call of `fit`, with what it writes and tells.
@@ -138,7 +141,7 @@ class _Loop:
     stages: list[Stage]
     schedules: list[Schedule]
     lengths: list[int]
-    config: TrainConfig
+    experiment: Experiment
     run: RunDirectory | None
     trackers: list[Tracker]
     saved: dict[str, Any] | None
@@ -148,6 +151,10 @@ class _Loop:
     best: float = -math.inf
     offset: int = 0
     warned: bool = False
+
+    @property
+    def config(self) -> TrainConfig:
+        return self.experiment.train
 
     def run_stages(self, x: Tensor | Rows, validation: Tensor | Rows | None, device: torch.device) -> None:
         """Trains the stages that are not finished."""
@@ -167,10 +174,11 @@ class _Loop:
                 if number == 0 and not saved and (far := describe_scale(data, stage.objective.model)):
                     self.warn(far, depth=4)
                 session = Session(stage.objective, data, settings, schedule, length, stage.until, self.tell, self.warn)
-                if saved and number == current:
+                if self.run and saved and number == current:
                     self.load_programs(number, saved)  # after the session's probing passes, which may move buffers
-                    session.load_state_dict(saved["session"])
-                    set_rng_state(saved["rng"])
+                    with explain_misfit(self.run.checkpoint()):
+                        session.load_state_dict(saved["session"])
+                        set_rng_state(saved["rng"])
                     self.best = saved["best"]
                 held = None if validation is None else stage.validation_data(validation, device)
                 self.run_stage(number, session, held and check_data(held, stage.objective.model))
@@ -180,7 +188,7 @@ class _Loop:
 
     def run_stage(self, number: int, session: Session, validation: Rows | None) -> None:
         config, final = self.config, number == len(self.stages) - 1
-        self.detector = DivergenceDetector()  # each stage has a scale of its own
+        detector = DivergenceDetector()  # each stage has a scale of its own
         if self.run and not self.run.checkpoint().is_file():
             self.save(number, session)  # a run that fails early still has a checkpoint
         if self.run:
@@ -191,17 +199,17 @@ class _Loop:
         while not session.done:
             session.step()
             step, last = self.offset + session.t, session.done
-            self.detector.add(step, session.result)
+            detector.add(step, session.result)
             logged = step % config.log_every == 0 or last or session.entered_main
             validated = validation is not None and (step % config.eval_every == 0 or last)
             informed = flow is not None and (step % config.information_every == 0 or last)
             row = {"step": step, "stage": number, **session.row()} if logged or validated or informed else None
-            if logged or len(self.detector) >= BLOCK:  # never wait for a device at every step
-                self.check(session)
+            if logged or len(detector) >= BLOCK:  # never wait for a device at every step
+                refuse_divergence(detector, session, self.run)
             if row and validation is not None and validated:
                 row["validation_elbo"] = value = validation_bound(session.objective, validation, config.seed)
                 if final and session.schedule.final and value > self.best:
-                    self.check(session, step)
+                    refuse_divergence(detector, session, self.run, step)
                     self.best = value
                     self.save(number, session, "best")
             if row and flow and informed:
@@ -214,10 +222,10 @@ class _Loop:
                 tracker.step(row)
             self.warn_if_stuck(session, last)
             if step % config.save_every == 0 or last or self.signals:
-                self.check(session, step)
+                refuse_divergence(detector, session, self.run, step)
                 self.save(number, session)
             if self.signals and not (last and final):
-                self.interrupt(step)
+                interrupt(self.run, self.signals[0], step, self.config.steps)
         if final and self.rows and (collapse := describe_collapse(self.rows[-1])):
             self.end_with(collapse)
         if session.t < self.lengths[number]:
@@ -239,28 +247,13 @@ class _Loop:
             "rng": rng_state(),
             "best": self.best,
             "compile": self.config.compile,
+            "config": self.experiment.to_dict(),
         }
         save_checkpoint(self.run.checkpoint(which), content)
 
     def load_programs(self, number: int, saved: Mapping[str, Any]) -> None:
-        objective, programs = self.stages[number].objective, saved["programs"][number]
-        objective.model.load_state_dict(programs["model"])
-        objective.guide.load_state_dict(programs["guide"])
-
-    def check(self, session: Session, saving: int | None = None) -> None:
-        """Stops a run whose losses are no longer usable, or whose weights are not when they are to be saved (step `saving`)."""
-        if divergence := self.detector.check():
-            step, what = divergence
-        elif saving is not None and not all(bool(p.isfinite().all()) for p in session.objective.parameters()):
-            step, what = saving, f"weights became infinite or NaN at step {saving}"
-        else:
-            return
-        where = ""
         if self.run:
-            self.run.update(status="diverged", step=step)
-            last = self.run.checkpoint()
-            where = f" The last good checkpoint is kept: {last}." if last.is_file() else ""
-        raise DivergenceError(f"{what}.{where} Try lr={session.lr / 10:.1g}, or clip gradients by grad_clip=10.")
+            restore_pair(self.stages[number].objective, saved["programs"][number], self.run.checkpoint())
 
     def tell(self, message: str) -> None:
         for tracker in self.trackers if message else ():
@@ -287,10 +280,3 @@ class _Loop:
             return
         self.warned = True
         self.warn(session.describe_initial_phase())
-
-    def interrupt(self, step: int) -> None:
-        message = f"stopped by {signal.Signals(self.signals[0]).name} at step {step} of {self.config.steps}."
-        if self.run:
-            self.run.update(status="interrupted", step=step)
-            message += f" Saved {self.run.checkpoint()}; go on with: pyro-hvae train --resume {self.run.path}"
-        raise Interrupted(message, self.signals[0])

@@ -24,7 +24,7 @@ from pyro_hvae.objectives import (
     refuse_stored_parameters,
 )
 from pyro_hvae.recipes import Stage
-from pyro_hvae.runs import TrainConfig
+from pyro_hvae.runs import TrainConfig, check_tensors, restore_optimizer
 from pyro_hvae.runtime import fixed_seed, set_torch_rng_state, torch_rng_state
 from pyro_hvae.schedules import PlateauDetector, PlateauRule, Schedule
 from pyro_hvae.training.training_step import StepResult, TrainingPass
@@ -261,7 +261,8 @@ class Session:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.t = state["t"]
-        self.optimizer.load_state_dict(state["optimizer"])
+        restore_optimizer(self.optimizer, state["optimizer"])
+        check_tensors(self.schedule.state_dict(), state["schedule"], "schedule", exact=False)
         self.schedule.load_state_dict(state["schedule"])
         self.initial = self.schedule.initial
         self.batches.load_state_dict(state["batches"])

@@ -195,7 +195,7 @@ def test_a_run_of_another_version_is_refused_with_a_reason(copied, command):
     config.write_text(config.read_text().replace("[train]\n", "[train]\nmomentum = 0.9\n"))
     for arguments in (["metrics", "a", "angle"], ["train", "--resume", "a"]):
         code, _, err = command(*arguments)
-        assert code == 2 and "unknown training settings ['momentum']" in err
+        assert code == 3 and "unknown training settings ['momentum']" in err
 
 
 def test_names_tell_programs_on_one_data_set_apart(command, tmp_path):

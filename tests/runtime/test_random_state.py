@@ -3,8 +3,10 @@
 import random
 
 import numpy as np
+import pytest
 import torch
 
+from pyro_hvae.errors import ConfigError
 from pyro_hvae.runtime.random_state import (
     fixed_seed,
     numpy_and_python_state,
@@ -22,10 +24,18 @@ def draws():
 def test_a_fixed_seed_holds_for_its_block_only():
     before = repr(rng_state())
     with fixed_seed(3):
-        one, _ = torch.rand(2), draws()
+        one = draws()
     assert repr(rng_state()) == before
     with fixed_seed(3):
-        assert torch.equal(one, torch.rand(2))
+        assert draws() == one
+    with fixed_seed(4):
+        assert all(a != b for a, b in zip(draws(), one, strict=True))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**32 + 1])
+def test_seeds_of_more_bits_than_count_are_refused(seed):
+    with pytest.raises(ConfigError, match="between 0 and 4294967295"):
+        fixed_seed(seed).__enter__()
 
 
 def test_states_are_restored():

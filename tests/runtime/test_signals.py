@@ -30,3 +30,11 @@ def test_other_threads_defer_nothing():
     thread.start()
     thread.join()
     assert seen == [([], before)]
+
+
+def test_the_first_signal_is_acknowledged_at_once(capfd):
+    with defer_signals() as received:
+        os.kill(os.getpid(), signal.SIGINT)
+        while not received:
+            pass
+        assert "SIGINT received: stopping after this step" in capfd.readouterr().err

@@ -17,6 +17,7 @@ from numpy.lib import format as npy
 
 from pyro_hvae.data.files.array_cache import cache_array, hash_files
 from pyro_hvae.data.files.data_file import convert_errors
+from pyro_hvae.data.files.declared_sizes import check_declared_size
 from pyro_hvae.data.files.idx_files import AXES, describe_length, read_idx_header
 from pyro_hvae.data.files.matlab_files import read_matlab_arrays
 from pyro_hvae.data.files.memory_limit import require_memory
@@ -71,6 +72,11 @@ def _read_npz(path: Path) -> dict[str, StoredArray]:
     def reader(name: str) -> Callable[[], np.ndarray]:
         def read() -> np.ndarray:
             with _convert_errors(path), zipfile.ZipFile(path) as archive, archive.open(name) as file:
+                shape, dtype = _read_header(file)
+                member = archive.getinfo(name)
+                packed = member.compress_type != zipfile.ZIP_STORED
+                check_declared_size(path, name.removesuffix(".npy"), shape, dtype, member.compress_size, packed)
+                file.seek(0)
                 return _to_torch_type(npy.read_array(file, allow_pickle=False))
 
         return read
@@ -112,6 +118,9 @@ def _read_hdf5(path: Path) -> dict[str, StoredArray]:
                     array[start : start + rows] = stored[start : start + rows]
 
         def read() -> np.ndarray:
+            with _convert_errors(path), h5py.File(path, "r") as file:
+                array: Any = file[name]
+                check_declared_size(path, name, shape, dtype, array.id.get_storage_size(), array.chunks is not None)
             if _goes_to_cache(shape, dtype):
                 cached = f"own-{zlib.crc32(repr((os.path.realpath(path), name)).encode()):08x}"
                 return cache_array(cached, [path], shape, copy, content=hash_files(path, [""])).numpy()

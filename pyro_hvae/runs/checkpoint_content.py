@@ -1,0 +1,145 @@
+"""The content of a run's checkpoint: looked through before use, and compared with the pair and the optimiser it goes into."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from pyro_hvae.errors import CheckpointError, DivergenceError, HVAEError
+from pyro_hvae.objectives import Objective
+from pyro_hvae.runs.checkpoints import load_checkpoint
+from pyro_hvae.runs.file_schema import CHECKPOINT, find_misfit
+
+ADVICE = "Use the run's other checkpoint (last or best) if that one is whole, or train again."
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads the checkpoint of a run; raises `CheckpointError` for entries that are missing, of another kind or out of range."""
+    content = load_checkpoint(path)
+    if misfit := find_misfit(content, CHECKPOINT, "content") or _find_wrong_number(content):
+        raise CheckpointError(f"checkpoint '{path}' is not one of a run: {misfit}. {ADVICE}")
+    return content
+
+
+def _find_wrong_number(content: Mapping[str, Any]) -> str | None:
+    """What is wrong with the numbers of stage and steps, or None."""
+    stage, step, steps, t = content["stage"], content["step"], content["steps"], content["session"]["t"]
+    number = len(content["programs"])
+    lengths = content.get("lengths")  # older runs have none
+    if not 0 <= stage < number:
+        return f"stage {stage} of {number}"
+    if lengths is not None and (len(lengths) != number or min(lengths) < 0):
+        return f"{number} stages of lengths {list(lengths)}"
+    longest, before = (lengths[stage], sum(lengths[:stage])) if lengths else (steps, step - t)
+    if not (0 <= t <= longest and step <= steps and step == before + t and before >= 0):
+        return f"step {t} of {longest} in stage {stage}, and step {step} of {steps} in all"
+    return None
+
+
+@contextmanager
+def refuse_larger_pairs(content: Mapping[str, Any], path: Path) -> Iterator[None]:
+    """Stops building a pair at the first weight that is larger than the checkpoint's programs altogether, before it is filled.
+
+    Raises:
+        CheckpointError: for such a weight, or one that does not go into memory.
+    """
+    programs = [program for programs in content["programs"] for program in programs.values()]
+    most = sum(value.numel() for program in programs for value in program.values() if isinstance(value, Tensor))
+
+    def check(module: nn.Module, name: str, weight: nn.Parameter | None) -> None:
+        if weight is not None and weight.numel() > most:
+            raise CheckpointError(
+                f"checkpoint '{path}' does not fit its configuration: that asks for a weight of {weight.numel():,} numbers, "
+                f"and all of the checkpoint's have {most:,}."
+            )
+
+    hook = register_module_parameter_registration_hook(check)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def explain_misfit(path: Path) -> Iterator[None]:
+    """Turns an error in using the content of a checkpoint into a `CheckpointError`."""
+    try:
+        yield
+    except HVAEError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split("\n\t")[:2])
+        raise CheckpointError(f"checkpoint '{path}' does not fit its configuration: {reason}") from error
+
+
+def restore_pair(objective: Objective, programs: Mapping[str, Any], path: Path) -> None:
+    """Loads the weights of a checkpoint into a pair.
+
+    Raises:
+        CheckpointError: for weights of other names, shapes or dtypes. DivergenceError: for weights that are not finite.
+    """
+    with explain_misfit(path):
+        for name, module in (("model", objective.model), ("guide", objective.guide)):
+            check_tensors(module.state_dict(), programs[name], name)
+            _check_finite(module, programs[name], path)
+            module.load_state_dict(programs[name])
+
+
+def check_tensors(own: Mapping[str, Any], saved: Mapping[str, Any], where: str, exact: bool = True) -> None:
+    """Raises `ValueError` for saved tensors of other shapes or dtypes than a module's own; names are compared by torch.
+
+    Arguments:
+        exact: compare dtypes; otherwise only whether they are floating point (Apple's devices have no float64).
+    """
+    for key, value in own.items():
+        if not isinstance(value, Tensor) or key not in saved:
+            continue
+        if not isinstance(other := saved[key], Tensor):
+            raise ValueError(f"{where}.{key} is a {type(other).__name__}, not a tensor.")
+        alike = other.dtype == value.dtype or not exact and other.is_floating_point() and value.is_floating_point()
+        if other.shape != value.shape or not alike:
+            raise ValueError(
+                f"{where}.{key} has shape {tuple(other.shape)} and {other.dtype}, where the pair has "
+                f"{tuple(value.shape)} and {value.dtype}."
+            )
+
+
+def _check_finite(module: nn.Module, saved: Mapping[str, Any], path: Path) -> None:
+    """Raises `DivergenceError` for weights that are not finite; a buffer may be as far as it is so from the start."""
+    weights = {name for name, _ in module.named_parameters()}
+    for key, own in module.state_dict().items():
+        value = saved.get(key)
+        if not isinstance(value, Tensor) or value.isfinite().all():
+            continue
+        if key in weights or own.isfinite().all():
+            raise DivergenceError(
+                f"the weights of '{path}' are infinite or NaN (first in '{key}'): training diverged, and nothing can be "
+                "computed with them. Use --checkpoint best if that one is finite, or train again with a smaller learning rate."
+            )
+
+
+def restore_optimizer(optimizer: torch.optim.Adam, saved: Mapping[str, Any]) -> None:
+    """Loads the moments of a checkpoint; the settings stay the optimiser's own.
+
+    Raises:
+        ValueError: for moments that do not fit the parameters, which torch's fused kernels take unseen.
+    """
+    groups, parameters = optimizer.state_dict()["param_groups"], optimizer.param_groups[0]["params"]
+    if [group["params"] for group in saved["param_groups"]] != [group["params"] for group in groups]:
+        raise ValueError(f"the optimiser of the checkpoint is not one of {len(parameters)} parameters.")
+    for number, moments in saved["state"].items():
+        if type(number) is not int or not 0 <= number < len(parameters):
+            raise ValueError(f"the optimiser's state names parameter {number!r} of {len(parameters)}.")
+        where, weight = f"optimizer[{number}]", parameters[number]
+        own = {"step": torch.zeros(()), "exp_avg": weight, "exp_avg_sq": weight}
+        if set(moments) != set(own):
+            raise ValueError(f"{where} holds {sorted(map(str, moments))}, not {sorted(own)}.")
+        check_tensors(own, moments, where)
+        for key, value in moments.items():
+            if not value.isfinite().all() or (key != "exp_avg" and bool((value < 0).any())):
+                raise ValueError(f"{where}.{key} is infinite, NaN or negative.")
+    optimizer.load_state_dict({"state": dict(saved["state"]), "param_groups": groups})

@@ -1,0 +1,52 @@
+"""The settings that a run keeps from its beginning, which its checkpoints know."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pyro_hvae.data import is_path
+from pyro_hvae.errors import CheckpointError
+from pyro_hvae.runs.experiment import Experiment
+
+# The training settings that a resumed run may change: its length, device and cadence.
+RESUMABLE = {"steps", "device", "threads", "compile", "log_every", "eval_every", "save_every"}
+RESUMABLE |= {"information_every", "information_points"}
+
+
+def require_same_settings(saved: Mapping[str, Any], experiment: Experiment, run: Path, whole: bool = True) -> None:
+    """Compares an experiment with the one that a checkpoint is of; an older checkpoint does not know it.
+
+    Arguments:
+        whole: neither may have a setting that the other does not have.
+
+    Raises:
+        CheckpointError: for the first setting that is another.
+    """
+    if "config" not in saved:
+        return
+    try:
+        before = _fixed_settings(Experiment.from_dict(saved["config"]))
+    except ValueError as error:
+        raise CheckpointError(f"the last checkpoint of '{run}' does not know what it is of: {error}") from error
+    now = _fixed_settings(experiment)
+    keys = before.keys() | now.keys() if whole else before.keys() & now.keys()
+    if changed := sorted(key for key in keys if before.get(key) != now.get(key)):
+        was, is_now = (_describe(changed[0], values) for values in (before, now))
+        raise CheckpointError(
+            f"the run '{run}' was trained with {was}, and its configuration is of {is_now} now. "
+            "Put that back (in the run's config.toml), or start a new run."
+        )
+
+
+def _fixed_settings(experiment: Experiment) -> dict[str, Any]:
+    """The settings that no resumed run may change, by their names. Data of a path are known by their identity."""
+    values = experiment.to_dict()
+    tables = {name: values.pop(name) for name in ("train", "recipe_options", "schedule_options", "data_options")}
+    fixed = {f"{name}.{key}": value for name, table in tables.items() for key, value in table.items()}
+    fixed = {key: value for key, value in fixed.items() if key.removeprefix("train.") not in RESUMABLE}
+    named = () if is_path(experiment.dataset) and experiment.data_identity else ("dataset",)
+    return fixed | {key: values[key] for key in ("recipe", "schedule", "data_identity", *named) if key in values}
+
+
+def _describe(key: str, values: Mapping[str, Any]) -> str:
+    return f"{key.removeprefix('train.')} = {values[key]!r}" if key in values else f"no {key}"

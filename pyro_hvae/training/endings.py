@@ -1,0 +1,80 @@
+"""How a training ends before its last step, by divergence, a signal or an error, and what the run then says of it."""
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from pyro_hvae.errors import DataError, DivergenceError, HVAEError, Interrupted
+from pyro_hvae.runs import RunDirectory, read_checkpoint
+from pyro_hvae.training.divergence import DivergenceDetector
+from pyro_hvae.training.session import Session
+
+HUGE = 1e12  # nats: no pair starts there on data that its likelihood can hold
+
+
+@contextmanager
+def record_failure(run: RunDirectory | None) -> Iterator[None]:
+    """Writes into run.json that an error ended the training, and adds the last good checkpoint to an error about files."""
+    try:
+        yield
+    except (DivergenceError, Interrupted):
+        raise  # recorded already
+    except (Exception, KeyboardInterrupt) as error:
+        if run is None:
+            raise
+        with contextlib.suppress(DataError):
+            run.update(status="failed", error=f"{type(error).__name__}: {error}")
+        if isinstance(error, DataError):
+            raise DataError(f"{error} {describe_last_checkpoint(run)}") from error
+        raise
+
+
+def describe_last_checkpoint(run: RunDirectory) -> str:
+    """Where the last good checkpoint of a run is, and how to go on from it."""
+    try:
+        step = read_checkpoint(last := run.require_checkpoint())["step"]
+    except HVAEError:
+        return "No checkpoint of the run is left."
+    return f"The last good checkpoint is kept: {last} (step {step}). Go on with: pyro-hvae train --resume {run.path}"
+
+
+def refuse_divergence(
+    detector: DivergenceDetector, session: Session, run: RunDirectory | None, saving: int | None = None
+) -> None:
+    """Stops a run whose losses are no longer usable, or whose weights are not when they are to be saved (step `saving`).
+
+    Raises:
+        DivergenceError: with the cause: the learning rate, or data and likelihood where no step had been made.
+    """
+    if divergence := detector.check():
+        step, what = divergence
+    elif saving is not None and not all(bool(p.isfinite().all()) for p in session.objective.parameters()):
+        step, what = saving, f"weights became infinite or NaN at step {saving}"
+    else:
+        return
+    where = ""
+    if run:
+        run.update(status="diverged", step=step)
+        last = run.checkpoint()
+        where = f" The last good checkpoint is kept: {last}." if last.is_file() else ""
+    if detector.starts_above(HUGE):
+        largest = session.x[: session.batches.batch_size].abs().max().item()
+        advice = (
+            f"The loss was so before the first step, so the learning rate is not the cause: data (up to {largest:.3g}) and "
+            "likelihood do not go together in float32. Bring the data to values of about 1 (standardize=true), or give the "
+            "likelihood a larger scale (sigma)."
+        )
+    else:
+        advice = f"Try lr={session.lr / 10:.1g}, or clip gradients by grad_clip=10."
+    raise DivergenceError(f"{what}.{where} {advice}")
+
+
+def interrupt(run: RunDirectory | None, signum: int, step: int, steps: int) -> NoReturn:
+    """Ends a training at a step after a signal, once its checkpoint has been written; raises `Interrupted`."""
+    message = f"stopped by {signal.Signals(signum).name} at step {step} of {steps}."
+    if run:
+        run.update(status="interrupted", step=step)
+        message += f" Saved {run.checkpoint()}; go on with: pyro-hvae train --resume {run.path}"
+    raise Interrupted(message, signum)
