@@ -196,3 +196,23 @@ def test_discontinuities():
     jump = smooth + 0.5 * (torch.arange(200)[:, None] > 120)
     assert discontinuities(jump) == [120]
     assert discontinuities(torch.zeros(9, 2)) == []
+
+
+def test_the_new_users_day_with_a_table(command, tmp_path):
+    rng = np.random.default_rng(0)
+    kind = rng.integers(0, 3, 60)
+    size = rng.normal(1000 * kind, 50.0)
+    lines = [f"{i},{s:.3f},{-s / 7:.4f},{'red green blue'.split()[k]}" for i, (s, k) in enumerate(zip(size, kind, strict=True))]
+    path = tmp_path / "plants.csv"
+    path.write_text("\n".join(["id,size in mm,weight,colour", *lines]))
+    values = json.loads(command("data", "info", str(path), "--json")[1])
+    assert values["columns"] == ["size in mm", "weight"] and values["factors"] == {"colour": "3 values: blue, green, red"}
+    assert command("data", "preview", str(path), "--out", str(tmp_path / "p.png"))[0] == 0 and (tmp_path / "p.png").exists()
+    run = tmp_path / "run"
+    options = [*SMALL, "-o", "standardize=true", "--out", str(run)]
+    code, _, err = command("train", "vae", "--dataset", str(path), "-o", "columns=weight", "-o", "labels=colour", *options)
+    assert code == 0, err
+    code, _, err = command("reconstruct", str(run))
+    assert code == 0, err
+    code, _, err = command("train", "vae", "--dataset", str(path), "-o", "columns=wheight", *options)
+    assert code == 2 and "Did you mean 'weight'?" in err
