@@ -34,3 +34,11 @@ def test_a_compressed_array_is_read(tmp_path):
     x[:, 0, 0] = np.arange(300) / 300
     np.savez_compressed(tmp_path / "x.npz", x=x)
     assert len(find_source(str(tmp_path / "x.npz")).load().train) > 200
+
+
+def test_texts_in_hdf5_are_called_texts(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x"] = np.array([["a", "b"]] * 20, dtype=h5py.string_dtype())
+    with pytest.raises(DataError, match="is an array of texts; data are numbers"):
+        find_source(str(tmp_path / "x.h5")).load()

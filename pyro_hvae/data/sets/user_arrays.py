@@ -158,6 +158,8 @@ def _describe_array(path: Path, member: StoredArray) -> str:
 def _read_data(path: Path, member: StoredArray) -> tuple[np.ndarray, float]:
     """The array as (n, d) or (n, c, h, w), and its highest value (for bytes: 1, or 2 for any value above 1)."""
     title, shape, kind = _describe_array(path, member), member.shape, member.dtype.kind
+    if _is_text(member):
+        raise DataError(f"{title} is an array of texts; data are numbers. Save it as uint8 or float32.")
     if kind == "O":
         raise DataError(
             f"{title} holds pickled objects, which can run any program when they are loaded, so it is not opened. "
@@ -235,10 +237,17 @@ def _read_factors(path: Path, members: dict[str, StoredArray], count: int) -> tu
     return factors, unused
 
 
+def _is_text(member: StoredArray) -> bool:
+    """Whether an array is of texts of any length, which h5py describes as objects."""
+    return (member.dtype.metadata or {}).get("vlen") in (str, bytes)
+
+
 def _find_obstacle(member: StoredArray, count: int) -> str | None:
     """Why an array beside the data is no factor, or None."""
     shape, kind = member.shape, member.dtype.kind
     if kind not in "biuf":
+        if _is_text(member):
+            return "text"
         return {"O": "pickled objects", "U": "text", "S": "text", "V": "no array of numbers"}.get(kind, f"{member.dtype}")
     if not shape or shape[0] != count:
         return f"{shape[0] if shape else 'one'} value{'s' * bool(shape)} for {count} data"
