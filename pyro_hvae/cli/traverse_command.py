@@ -12,7 +12,7 @@ from pyro_hvae.cli.shared_options import SEED, Result, runs_arguments
 @click.option("--image", type=int, default=0, metavar="I", help="Index of the test datum to start from.")
 @click.option("--range", "reach", type=float, default=2.5, metavar="R", help="Vary the noise from -R to R.")
 @click.option("--steps", type=int, default=9, metavar="N", help="Images in a row.")
-@click.option("--most", type=int, metavar="N", help="Largest number of dimensions of a layer; default: all in use.")
+@click.option("--most", type=int, default=8, metavar="N", help="Largest number of dimensions of a layer.")
 @click.option("--draws", type=int, default=16, metavar="M", help="Draws for layers above the first of a chain.")
 @click.option("--seed", type=SEED, default=0, metavar="N", help="Seed of these draws and of the test data.")
 @runs_arguments
@@ -20,7 +20,8 @@ def traverse_command(open_runs: Callable[[], list[Any]], **options: Any) -> Resu
     """Vary one latent dimension of RUN at a time around the code of a test datum, and draw a row for each dimension.
 
     The rows go from the top layer down, and in each layer from the largest variance of posterior means over test data down.
-    Dimensions whose variance is 0.01 or less are dead and left out. Several runs are drawn side by side; they must have the
+    Dimensions whose variance is 0.01 or less are dead and left out, and of a layer at most 8 are drawn (--most); the picture
+    says how many it leaves out. Several runs are drawn side by side; they must have the
     same data.
 
     \b

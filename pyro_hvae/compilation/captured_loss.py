@@ -194,6 +194,10 @@ class Captured:
                 set_torch_rng_state(before)
                 return self._run_eagerly(arguments)
             run = self._make_runner(key, pure, tensors)
+            is_new = all(run is not other.run for other in self._graphs.values())
+            operations = sum(node.op == "call_function" for node in run.graph.graph.nodes)
+            if is_new and self.compile:
+                self.tell(f"Compiling {operations} operations: usually 10 to 60 s, minutes on a busy machine.")
             set_torch_rng_state(before)
             values, failed = run.first_call(*tensors)
             if failed or values is None:
@@ -214,8 +218,7 @@ class Captured:
             set_torch_rng_state(after)
             self._give_up(describe_error(error))
             return self._assign(pure, expected)
-        if all(run is not other.run for other in self._graphs.values()):
-            operations = sum(node.op == "call_function" for node in run.graph.graph.nodes)
+        if is_new:
             how = "Compiled" if run.compiled else "Captured"
             self.tell(f"{how} {operations} operations in {time.perf_counter() - start:.1f} s.")
         self._key_changes = 0

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -50,12 +50,20 @@ class Traversals:
         units: one for each row: layers from the top down, units of a layer by decreasing variance.
         values: of the noise, (steps,). images: E[x | z], (rows, steps, *event).
         dead: site -> number of dimensions that were left out because they know nothing of x.
+        hidden: site -> number of dimensions in use that `most` left out.
     """
 
     units: list[Unit]
     values: Tensor
     images: Tensor
     dead: dict[str, int]
+    hidden: dict[str, int] = field(default_factory=dict)
+
+    def describe_left_out(self) -> str:
+        """The dimensions without a row, by their site."""
+        kinds = {"dead and left out": self.dead, "in use but not shown": self.hidden}
+        texts = {kind: ", ".join(f"{n} of {site}" for site, n in counts.items() if n) for kind, counts in kinds.items()}
+        return "; ".join(f"{kind}: {text or 'none'}" for kind, text in texts.items() if text or kind.startswith("dead"))
 
 
 @torch.no_grad()
@@ -119,11 +127,12 @@ def traverse(
     variances = _posterior_mean_variances(guide, data, draws, seed)
     with fixed_seed(seed):
         noise = posterior_noise(model, guide, x[:1])
-        units, dead = [], {}
+        units, dead, hidden = list[Unit](), dict[str, int](), dict[str, int]()
         for site in noise:
             layer = [Unit(site, j, value) for j, value in enumerate(variances[site].tolist())]
             used = sorted((unit for unit in layer if unit.variance > MEANINGFUL_VARIANCE), key=lambda unit: -unit.variance)
             units, dead[site] = units + used[:most], len(layer) - len(used)
+            hidden[site] = len(used) - len(used[:most])
         if not units:
             largest = max(value.max().item() for value in variances.values())
             raise ConfigError(
@@ -132,7 +141,7 @@ def traverse(
             )
         values = torch.linspace(-reach, reach, steps)
         images = [vary_dimension(model, noise, unit.site, unit.dimension, values) for unit in units]
-    return Traversals(units, values, torch.stack(images), dead)
+    return Traversals(units, values, torch.stack(images), dead, hidden)
 
 
 def _posterior_mean_variances(guide: Program, data: Tensor | Rows, draws: int, seed: int) -> dict[str, Tensor]:

@@ -73,7 +73,9 @@ def _projection(points: np.ndarray, name: str) -> tuple[Callable[[np.ndarray], n
     with np.errstate(invalid="ignore", divide="ignore"):  # codes without variance have no shares of it
         pca = PCA(min(2, len(points))).fit(points)  # one datum has no second component
     missing = 2 - pca.n_components_
-    axes = (f"first principal component of {name}", "second principal component")
+    shares = [f" ({share:.0%} of the variance)" if np.isfinite(share) else "" for share in pca.explained_variance_ratio_]
+    first, second = (shares + ["", ""])[:2]
+    axes = (f"first principal component of {name}{first}", f"second principal component{second}")
     return lambda z: np.pad(pca.transform(z), ((0, 0), (0, missing))), axes
 
 
@@ -148,13 +150,15 @@ def plot_interpolation(run: OpenRun, paths: Mapping[str, Interpolation], count: 
         for axis in axes:
             axis.set_ylabel("fraction of the path's length", fontsize=8)
     else:
-        axes[-1].set_xlabel("fraction of the path's length (above)", fontsize=8)
+        axes[0].set_xlabel("fraction of the path's length", fontsize=8)
+        axes[0].xaxis.set_label_position("top")
     return figure
 
 
 def _jump_text(jump: Mapping[str, float], space: str) -> str:
     if "max_jump_deg" in jump:
         error = jump["max_squared_error"]
-        return f"largest angular jump {jump['max_jump_deg']:.1f} deg, largest squared error to a pendulum {error:.2f}"
+        error = f"largest squared error to a pendulum {error:.2f} (sum over pixels)"
+        return f"largest angular jump {jump['max_jump_deg']:.1f} deg, {error}"
     of = "" if space == "data" else f" of {space}"
     return f"largest step between neighbours of 200 points {jump['max_pixel_change']:.2g} (RMS per value{of})"

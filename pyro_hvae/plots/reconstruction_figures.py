@@ -98,7 +98,7 @@ def plot_reconstructions(runs: Sequence[OpenRun], reconstructions: Sequence[Reco
 
 def _short_names(runs: Sequence[OpenRun]) -> list[str]:
     """The shortest names that differ: recipe and seed, else names of the run directories, else their paths."""
-    short = [f"{run.experiment.recipe or 'program'}, seed {run.experiment.train.seed}" for run in runs]
+    short = [f"{run.experiment.method}, seed {run.experiment.train.seed}" for run in runs]
     paths = [run.directory.path for run in runs]
     choices = (short, [path.name for path in paths])
     return next((names for names in choices if len(set(names)) == len(runs)), [*map(str, paths)])

@@ -37,7 +37,7 @@ def plot_training_curves(rows: Rows, title: str, kappa2: float | None = None) ->
     steps = [row["step"] for row in rows]
     rates = sort_sites({key for row in rows for key in row if key.startswith("rate.")})
     panels = ["beta", *(["constraint"] if "constraint" in rows[0] else []), "bound", *(["rates"] if len(rates) > 1 else [])]
-    figure = new_figure(8, 2.2 * len(panels), title)
+    figure = new_figure(9.5, 2.2 * len(panels), title)
     axes = dict(zip(panels, figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0], strict=True))
     axes["beta"].plot(steps, [row["beta"] for row in rows], color=BLUE)
     axes["beta"].set(ylabel=r"$\beta$", title="weight of the rate")
@@ -62,7 +62,10 @@ def plot_training_curves(rows: Rows, title: str, kappa2: float | None = None) ->
         if end is not None and "main" in rows[0] and not rows[0]["main"]:
             axis.axvline(end, color=ORANGE, linestyle=":", label=f"initial phase ends (step {end})")
         if axis.get_legend_handles_labels()[0]:
-            axis.legend(loc="best", fontsize=8)
+            axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8)  # outside: it covers no curve
+    if len(rows) == 1:  # a line of one point is invisible
+        for line in (line for axis in axes.values() for line in axis.lines if len(np.atleast_1d(line.get_xdata())) == 1):
+            line.set(marker="o", markersize=3)
     return figure
 
 

@@ -12,7 +12,7 @@ from pyro_hvae.plots.vector_scale import find_scale
 from pyro_hvae.runs import OpenRun
 
 TILE = 0.62  # side of an image in inches; smaller where the figure would exceed:
-WIDEST, TALLEST = 60, 200
+WIDEST, TALLEST = 60, 30
 
 
 def plot_traversals(runs: Sequence[OpenRun], traversals: Sequence[Traversals], about: str) -> Figure:
@@ -40,8 +40,7 @@ def _draw_run(axis: Axes, run: OpenRun, one: Traversals, rows: int) -> None:
     beside = [f"{unit.name}  var {unit.variance:.2f}" for unit in one.units] + [""] * missing
     above = [f"{value:.3g}" for value in one.values.tolist()]
     _, down = draw_image_grid(axis, images, steps, above, beside, scale)
-    dead = ", ".join(f"{count} of {site}" for site, count in one.dead.items() if count)
-    axis.set_title(f"{run_name(run)}\ndead and left out: {dead or 'none'}", fontsize=9)  # two lines: all panels begin level
+    axis.set_title(f"{run_name(run)}\n{one.describe_left_out()}", fontsize=9)  # two lines: all panels begin level
     axis.set_xlabel("noise of one dimension, all others at the code", fontsize=8)
     axis.xaxis.set_label_position("top")
     sites, gap = [unit.site for unit in one.units], rows * down - (axis.get_ylim()[0] + 0.5)

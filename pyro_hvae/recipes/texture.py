@@ -63,7 +63,7 @@ def texture(
     if x.dim() != 4 or x.shape[-1] != x.shape[-2]:
         raise ConfigError(
             f"the texture recipe needs square images (channels, height, width), but these data have shape {tuple(x.shape[1:])}."
-            " Resize your own with -o size=64."
+            " A folder of images takes size=64; crop or pad arrays to squares before they are saved."
         )
     require_known("joint", joint, JOINT)
     if not 0 < texture_share < 1:

@@ -35,7 +35,10 @@ def vampprior(
     if levels not in (1, 2):
         raise ConfigError(f"vampprior has one or two levels, got levels={levels}.")
     if components > len(x):
-        raise ConfigError(f"components={components} pseudo-inputs start at training data, of which there are {len(x)}.")
+        raise ConfigError(
+            f"components={components} pseudo-inputs start at training data, of which there are {len(x)}. "
+            f"Use components={len(x)} or fewer."
+        )
     blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network, learn_sigma=learn_sigma)
     encoder = blocks.encoder([latent, latent2][levels - 1])
     prior = Vamp(encoder, x[torch.randperm(len(x))[:components]], (0.0, 1.0) if blocks.in_unit_range else None)

@@ -159,7 +159,7 @@ def _method_labels(experiments: Sequence[Experiment], data: Sequence[str], steps
 
 def _method_name(e: Experiment) -> str:
     """Recipe and schedule, with the length of a warm-up or the weight beta."""
-    name = f"{e.recipe or 'program'} + {e.schedule}"
+    name = f"{e.method} + {e.schedule}"
     if e.schedule == "warmup" and (length := e.schedule_options.get("warmup")) is not None:
         name += f" ({length:.0%} of the run)" if length < 1 else f" ({length:.0f} steps)"
     if e.schedule == "constant" and (beta := e.schedule_options.get("beta")) is not None:

@@ -148,10 +148,10 @@ def draw_traversals(
     save_figure(plot_traversals(runs, traversals, f"test datum {image}"), file)
     values, lines = [], [f"Latent dimensions by the variance of their posterior means over {len(data)} test data"]
     for run, one in zip(runs, traversals, strict=True):
-        values.append({**_identify(run), "rows": [asdict(unit) for unit in one.units], "dead": one.dead})
+        values.append({**_identify(run), "rows": [asdict(unit) for unit in one.units], "dead": one.dead, "hidden": one.hidden})
         lines += [f"{run_name(run)} ({run.directory.path}):"]
         lines += [f"  {unit.name:8s} {unit.variance:.4f}" for unit in one.units]
-        lines += [f"  dead and left out: {', '.join(f'{n} of {site}' for site, n in one.dead.items() if n) or 'none'}"]
+        lines += [f"  {one.describe_left_out()}"]
     return picture_report([file], lines, image=image, **options, seed=seed, data=len(data), runs=values)
 
 

@@ -195,7 +195,7 @@ def test_compiled_it_takes_the_steps_of_the_eager_loop():
     torch.manual_seed(1)
     loss = Trace_ELBO()(*pair(guide=guide, net=wide(nn.BatchNorm1d(6), nn.Dropout(0.3))))
     captured = assert_same(loss, data(calls=4), relative=1e-10, compile=True, tell=told.append)
-    assert captured.compile and len(told) == 1 and told[0].startswith("Compiled ")
+    assert captured.compile and [line.split()[0] for line in told] == ["Compiling", "Compiled"]
     trajectories = []
     loss = Trace_ELBO()(*pair(net=wide(nn.Softplus(), nn.Dropout(0.3))))
     for step in (hv.capture(loss), lambda x: backward(loss, x)):

@@ -321,7 +321,7 @@ def test_the_labels_of_a_grid_are_where_its_cells_are():
     """Of 5 x 5 cells every row and column has a label: the second dimension's largest value is at the top."""
     run = SimpleNamespace(
         images=lambda x: x,
-        experiment=SimpleNamespace(recipe="vlae", schedule="constant", dataset="digits", train=TrainConfig()),
+        experiment=SimpleNamespace(method="vlae", schedule="constant", dataset="digits", train=TrainConfig()),
     )
     images = torch.linspace(0, 1, 25)[:, None, None, None].expand(25, 1, 8, 8)
     figure = plot_layer_grids(run, {"z1": images, "z2": images}, 2.0, "the others drawn anew for every cell")

@@ -125,6 +125,8 @@ def test_at_most_so_many_rows_of_a_layer(float64):
     model, guide, _, _ = chain_pair()
     found = traverse(model, guide, torch.randn(1, 4), torch.randn(100, 4), most=1)
     assert [unit.name for unit in found.units] == ["z2[1]", "z1[1]"] and found.dead == {"z2": 0, "z1": 0}
+    assert found.hidden == {"z2": 1, "z1": 2}
+    assert found.describe_left_out() == "dead and left out: none; in use but not shown: 1 of z2, 2 of z1"
     assert found.images.shape == (2, 9, 4)
 
 
@@ -168,7 +170,7 @@ def test_bad_numbers_and_names(float64):
 
 def test_the_picture_names_rows_values_and_layers():
     def run(seed):
-        named = SimpleNamespace(recipe="vlae", schedule="constant", dataset="digits", train=TrainConfig(seed=seed))
+        named = SimpleNamespace(method="vlae", schedule="constant", dataset="digits", train=TrainConfig(seed=seed))
         return SimpleNamespace(images=lambda x: x, experiment=named)
 
     def found(units, dead):

@@ -32,3 +32,15 @@ def test_the_start_of_a_later_stage_is_cut_off_as_well():
     rows[20]["validation_elbo"] = -60.0
     (low, high) = plot_training_curves(rows, "").axes[1].get_ylim()
     assert (low, high) == (-61, -49)
+
+
+def test_the_legend_covers_no_curve():
+    rows = [{"step": t, "stage": 0, "beta": 1.0, "elbo": float(t), "rate.z1": 1.0, "rate.z2": 2.0} for t in range(1, 9)]
+    for some in (rows, rows[:1]):
+        figure = plot_training_curves(some, "")
+        figure.draw_without_rendering()
+        for axis in figure.axes:
+            if legend := axis.get_legend():
+                box = legend.get_window_extent()
+                assert box.x0 >= axis.get_window_extent().x1 and box.x1 <= figure.bbox.x1
+    assert {line.get_marker() for axis in figure.axes for line in axis.lines} == {"o"}  # of one row

@@ -27,7 +27,7 @@ def dataset(x, **more):
 
 def run(x, **more):
     data = dataset(x, **more)
-    named = SimpleNamespace(method="vae", recipe="vae", schedule="constant", dataset="own", train=TrainConfig())
+    named = SimpleNamespace(method="vae", schedule="constant", dataset="own", train=TrainConfig())
     return SimpleNamespace(images=data.draw, experiment=named, dataset=data, directory=SimpleNamespace(path=Path("a")))
 
 
