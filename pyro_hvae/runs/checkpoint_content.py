@@ -117,7 +117,7 @@ def _check_finite(module: nn.Module, saved: Mapping[str, Any], path: Path) -> No
             continue
         if key in weights or own.isfinite().all():
             raise DivergenceError(
-                f"the weights of '{path}' are infinite or NaN (first in '{key}'): training diverged, and nothing can be "
+                f"the weights of '{path}' are no numbers: its training diverged (first in '{key}'), and nothing can be "
                 "computed with them. Use --checkpoint best if that one is finite, or train again with a smaller learning rate."
             )
 

@@ -112,7 +112,8 @@ def load_dataset(experiment: Experiment) -> Dataset:
             f"the data of this run are no longer at '{experiment.dataset}'. Put them back, or say where they are: --dataset."
         )
     state = find_source(experiment.dataset).state()
-    data = _load_dataset(experiment.dataset, tuple(sorted(experiment.data_options.items())), state)
+    options = {key: tuple(value) if isinstance(value, list) else value for key, value in experiment.data_options.items()}
+    data = _load_dataset(experiment.dataset, tuple(sorted(options.items())), state)
     # An older version recorded the beginning of the identity.
     if experiment.data_identity and not data.identity.startswith(experiment.data_identity):
         raise DataError(

@@ -10,6 +10,7 @@ import torch
 
 from pyro_hvae import reconstruct
 from pyro_hvae.plots.reconstruction_figures import reconstruct_test_data
+from pyro_hvae.runs.checkpoints import load_checkpoint, save_checkpoint
 from pyro_hvae.runs.run_loading import open_run
 
 
@@ -79,6 +80,11 @@ def test_runs_of_other_data_are_refused(triangle_runs, command, tmp_path):
     shutil.copytree(triangle_runs[1], tmp_path / "other")
     config = tmp_path / "other/config.toml"
     config.write_text(config.read_text().replace("data_seed = 0", "data_seed = 1"))
+    assert command("reconstruct", "other")[0] == 3  # the checkpoint knows its configuration
+    checkpoint = tmp_path / "other/checkpoints/last.pt"
+    saved = load_checkpoint(checkpoint)
+    saved["config"]["data_options"]["data_seed"] = 1
+    save_checkpoint(checkpoint, saved)
     code, out, err = command("reconstruct", triangle_runs[0], "other")
     assert code == 2 and not out and len(err.strip().splitlines()) == 1
     assert str(triangle_runs[0]) in err and "data_seed=0" in err and "than other (triangles, " in err and "data_seed=1" in err

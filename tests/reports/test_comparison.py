@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.evaluation import METRICS
@@ -33,7 +34,12 @@ def a_run(name, recipe="vae", dataset="pendulum", schedule=None, seed=0, steps=1
     directory.create(experiment)
     parts = plan(experiment).stages if options.get("size") == "60" else []
     programs = [{k: getattr(s.objective, k).state_dict() for k in ("model", "guide")} for s in parts]
-    save_checkpoint(directory.checkpoint(), {"step": step or steps, "stage": max(0, len(parts) - 1), "programs": programs})
+    done, programs = step or steps, programs or [{"model": {}, "guide": {}}]
+    session = {"t": done, "optimizer": {"state": {}, "param_groups": [{"params": []}]}, "schedule": {}}
+    session["batches"] = {"generator": torch.zeros(1), "position": 0}
+    rng = {"torch": torch.zeros(1), "cuda": [], "numpy": [], "python": []}
+    content = {"stage": len(programs) - 1, "step": done, "steps": steps, "programs": programs, "session": session, "rng": rng}
+    save_checkpoint(directory.checkpoint(), {**content, "best": 0.0})
     for metric, values in (kept or {}).items():
         directory.write_json(f"eval/{metric}.json", {"metric": metric, "step": step or steps, "options": {}, **values})
     return directory
@@ -357,10 +363,10 @@ def test_what_is_no_run_is_told_at_once(score, command):
     Path("empty").mkdir()
     for name, why in {"b": "there is no run 'b'", "empty": "'empty' is not a run directory: it has no config.toml"}.items():
         code, out, err = command("compare", "a", name, "--metric", "score")
-        assert code == 3 and why in err and not out and not score
+        assert code == 3 and why in err and ("pendulum" in out) == (name == "empty")  # what is broken is left out
     Path("a/config.toml").write_text("recipe = ")
     code, _, err = command("compare", "a", "--metric", "score")
-    assert code == 2 and "not valid TOML" in err
+    assert code == 3 and "not valid TOML" in err
     code, _, err = command("compare", "a", "--metric", "score", "--device", "tpu")
     assert code == 2 and "tpu" in err
 
