@@ -17,6 +17,11 @@ def factor_values(data: Dataset, name: str) -> Tensor:
     return torch.cat([split.factors[name] for split in list_splits(data).values() if name in split.factors])
 
 
+def most_classes(count: int) -> int:
+    """How many different values a factor of so many data may have for them to be classes."""
+    return max(FEW, count // 10)
+
+
 def class_numbers(data: Dataset, name: str, values: Tensor) -> Tensor | None:
     """Values of a factor as classes: integers as they are, floats of few different values by their rank; None where continuous.
 
@@ -26,7 +31,7 @@ def class_numbers(data: Dataset, name: str, values: Tensor) -> Tensor | None:
     if not (whole := factor_values(data, name)).is_floating_point():
         return values
     levels = whole.unique()
-    return torch.searchsorted(levels, values.to(levels.dtype)) if len(levels) <= max(FEW, len(whole) // 10) else None
+    return torch.searchsorted(levels, values.to(levels.dtype)) if len(levels) <= most_classes(len(whole)) else None
 
 
 def is_identifier(data: Dataset, name: str) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.errors import CheckpointError
-from pyro_hvae.runtime import atomic_write
+from pyro_hvae.runtime import atomic_write, read_blocks
 
 FORMAT_VERSION = 1
 PRIMITIVES = (str, int, float, bool, type(None))
@@ -129,11 +129,9 @@ def _check_seal(path: Path) -> None:
 
 def _hash_until(file: BinaryIO, end: int) -> bytes:
     """The checksum of the first `end` bytes of a file, in hexadecimal digits."""
-    total, left = hashlib.sha256(), end
-    file.seek(0)
-    while left > 0 and (block := file.read(min(left, 2**20))):
+    total = hashlib.sha256()
+    for block in read_blocks(file, end):
         total.update(block)
-        left -= len(block)
     return total.hexdigest().encode()
 
 

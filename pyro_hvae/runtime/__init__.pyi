@@ -1,6 +1,7 @@
 from .atomic_files import atomic_write as atomic_write
 from .devices import limit_threads as limit_threads
 from .devices import pick_device as pick_device
+from .file_blocks import read_blocks as read_blocks
 from .folders import CACHE_VARIABLE as CACHE_VARIABLE
 from .folders import DATA_VARIABLE as DATA_VARIABLE
 from .folders import RUNS_VARIABLE as RUNS_VARIABLE

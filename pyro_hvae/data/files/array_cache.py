@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.errors import DataError
-from pyro_hvae.runtime import CACHE_VARIABLE, atomic_write, cache_folder
+from pyro_hvae.runtime import CACHE_VARIABLE, atomic_write, cache_folder, read_blocks
 
 CHECKSUM_BYTES = 4  # at the end of a file of the cache
 _verified: dict[Path, tuple[str, int, int, int, int]] = {}  # file -> its state when its checksum held
@@ -102,8 +102,8 @@ def _checksum(path: Path, end: int) -> bytes:
     """The CRC-32 of the first `end` bytes of a file."""
     total = 0
     with open(path, "rb") as file:
-        while end > 0 and (block := file.read(min(end, 2**20))):
-            total, end = zlib.crc32(block, total), end - len(block)
+        for block in read_blocks(file, end):
+            total = zlib.crc32(block, total)
     return total.to_bytes(CHECKSUM_BYTES, "little")
 
 

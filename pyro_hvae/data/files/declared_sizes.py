@@ -1,10 +1,10 @@
 """Declared sizes of arrays, compared with the file that holds them and with free memory before any is read."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 
+from pyro_hvae.data.files.memory_limit import free_memory
 from pyro_hvae.errors import DataError
 
 LARGEST_RATIO = 1_000  # of an array to its packed bytes: deflate reaches 1,032, and only where all values are the same
@@ -24,19 +24,5 @@ def check_declared_size(path: Path, name: str, shape: tuple[int, ...], dtype: np
     what = f"'{name}' of {path} says that it has shape {shape}, that is {size / 2**20:,.0f} MiB"
     if size > max(most, SMALL):
         raise DataError(f"{what}, and the file holds {stored / 2**20:,.2f} MiB of it. It is damaged, or made to fill memory.")
-    if (free := _free_memory()) is not None and size > free:
+    if size > (free := free_memory()):
         raise DataError(f"{what}, and {free / 2**20:,.0f} MiB of memory are free. Use fewer data, or a .npy file.")
-
-
-def _free_memory() -> int | None:
-    """Bytes of memory that are free; None where the system does not say."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            available = next(line for line in file if line.startswith("MemAvailable"))
-        return int(available.split()[1]) * 1024
-    except (OSError, StopIteration, ValueError):
-        pass
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return None

@@ -85,7 +85,9 @@ def _decoding(path: Path) -> Iterator[None]:
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             raise DataError(f"{path} has suspiciously many pixels: {error}. Make it smaller, or remove it.") from error
         except Image.UnidentifiedImageError as error:
-            if path.read_bytes()[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            with path.open("rb") as file:
+                start = file.read(4)
+            if start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
                 why = "is damaged, or a TIFF of a layout that is not read. Save it as PNG"
             else:
                 why = f"is not an image of a known kind ({', '.join(FORMATS)}). Replace or remove it"
