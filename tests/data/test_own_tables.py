@@ -245,3 +245,11 @@ def test_parquet(tmp_path, monkeypatch):
             read += 1
             raise DataError("read")
     assert read < 300
+
+
+def test_a_text_among_very_many_numbers_is_found_at_once(tmp_path):
+    """This takes seconds; it took minutes when each number was looked for among all others."""
+    path = tmp_path / "long.csv"
+    path.write_text("a,b\n" + "".join(f"{i / 7:.4f},1\n" for i in range(300_000)) + "sensor off,1\n")
+    with pytest.raises(DataError, match="'sensor off' in column 'a', row 300002, among numbers"):
+        load_user_data(path)

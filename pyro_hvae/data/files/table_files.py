@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,7 @@ def _read_text(path: Path, encoding: str) -> Table:
         raise DataError(f"{path} is empty. A table has a line with the names of its columns, and a line for each datum.")
     header = _is_header(first[1])
     names = [cell.lstrip("# ") if header and cell else f"column {i}" for i, cell in enumerate(first[1], 1)]
-    if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
         raise DataError(f"{path} has two columns called '{twice}'. Rename one.")
 
     def iterate() -> Iterator[list[tuple[int, list[str]]]]:

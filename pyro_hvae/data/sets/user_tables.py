@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.data.dataset import Split
-from pyro_hvae.data.factor_kinds import FEW
+from pyro_hvae.data.factor_kinds import most_classes
 from pyro_hvae.data.files.table_files import Table, TableColumn, is_missing, to_number
 from pyro_hvae.data.option_checks import check_names
 from pyro_hvae.data.rows import Rows
@@ -110,11 +110,11 @@ def _find_kind(column: TableColumn, wanted: bool) -> tuple[str, np.ndarray | Non
     if all(map(_is_date, texts)):
         return "dates", None
     counts = np.bincount(column.values, minlength=len(column.texts))
-    numeric = [to_number(text) is not None for text in texts]
-    share = sum(counts[column.texts.index(text)] for text, is_number in zip(texts, numeric, strict=True) if is_number)
+    numeric = [to_number(text) is not None and not is_missing(text) for text in column.texts]
+    share = counts[np.array(numeric)].sum()
     if 2 * share > (~missing).sum() or all(map(THOUSANDS.fullmatch, texts)):
         return "numbers with texts", None
-    if len(texts) > max(FEW, len(column.values) // 10):
+    if len(texts) > most_classes(len(column.values)):
         return "texts", None
     return "classes with missing values" if missing.any() else "classes", None
 
