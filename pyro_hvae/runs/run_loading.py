@@ -1,9 +1,9 @@
 """Opens trained runs: their configuration, data, stages, model and guide."""
 
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,9 @@ from pyro_hvae.runs.run_directory import RunDirectory, find_run
 from pyro_hvae.runs.user_program import Program, program_from_file
 from pyro_hvae.runtime import fixed_seed, pick_device
 from pyro_hvae.schedules import SCHEDULES
+
+# What was asked for last: name and options -> the state of its files, and the data.
+_last: dict[tuple[str, str], tuple[str, Dataset]] = {}
 
 
 class LoadedPair(NamedTuple):
@@ -111,9 +114,7 @@ def load_dataset(experiment: Experiment) -> Dataset:
         raise DataError(
             f"the data of this run are no longer at '{experiment.dataset}'. Put them back, or say where they are: --dataset."
         )
-    state = find_source(experiment.dataset).state()
-    options = {key: tuple(value) if isinstance(value, list) else value for key, value in experiment.data_options.items()}
-    data = _load_dataset(experiment.dataset, tuple(sorted(options.items())), state)
+    data = _load_dataset(experiment.dataset, experiment.data_options)
     # An older version recorded the beginning of the identity.
     if experiment.data_identity and not data.identity.startswith(experiment.data_identity):
         raise DataError(
@@ -126,10 +127,19 @@ def load_dataset(experiment: Experiment) -> Dataset:
     return data
 
 
-@lru_cache(maxsize=1)  # trial starts, training and evaluation of one run share the data, while their files stay the same
-def _load_dataset(name: str, options: tuple[tuple[str, Any], ...], state: str) -> Dataset:
+def _load_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
+    """The data, or those of the last call where nothing has changed since: trial starts, training and evaluation share them."""
+    source = find_source(name)
+    options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    asked = name, repr(sorted(options.items()))
+    if asked in _last and _last[asked][0] == source.state():
+        return _last[asked][1]
+    state = "" if source.identify else source.state()  # that of own data takes time, and is their identity
     with fixed_seed(0):  # for data sets of one's own that draw: the same data for every seed
-        return find_source(name).load(**dict(options))
+        data = source.load(**options)
+    _last.clear()
+    _last[asked] = data.identity or state, data
+    return data
 
 
 def read_config(path: Path) -> Experiment:
@@ -137,11 +147,18 @@ def read_config(path: Path) -> Experiment:
     file = path / "config.toml"
     if not file.is_file():
         raise CheckpointError(f"'{path}' is not a run directory: it has no config.toml.")
-    try:
+    with _explain_config(file):
         experiment = Experiment.from_dict(read_toml(file))
         if schedule := SCHEDULES.get(experiment.schedule):
             known_options(experiment.schedule_options, schedule)
         return experiment
+
+
+@contextmanager
+def _explain_config(file: Path) -> Iterator[None]:
+    """Turns a `ConfigError` about the configuration of a run, which nobody typed, into a `CheckpointError`."""
+    try:
+        yield
     except ConfigError as error:
         raise CheckpointError(f"the configuration '{file}' cannot be used: {error}") from error
 
@@ -149,10 +166,8 @@ def read_config(path: Path) -> Experiment:
 def read_experiment(path: Path) -> Experiment:
     """The experiment of a run, from its config.toml, its options validated against today's signatures."""
     experiment, file = read_config(path), path / "config.toml"
-    try:
+    with _explain_config(file):
         return _with_known_options(experiment, file)
-    except ConfigError as error:
-        raise CheckpointError(f"the configuration '{file}' cannot be used: {error}") from error
 
 
 def _with_known_options(experiment: Experiment, file: Path) -> Experiment:

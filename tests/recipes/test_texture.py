@@ -20,7 +20,7 @@ from pyro_hvae.evaluation.degenerate_features import degeneracy, feature_state
 from pyro_hvae.evaluation.factor_probes import regression
 from pyro_hvae.metrics import constant_probe
 from pyro_hvae.runs.resolution import resolve
-from pyro_hvae.runs.run_loading import _load_dataset, open_run
+from pyro_hvae.runs.run_loading import _last, open_run
 from pyro_hvae.schedules.plateau import PlateauRule
 from pyro_hvae.training.experiment_plan import plan
 
@@ -34,9 +34,9 @@ def few_held_out():
     """The data sets of triangles have few images to validate and test on."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(textures, "HELD_OUT", (60, 200))
-        _load_dataset.cache_clear()
+        _last.clear()
         yield
-    _load_dataset.cache_clear()
+    _last.clear()
 
 
 def train(folder, *options):

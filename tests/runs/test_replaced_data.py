@@ -11,6 +11,7 @@ from PIL import Image
 
 import pyro_hvae as hv
 from pyro_hvae.data import DATASETS
+from pyro_hvae.data.sets import user_data, user_images
 from pyro_hvae.data.sets.user_data import identify_data, load_user_data
 from pyro_hvae.errors import DataError
 from pyro_hvae.runs import Experiment, TrainConfig, load_dataset
@@ -128,3 +129,13 @@ def test_two_runs_of_one_process_keep_their_own_identities(tmp_path, monkeypatch
     hv.load(tmp_path / "run1")
     with pytest.raises(DataError, match="no longer those of this run"):
         hv.load(tmp_path / "run0")
+
+
+def test_own_data_are_hashed_once_when_they_are_read(path, monkeypatch):
+    write(path, 0)
+    real, hashed = user_data.hash_files, []
+    for module in (user_data, user_images):
+        monkeypatch.setattr(module, "hash_files", lambda *given: hashed.append(given) or real(*given))
+    first = load_dataset(experiment(path))
+    assert len(hashed) == 1
+    assert load_dataset(experiment(path)) is first and len(hashed) == 2  # once more, to see whether they are the same

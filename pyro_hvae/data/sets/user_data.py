@@ -71,7 +71,7 @@ def load_user_data(
     if channels not in (0, 1, 3):
         raise ConfigError(f"channels is 1 for grey, 3 for colour, or 0 for what the images are, got {channels}.")
     path = Path(path).expanduser()
-    found = _read_path(path, dict(size=size, channels=channels, key=key, columns=columns, labels=labels))
+    found, identity = _read_path(path, dict(size=size, channels=channels, key=key, columns=columns, labels=labels))
     parts = found.parts
     drawn = [part for part in ("validation", "test") if part not in parts]
     split = f"{' and '.join(drawn)} data dealt out at random with data_seed={data_seed}" if drawn else "split as given"
@@ -87,15 +87,19 @@ def load_user_data(
         counts=counts,
         note=f"Your own data: {found.what}; {split}.",
         labels=found.labels,
-        identity=identify_data(path),
+        identity=identity,
         inverse=by.undo if by else None,
         standardization=by,
         columns=found.columns,
     )
 
 
-def _read_path(path: Path, options: Mapping[str, Any]) -> UserParts:
-    """What a path holds, read with the options of its kind; raises `ConfigError` for an option of another kind."""
+def _read_path(path: Path, options: Mapping[str, Any]) -> tuple[UserParts, str]:
+    """What a path holds, read with the options of its kind, and its identity just before.
+
+    Raises:
+        ConfigError: for an option of another kind.
+    """
     kind = find_kind(path)
     if os.path.isdir(path):
         what = "a folder of images"
@@ -108,11 +112,14 @@ def _read_path(path: Path, options: Mapping[str, Any]) -> UserParts:
     for other, names in OPTIONS.items():
         if other != what and (name := next((name for name in names if options[name]), None)):
             raise ConfigError(f"{name} is an option of {other}, but {path} is {what}. Leave it out.")
+    identity = identify_data(path)
     if what == "a folder of images":
-        return read_images(path, options["size"], options["channels"], identify_data(path))
-    if what == "a table":
-        return interpret_table(path, TABLE_READERS[kind](path), options["columns"], options["labels"])
-    return read_arrays(path, options["key"])
+        parts = read_images(path, options["size"], options["channels"], identity)
+    elif what == "a table":
+        parts = interpret_table(path, TABLE_READERS[kind](path), options["columns"], options["labels"])
+    else:
+        parts = read_arrays(path, options["key"])
+    return parts, identity
 
 
 def identify_data(path: Path) -> str:

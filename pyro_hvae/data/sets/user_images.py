@@ -51,7 +51,6 @@ def read_images(folder: Path, size: int = 0, channels: int = 0, content: str = "
     labels, classes = _number_classes(folder, [name.partition("/")[2] if in_parts else name for name in names])
 
     first = read_image(folder / names[0], size, channels)
-
     pages = torch.tensor([count_pages(folder / name) for name in names])
     count = int(pages.sum())
 
