@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from pyro_hvae.data import factor_values
 from pyro_hvae.evaluation import discontinuities, largest_jump
 from pyro_hvae.inference import Interpolation, generate, join_sites, latents
 from pyro_hvae.objectives import parents
@@ -23,6 +24,7 @@ from pyro_hvae.plots.vector_scale import find_scale
 from pyro_hvae.runs import OpenRun
 from pyro_hvae.runtime import fixed_seed
 
+CLASSES = 20  # distinct colours
 CYCLIC = "twilight"
 # The paper's black, orange, red and maroon, shifted towards hues that everyone can tell apart.
 PATH_COLOURS = ("black", "#E69F00", "#D55E00", "#882255", "#009E73", "#CC79A7")
@@ -84,30 +86,29 @@ def _draw_codes(axis: Axes, run: OpenRun, points: np.ndarray, pick: Tensor) -> N
     of = "" if len(points) == len(run.dataset.test) else f"{len(points)} of {len(run.dataset.test)} "
     axis.set_title(f"posterior means of {of}test data")
     factors = run.dataset.test.factors
-    classes = (name for name, values in factors.items() if not values.is_floating_point() and values.max() < 20)
-    factor = next(classes, next(iter(factors), None))
+    levels = {name: factor_values(run.dataset, name).unique() for name in factors}  # those not drawn count, too
+    few = (name for name, known in levels.items() if not known.is_floating_point() and len(known) <= CLASSES)
+    factor = next(few, next(iter(factors), None))
     if factor is None:
         axis.scatter(*points.T, s=4, color=BLUE)
         return
     values, cyclic = factors[factor][pick].numpy(), run.dataset.read_angles is not None
-    values = np.degrees(values) if cyclic else values
-    style, ticks = _colours(values, cyclic)
+    classes = levels[factor].numpy()
+    style: dict[str, Any] = {"cmap": "viridis"}
+    ticks = labels = None
+    if cyclic:
+        values, style, ticks = np.degrees(values), {"cmap": CYCLIC, "vmin": 0, "vmax": 360}, [0, 90, 180, 270, 360]
+    elif np.issubdtype(classes.dtype, np.integer) and len(classes) <= CLASSES:
+        values, ticks = np.searchsorted(classes, values), np.arange(len(classes))
+        colours = colormaps["tab10" if len(classes) <= 10 else "tab20"](ticks)
+        style = {"cmap": ListedColormap(colours), "vmin": -0.5, "vmax": len(classes) - 0.5}
+        names = run.dataset.labels.get(factor)
+        labels = [names[i] if names else str(i) for i in classes]
     dots = axis.scatter(*points.T, s=4, c=values, **style)
     bar = axis.figure.colorbar(dots, ax=axis, ticks=ticks, shrink=0.8)
     bar.ax.set_title(f"{factor}\n(degrees)" if cyclic else factor, fontsize=9)
-    if ticks and run.dataset.labels.get(factor):
-        bar.set_ticks(ticks, labels=list(run.dataset.labels[factor][: len(ticks)]))
-
-
-def _colours(values: np.ndarray, cyclic: bool) -> tuple[dict[str, Any], list[float] | None]:
-    """Colour map and ticks for a factor: a cycle for an angle, distinct colours for up to twenty classes, else a ramp."""
-    if cyclic:
-        return {"cmap": CYCLIC, "vmin": 0, "vmax": 360}, [0, 90, 180, 270, 360]
-    count = int(values.max()) + 1 if np.issubdtype(values.dtype, np.integer) else 0
-    if 0 < count <= 20:
-        colours = colormaps["tab10" if count <= 10 else "tab20"](np.arange(count))
-        return {"cmap": ListedColormap(colours), "vmin": -0.5, "vmax": count - 0.5}, [float(i) for i in range(count)]
-    return {"cmap": "viridis"}, None
+    if labels:
+        bar.set_ticks(ticks, labels=labels)
 
 
 def _draw_graph(axis: Axes, paths: Mapping[str, Interpolation], project: Callable[[np.ndarray], np.ndarray]) -> None:

@@ -78,7 +78,8 @@ def _draw_bound(axis: Axes, rows: Rows) -> None:
     late += [value for step, value in held_out if step >= rows[len(rows) // 2]["step"]]
     cut_off = min(row["elbo"] for row in rows) < min(late) - 1
     title = "unweighted bound" + (" (its start, far below, is cut off)" if cut_off else "")
-    axis.set(ylabel="bound (nats)", title=title, ylim=(min(late) - 1, max(late) + 1))
+    margin = max(1.0, 0.05 * (max(late) - min(late)))
+    axis.set(ylabel="bound (nats)", title=title, ylim=(min(late) - margin, max(late) + margin))
 
 
 def mark_phases(axes: Sequence[Axes], rows: Rows, sites: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from pyro_hvae.runs import OpenRun
 
 ALIKE = 10  # columns share one scale if all values lie within so many times the range of one column
 MEASURED = 2**22  # numbers of the training data at most
+SERIES = 8  # columns of a series at least
 NAMED = 8  # columns named in a line of text
 TICKS = 40  # columns named along an axis
 
@@ -24,7 +25,8 @@ class VectorScale:
 
     Attributes:
         low, high: range of each column. names: of the columns, or their indices. named: whether they are names.
-        shared: all columns have one scale, in their own unit; else each goes from its lowest to its highest value.
+        shared: all columns have one scale, in their own unit: their values are alike, or they are a series, whose neighbouring
+            columns are close. Else each goes from its lowest to its highest value.
     """
 
     low: np.ndarray
@@ -44,10 +46,12 @@ class VectorScale:
         >>> VectorScale.measure(torch.tensor([[0.0, -1437.0], [1.0, 2205.0]]), ["salt", "depth"]).labels
         ['salt (0 to 1)', 'depth (-1437 to 2205)']
         """
-        low, high = (np.asarray(bound, dtype=np.float64) for bound in x.detach().cpu().double().aminmax(dim=0))
+        x = x.detach().cpu().double()
+        low, high = (bound.numpy() for bound in x.aminmax(dim=0))
         spans = (high - low)[high > low]
         # A tenth of the columns may vary little, as the pixels in the corners of images do.
         shared = not len(spans) or bool(high.max() - low.min() < ALIKE * np.quantile(spans, 0.1, method="lower"))
+        shared = shared or _is_series(x)
         return cls(low, high, list(names) or [str(i) for i in range(len(low))], shared, bool(names))
 
     @property
@@ -66,7 +70,7 @@ class VectorScale:
         """The columns' names, with their ranges where each has a scale of its own."""
         if self.shared:
             return list(self.names)
-        return [f"{n} ({low:.4g} to {high:.4g})" for n, low, high in zip(self.names, self.low, self.high, strict=True)]
+        return [f"{n} ({_format_range(*ends)})" for n, *ends in zip(self.names, self.low, self.high, strict=True)]
 
     def values(self, x: Tensor) -> Tensor:
         """What is coloured of vectors (n, d): their values, or where they lie between the ends of their column."""
@@ -112,6 +116,21 @@ class VectorScale:
         axis.set_xticks([(i + 0.5) * across - 0.5 for i in places], labels, fontsize=7)
         axis.tick_params(axis="x", labeltop=False, labelbottom=True, rotation=90 if max(map(len, labels)) > 3 else 0)
         axis.set_xlabel("column", fontsize=8)
+
+
+def _is_series(x: Tensor) -> bool:
+    """Whether of vectors (n, d) most neighbouring columns differ by less than half of what either varies by, as in a series."""
+    if x.shape[1] < SERIES:
+        return False
+    spread = (x - x.mean(0)).abs().mean(0)
+    steps = x.diff(dim=1).abs().mean(0)
+    return bool((2 * steps < spread[1:].minimum(spread[:-1])).double().mean() > 0.9)
+
+
+def _format_range(low: float, high: float) -> str:
+    """The ends of a range; what is below a millionth of it is the rounding of scaled data, and 0."""
+    span = high - low
+    return " to ".join(f"{end if abs(end) > 1e-6 * span else 0:.4g}" for end in (low, high))
 
 
 def find_scale(run: OpenRun, images: Tensor) -> VectorScale | None:

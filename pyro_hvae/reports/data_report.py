@@ -28,6 +28,8 @@ from pyro_hvae.reports.text_table import format_table
 from pyro_hvae.runs import typed_options
 from pyro_hvae.runtime import cache_folder, data_folder, fixed_seed
 
+NAMED = 30  # columns named at most
+
 
 def list_datasets() -> dict[str, Any]:
     """All data sets by name with summary, licence and status, and the folders of their files."""
@@ -184,7 +186,7 @@ def dataset_text(values: Mapping[str, Any]) -> str:
     some = "" if values["range_of"] == values["splits"]["training"] else f" (of {values['range_of']:,} random training data)"
     lines = counts | {
         "shape": " x ".join(map(str, values["shape"])),
-        "columns": ", ".join(values["columns"]),
+        "columns": _list_columns(values["columns"]),
         "range": "{:.4g} to {:.4g}".format(*values["range"]) + some,
         "factors": ", ".join(f"{factor} ({extent})" for factor, extent in values["factors"].items()) or "none",
         "note": values["note"],
@@ -192,6 +194,13 @@ def dataset_text(values: Mapping[str, Any]) -> str:
         "files": "; ".join(dict.fromkeys(values["files"].values())),
     }
     return "\n".join([f"{values['name']}: {values['summary']}", *(f"  {k:8} {v}" for k, v in lines.items() if v)])
+
+
+def _list_columns(names: Sequence[str]) -> str:
+    """The names of columns; of many, the first and the last."""
+    if len(names) <= NAMED:
+        return ", ".join(names)
+    return f"{', '.join(names[: NAMED - 1])}, ..., {names[-1]} ({len(names):,} columns)"
 
 
 def download_text(values: Mapping[str, Any]) -> str:

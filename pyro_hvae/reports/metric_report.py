@@ -90,7 +90,8 @@ def evaluation_text(values: Mapping[str, Any]) -> str:
     if corrected and (subset := values.get("subset")):
         lines.append(f"  as they are   {_likelihood_text(subset, bias)} (these {n})")
     space = SPACES.get(values["space"], f" of features, not of pixels ({values['space']})")
-    protocol = ", ".join(f"{key} {value}" for key, value in values["data"].items() if key != "name")
+    chosen = ((key, format_option(value)) for key, value in values["data"].items() if key != "name")
+    protocol = ", ".join(f"{key} {text}" for key, text in chosen if text)
     if (bits := values["bits_per_dim"]) is not None:
         lines.append(f"bits per dim    {bits:.4f} (of {values['bits_per_dim_of']})")
     few = values["particles"]

@@ -32,6 +32,8 @@ def test_the_start_of_a_later_stage_is_cut_off_as_well():
     rows[20]["validation_elbo"] = -60.0
     (low, high) = plot_training_curves(rows, "").axes[1].get_ylim()
     assert (low, high) == (-61, -49)
+    rows[20]["validation_elbo"] = -150.0
+    assert plot_training_curves(rows, "").axes[1].get_ylim() == (-155, -45)  # a margin one can see on a wide scale, too
 
 
 def test_the_legend_covers_no_curve():

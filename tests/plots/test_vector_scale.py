@@ -129,3 +129,22 @@ def test_many_columns_are_thinned(named):
     assert axis.get_xticks()[1] == (13 if named else 39)
     line = VectorScale.measure(x, names)._list_columns()
     assert line == ("c0, c1, c2, c3, c4, c5, c6, ..., c499 (500 columns)" if named else "columns 0 to 499")
+
+
+def test_series_share_one_scale_and_tables_do_not():
+    """Of a series some columns vary little, and are of one unit all the same; they count from any file."""
+    phase = torch.linspace(0, 6.0, 50)
+    shifts, heights = torch.linspace(0, 3.0, 40)[:, None], torch.linspace(0.5, 1.0, 40)[:, None]
+    series = heights * (phase + shifts).sin() * torch.linspace(1, 0.02, 50)  # its end varies by a fiftieth of its start
+    scale = VectorScale.measure(series)
+    assert scale.shared and scale.labels == [str(i) for i in range(50)]
+    shuffled = series[:, torch.randperm(50, generator=torch.Generator().manual_seed(0))]
+    assert not VectorScale.measure(shuffled).shared  # a table of such columns has no neighbours
+    assert not VectorScale.measure(series[:, ::8]).shared
+
+
+def test_rounding_of_scaled_data_is_no_end_of_a_range():
+    rounded = torch.tensor([[-4.7e-08, 1.0], [63.2, 1e6]], dtype=torch.float64)
+    assert VectorScale.measure(rounded, ["share", "number"]).labels == ["share (0 to 63.2)", "number (1 to 1e+06)"]
+    tiny = torch.tensor([[-4.7e-08, 0.0], [3e-08, 1.0]], dtype=torch.float64)
+    assert VectorScale.measure(tiny, ["share", "number"]).labels[0] == "share (-4.7e-08 to 3e-08)"

@@ -3,7 +3,7 @@
 import torch
 
 from pyro_hvae.data import Dataset, Split
-from pyro_hvae.reports.data_report import describe_dataset
+from pyro_hvae.reports.data_report import dataset_text, describe_dataset
 
 
 def test_labels_are_those_of_the_values(monkeypatch):
@@ -12,3 +12,13 @@ def test_labels_are_those_of_the_values(monkeypatch):
     data = Dataset("own", split, split, split, labels={"motion": ("walking", "running", "jumping")})
     monkeypatch.setattr("pyro_hvae.reports.data_report._load", lambda name, options: data)
     assert describe_dataset("digits", {})["factors"] == {"motion": "2 values: walking, jumping"}
+
+
+def test_of_many_columns_the_first_and_the_last_are_named(monkeypatch):
+    split = Split(torch.zeros(4, 150))
+    data = Dataset("own", split, split, split, columns=[f"gene {i}" for i in range(150)])
+    monkeypatch.setattr("pyro_hvae.reports.data_report._load", lambda name, options: data)
+    values = describe_dataset("digits", {})
+    assert len(values["columns"]) == 150  # JSON has all
+    (line,) = (line for line in dataset_text(values).splitlines() if "columns" in line)
+    assert line.startswith("  columns  gene 0, gene 1,") and line.endswith("gene 28, ..., gene 149 (150 columns)")
