@@ -95,7 +95,8 @@ def _draw_codes(axis: Axes, run: OpenRun, points: np.ndarray, pick: Tensor) -> N
     values, cyclic = factors[factor][pick].numpy(), run.dataset.read_angles is not None
     classes = levels[factor].numpy()
     style: dict[str, Any] = {"cmap": "viridis"}
-    ticks = labels = None
+    ticks: Any = None
+    labels: list[str] = []
     if cyclic:
         values, style, ticks = np.degrees(values), {"cmap": CYCLIC, "vmin": 0, "vmax": 360}, [0, 90, 180, 270, 360]
     elif np.issubdtype(classes.dtype, np.integer) and len(classes) <= CLASSES:
