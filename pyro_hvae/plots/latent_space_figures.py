@@ -104,7 +104,7 @@ def _draw_codes(axis: Axes, run: OpenRun, points: np.ndarray, pick: Tensor) -> N
         colours = colormaps["tab10" if len(classes) <= 10 else "tab20"](ticks)
         style = {"cmap": ListedColormap(colours), "vmin": -0.5, "vmax": len(classes) - 0.5}
         names = run.dataset.labels.get(factor)
-        labels = [names[i] if names else str(i) for i in classes]
+        labels = [names[int(i)] if names else str(i) for i in classes]
     dots = axis.scatter(*points.T, s=4, c=values, **style)
     bar = axis.figure.colorbar(dots, ax=axis, ticks=ticks, shrink=0.8)
     bar.ax.set_title(f"{factor}\n(degrees)" if cyclic else factor, fontsize=9)
