@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import io, sparse
 
-from pyro_hvae.data.files import memory_limit
+from pyro_hvae.data.files import declared_sizes
 from pyro_hvae.data.sets.mnist import read_idx
 from pyro_hvae.data.sets.user_data import load_user_data
 from pyro_hvae.errors import ConfigError, DataError
@@ -70,7 +70,7 @@ def test_damaged_idx_files(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="not an idx file"):
         read_idx(b"\0\0\x08\x64" + b"\0\0\0\1" * 100 + b"1", "labels")
     path.write_bytes(gzip.compress(good))
-    monkeypatch.setattr(memory_limit, "free_memory", lambda: 700)
+    monkeypatch.setattr(declared_sizes, "free_memory", lambda: 700)
     with pytest.raises(DataError, match="needs .* GB of memory"):
         load_user_data(path)
     monkeypatch.undo()
@@ -136,7 +136,7 @@ def test_damaged_matlab_files(tmp_path, monkeypatch):
         io.savemat(path, {"X": np.random.default_rng(0).normal(size=(20, 3)), "y": np.arange(20)}, do_compression=compressed)
         contents.append(path.read_bytes())
     path.write_bytes(contents[0])
-    monkeypatch.setattr(memory_limit, "free_memory", lambda: 700)
+    monkeypatch.setattr(declared_sizes, "free_memory", lambda: 700)
     with pytest.raises(DataError, match="needs .* GB of memory"):
         load_user_data(path)
     monkeypatch.undo()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_hvae.data.files import memory_limit, table_files
+from pyro_hvae.data.files import declared_sizes, table_files
 from pyro_hvae.data.sets.user_data import load_user_data
 from pyro_hvae.errors import ConfigError, DataError, DeviceError
 
@@ -180,7 +180,7 @@ def test_missing_classes(tmp_path):
 
 def test_sizes_are_compared_with_the_free_memory(tmp_path, monkeypatch):
     path = save(tmp_path / "t.csv", "a,b\n" + rows(range(100), range(100)))
-    monkeypatch.setattr(memory_limit, "free_memory", lambda: 1000)
+    monkeypatch.setattr(declared_sizes, "free_memory", lambda: 1000)
     with pytest.raises(DataError, match="needs .* GB of memory, but .* GB are free"):
         load_user_data(path)
     monkeypatch.setattr(table_files, "LONGEST", 1000)

@@ -17,10 +17,9 @@ from numpy.lib import format as npy
 
 from pyro_hvae.data.files.array_cache import cache_array, hash_files
 from pyro_hvae.data.files.data_file import convert_errors
-from pyro_hvae.data.files.declared_sizes import check_declared_size
+from pyro_hvae.data.files.declared_sizes import check_declared_size, require_memory
 from pyro_hvae.data.files.idx_files import AXES, describe_length, read_idx_header
 from pyro_hvae.data.files.matlab_files import read_matlab_arrays
-from pyro_hvae.data.files.memory_limit import require_memory
 from pyro_hvae.errors import DataError, missing_extra
 
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}

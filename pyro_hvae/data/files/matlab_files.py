@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pyro_hvae.data.files.memory_limit import require_memory
+from pyro_hvae.data.files.declared_sizes import require_memory
 
 # Numbers of the types of values, and of the classes of arrays, in MathWorks' "MAT-File Format".
 TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8", 16: "u1", 17: "u2"}

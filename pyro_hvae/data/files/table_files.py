@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from pyro_hvae.data.files.data_file import convert_errors
-from pyro_hvae.data.files.memory_limit import require_memory
+from pyro_hvae.data.files.declared_sizes import require_memory
 from pyro_hvae.errors import DataError, missing_extra
 
 MISSING = frozenset(("", "na", "n/a", "#n/a", "<na>", "nan", "null", "?"))  # in small letters: cells without a value
