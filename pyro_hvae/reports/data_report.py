@@ -28,6 +28,8 @@ from pyro_hvae.reports.text_table import format_table
 from pyro_hvae.runs import typed_options
 from pyro_hvae.runtime import cache_folder, data_folder, fixed_seed
 
+SHOWN = 60  # columns that are named in a text
+
 
 def list_datasets() -> dict[str, Any]:
     """All data sets by name with summary, licence and status, and the folders of their files."""
@@ -182,9 +184,10 @@ def dataset_list_text(values: Mapping[str, Any]) -> str:
 def dataset_text(values: Mapping[str, Any]) -> str:
     counts = {key: ", ".join(f"{part} {count:,}" for part, count in values[key].items()) for key in ("source", "splits")}
     some = "" if values["range_of"] == values["splits"]["training"] else f" (of {values['range_of']:,} random training data)"
+    names = values["columns"]
     lines = counts | {
         "shape": " x ".join(map(str, values["shape"])),
-        "columns": ", ".join(values["columns"]),
+        "columns": ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""),
         "range": "{:.4g} to {:.4g}".format(*values["range"]) + some,
         "factors": ", ".join(f"{factor} ({extent})" for factor, extent in values["factors"].items()) or "none",
         "note": values["note"],

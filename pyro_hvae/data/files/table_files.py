@@ -31,11 +31,13 @@ class TableColumn:
         name: of the column.
         values: (n,), float64 with NaN for a missing value; or int64, positions in `texts`.
         texts: the different texts, in the order of their appearance; None for numbers.
+        categories: whether the file calls its texts categories, so that "0" and "1" are no numbers.
     """
 
     name: str
     values: np.ndarray
     texts: Sequence[str] | None = None
+    categories: bool = False
 
     @property
     def missing(self) -> np.ndarray:
@@ -218,9 +220,8 @@ def read_parquet(path: Path) -> Table:
         DataError: when the file cannot be read, needs too much memory, or has no rows.
     """
     try:
-        # The gate has no pyarrow.
-        import pyarrow.parquet  # pyright: ignore[reportMissingImports]
-        from pyarrow import compute, types  # pyright: ignore[reportMissingImports]
+        import pyarrow.parquet
+        from pyarrow import compute, types
     except ImportError as error:
         raise missing_extra("tables", f"reading {path}") from error
     columns = []

@@ -1,4 +1,4 @@
-"""A user's own data by path: a folder of images, a table, or arrays in a file."""
+"""A user's own data by path: a folder of images, a table, an AnnData file, or arrays in a file."""
 
 import os
 import zlib
@@ -12,6 +12,7 @@ from pyro_hvae.data.files.array_files import ARRAY_READERS
 from pyro_hvae.data.files.file_kind import find_kind
 from pyro_hvae.data.files.image_reader import IMAGE_SUFFIXES
 from pyro_hvae.data.files.table_files import TABLE_READERS
+from pyro_hvae.data.sets.user_annotated import read_annotated
 from pyro_hvae.data.sets.user_arrays import read_arrays
 from pyro_hvae.data.sets.user_images import list_images, read_images
 from pyro_hvae.data.sets.user_parts import UserParts
@@ -21,8 +22,17 @@ from pyro_hvae.data.standardization import Standardization
 from pyro_hvae.errors import ConfigError, DataError
 
 PICKLES = {".pkl", ".pickle", ".p", ".pt", ".pth", ".ckpt", ".joblib", ".dill"}
-KNOWN = f"Known are folders of images and {', '.join([*TABLE_READERS, *ARRAY_READERS])} files"
-OPTIONS = {"a folder of images": ("size", "channels"), "a file of arrays": ("key",), "a table": ("columns", "labels")}
+KNOWN = f"Known are folders of images and {', '.join([*TABLE_READERS, *ARRAY_READERS, '.h5ad'])} files"
+IMAGES, TABLE, ARRAYS, ANNOTATED = "a folder of images", "a table", "a file of arrays", "an AnnData file"
+# Option -> the kinds of data that have it.
+OPTIONS = {
+    "size": (IMAGES,),
+    "channels": (IMAGES,),
+    "key": (ARRAYS,),
+    "columns": (TABLE, ANNOTATED),
+    "labels": (TABLE, ANNOTATED),
+    "layer": (ANNOTATED,),
+}
 
 
 def load_user_data(
@@ -36,11 +46,12 @@ def load_user_data(
     standardize: bool = False,
     columns: tuple[str, ...] = (),
     labels: tuple[str, ...] = (),
+    layer: str = "",
 ) -> Dataset:
-    """Images or vectors from a folder of images, a table, or arrays in a file.
+    """Images or vectors from a folder of images, a table, an AnnData file, or arrays in a file.
 
     See `read_images` for a folder, whose sub-folders become the factor "class", `interpret_table` for a table, whose columns of
-    few different texts become factors, and `read_arrays` for other files. Folders or arrays
+    few different texts become factors, `read_annotated` for .h5ad, and `read_arrays` for other files. Folders or arrays
     called train, validation (val, valid) and test are these splits; missing validation or test data are taken from the
     training data at random.
 
@@ -57,8 +68,9 @@ def load_user_data(
         validation, test: fractions of the data, for splits that the source does not give.
         standardize: for vectors: every column less its mean and divided by its standard deviation, both of the training data
             (see `Standardization`). `Dataset.inverse` gives the data's own units back.
-        columns: for a table: the columns of x; empty for all that hold numbers.
-        labels: for a table: the columns that are factors; empty for all that hold classes.
+        columns: for a table or an AnnData file: the columns of x; empty for all that hold numbers.
+        labels: for these: the columns (of obs) that are factors; empty for all that hold classes.
+        layer: for an AnnData file: the layer that is x; empty for X.
 
     Raises:
         ConfigError: for an option that is out of range or for the other kind of source, for fewer than three data, or for
@@ -71,7 +83,7 @@ def load_user_data(
     if channels not in (0, 1, 3):
         raise ConfigError(f"channels is 1 for grey, 3 for colour, or 0 for what the images are, got {channels}.")
     path = Path(path).expanduser()
-    found, identity = _read_path(path, dict(size=size, channels=channels, key=key, columns=columns, labels=labels))
+    found, identity = _read_path(path, dict(size=size, channels=channels, key=key, columns=columns, labels=labels, layer=layer))
     parts = found.parts
     drawn = [part for part in ("validation", "test") if part not in parts]
     split = f"{' and '.join(drawn)} data dealt out at random with data_seed={data_seed}" if drawn else "split as given"
@@ -101,22 +113,25 @@ def _read_path(path: Path, options: Mapping[str, Any]) -> tuple[UserParts, str]:
         ConfigError: for an option of another kind.
     """
     kind = find_kind(path)
+    kinds = {**dict.fromkeys(TABLE_READERS, TABLE), **dict.fromkeys(ARRAY_READERS, ARRAYS), ".h5ad": ANNOTATED}
     if os.path.isdir(path):
-        what = "a folder of images"
+        what = IMAGES
     elif not os.path.exists(path):
         raise DataError(f"there is no file or folder {path}. Check the path.")
-    elif kind not in ARRAY_READERS and kind not in TABLE_READERS:
+    elif kind not in kinds:
         raise DataError(_explain_refusal(path, kind))
     else:
-        what = "a table" if kind in TABLE_READERS else "a file of arrays"
-    for other, names in OPTIONS.items():
-        if other != what and (name := next((name for name in names if options[name]), None)):
-            raise ConfigError(f"{name} is an option of {other}, but {path} is {what}. Leave it out.")
+        what = kinds[kind]
+    for name, having in OPTIONS.items():
+        if options[name] and what not in having:
+            raise ConfigError(f"{name} is an option of {' or '.join(having)}, but {path} is {what}. Leave it out.")
     identity = identify_data(path)
-    if what == "a folder of images":
+    if what == IMAGES:
         parts = read_images(path, options["size"], options["channels"], identity)
-    elif what == "a table":
+    elif what == TABLE:
         parts = interpret_table(path, TABLE_READERS[kind](path), options["columns"], options["labels"])
+    elif what == ANNOTATED:
+        parts = read_annotated(path, options["layer"], options["columns"], options["labels"])
     else:
         parts = read_arrays(path, options["key"])
     return parts, identity

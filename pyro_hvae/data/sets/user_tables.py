@@ -77,10 +77,7 @@ def interpret_table(path: Path, table: Table, columns: Sequence[str] = (), label
         raise DataError(f"{path} has no column of numbers to be x: {found}. Give columns of numbers.")
     order = columns or numbers
     x = np.stack([_check_numbers(path, table, known[name], numbers[name]) for name in order], 1)
-    factors, names = {}, {}
-    for name in labels or classes:
-        factors[name], texts = _to_factor(path, table, known[name])
-        names |= {name: texts} if texts else {}
+    factors, names = _to_factors(path, table, labels or classes)
     what = f"{len(x):,} rows of {path.name}, {x.shape[1]} column{'s' * (x.shape[1] > 1)} of numbers{table.about}"
     what += f"; factors: {', '.join(factors)}" if factors else ""
     what += f"; not used: {', '.join(f'{name} ({why})' for name, why in unused.items())}" if unused else ""
@@ -112,7 +109,7 @@ def _find_kind(column: TableColumn, wanted: bool) -> tuple[str, np.ndarray | Non
     counts = np.bincount(column.values, minlength=len(column.texts))
     numeric = [to_number(text) is not None and not is_missing(text) for text in column.texts]
     share = counts[np.array(numeric)].sum()
-    if 2 * share > (~missing).sum() or all(map(THOUSANDS.fullmatch, texts)):
+    if not column.categories and (2 * share > (~missing).sum() or all(map(THOUSANDS.fullmatch, texts))):
         return "numbers with texts", None
     if len(texts) > most_classes(len(column.values)):
         return "texts", None
@@ -161,10 +158,32 @@ def _check_numbers(path: Path, table: Table, column: TableColumn, values: np.nda
     return values
 
 
+def find_factors(
+    path: Path, table: Table, labels: Sequence[str] = ()
+) -> tuple[dict[str, Tensor], dict[str, list[str]], dict[str, str]]:
+    """The factors of a table beside the data: its classes, or the named columns.
+
+    Returns:
+        the values of each factor, the names of its classes if these are texts, and by name why other columns are none.
+    """
+    kinds = {column.name: _find_kind(column, False)[0] for column in table.columns}
+    if labels:
+        check_names("label", labels, kinds)
+    chosen = labels or [name for name, kind in kinds.items() if kind == "classes"]
+    unused = {name: "not in labels" if kind == "classes" else kind for name, kind in kinds.items() if name not in chosen}
+    return *_to_factors(path, table, chosen), unused
+
+
+def _to_factors(path: Path, table: Table, chosen: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
+    known = {column.name: column for column in table.columns}
+    found = {name: _to_factor(path, table, known[name]) for name in chosen}
+    return {name: values for name, (values, _) in found.items()}, {name: texts for name, (_, texts) in found.items() if texts}
+
+
 def _to_factor(path: Path, table: Table, column: TableColumn) -> tuple[Tensor, list[str]]:
     """The values of a factor, and the names of its classes if it has texts."""
     if column.missing.any():
-        raise _describe_missing(path, table, column)
+        raise _describe_missing(path, table, column, "labels")
     if column.texts is None:
         whole = (column.values == np.rint(column.values)).all() and np.abs(column.values).max() < 2**53
         values = _check_numbers(path, table, column, column.values)
@@ -174,12 +193,12 @@ def _to_factor(path: Path, table: Table, column: TableColumn) -> tuple[Tensor, l
     return torch.from_numpy(np.array([number[text] for text in column.texts], dtype=np.int64)[column.values]), names
 
 
-def _describe_missing(path: Path, table: Table, column: TableColumn) -> DataError:
+def _describe_missing(path: Path, table: Table, column: TableColumn, option: str = "columns") -> DataError:
     missing = column.missing
     more = f" ({missing.sum():,} are missing in the column)" if missing.sum() > 1 else ""
     return DataError(
         f"{path} has no value in {_name_cell(table, column, missing)}{more}. Missing values are not supported: "
-        "fill them in, remove their rows, or choose other columns by columns=."
+        f"fill them in, remove their rows, or choose other columns by {option}=."
     )
 
 
