@@ -148,6 +148,7 @@ def _read_idx(path: Path) -> dict[str, StoredArray]:
     size = math.prod(shape) * dtype.itemsize
 
     def read() -> np.ndarray:
+        check_declared_size(path, path.name, shape, dtype, path.stat().st_size, True)
         require_memory(2 * size, path)
         with _convert_errors(path), _open_plain(path) as file:
             file.read(start)

@@ -147,7 +147,7 @@ def _read_heading(lines: Iterator[tuple[int, list[str]]], name: str) -> int:
     heading = [next(lines, (0, [])) for _ in range(3)]
     (at, motion), (_, frames), (_, time) = heading
     known = [[word.upper() for word in words] for words in (motion, frames[:-1], time[:-1])]
-    if known != [["MOTION"], ["FRAMES:"], ["FRAME", "TIME:"]] or not frames[-1].isdecimal():
+    if known != [["MOTION"], ["FRAMES:"], ["FRAME", "TIME:"]] or not frames[-1].isdecimal() or len(frames[-1]) > 19:
         raise _broken(name, at, "after the joints a BVH file has the lines MOTION, Frames: N and Frame Time: SECONDS")
     return int(frames[-1])
 

@@ -29,7 +29,7 @@ def read_matlab_arrays(path: Path) -> Iterator[tuple[str, np.ndarray | None]]:
     content = memoryview(path.read_bytes())
     order = {b"IM": "<", b"MI": ">"}.get(bytes(content[126:128]))
     if order is None:
-        raise ValueError("it is no MATLAB file of version 5 to 7")
+        raise ValueError("it is no MATLAB file of version 5 to 7; save it by save -v7")
     at = 128
     while at < len(content):
         kind, data, at = _take(content, at, order, padded=False)

@@ -23,6 +23,7 @@ from pyro_hvae.data.standardization import Standardization
 from pyro_hvae.errors import ConfigError, DataError
 
 PICKLES = {".pkl", ".pickle", ".p", ".pt", ".pth", ".ckpt", ".joblib", ".dill"}
+TABLES = {".xlsx", ".xls", ".ods", ".txt", ".dat", ".json", ".jsonl", ".feather", ".arrow", ".dta", ".sav", ".rds", ".rdata"}
 IMAGES, TABLE, ARRAYS, ANNOTATED = "a folder of images", "a table", "a file of arrays", "an AnnData file"
 MOTIONS = "a recorded motion"
 KINDS = {
@@ -185,6 +186,8 @@ def _explain_refusal(path: Path, suffix: str) -> str:
         )
     if suffix in IMAGE_SUFFIXES:
         return f"{path} is a single image. Name the folder that contains the images."
+    if suffix in TABLES:
+        return f"{path} is of no kind that tables are read from. Save it as .csv, with a line of names. {KNOWN}."
     if suffix.endswith(".gz") and not suffix.startswith(".tar"):
         return f"{path} is compressed. Unpack it: gunzip '{path.name}'. {KNOWN}."
     if suffix in (".zip", ".tar", ".tar.gz", ".tgz", ".xz", ".bz2", ".7z"):
