@@ -75,7 +75,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"checkpoint '{path}' is damaged or holds pickled objects, which could run code. It was not loaded. "
             "Use a file that pyro-hvae wrote, or train again."
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # torch's reader of damaged pickles raises many, such as IndexError and struct.error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"checkpoint '{path}' is truncated or not a checkpoint ({reason}). Use --checkpoint best, or train again."

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import io, sparse
 
-from pyro_hvae.data.files import memory_limit
+from pyro_hvae.data.files import declared_sizes
 from pyro_hvae.data.sets.mnist import read_idx
 from pyro_hvae.data.sets.user_data import load_user_data
 from pyro_hvae.errors import ConfigError, DataError
@@ -61,7 +61,8 @@ def test_damaged_idx_files(tmp_path, monkeypatch):
         (b"\0\0\x08\x64" + b"\0\0\0\1" * 100, "not an idx file"),  # a hundred axes
         (good[:-1], "announces 400 values of shape .20, 5, 4., 399 follow"),
         (good + b"1", "announces 400 values .*, more follow"),
-        (b"\0\0\x08\2" + b"\xff" * 8, "needs .* TB of memory"),
+        (b"\0\0\x08\2" + b"\xff" * 8, "says that it has shape .*made to fill memory"),
+        (gzip.compress(b"\0\0\x08\2\x7f\0\0\0" + b"\0\0\0\x08" * 9), "says that it has shape .*made to fill memory"),
         (gzip.compress(good)[:-9], "cannot read"),
     ]:
         path.write_bytes(content)
@@ -70,7 +71,7 @@ def test_damaged_idx_files(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="not an idx file"):
         read_idx(b"\0\0\x08\x64" + b"\0\0\0\1" * 100 + b"1", "labels")
     path.write_bytes(gzip.compress(good))
-    monkeypatch.setattr(memory_limit, "free_memory", lambda: 700)
+    monkeypatch.setattr(declared_sizes, "free_memory", lambda: 700)
     with pytest.raises(DataError, match="needs .* GB of memory"):
         load_user_data(path)
     monkeypatch.undo()
@@ -107,7 +108,7 @@ def test_matlab_files(tmp_path):
     assert torch.equal(together(load_user_data(path)), dealt(whole, 20).float())
     assert torch.equal(together(load_user_data(path, key="Z")), dealt(whole, 20).float() / 255)
     io.savemat(path, {"X": sparse.eye(20).tocsc()})
-    with pytest.raises(DataError, match="data are numbers"):
+    with pytest.raises(DataError, match="X of a.mat is a cell, structure, sparse or complex array; data are real numbers"):
         load_user_data(path)
 
 
@@ -136,8 +137,26 @@ def test_damaged_matlab_files(tmp_path, monkeypatch):
         io.savemat(path, {"X": np.random.default_rng(0).normal(size=(20, 3)), "y": np.arange(20)}, do_compression=compressed)
         contents.append(path.read_bytes())
     path.write_bytes(contents[0])
-    monkeypatch.setattr(memory_limit, "free_memory", lambda: 700)
+    monkeypatch.setattr(declared_sizes, "free_memory", lambda: 700)
     with pytest.raises(DataError, match="needs .* GB of memory"):
         load_user_data(path)
     monkeypatch.undo()
     damage(path, contents, 300)
+
+
+def test_labels_that_are_texts(tmp_path):
+    """They are classes in all parts alike; h5py describes texts of any length as objects."""
+    x, kinds = np.random.default_rng(0).normal(size=(30, 3)), np.array(["b", "a", "c"] * 10)
+    held = {"x_train": x, "label_train": kinds, "x_test": x[:4], "label_test": list("ccbb"), "feature_names": list("pqr")}
+    np.savez(tmp_path / "a.npz", **held)
+    data = load_user_data(tmp_path / "a.npz")
+    assert data.labels == {"label": ["a", "b", "c"]} and data.test.factors["label"].tolist() == [2, 2, 1, 1]
+    assert torch.cat([data.validation.factors["label"], data.train.factors["label"]]).bincount().tolist() == [10, 10, 10]
+    assert "not used" not in data.note and data.columns == ("p", "q", "r")
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = x
+        file["kind"] = kinds.astype(h5py.string_dtype())
+        file["remark"] = np.array([f"{i}" for i in range(30)], dtype=h5py.string_dtype())
+    data = load_user_data(tmp_path / "a.h5")
+    assert data.labels == {"kind": ["a", "b", "c"]} and "remark (text)" in data.note

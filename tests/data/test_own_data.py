@@ -528,12 +528,14 @@ def test_other_arrays_become_factors(folder):
         y=np.arange(20)[:, None],
         latents=np.stack([np.arange(20), -np.arange(20)], 1),
         metadata=objects,
-        names=np.full(20, "a"),
+        names=np.array([f"name {i}" for i in range(20)]),
+        kind=np.array(["b", "a"] * 10),
         mean=np.zeros(3),
         features=np.random.default_rng(0).random((20, 2)),
     )
     data = load_user_data(path, key="x")
-    assert set(data.test.factors) == {"labels", "angle", "y", "latents_0", "latents_1", "features_0", "features_1"}
+    assert set(data.test.factors) == {"labels", "angle", "y", "latents_0", "latents_1", "features_0", "features_1", "kind"}
+    assert data.labels == {"kind": ["a", "b"]}
     for words in ("metadata (pickled objects)", "names (text)", "mean (3 values for 20 data)"):
         assert words in data.note
     for part in SPLITS:
@@ -640,7 +642,8 @@ def test_options(folder):
 
 def test_paths_that_are_no_data(folder, monkeypatch):
     for name, why in [
-        ("a.xlsx", "of no kind that data are"),
+        ("a.xlsx", "of no kind that tables are read from. Save it as .csv"),
+        ("a.docx", "of no kind that data are"),
         ("a.idl.gz", "is compressed. Unpack it: gunzip"),
         ("a.zip", "is an archive"),
         ("a.tar.gz", "is an archive"),

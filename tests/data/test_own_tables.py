@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_hvae.data.files import memory_limit, table_files
+from pyro_hvae.data.files import declared_sizes, table_files
 from pyro_hvae.data.sets.user_data import load_user_data
 from pyro_hvae.errors import ConfigError, DataError, DeviceError
 
@@ -108,6 +108,8 @@ def test_columns_and_labels(tmp_path):
         ("a.csv", '"größe", "b"\n" 1.5 ", "2"\n-3,4e1\n0,.5\n', "utf-8", ""),
         ("a.csv", "# größe,b\n1.5,2\n-3,4e1\n0,.5\n,\n", "utf-8", ""),
         ("a.csv", "größe|b\n1.5|2\n-3|4e1\n0|.5\n", "utf-8", ""),
+        ("a.csv", "sep=;\ngröße;b\n1,5;2\n-3;4e1\n0;,5\n", "utf-8", "decimal commas"),  # as Excel has it
+        ("a.csv", "größe,b\r1.5,2\r-3,4e1\r0,.5\r", "utf-8", ""),
     ],
 )
 def test_ways_to_write_a_table(tmp_path, name, text, encoding, about):
@@ -159,6 +161,12 @@ def test_large_tables_are_read_in_pieces(tmp_path, monkeypatch):
         ("a,b\n1,2\n3,1e39\n", "has the value 1e.39 in column 'b', row 3"),
         ('a,b\n1,"1,200"\n3,"3,000.5"\n', "has '1,200' in column 'b', row 2, among numbers"),
         ("a,b\n1,3%\n3,4%\n", "has '3%' in column 'b', row 2, among numbers"),
+        ('a,b\n1,5\n2,"1,200"\n3,7\n4,"3,000"\n', "has '1,200' in column 'b', row 3, among numbers"),
+        ('a,b\n1,"0,5"\n3,"1,25"\n', "has '0,5' in column 'b', row 2, among numbers"),
+        ("a\tb\n1\t0,5\n3\t1,25\n", "has '0,5' in column 'b', row 2, among numbers"),
+        ("a,b\n1,$3.50\n3,$4\n", "has '.3.50' in column 'b', row 2, among numbers"),
+        ("a,b\n1,\u22123.5\n3,4\n", "has '\u22123.5' in column 'b', row 2, among numbers"),
+        ("a b\n1.5 2\n3 4\n", "a b .classes.. Separate cells by commas"),
         ("a,b\n1,2\n3,4_0\n5,6\n", "has '4_0' in column 'b', row 3, among numbers"),
         ("a,b\nx,y\ny,z\nx,y\n", "no column of numbers to be x"),
         ('a,b\n1,"2\n3,4\n', "cannot read .*unexpected end of data"),
@@ -180,7 +188,7 @@ def test_missing_classes(tmp_path):
 
 def test_sizes_are_compared_with_the_free_memory(tmp_path, monkeypatch):
     path = save(tmp_path / "t.csv", "a,b\n" + rows(range(100), range(100)))
-    monkeypatch.setattr(memory_limit, "free_memory", lambda: 1000)
+    monkeypatch.setattr(declared_sizes, "free_memory", lambda: 1000)
     with pytest.raises(DataError, match="needs .* GB of memory, but .* GB are free"):
         load_user_data(path)
     monkeypatch.setattr(table_files, "LONGEST", 1000)
@@ -245,6 +253,40 @@ def test_parquet(tmp_path, monkeypatch):
             read += 1
             raise DataError("read")
     assert read < 300
+
+
+def test_lists_and_categories_in_parquet(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "t.parquet"
+    columns = {
+        "embedding": [[0.5, i, -i] for i in range(4)],
+        "fixed": pyarrow.array([[float(i)] for i in range(4)], pyarrow.list_(pyarrow.float32(), 1)),
+        "written": ["1.5", "2", "-3e1", "0"],
+        "cluster": pyarrow.array(["0", "1", "1", "0"]).dictionary_encode(),
+        "ragged": [[1.0], [2.0, 3.0], [], [4.0]],
+        "words": [["a"], ["b"], ["c"], ["d"]],
+        "struct": [{"b": 1}] * 4,
+        "picture": [b"x"] * 4,
+    }
+    parquet.write_table(pyarrow.table(columns), path)
+    data = load_user_data(path)
+    x, factors = whole(data)
+    assert data.columns == ("embedding_0", "embedding_1", "embedding_2", "fixed_0", "written")
+    assert x.tolist() == [[0.5, i, -i, i, w] for i, w in enumerate([1.5, 2, -30, 0])]
+    assert factors == {"cluster": [0, 1, 1, 0]} and data.labels == {"cluster": ["0", "1"]}
+    for text in ("ragged (lists of several lengths", "words (lists", "struct (structures or bytes)", "picture (structures"):
+        assert text in data.note
+    with pytest.raises(ConfigError, match="labels names 'ragged', but it holds lists of several lengths"):
+        load_user_data(path, labels=("ragged",))
+    with pytest.raises(ConfigError, match="columns names 'struct', but it holds structures or bytes"):
+        load_user_data(path, columns=("struct",))
+    parquet.write_table(pyarrow.table({"e": [[1.0, None], [2.0, 3.0], [4.0, 5.0]]}), path)
+    with pytest.raises(DataError, match="no value in column 'e_1', row 1"):
+        load_user_data(path)
+    parquet.write_table(pyarrow.table({"e": [[1.0], None, [4.0]]}), path)
+    with pytest.raises(DataError, match="e .lists of several lengths or of no numbers.. Give columns"):
+        load_user_data(path)
 
 
 def test_a_text_among_very_many_numbers_is_found_at_once(tmp_path):

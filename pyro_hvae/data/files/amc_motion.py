@@ -7,6 +7,8 @@ import numpy as np
 
 from pyro_hvae.errors import DataError
 
+DIGITS = 20  # of the number of a frame, at most
+
 
 def read_motion(content: bytes, skeleton: Mapping[str, Sequence[str]], name: str) -> np.ndarray:
     """The frames of an .amc file, shape (n, channels): the skeleton's degrees of freedom in its order, angles in degrees.
@@ -44,7 +46,7 @@ def read_motion(content: bytes, skeleton: Mapping[str, Sequence[str]], name: str
             if len(angles) != place.stop - place.start or not all(map(math.isfinite, angles)):
                 raise broken(number, f"'{bone}' needs {place.stop - place.start} finite numbers, not {' '.join(values)!r}")
             rows[-1][place] = angles
-        elif bone.isdecimal() and not values:
+        elif bone.isdecimal() and len(bone) < DIGITS and not values:
             if missing:
                 raise broken(number, f"frame {frame} ends without {', '.join(sorted(missing))}")
             # A gap would hide full turns of an angle.

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.lib import format as npy
 
 from pyro_hvae.data.files.array_cache import cache_array, hash_files
+from pyro_hvae.data.files.array_types import to_torch_type
 from pyro_hvae.data.files.data_file import convert_errors
-from pyro_hvae.data.files.declared_sizes import check_declared_size
+from pyro_hvae.data.files.declared_sizes import check_declared_size, require_memory
 from pyro_hvae.data.files.idx_files import AXES, describe_length, read_idx_header
 from pyro_hvae.data.files.matlab_files import read_matlab_arrays
-from pyro_hvae.data.files.memory_limit import require_memory
 from pyro_hvae.errors import DataError, missing_extra
 
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -49,13 +49,6 @@ def _convert_errors(path: Path) -> contextlib.AbstractContextManager[None]:
     return convert_errors(f"cannot read {path}", "It is damaged, incomplete or of another kind.")
 
 
-def _to_torch_type(array: np.ndarray) -> np.ndarray:
-    """The array in a type that torch can index; copies it if it has another type."""
-    kinds = {"u2": "i4", "u4": "i8", "u8": "i8", "f16": "f8", "f12": "f8"}
-    kind = array.dtype.str[1:]
-    return array.astype(kinds.get(kind, array.dtype.newbyteorder("=")), copy=False)
-
-
 def _read_npy(path: Path) -> dict[str, StoredArray]:
     with _convert_errors(path):
         with path.open("rb") as file:
@@ -64,7 +57,7 @@ def _read_npy(path: Path) -> dict[str, StoredArray]:
             return {"": StoredArray("", shape, dtype, lambda: np.empty(shape, dtype))}
         with np.errstate(over="raise"):
             # Copy-on-write, because torch needs writable memory; nothing is written back.
-            array = _to_torch_type(npy.open_memmap(path, mode="c"))
+            array = to_torch_type(npy.open_memmap(path, mode="c"))
     return {"": StoredArray("", shape, dtype, lambda: array, mapped=isinstance(array, np.memmap))}
 
 
@@ -77,7 +70,7 @@ def _read_npz(path: Path) -> dict[str, StoredArray]:
                 packed = member.compress_type != zipfile.ZIP_STORED
                 check_declared_size(path, name.removesuffix(".npy"), shape, dtype, member.compress_size, packed)
                 file.seek(0)
-                return _to_torch_type(npy.read_array(file, allow_pickle=False))
+                return to_torch_type(npy.read_array(file, allow_pickle=False))
 
         return read
 
@@ -126,7 +119,7 @@ def _read_hdf5(path: Path) -> dict[str, StoredArray]:
                 return cache_array(cached, [path], shape, copy, content=hash_files(path, [""])).numpy()
             with _convert_errors(path), h5py.File(path, "r") as file:
                 stored: Any = file[name]
-                return _to_torch_type(np.asarray(stored[()]))
+                return to_torch_type(np.asarray(stored[()]))
 
         return read
 
@@ -155,13 +148,14 @@ def _read_idx(path: Path) -> dict[str, StoredArray]:
     size = math.prod(shape) * dtype.itemsize
 
     def read() -> np.ndarray:
+        check_declared_size(path, path.name, shape, dtype, path.stat().st_size, True)
         require_memory(2 * size, path)
         with _convert_errors(path), _open_plain(path) as file:
             file.read(start)
             content = file.read(size + 1)
         if len(content) != size:
             raise describe_length(path, shape, "more" if len(content) > size else f"{len(content) // dtype.itemsize:,}")
-        return _to_torch_type(np.frombuffer(bytearray(content), dtype=dtype).reshape(shape))
+        return to_torch_type(np.frombuffer(bytearray(content), dtype=dtype).reshape(shape))
 
     return {"": StoredArray("", shape, dtype, read)}
 
@@ -183,7 +177,7 @@ def _read_mat(path: Path) -> dict[str, StoredArray]:
                 members[name] = StoredArray(name, (), np.dtype("V"), lambda: np.empty(()))
                 continue
             array = array.ravel() if array.ndim == 2 and len(array) == 1 else array  # rows are lists
-            members[name] = StoredArray(name, array.shape, array.dtype, partial(_to_torch_type, array))
+            members[name] = StoredArray(name, array.shape, array.dtype, partial(to_torch_type, array))
     return members
 
 

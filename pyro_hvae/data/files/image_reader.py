@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import warnings
 from collections.abc import Iterator
 from functools import cache
@@ -12,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from pyro_hvae.data.files.data_file import convert_errors
+from pyro_hvae.data.files.declared_sizes import check_declared_size
 from pyro_hvae.errors import DataError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm"}
@@ -19,6 +21,7 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".ti
 STACKS = (".tif", ".tiff")
 NEW_SUBFILE_TYPE, BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 254, 258, 262, 339  # tags of a TIFF file
 PREVIEW_OR_MASK, WHITE_IS_ZERO, SIGNED = 1 | 4, 0, 2
+COPIES = 4  # bytes for a pixel that is decoded
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 
 
@@ -48,6 +51,7 @@ def read_pages(path: Path, size: int = 0, channels: int = 0) -> Iterator[np.ndar
         for page in _list_pages(path, file):
             with _decoding(path):
                 file.seek(page)
+                check_declared_size(path, "the image", (*file.size, COPIES), np.dtype("u1"), path.stat().st_size, True)
                 image = _to_grey_or_rgb(*_turn_upright(file), str(file.format))
                 if channels:
                     image = image.convert("L" if channels == 1 else "RGB")
@@ -65,12 +69,20 @@ def count_pages(path: Path) -> int:
         return len(_list_pages(path, file))
 
 
+class _BoundedReader(io.BufferedReader):
+    """A file that makes room for what is left of it, however long a piece a decoder asks for."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(0, os.fstat(self.fileno()).st_size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
 @contextlib.contextmanager
 def _open_image(path: Path) -> Iterator[ImageFile.ImageFile]:
     # From a stream: of a path, Pillow maps uncompressed pixels, and exchanges the sides of a turned image before it does.
     with contextlib.ExitStack() as stack:
         with _decoding(path):
-            file = stack.enter_context(Image.open(stack.enter_context(path.open("rb")), formats=FORMATS))
+            file = stack.enter_context(Image.open(stack.enter_context(_BoundedReader(io.FileIO(path))), formats=FORMATS))
         yield file
 
 
@@ -127,7 +139,7 @@ def _turn_upright(file: Any) -> tuple[Image.Image, int, bool]:
 def _to_grey_or_rgb(image: Image.Image, white: int, inverted: bool, kind: str) -> Image.Image:
     """An opaque image of mode L (grey) or RGB."""
     if image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PNG", "PPM")):
-        grey = np.asarray(image).astype(np.int64)
+        grey = np.asarray(image).astype(np.int32)
         grey = white - grey if inverted else grey
         grey[grey == image.info.get("transparency")] = white
         return Image.fromarray(((grey * 255 + white // 2) // white).astype(np.uint8))

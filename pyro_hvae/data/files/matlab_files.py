@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pyro_hvae.data.files.memory_limit import require_memory
+from pyro_hvae.data.files.declared_sizes import require_memory
 
 # Numbers of the types of values, and of the classes of arrays, in MathWorks' "MAT-File Format".
 TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8", 16: "u1", 17: "u2"}
@@ -29,7 +29,7 @@ def read_matlab_arrays(path: Path) -> Iterator[tuple[str, np.ndarray | None]]:
     content = memoryview(path.read_bytes())
     order = {b"IM": "<", b"MI": ">"}.get(bytes(content[126:128]))
     if order is None:
-        raise ValueError("it is no MATLAB file of version 5 to 7")
+        raise ValueError("it is no MATLAB file of version 5 to 7; save it by save -v7")
     at = 128
     while at < len(content):
         kind, data, at = _take(content, at, order, padded=False)

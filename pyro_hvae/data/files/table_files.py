@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from pyro_hvae.data.files.data_file import convert_errors
-from pyro_hvae.data.files.memory_limit import require_memory
+from pyro_hvae.data.files.declared_sizes import require_memory
 from pyro_hvae.errors import DataError, missing_extra
 
 MISSING = frozenset(("", "na", "n/a", "#n/a", "<na>", "nan", "null", "?"))  # in small letters: cells without a value
@@ -31,11 +31,17 @@ class TableColumn:
         name: of the column.
         values: (n,), float64 with NaN for a missing value; or int64, positions in `texts`.
         texts: the different texts, in the order of their appearance; None for numbers.
+        categories: whether the file calls its texts categories, so that "0" and "1" are no numbers.
+        obstacle: what it holds in words, if that is neither numbers nor texts.
+        unfolded: whether it holds one of the numbers of each list, which are no row numbers.
     """
 
     name: str
     values: np.ndarray
     texts: Sequence[str] | None = None
+    categories: bool = False
+    obstacle: str = ""
+    unfolded: bool = False
 
     @property
     def missing(self) -> np.ndarray:
@@ -148,7 +154,9 @@ def _read_text(path: Path, encoding: str) -> Table:
 
 
 def _open_text(path: Path, encoding: str) -> IO[str]:
-    binary: Any = gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    binary: Any = gzip.open(path) if packed else path.open("rb")
     try:
         start = binary.read(2)
         binary.seek(0)
@@ -162,7 +170,7 @@ def _open_text(path: Path, encoding: str) -> IO[str]:
 def _iterate_lines(stream: IO[str], path: Path) -> Iterator[str]:
     while line := stream.readline(LONGEST):
         if len(line) == LONGEST or "\0" in line:
-            raise DataError(f"{path} is not a text of lines. Save the table as CSV.")
+            raise DataError(f"{path} is not a text of lines. Save the table as CSV in UTF-8.")
         yield line
 
 
@@ -172,7 +180,7 @@ def _iterate_rows(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[i
         lines = _iterate_lines(stream, path)
         for number, cells in enumerate(csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True), 1):
             cells = [cell.strip() for cell in cells]
-            if any(cells):
+            if any(cells) and not (number == 1 and cells[0].lower() == "sep="):  # by which Excel is told the delimiter
                 yield number, cells
 
 
@@ -211,16 +219,15 @@ def _to_numbers(cells: Sequence[str], decimal: str) -> np.ndarray | None:
 
 
 def read_parquet(path: Path) -> Table:
-    """The table in a Parquet file; texts and dates are texts, booleans 0 and 1.
+    """The table in a Parquet file; dates are texts, booleans 0 and 1, lists of one length a column for each of their numbers.
 
     Raises:
         DeviceError: without the extra "tables".
         DataError: when the file cannot be read, needs too much memory, or has no rows.
     """
     try:
-        # The gate has no pyarrow.
-        import pyarrow.parquet  # pyright: ignore[reportMissingImports]
-        from pyarrow import compute, types  # pyright: ignore[reportMissingImports]
+        import pyarrow.parquet
+        from pyarrow import compute, types
     except ImportError as error:
         raise missing_extra("tables", f"reading {path}") from error
     columns = []
@@ -233,15 +240,45 @@ def read_parquet(path: Path) -> Table:
             kind = values.type
             if types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
                 plain = compute.cast(values, "int8") if types.is_boolean(kind) else values
-                numbers = compute.cast(plain, "float64", safe=False)
-                columns.append(TableColumn(name, np.array(numbers.to_numpy(), dtype=np.float64)))
-                continue
-            known: dict[str, int] = {}
-            cells = ("" if value is None else str(value) for value in values.to_pylist())
-            columns.append(TableColumn(name, np.array([known.setdefault(c, len(known)) for c in cells], np.int64), [*known]))
+                columns.append(TableColumn(name, _to_floats(plain)))
+            elif types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+                columns += _unfold_lists(path, name, values)
+            elif types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind):
+                columns.append(TableColumn(name, np.zeros(len(values)), obstacle="structures or bytes"))
+            else:
+                columns.append(_to_texts(name, values, types.is_dictionary(kind)))
     if not columns or not table.num_rows:
         raise DataError(f"{path} has no rows. Add the data.")
     return Table(columns, range(1, 1 + table.num_rows))
+
+
+def _to_floats(values: Any) -> np.ndarray:
+    return np.array(values.cast("float64", safe=False).to_numpy(), dtype=np.float64)
+
+
+def _to_texts(name: str, values: Any, categories: bool) -> TableColumn:
+    """Texts as such, or as the numbers that all of them are; the texts of categories are none."""
+    known: dict[str, int] = {}
+    cells = ("" if value is None else str(value) for value in values.to_pylist())
+    codes = np.array([known.setdefault(cell, len(known)) for cell in cells], np.int64)
+    numbers = None if categories else _to_numbers([*known], ".")
+    return TableColumn(name, codes, [*known], categories) if numbers is None else TableColumn(name, numbers[codes])
+
+
+def _unfold_lists(path: Path, name: str, values: Any) -> list[TableColumn]:
+    """The columns name_0, name_1, ... of lists of numbers that have one length, such as embeddings."""
+    import pyarrow.compute
+    from pyarrow import types
+
+    compute: Any = pyarrow.compute  # its functions are made at run time
+    item = values.type.value_type
+    lengths = np.array(compute.list_value_length(values).to_numpy())
+    if not (types.is_integer(item) or types.is_floating(item)) or len({*lengths.tolist()}) != 1 or not lengths[0] > 0:
+        return [TableColumn(name, np.zeros(len(values)), obstacle="lists of several lengths or of no numbers")]
+    width = int(lengths[0])
+    require_memory(16 * len(values) * width, path)
+    numbers = _to_floats(compute.list_flatten(values)).reshape(len(values), width)
+    return [TableColumn(f"{name}_{i}", numbers[:, i], unfolded=True) for i in range(width)]
 
 
 TABLE_READERS: dict[str, Callable[[Path], Table]] = {

@@ -5,7 +5,7 @@ documented here: the clips of `FIVE` in `MOTIONS`, and the 62 channels of a skel
 direction of the body) and without, per side, one finger and two thumb channels.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -18,7 +18,8 @@ from pyro_hvae.data.files.archives import read_named_members
 from pyro_hvae.data.files.asf_skeleton import Skeleton, read_skeleton
 from pyro_hvae.data.files.data_file import File, find
 from pyro_hvae.data.option_checks import check_names
-from pyro_hvae.data.sets.stick_figures import draw_figures, fit_frame
+from pyro_hvae.data.sets.joint_angles import SPIKE, fit_scaling, is_measured, put_on_one_turn
+from pyro_hvae.data.sets.stick_figures import make_picture
 from pyro_hvae.errors import ConfigError, DataError
 
 # Motion -> clips, as SUBJECT_TRIAL. The position in this table is the factor "motion": append new motions at the end.
@@ -54,9 +55,6 @@ FEATURES: tuple[str, ...] = tuple(
     for channel in _list_channels(bones, side)
 )
 """The 50 joint angles in their order: left leg (7), right leg (7), trunk and head (18), left arm (9), right arm (9)."""
-
-STILL = 1e-6  # degrees; a channel that moves less is constant (the clavicles are, up to rounding of about 1e-14)
-SPIKE = 90.0  # degrees between two frames, 1/120 s apart, which no joint turns
 
 ARCHIVE = File(
     "CMU_mocap/allasfamc.zip",
@@ -101,7 +99,7 @@ def cmu_mocap(motions: tuple[str, ...] = FIVE, stride: int = 4) -> Dataset:
     angles = {clip: _take_measured(frames, clip) for clip, frames in poses.items()}
     blocks = zip(*(_cut_clip(angles[clip][::stride], clip, stride) for clip in clips), strict=True)
     parts = [(np.concatenate(part), np.repeat([*clips.values()], [*map(len, part)])) for part in blocks]
-    scale, inverse = _fit_scaling(parts[0][0])
+    scale, inverse = fit_scaling(parts[0][0])
     train, validation, test = (Split(scale(degrees), {"motion": torch.from_numpy(label)}) for degrees, label in parts)
     frames = {f"{motion} frames": sum(len(angles[clip]) for clip in MOTIONS[motion]) for motion in motions}
     return Dataset(
@@ -114,7 +112,7 @@ def cmu_mocap(motions: tuple[str, ...] = FIVE, stride: int = 4) -> Dataset:
         + _describe_left_out(poses)
         + _describe_spikes(angles),
         labels={"motion": tuple(MOTIONS)},
-        picture=_make_picture(skeleton, inverse, train.x[:]),
+        picture=make_picture(skeleton, FEATURES, inverse, train.x[:]),
         ends=_choose_ends(train, motions),
         inverse=inverse,
         columns=FEATURES,
@@ -138,28 +136,12 @@ def _read_clips(clips: list[str]) -> tuple[dict[str, np.ndarray], Skeleton]:
         skeleton = skeletons[asf[clip]]
         index = _find_features(skeleton, asf[clip])
         frames = read_motion(content[amc[clip]], skeleton.dof, amc[clip])[:, index]
-        angles[clip] = _put_on_one_turn(frames)  # before subsampling, because its steps are the smallest
+        angles[clip] = put_on_one_turn(frames)  # before subsampling, because its steps are the smallest
     return angles, skeletons[asf[clips[0]]]
 
 
-def _put_on_one_turn(degrees: np.ndarray) -> np.ndarray:
-    """Angles (frames, channels) in (-180, 180]; one that moves across the cut leaves this range instead of jumping.
-
-    A step of more than 270 degrees is a small one across the cut. A jump of about half a turn has no direction and stays.
-
-    >>> _put_on_one_turn(np.array([[361.0, 170.0, 0.0], [362.0, -170.0, 179.0]])).tolist()
-    [[1.0, 170.0, 0.0], [2.0, 190.0, 179.0]]
-    """
-    return np.unwrap(degrees - 360 * np.ceil((degrees - 180) / 360), discont=360 - SPIKE, period=360, axis=0)
-
-
-def _is_measured(frames: np.ndarray) -> np.ndarray:
-    """Whether a frame is a measured pose: in one that is filled in, most angles are exactly 0."""
-    return (frames == 0).mean(1) < 0.5
-
-
 def _take_measured(frames: np.ndarray, clip: str) -> np.ndarray:
-    if not (measured := _is_measured(frames)).any():
+    if not (measured := is_measured(frames)).any():
         raise DataError(
             f"{clip}.amc has no measured pose: in all its {len(frames)} frames most angles are exactly 0. Replace the file by "
             "the original."
@@ -168,7 +150,7 @@ def _take_measured(frames: np.ndarray, clip: str) -> np.ndarray:
 
 
 def _describe_left_out(poses: Mapping[str, np.ndarray]) -> str:
-    counts = {clip: int((~_is_measured(frames)).sum()) for clip, frames in poses.items()}
+    counts = {clip: int((~is_measured(frames)).sum()) for clip, frames in poses.items()}
     return "".join(
         f" Left out: {count} of {len(poses[clip])} frames of {clip}, which are no measured pose (most angles are exactly 0)."
         for clip, count in counts.items()
@@ -220,19 +202,6 @@ def _choose_ends(train: Split, motions: tuple[str, ...]) -> dict[str, Tensor]:
     return {name: torch.stack([begin, end]) for name, end in ends.items()}
 
 
-def _make_picture(skeleton: Skeleton, inverse: Callable[[Tensor], Tensor], training: Tensor) -> Callable[[Tensor], Tensor]:
-    """Features (n, 50) -> pictures (n, 3, 96, 96), on the scale at which the training poses fill a picture."""
-    index = [skeleton.channels.index(channel) for channel in FEATURES]
-
-    def positions(features: Tensor) -> Tensor:
-        channels = features.new_zeros(len(features), len(skeleton.channels))
-        channels[:, index] = inverse(features)
-        return skeleton.positions(channels)
-
-    frame = fit_frame(positions(training))
-    return lambda features: draw_figures(skeleton, positions(features), frame)
-
-
 def _cut_clip(frames: np.ndarray, clip: str, stride: int) -> list[np.ndarray]:
     """Cuts a clip in time into 80, 10 and 10 %."""
     blocks = np.split(frames, [len(frames) * 8 // 10, len(frames) * 9 // 10])
@@ -241,19 +210,3 @@ def _cut_clip(frames: np.ndarray, clip: str, stride: int) -> list[np.ndarray]:
             f"a stride of {stride} leaves {len(frames)} frames of clip {clip}, too few for three splits. Lower it."
         )
     return blocks
-
-
-def _fit_scaling(degrees: np.ndarray) -> tuple[Callable[[np.ndarray], Tensor], Callable[[Tensor], Tensor]]:
-    """Degrees -> features and back, each channel of the given poses filling [-1, 1]."""
-    low, high = degrees.min(0), degrees.max(0)
-    middle, half = (low + high) / 2, (high - low) / 2
-    moves = half > STILL / 2
-
-    def scale(angles: np.ndarray) -> Tensor:
-        scaled = np.where(moves, (angles - middle) / np.where(moves, half, 1.0), 0.0)
-        return torch.from_numpy(scaled.astype(np.float32))
-
-    def inverse(features: Tensor) -> Tensor:
-        return features * torch.from_numpy(half * moves).to(features) + torch.from_numpy(middle).to(features)
-
-    return scale, inverse

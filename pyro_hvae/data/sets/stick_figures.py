@@ -1,17 +1,42 @@
 """Pictures of skeletons: anti-aliased stick figures from one viewpoint and at one scale."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from pyro_hvae.data.files.asf_skeleton import Skeleton
+from pyro_hvae.data.files.bvh_motion import JointTree
+
+Figure = Skeleton | JointTree
 
 AZIMUTH, ELEVATION = 50.0, 10.0  # of the viewer, in degrees: from the front to the figure's right, and above the horizontal
 # Left limbs have Okabe and Ito's blue, right limbs their orange, which colour-blind people can distinguish.
 LEFT, RIGHT, TRUNK = (0.0, 0.447, 0.698), (0.902, 0.624, 0.0), (0.25, 0.25, 0.25)
 LINE, HEAD = 0.014, 0.05  # half the width of a line and the head's radius, as parts of the picture's size
 TOGETHER = 64  # figures drawn at a time, to bound the memory
+
+
+def make_picture(
+    skeleton: Figure, features: Sequence[str], inverse: Callable[[Tensor], Tensor], training: Tensor
+) -> Callable[[Tensor], Tensor]:
+    """Features (n, d) -> pictures (n, 3, 96, 96), on the scale at which the training poses fill a picture.
+
+    Arguments:
+        features: the skeleton's channels that they are; the others are 0.
+        inverse: features -> values of these channels.
+        training: features (n, d).
+    """
+    index = [skeleton.channels.index(channel) for channel in features]
+
+    def positions(features: Tensor) -> Tensor:
+        channels = features.new_zeros(len(features), len(skeleton.channels))
+        channels[:, index] = inverse(features)
+        return skeleton.positions(channels)
+
+    frame = fit_frame(positions(training))
+    return lambda features: draw_figures(skeleton, positions(features), frame)
 
 
 def fit_frame(positions: Tensor) -> Tensor:
@@ -21,7 +46,7 @@ def fit_frame(positions: Tensor) -> Tensor:
     return torch.cat([(low + high) / 2, (high - low).max(0, keepdim=True).values / 2])
 
 
-def draw_figures(skeleton: Skeleton, positions: Tensor, frame: Tensor, size: int = 96) -> Tensor:
+def draw_figures(skeleton: Figure, positions: Tensor, frame: Tensor, size: int = 96) -> Tensor:
     """Colour pictures of poses: positions (n, bones, 3) from `Skeleton.positions` -> (n, 3, size, size) in [0, 1].
 
     Left limbs are blue and right limbs orange on white. Nearer bones cover farther ones. The root is always at the same place.
@@ -35,7 +60,7 @@ def draw_figures(skeleton: Skeleton, positions: Tensor, frame: Tensor, size: int
     return torch.cat([_draw_part(skeleton, part, frame.to(part), size) for part in positions.split(TOGETHER)])
 
 
-def _draw_part(skeleton: Skeleton, positions: Tensor, frame: Tensor, size: int) -> Tensor:
+def _draw_part(skeleton: Figure, positions: Tensor, frame: Tensor, size: int) -> Tensor:
     names = [bone.name for bone in skeleton.bones]
     projected = _project(positions)
     centred = projected[..., :2] - frame[:2]
@@ -44,12 +69,14 @@ def _draw_part(skeleton: Skeleton, positions: Tensor, frame: Tensor, size: int) 
     parents = [names.index(bone.parent) for bone in skeleton.bones[1:]]
     start, end = ends[:, parents], ends[:, 1:]
     far_first = (projected[:, parents, 2] + projected[:, 1:, 2]).argsort(1)
-    ball = torch.tensor([name == "head" for name in names[1:]], device=projected.device)
+    low = [name.lower() for name in names]
+    head = "head end" if "head end" in low else "head"
+    ball = torch.tensor([name == head for name in low[1:]], device=projected.device)
     # The head is a ball in the middle of its bone.
     middle = (start + end) / 2
     start, end = (torch.where(ball[:, None], middle, point) for point in (start, end))
     radius = torch.where(ball, HEAD * size, LINE * size).to(projected)
-    colour = projected.new_tensor([_choose_colour(name, names) for name in names[1:]])
+    colour = projected.new_tensor([_choose_colour(name, low) for name in names[1:]])
     figures = torch.arange(len(projected), device=projected.device)
     picture = projected.new_ones(len(projected), 3, size, size)
     for bone in far_first.unbind(1):
@@ -83,8 +110,9 @@ def _project(positions: Tensor) -> Tensor:
 
 
 def _choose_colour(name: str, names: list[str]) -> tuple[float, float, float]:
-    """The colour of a bone's side. Limbs come in pairs such as lfemur and rfemur; "lowerback" has no pair."""
-    for side, other, colour in (("l", "r", LEFT), ("r", "l", RIGHT)):
-        if name[0] == side and other + name[1:] in names:
+    """The colour of a bone's side. Limbs come in pairs such as lfemur and rfemur, or LeftArm and RightArm."""
+    low = name.lower()
+    for side, other, colour in (("left", "right", LEFT), ("right", "left", RIGHT), ("l", "r", LEFT), ("r", "l", RIGHT)):
+        if low.startswith(side) and other + low.removeprefix(side) in names:
             return colour
     return TRUNK

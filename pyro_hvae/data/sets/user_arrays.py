@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyro_hvae.data.array_values import may_be_grey
 from pyro_hvae.data.dataset import Split
+from pyro_hvae.data.factor_kinds import most_classes
 from pyro_hvae.data.files.array_files import ARRAY_READERS, StoredArray
 from pyro_hvae.data.files.file_kind import find_kind
 from pyro_hvae.data.rows import Rows, as_float
@@ -40,7 +41,8 @@ def read_arrays(path: Path, key: str = "") -> UserParts:
     Among several arrays the data are the array `key`, else x, images, imgs, image or data, else the only one with at least
     two axes. Names with train, val (valid, validation) or test as one of their words, such as x_train, test_images or
     train/data, belong to that part, if there are training data among them. Every other array of shape (n,) or (n, 1), and
-    every table of shape (n, 2) to (n, 32), becomes a factor of its name; the columns of a table become name_0, name_1, ... An
+    every table of shape (n, 2) to (n, 32), becomes a factor of its name; the columns of a table become name_0, name_1, ... So
+    does an array of n texts if few of them differ. An
     array of texts called columns or feature_names, one for each column of vectors, names them. The description names what is
     not used, such as other texts, pickled objects, wider tables and arrays of another length.
 
@@ -69,6 +71,7 @@ def read_arrays(path: Path, key: str = "") -> UserParts:
         others = {name: member for name, member in parts[part].items() if name != names[part]}
         factors, left_out = _read_factors(path, others, len(array))
         splits[part], unused = Split(x, factors), unused | left_out
+    labels = _add_text_factors(parts, splits, unused)
     shape, kind = splits["train"].x.shape, arrays["train"][0].dtype
     what = describe_layout(parts["train"][names["train"]].shape, shape)
     meaning = " as grey values" if splits["train"].x.prepare is _to_grey else ""
@@ -77,7 +80,7 @@ def read_arrays(path: Path, key: str = "") -> UserParts:
         unused = {name: why for name, why in unused.items() if name.lower() not in COLUMN_NAMES}
     beside = f"; not used: {', '.join(f'{name} ({why})' for name, why in unused.items())}" if unused else ""
     data = _describe_array(path, parts["train"][names["train"]])
-    return UserParts(splits, f"{what} from {data}, {kind}{meaning}{about}{beside}", columns=columns)
+    return UserParts(splits, f"{what} from {data}, {kind}{meaning}{about}{beside}", labels, columns)
 
 
 def _read_columns(members: dict[str, StoredArray], shape: Sequence[int]) -> tuple[tuple[str, ...], str]:
@@ -166,7 +169,8 @@ def _read_data(path: Path, member: StoredArray) -> tuple[np.ndarray, float]:
             "Save it as one array of numbers: numpy.save(path, numpy.stack(x))."
         )
     if kind not in "biuf":
-        raise DataError(f"{title} is an array of {member.dtype}; data are numbers. Save it as uint8 or float32.")
+        what = "a cell, structure, sparse or complex array" if member.dtype == "V" else f"an array of {member.dtype}"
+        raise DataError(f"{title} is {what}; data are real numbers. Save it as a plain array of uint8 or float32.")
     if len(shape) < 2:
         raise DataError(
             f"{title} has shape {shape}. Known are vectors (n, d), and images (n, h, w), (n, c, h, w) and (n, h, w, c). "
@@ -235,6 +239,29 @@ def _read_factors(path: Path, members: dict[str, StoredArray], count: int) -> tu
         table = torch.from_numpy(np.array(values, dtype=np.float64 if floats else np.int64))
         factors |= {name if columns == 1 else f"{name}_{column}": table[:, column] for column in range(columns)}
     return factors, unused
+
+
+def _add_text_factors(
+    parts: dict[str, dict[str, StoredArray]], splits: dict[str, Split], unused: dict[str, str]
+) -> dict[str, list[str]]:
+    """Adds arrays of n texts with few different ones to the factors and takes them from `unused`; returns their texts."""
+    labels: dict[str, list[str]] = {}
+    for name in dict.fromkeys(name for held in parts.values() for name in held if name.lower() not in COLUMN_NAMES):
+        found = {
+            part: (member, np.array([t.decode(errors="replace") if isinstance(t, bytes) else str(t) for t in member.read()]))
+            for part, held in parts.items()
+            if (member := held.get(name)) and unused.get(member.name) == "text" and member.shape == (len(splits[part]),)
+        }
+        if not found:
+            continue
+        known = np.unique(np.concatenate([texts for _, texts in found.values()]))
+        if len(known) > most_classes(sum(len(texts) for _, texts in found.values())):
+            continue
+        labels[name] = known.tolist()
+        for part, (member, texts) in found.items():
+            splits[part].factors[name] = torch.from_numpy(np.searchsorted(known, texts))
+            del unused[member.name]
+    return labels
 
 
 def _is_text(member: StoredArray) -> bool:

@@ -1,4 +1,4 @@
-"""A user's own data by path: a folder of images, a table, or arrays in a file."""
+"""A user's own data by path: a folder of images, a table, an AnnData file, motions, or arrays in a file."""
 
 import os
 import zlib
@@ -12,8 +12,10 @@ from pyro_hvae.data.files.array_files import ARRAY_READERS
 from pyro_hvae.data.files.file_kind import find_kind
 from pyro_hvae.data.files.image_reader import IMAGE_SUFFIXES
 from pyro_hvae.data.files.table_files import TABLE_READERS
+from pyro_hvae.data.sets.user_annotated import read_annotated
 from pyro_hvae.data.sets.user_arrays import read_arrays
 from pyro_hvae.data.sets.user_images import list_images, read_images
+from pyro_hvae.data.sets.user_motions import MOTION_SUFFIXES, list_motions, read_motions
 from pyro_hvae.data.sets.user_parts import UserParts
 from pyro_hvae.data.sets.user_splits import check_fractions, split_at_random
 from pyro_hvae.data.sets.user_tables import interpret_table
@@ -21,8 +23,26 @@ from pyro_hvae.data.standardization import Standardization
 from pyro_hvae.errors import ConfigError, DataError
 
 PICKLES = {".pkl", ".pickle", ".p", ".pt", ".pth", ".ckpt", ".joblib", ".dill"}
-KNOWN = f"Known are folders of images and {', '.join([*TABLE_READERS, *ARRAY_READERS])} files"
-OPTIONS = {"a folder of images": ("size", "channels"), "a file of arrays": ("key",), "a table": ("columns", "labels")}
+TABLES = {".xlsx", ".xls", ".ods", ".txt", ".dat", ".json", ".jsonl", ".feather", ".arrow", ".dta", ".sav", ".rds", ".rdata"}
+IMAGES, TABLE, ARRAYS, ANNOTATED = "a folder of images", "a table", "a file of arrays", "an AnnData file"
+MOTIONS = "a recorded motion"
+KINDS = {
+    **dict.fromkeys(TABLE_READERS, TABLE),
+    **dict.fromkeys(ARRAY_READERS, ARRAYS),
+    ".h5ad": ANNOTATED,
+    **dict.fromkeys(MOTION_SUFFIXES, MOTIONS),
+}
+KNOWN = f"Known are folders of images or of motions, and {', '.join(KINDS)} files"
+# Option -> the kinds of data that have it.
+OPTIONS = {
+    "size": (IMAGES,),
+    "channels": (IMAGES,),
+    "key": (ARRAYS,),
+    "columns": (TABLE, ANNOTATED, MOTIONS),
+    "labels": (TABLE, ANNOTATED),
+    "layer": (ANNOTATED,),
+    "stride": (MOTIONS,),
+}
 
 
 def load_user_data(
@@ -36,13 +56,15 @@ def load_user_data(
     standardize: bool = False,
     columns: tuple[str, ...] = (),
     labels: tuple[str, ...] = (),
+    layer: str = "",
+    stride: int = 0,
 ) -> Dataset:
-    """Images or vectors from a folder of images, a table, or arrays in a file.
+    """Images or vectors from a folder of images, a table, an AnnData file, or arrays in a file.
 
     See `read_images` for a folder, whose sub-folders become the factor "class", `interpret_table` for a table, whose columns of
-    few different texts become factors, and `read_arrays` for other files. Folders or arrays
-    called train, validation (val, valid) and test are these splits; missing validation or test data are taken from the
-    training data at random.
+    few different texts become factors, `read_annotated` for .h5ad, `read_motions` for .bvh and .amc files or a folder of them,
+    and `read_arrays` for other files. Folders or arrays called train, validation (val, valid) and test are these splits;
+    missing validation or test data are taken from the training data at random. Motions are cut in time.
 
     The split depends only on the seed and on the number and order of the data: the order of the images' names (relative to the
     folder, with "/" between the parts, compared character by character) or of the array's rows. It is the same on every
@@ -57,8 +79,10 @@ def load_user_data(
         validation, test: fractions of the data, for splits that the source does not give.
         standardize: for vectors: every column less its mean and divided by its standard deviation, both of the training data
             (see `Standardization`). `Dataset.inverse` gives the data's own units back.
-        columns: for a table: the columns of x; empty for all that hold numbers.
-        labels: for a table: the columns that are factors; empty for all that hold classes.
+        columns: for a table, an AnnData file or motions: the columns of x; empty for all that hold numbers or move.
+        labels: for tables and AnnData files: the columns (of obs) that are factors; empty for all that hold classes.
+        layer: for an AnnData file: the layer that is x; empty for X.
+        stride: for motions: keeps every stride-th frame; 0 keeps all.
 
     Raises:
         ConfigError: for an option that is out of range or for the other kind of source, for fewer than three data, or for
@@ -71,7 +95,10 @@ def load_user_data(
     if channels not in (0, 1, 3):
         raise ConfigError(f"channels is 1 for grey, 3 for colour, or 0 for what the images are, got {channels}.")
     path = Path(path).expanduser()
-    found, identity = _read_path(path, dict(size=size, channels=channels, key=key, columns=columns, labels=labels))
+    options = dict(size=size, channels=channels, key=key, columns=columns, labels=labels, layer=layer, stride=stride)
+    found, identity = _read_path(path, options, validation, test)
+    if standardize and found.inverse:
+        raise ConfigError("standardize=true is not for motions, whose channels are scaled to [-1, 1] already. Leave it out.")
     parts = found.parts
     drawn = [part for part in ("validation", "test") if part not in parts]
     split = f"{' and '.join(drawn)} data dealt out at random with data_seed={data_seed}" if drawn else "split as given"
@@ -88,13 +115,14 @@ def load_user_data(
         note=f"Your own data: {found.what}; {split}.",
         labels=found.labels,
         identity=identity,
-        inverse=by.undo if by else None,
+        picture=found.picture,
+        inverse=by.undo if by else found.inverse,
         standardization=by,
         columns=found.columns,
     )
 
 
-def _read_path(path: Path, options: Mapping[str, Any]) -> tuple[UserParts, str]:
+def _read_path(path: Path, options: Mapping[str, Any], validation: float, test: float) -> tuple[UserParts, str]:
     """What a path holds, read with the options of its kind, and its identity just before.
 
     Raises:
@@ -102,21 +130,25 @@ def _read_path(path: Path, options: Mapping[str, Any]) -> tuple[UserParts, str]:
     """
     kind = find_kind(path)
     if os.path.isdir(path):
-        what = "a folder of images"
+        what = MOTIONS if _list_motions(path) else IMAGES
     elif not os.path.exists(path):
         raise DataError(f"there is no file or folder {path}. Check the path.")
-    elif kind not in ARRAY_READERS and kind not in TABLE_READERS:
+    elif kind not in KINDS:
         raise DataError(_explain_refusal(path, kind))
     else:
-        what = "a table" if kind in TABLE_READERS else "a file of arrays"
-    for other, names in OPTIONS.items():
-        if other != what and (name := next((name for name in names if options[name]), None)):
-            raise ConfigError(f"{name} is an option of {other}, but {path} is {what}. Leave it out.")
+        what = KINDS[kind]
+    for name, having in OPTIONS.items():
+        if options[name] and what not in having:
+            raise ConfigError(f"{name} is an option of {' or '.join(having)}, but {path} is {what}. Leave it out.")
     identity = identify_data(path)
-    if what == "a folder of images":
+    if what == IMAGES:
         parts = read_images(path, options["size"], options["channels"], identity)
-    elif what == "a table":
+    elif what == TABLE:
         parts = interpret_table(path, TABLE_READERS[kind](path), options["columns"], options["labels"])
+    elif what == ANNOTATED:
+        parts = read_annotated(path, options["layer"], options["columns"], options["labels"])
+    elif what == MOTIONS:
+        parts = read_motions(path, options["columns"], options["stride"] or 1, validation, test)
     else:
         parts = read_arrays(path, options["key"])
     return parts, identity
@@ -130,11 +162,20 @@ def identify_data(path: Path) -> str:
     Raises:
         DataError: when a file cannot be read.
     """
-    files = list_images(path)[0] if path.is_dir() else [""]
+    motions = _list_motions(path)
+    files = motions or (list_images(path)[0] if path.is_dir() else [""])
+    path = path.parent if motions and not path.is_dir() else path
     content = hash_files(path, files)  # it reads every file, so all are there
     sizes = [(path / name).stat().st_size for name in files]
     names = zlib.crc32(repr(list(zip(files, sizes, strict=True))).encode())
     return f"{len(files)} files of {sum(sizes)} bytes ({names:08x}), content {content}"
+
+
+def _list_motions(path: Path) -> list[str]:
+    """The files of motions, as `list_motions` gives them; none in a folder that holds images, too."""
+    if path.is_dir():
+        return [] if list_images(path)[0] else list_motions(path)
+    return list_motions(path) if find_kind(path) in MOTION_SUFFIXES else []
 
 
 def _explain_refusal(path: Path, suffix: str) -> str:
@@ -145,6 +186,8 @@ def _explain_refusal(path: Path, suffix: str) -> str:
         )
     if suffix in IMAGE_SUFFIXES:
         return f"{path} is a single image. Name the folder that contains the images."
+    if suffix in TABLES:
+        return f"{path} is of no kind that tables are read from. Save it as .csv, with a line of names. {KNOWN}."
     if suffix.endswith(".gz") and not suffix.startswith(".tar"):
         return f"{path} is compressed. Unpack it: gunzip '{path.name}'. {KNOWN}."
     if suffix in (".zip", ".tar", ".tar.gz", ".tgz", ".xz", ".bz2", ".7z"):

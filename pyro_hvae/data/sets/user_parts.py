@@ -15,7 +15,7 @@ class UserParts:
     Attributes:
         parts: "train", and optionally "validation" and "test".
         what: what was understood, in words.
-        labels, columns, picture: as in `Dataset`.
+        labels, columns, picture, inverse: as in `Dataset`.
     """
 
     parts: Mapping[str, Split]
@@ -23,3 +23,4 @@ class UserParts:
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     columns: Sequence[str] = ()
     picture: Callable[[Tensor], Tensor] | None = None
+    inverse: Callable[[Tensor], Tensor] | None = None

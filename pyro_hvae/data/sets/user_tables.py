@@ -23,7 +23,9 @@ IDENTIFIERS = re.compile(r"(.*[_ .-])?(id|index|nr|number)|unnamed: 0", re.IGNOR
 DATES = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d-%m-%Y", "%d %b %Y", "%b %d %Y", "%Y-%m")
 TIMES = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f")
 TRUTHS = {"true": 1.0, "false": 0.0}
-THOUSANDS = re.compile(r"[+-]?\d{1,3}(([,' ]\d{3})+(\.\d*)?|(\.\d{3})+(,\d*)?)|[+-]?[\d.,]+ ?%")
+# How people write numbers that float() does not take: thousands, decimal commas, percent, currencies, in quotes.
+SIGN, UNIT = "[+\\-\u2212]?", "[%$\u20ac\u00a3\u00a5]?"
+NUMERAL = re.compile(rf"'?{UNIT} ?{SIGN}{UNIT} ?(\d{{1,3}}([,.' \u00a0\u202f]\d{{3}})+([.,]\d*)?|\d*[.,]?\d+) ?{UNIT}'?")
 
 
 def interpret_table(path: Path, table: Table, columns: Sequence[str] = (), labels: Sequence[str] = ()) -> UserParts:
@@ -58,10 +60,10 @@ def interpret_table(path: Path, table: Table, columns: Sequence[str] = (), label
     for name, column in known.items():
         if name in labels:
             continue
-        if columns and name not in columns and column.texts is None and name.lower() not in LABELS:
+        if columns and name not in columns and column.texts is None and not column.obstacle and name.lower() not in LABELS:
             unused[name] = "not in columns"
             continue
-        kind, values = _find_kind(column, name in columns)
+        kind, values = _find_kind(column, name in columns or column.unfolded)
         if kind == "numbers with texts" and (name in columns or not columns):
             raise _describe_text(path, table, column)
         if kind == "numbers" and values is not None and (name in columns or not columns):
@@ -73,14 +75,13 @@ def interpret_table(path: Path, table: Table, columns: Sequence[str] = (), label
         else:
             unused[name] = "not in labels" if kind == "classes" else "not in columns" if kind == "numbers" else kind
     if not numbers:
-        found = ", ".join(f"{name} ({why})" for name, why in unused.items()) or ", ".join(known)
-        raise DataError(f"{path} has no column of numbers to be x: {found}. Give columns of numbers.")
+        found = ", ".join(f"{name} ({unused.get(name, 'classes')})" for name in known)
+        alone = len(known) == 1 and table.columns[0].texts is not None
+        advice = "Separate cells by commas, tabs or semicolons" if alone else "Give columns of numbers"
+        raise DataError(f"{path} has no column of numbers to be x: {found}. {advice}.")
     order = columns or numbers
     x = np.stack([_check_numbers(path, table, known[name], numbers[name]) for name in order], 1)
-    factors, names = {}, {}
-    for name in labels or classes:
-        factors[name], texts = _to_factor(path, table, known[name])
-        names |= {name: texts} if texts else {}
+    factors, names = _to_factors(path, table, labels or classes)
     what = f"{len(x):,} rows of {path.name}, {x.shape[1]} column{'s' * (x.shape[1] > 1)} of numbers{table.about}"
     what += f"; factors: {', '.join(factors)}" if factors else ""
     what += f"; not used: {', '.join(f'{name} ({why})' for name, why in unused.items())}" if unused else ""
@@ -93,6 +94,8 @@ def _to_floats(raw: Tensor) -> Tensor:
 
 def _find_kind(column: TableColumn, wanted: bool) -> tuple[str, np.ndarray | None]:
     """What a column holds, in words, and its numbers if it holds such. A `wanted` column holds no row numbers."""
+    if column.obstacle:
+        return column.obstacle, None
     missing = column.missing
     if missing.all():
         return "empty", None
@@ -112,7 +115,7 @@ def _find_kind(column: TableColumn, wanted: bool) -> tuple[str, np.ndarray | Non
     counts = np.bincount(column.values, minlength=len(column.texts))
     numeric = [to_number(text) is not None and not is_missing(text) for text in column.texts]
     share = counts[np.array(numeric)].sum()
-    if 2 * share > (~missing).sum() or all(map(THOUSANDS.fullmatch, texts)):
+    if not column.categories and (2 * share > (~missing).sum() or all(map(NUMERAL.fullmatch, texts))):
         return "numbers with texts", None
     if len(texts) > most_classes(len(column.values)):
         return "texts", None
@@ -161,10 +164,34 @@ def _check_numbers(path: Path, table: Table, column: TableColumn, values: np.nda
     return values
 
 
+def find_factors(
+    path: Path, table: Table, labels: Sequence[str] = ()
+) -> tuple[dict[str, Tensor], dict[str, list[str]], dict[str, str]]:
+    """The factors of a table beside the data: its classes, or the named columns.
+
+    Returns:
+        the values of each factor, the names of its classes if these are texts, and by name why other columns are none.
+    """
+    kinds = {column.name: _find_kind(column, False)[0] for column in table.columns}
+    if labels:
+        check_names("label", labels, kinds)
+    chosen = labels or [name for name, kind in kinds.items() if kind == "classes"]
+    unused = {name: "not in labels" if kind == "classes" else kind for name, kind in kinds.items() if name not in chosen}
+    return *_to_factors(path, table, chosen), unused
+
+
+def _to_factors(path: Path, table: Table, chosen: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
+    known = {column.name: column for column in table.columns}
+    found = {name: _to_factor(path, table, known[name]) for name in chosen}
+    return {name: values for name, (values, _) in found.items()}, {name: texts for name, (_, texts) in found.items() if texts}
+
+
 def _to_factor(path: Path, table: Table, column: TableColumn) -> tuple[Tensor, list[str]]:
     """The values of a factor, and the names of its classes if it has texts."""
+    if column.obstacle:
+        raise ConfigError(f"labels names '{column.name}', but it holds {column.obstacle}. Choose columns of numbers or texts.")
     if column.missing.any():
-        raise _describe_missing(path, table, column)
+        raise _describe_missing(path, table, column, "labels")
     if column.texts is None:
         whole = (column.values == np.rint(column.values)).all() and np.abs(column.values).max() < 2**53
         values = _check_numbers(path, table, column, column.values)
@@ -174,12 +201,12 @@ def _to_factor(path: Path, table: Table, column: TableColumn) -> tuple[Tensor, l
     return torch.from_numpy(np.array([number[text] for text in column.texts], dtype=np.int64)[column.values]), names
 
 
-def _describe_missing(path: Path, table: Table, column: TableColumn) -> DataError:
+def _describe_missing(path: Path, table: Table, column: TableColumn, option: str = "columns") -> DataError:
     missing = column.missing
     more = f" ({missing.sum():,} are missing in the column)" if missing.sum() > 1 else ""
     return DataError(
         f"{path} has no value in {_name_cell(table, column, missing)}{more}. Missing values are not supported: "
-        "fill them in, remove their rows, or choose other columns by columns=."
+        f"fill them in, remove their rows, or choose other columns by {option}=."
     )
 
 
