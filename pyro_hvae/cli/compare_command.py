@@ -5,7 +5,16 @@ from typing import Any
 
 import click
 
-from pyro_hvae.cli.shared_options import checkpoint_option, data_dir_option, device_option, emit, json_option, picture_option
+from pyro_hvae.cli.early_checks import check_metrics, check_runs
+from pyro_hvae.cli.shared_options import (
+    COUNT,
+    checkpoint_option,
+    data_dir_option,
+    device_option,
+    emit,
+    json_option,
+    picture_option,
+)
 from pyro_hvae.errors import DataError
 
 
@@ -26,10 +35,8 @@ def _split_names(ctx: click.Context, param: click.Parameter, values: tuple[str, 
 )
 @click.option("--csv", type=click.Path(path_type=Path), metavar="FILE", help="Also write a CSV file with a row per run.")
 @picture_option("none")
-@click.option(
-    "--particles", type=click.IntRange(1), metavar="N", help="Measure missing likelihoods with N samples per datum (else 5000)."
-)
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Measure missing likelihoods of N random test data.")
+@click.option("--particles", type=COUNT, metavar="N", help="Measure missing likelihoods with N samples per datum (else 5000).")
+@click.option("--limit", type=COUNT, metavar="N", help="Measure missing likelihoods of N random test data.")
 @checkpoint_option
 @device_option
 @json_option
@@ -52,6 +59,8 @@ def compare_command(runs: tuple[str, ...], as_json: bool, **options: Any) -> Non
       pyro-hvae compare runs/* --metric reconstruction,mig --picture figure2.png
       pyro-hvae compare runs/* --metric likelihood --metric likelihood.active_units.z1 --csv table.csv --json
     """
+    check_runs(runs)  # one without a checkpoint does not stop the others
+    check_metrics([name.partition(".")[0] for name in options["metrics"]], {})
     from pyro_hvae.reports import report_comparison
 
     values, text = report_comparison(runs, **options, tell=lambda line: click.echo(line, err=True))

@@ -5,8 +5,10 @@ from typing import Any
 
 import click
 
-from pyro_hvae.cli.shared_options import SEED, data_dir_option, data_options, emit, json_option
-from pyro_hvae.errors import DataError
+from pyro_hvae.cli.early_checks import check_dataset
+from pyro_hvae.cli.shared_options import SEED, WholeNumber, checked, data_dir_option, data_options, emit, json_option
+from pyro_hvae.errors import DataError, require_known
+from pyro_hvae.plots import check_picture_path
 
 
 @click.group(name="data")
@@ -50,6 +52,7 @@ def info_data(name: str, options: dict[str, str], as_json: bool) -> None:
       pyro-hvae data info pendulum
       pyro-hvae data info my/images -o size=32
     """
+    check_dataset(name, options)
     from pyro_hvae.reports import dataset_text, describe_dataset
 
     values = describe_dataset(name, options)
@@ -67,6 +70,8 @@ def download_data(names: tuple[str, ...], as_json: bool) -> None:
     Examples:
       pyro-hvae data download mnist fashion-mnist
     """
+    for name in names:
+        check_dataset(name, {})
     from pyro_hvae.reports import download_datasets, download_text
 
     values = download_datasets(names)
@@ -84,6 +89,8 @@ def verify_data(names: tuple[str, ...], as_json: bool) -> None:
     Examples:
       pyro-hvae data verify mnist mnist-static
     """
+    for name in names:
+        check_dataset(name, {})
     from pyro_hvae.reports import verification_text, verify_datasets
 
     values = verify_datasets(names)
@@ -94,9 +101,22 @@ def verify_data(names: tuple[str, ...], as_json: bool) -> None:
 
 @data_command.command(name="preview")
 @click.argument("name")
-@click.option("--out", type=click.Path(path_type=Path), default="preview.png", metavar="FILE.png", help="Picture.")
-@click.option("--n", "count", type=int, default=64, metavar="N", help="Number of data.")
-@click.option("--split", default="training", metavar="training|validation|test", help="Split of the data.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default="preview.png",
+    callback=checked(lambda path: check_picture_path(path, "--out")),
+    metavar="FILE",
+    help="Picture, a .png, .pdf or .svg file.",
+)
+@click.option("--n", "count", type=WholeNumber(1, 2_500), default=64, metavar="N", help="Number of data.")
+@click.option(
+    "--split",
+    default="training",
+    callback=checked(lambda name: require_known("split", name, ("training", "validation", "test"))),
+    metavar="training|validation|test",
+    help="Split of the data.",
+)
 @click.option("--seed", type=SEED, default=0, metavar="N", help="Seed of the choice.")
 @data_options
 @json_option
@@ -109,6 +129,7 @@ def preview_data(name: str, as_json: bool, **settings: Any) -> None:
       pyro-hvae data preview digits --out digits.png
       pyro-hvae data preview my/images -o size=64 --n 100
     """
+    check_dataset(name, settings["options"])
     from pyro_hvae.reports import preview_dataset
 
     values = preview_dataset(name, **settings)

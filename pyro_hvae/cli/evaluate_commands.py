@@ -5,14 +5,15 @@ from typing import Any
 
 import click
 
-from pyro_hvae.cli.shared_options import SEED, Result, key_values, run_arguments
+from pyro_hvae.cli.early_checks import check_metrics
+from pyro_hvae.cli.shared_options import COUNT, SEED, Result, key_values, run_arguments
 
 
 @click.command(name="evaluate")
 @run_arguments
-@click.option("--particles", type=int, default=5000, metavar="N", help="Importance samples per datum.")
-@click.option("--inner", type=int, default=1, metavar="N", help="Particles in each sample for unshared sites.")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Likelihood of N random test data; bounds are of all.")
+@click.option("--particles", type=COUNT, default=5000, metavar="N", help="Importance samples per datum.")
+@click.option("--inner", type=COUNT, default=1, metavar="N", help="Particles in each sample for unshared sites.")
+@click.option("--limit", type=COUNT, metavar="N", help="Likelihood of N random test data; bounds are of all.")
 @click.option("--seed", type=SEED, default=0, metavar="N", help="Seed of the samples and of the subset.")
 @click.option(
     "--compile/--no-compile",
@@ -49,6 +50,7 @@ def metrics_command(open_run: Callable[[], Any], names: tuple[str, ...], options
       pyro-hvae metrics last angle interpolation
       pyro-hvae metrics last mig mig-sup factor -o points=20000 --json
     """
+    check_metrics(names, options)
     from pyro_hvae.reports import describe_errors, measure_metrics, metrics_text
 
     values = measure_metrics(open_run(), names, options)

@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from pyro_hvae.cli.shared_options import SEED, Result, run_arguments
+from pyro_hvae.cli.early_checks import check_chain_start
+from pyro_hvae.cli.shared_options import COUNT, INDEX, SEED, Result, WholeNumber, checked, run_arguments
 
 
 def _parse_sites(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | str | None:
@@ -23,16 +24,18 @@ def _parse_sites(ctx: click.Context, param: click.Parameter, value: str | None) 
     metavar="SITE,...|all",
     help="Latents that a step resamples, separated by commas; default: those that x depends on.",
 )
-@click.option("--steps", type=int, default=100, metavar="N", help="Length of every chain.")
-@click.option("--chains", type=int, default=100, metavar="N", help="Chains in parallel.")
-@click.option("--burn-in", type=int, default=50, metavar="N", help="Steps dropped at the start.")
-@click.option("--thin", type=int, default=1, metavar="N", help="Of the other steps, keep every N-th.")
-@click.option("--init", default="data", metavar="data|noise|prior", help="Where chains start.")
+@click.option("--steps", type=COUNT, default=100, metavar="N", help="Length of every chain.")
+@click.option("--chains", type=WholeNumber(2), default=100, metavar="N", help="Chains in parallel.")
+@click.option("--burn-in", type=INDEX, default=50, metavar="N", help="Steps dropped at the start.")
+@click.option("--thin", type=COUNT, default=1, metavar="N", help="Of the other steps, keep every N-th.")
+@click.option(
+    "--init", default="data", callback=checked(check_chain_start), metavar="data|noise|prior", help="Where chains start."
+)
 @click.option("--noise/--no-noise", default=True, help="Draw x from p(x|z), or use its mean.")
 @click.option(
-    "--particles", type=int, default=1, metavar="K", help="Correct the guide by importance resampling among K draws a step."
+    "--particles", type=COUNT, default=1, metavar="K", help="Correct the guide by importance resampling among K draws a step."
 )
-@click.option("--samples", type=int, default=1000, metavar="N", help="Most draws in a distance.")
+@click.option("--samples", type=WholeNumber(2), default=1000, metavar="N", help="Most draws in a distance.")
 @click.option("--seed", type=SEED, default=0, metavar="N", help="Seed of starts and chains.")
 @click.option(
     "--compile/--no-compile",

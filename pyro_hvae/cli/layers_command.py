@@ -6,7 +6,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from pyro_hvae.cli.shared_options import SEED, Result, run_arguments
+from pyro_hvae.cli.shared_options import COUNT, INDEX, SEED, Result, WholeNumber, run_arguments
 from pyro_hvae.errors import ConfigError
 
 # parameter -> flag
@@ -16,13 +16,13 @@ GRID_OPTIONS = {"cells": "--cells", "reach": "--reach"}
 
 @click.command(name="layers")
 @run_arguments
-@click.option("--n", "count", type=int, default=64, metavar="N", help="Samples in a panel.")
-@click.option("--image", type=int, metavar="I", help="Fix the other layers at the code of this test datum.")
+@click.option("--n", "count", type=COUNT, default=64, metavar="N", help="Samples in a panel.")
+@click.option("--image", type=INDEX, metavar="I", help="Fix the other layers at the code of this test datum.")
 @click.option("--site", metavar="SITE", help="Draw only this layer's panel.")
-@click.option("--outer", type=int, default=200, metavar="N", help="Draws of the other layers' noise.")
-@click.option("--inner", type=int, default=20, metavar="N", help="Draws of the layer's noise for each.")
+@click.option("--outer", type=WholeNumber(2), default=200, metavar="N", help="Draws of the other layers' noise.")
+@click.option("--inner", type=WholeNumber(2), default=20, metavar="N", help="Draws of the layer's noise for each.")
 @click.option("--grid", is_flag=True, help="Put the noise of each layer of two dimensions on a square grid.")
-@click.option("--cells", type=int, default=20, metavar="N", help="With --grid: cells along each axis.")
+@click.option("--cells", type=WholeNumber(2, 50), default=20, metavar="N", help="With --grid: cells along each axis.")
 @click.option("--reach", type=float, default=2.0, metavar="R", help="With --grid: noise from -R to R.")
 @click.option("--seed", type=SEED, default=0, metavar="N", help="Seed of all draws.")
 def layers_command(open_run: Callable[[], Any], grid: bool, **options: Any) -> Result:

@@ -2,11 +2,16 @@
 
 import click
 
-from pyro_hvae.cli.shared_options import emit, json_option
+from pyro_hvae.cli.shared_options import checked, emit, json_option
+from pyro_hvae.errors import require_known
+
+LISTS = ("recipes", "datasets", "schedules", "metrics")
 
 
 @click.command(name="list")
-@click.argument("what", metavar="recipes|datasets|schedules|metrics")
+@click.argument(
+    "what", callback=checked(lambda name: require_known("list", name, LISTS)), metavar="recipes|datasets|schedules|metrics"
+)
 @json_option
 def list_command(what: str, as_json: bool) -> None:
     """List recipes, datasets, schedules or metrics, with their options and defaults.

@@ -5,16 +5,16 @@ from typing import Any
 
 import click
 
-from pyro_hvae.cli.shared_options import SEED, Result, picture_option, run_arguments, runs_arguments
+from pyro_hvae.cli.shared_options import COUNT, INDEX, SEED, Result, WholeNumber, picture_option, run_arguments, runs_arguments
 
 
 @click.command(name="interpolate")
 @run_arguments
-@click.option("--nodes", type=int, default=1000, metavar="N", help="Prior samples in the graph.")
-@click.option("--k", type=int, default=10, metavar="N", help="Neighbours of a node.")
+@click.option("--nodes", type=WholeNumber(2), default=1000, metavar="N", help="Prior samples in the graph.")
+@click.option("--k", type=COUNT, default=10, metavar="N", help="Neighbours of a node.")
 @click.option("--seed", type=SEED, default=0, metavar="N", help="Seed of the prior samples.")
-@click.option("--from", "first", type=int, metavar="I", help="Index of a test datum; default: the data set's ends.")
-@click.option("--to", "second", type=int, metavar="J", help="Index of the last test datum.")
+@click.option("--from", "first", type=INDEX, metavar="I", help="Index of a test datum; default: the data set's ends.")
+@click.option("--to", "second", type=INDEX, metavar="J", help="Index of the last test datum.")
 def interpolate_command(open_run: Callable[[], Any], **options: Any) -> Result:
     """Interpolate between two data of RUN along the shortest path of a graph of prior samples, and draw it.
 
@@ -31,7 +31,7 @@ def interpolate_command(open_run: Callable[[], Any], **options: Any) -> Result:
 
 @click.command(name="sample")
 @run_arguments
-@click.option("--n", "count", type=int, default=64, metavar="N", help="Number of samples.")
+@click.option("--n", "count", type=COUNT, default=64, metavar="N", help="Number of samples.")
 @click.option("--seed", type=SEED, default=0, metavar="N", help="Seed of the samples.")
 @picture_option("in the run's figures")
 def sample_command(open_run: Callable[[], Any], **options: Any) -> Result:
@@ -49,7 +49,7 @@ def sample_command(open_run: Callable[[], Any], **options: Any) -> Result:
 
 
 @click.command(name="reconstruct")
-@click.option("--n", "count", type=int, default=12, metavar="N", help="Number of test data.")
+@click.option("--n", "count", type=COUNT, default=12, metavar="N", help="Number of test data.")
 @runs_arguments
 def reconstruct_command(open_runs: Callable[[], list[Any]], **options: Any) -> Result:
     """Draw test data above their reconstructions by RUN, and print the errors. Several runs are drawn side by side.

@@ -9,11 +9,29 @@ from typing import Any
 
 import click
 
-from pyro_hvae.errors import ConfigError
+from pyro_hvae.cli.early_checks import check_dataset, check_runs
+from pyro_hvae.errors import ConfigError, require_known
+from pyro_hvae.plots import check_picture_path
+from pyro_hvae.runs import CHECKPOINTS
+from pyro_hvae.runtime import require_device_name
 
 # values for --json, their text for people, and what is missing of what was asked for: printed, then exit 2
 Result = tuple[dict[str, Any], str] | tuple[dict[str, Any], str, str]
+
+
+class WholeNumber(click.IntRange):
+    """A whole number in a range; one outside is answered by one line."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = click.INT.convert(value, param, ctx)
+        if number < (self.min or 0) or (self.max is not None and number > self.max):
+            limits = f"at least {self.min}" if self.max is None else f"from {self.min} to {self.max}"
+            raise ConfigError(f"{param.opts[0] if param else 'the number'} must be {limits}, got {number}.")
+        return number
+
+
 SEED = click.IntRange(0, 2**32 - 1)  # as many bits as torch and NumPy use
+COUNT, INDEX = WholeNumber(1), WholeNumber(0)
 
 
 def key_values(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -51,8 +69,28 @@ data_dir_option = click.option(
 )
 
 
-device_option = click.option("--device", default="cpu", metavar="auto|cpu|cuda[:i]|mps", help="Where to compute.")
-checkpoint_option = click.option("--checkpoint", default="last", metavar="last|best", help="Which checkpoint.")
+def checked(check: Callable[[Any], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """A callback that passes a value on, once a check has raised no error for it."""
+
+    def check_value(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        if value is not None:
+            check(value)
+        return value
+
+    return check_value
+
+
+DEVICE = "auto|cpu|cuda[:i]|mps"
+device_option = click.option(
+    "--device", default="cpu", callback=checked(require_device_name), metavar=DEVICE, help="Where to compute."
+)
+checkpoint_option = click.option(
+    "--checkpoint",
+    default="last",
+    callback=checked(lambda name: require_known("checkpoint", name, CHECKPOINTS)),
+    metavar="last|best",
+    help="Which checkpoint.",
+)
 
 
 force_option = click.option(
@@ -86,7 +124,8 @@ def runs_arguments(command: Callable[..., Result]) -> Callable[..., None]:
 def picture_option(default: str) -> Callable[[Any], Any]:
     """The option --picture, whose help names the kinds of files and where the picture goes by default."""
     help = f"Picture, a .png, .pdf or .svg file; default: {default}."
-    return click.option("--picture", type=click.Path(path_type=Path), metavar="FILE", help=help)
+    kind = click.Path(path_type=Path)
+    return click.option("--picture", type=kind, callback=checked(check_picture_path), metavar="FILE", help=help)
 
 
 def _print_result(command: Callable[..., Result]) -> Callable[..., None]:
@@ -103,6 +142,10 @@ def _print_result(command: Callable[..., Result]) -> Callable[..., None]:
         force: bool = False,
         **rest: Any,
     ) -> None:
+        check_runs(runs or [run], checkpoint)
+        if dataset is not None:
+            check_dataset(dataset, data_options or {})
+
         def open_one(name: str) -> Any:
             from pyro_hvae.runs import find_run, open_run, read_experiment
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
-from pyro_hvae.cli.option_names import check_option_names
-from pyro_hvae.cli.shared_options import SEED, data_dir_option, emit, json_option, key_values
+from pyro_hvae.cli.early_checks import check_experiment, check_resumption, check_trackers
+from pyro_hvae.cli.shared_options import COUNT, DEVICE, SEED, checked, data_dir_option, emit, json_option, key_values
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.runtime import require_device_name
 
 
 @click.command(name="train")
@@ -27,11 +28,11 @@ from pyro_hvae.errors import ConfigError
     help="Option of recipe, schedule, data or training (lr_decay, information_every, ...); repeatable.",
 )
 @click.option("--steps", type=int, metavar="N", help="Gradient steps in total.")
-@click.option("--epochs", type=int, metavar="N", help="Passes over the training data; with several stages, of the last.")
+@click.option("--epochs", type=COUNT, metavar="N", help="Passes over the training data; with several stages, of the last.")
 @click.option("--batch-size", type=int, metavar="N", help="Data per step.")
 @click.option("--lr", type=float, metavar="F", help="Learning rate of Adam.")
 @click.option("--seed", type=SEED, metavar="N", help="Of initial weights, noise and data order.")
-@click.option("--device", metavar="auto|cpu|cuda[:i]|mps", help="Where to train.")
+@click.option("--device", callback=checked(require_device_name), metavar=DEVICE, help="Where to train.")
 @click.option(
     "--compile/--no-compile",
     default=None,
@@ -93,12 +94,31 @@ def train_command(
       pyro-hvae train --resume last
     """
     _require_one_process()
-    if config is None:
-        check_option_names(recipe, dataset, schedule, options)
+    given = {key: value for key, value in settings.items() if value is not None}
+    if epochs is not None and "steps" in given:
+        raise ConfigError("--epochs and --steps both give the length. Use one of them.")
+    check_trackers(track)
+    if resume is not None:
+        named = {
+            "a recipe": recipe,
+            "--dataset": dataset,
+            "--schedule": schedule,
+            "-o": options,
+            "--config": config,
+            "--out": out,
+        }
+        if extra := [name for name, value in named.items() if value]:
+            raise ConfigError(f"--resume takes everything from the run, so {' and '.join(extra)} cannot be given with it.")
+        check_resumption(resume, given)
+    else:
+        if force:
+            raise ConfigError("--force is for --resume with another --program. Leave it out.")
+        if recipe is not None and program is not None:
+            raise ConfigError(f"'{recipe}' and --program both name what to train. Use one of them.")
+        check_experiment(recipe, dataset, schedule, options, given, config, program)
     from pyro_hvae.cli.train_request import plan_text, resolve_request
     from pyro_hvae.reports import training_text
 
-    given = {key: value for key, value in settings.items() if value is not None}
     request = resolve_request(recipe, dataset, schedule, options, given, epochs, out, resume, config, program, force)
     if dry_run:
         plan = request.describe()

@@ -9,7 +9,6 @@ from typing import Any
 
 import tomli_w
 
-from pyro_hvae.errors import ConfigError
 from pyro_hvae.reports import report_training
 from pyro_hvae.runs import Experiment, Progress, make_trackers, read_toml, resolve
 from pyro_hvae.runtime import pick_device, runs_folder
@@ -52,26 +51,10 @@ def resolve_request(
     program: str | None,
     force: bool = False,
 ) -> TrainRequest:
-    """Resolves what was typed into an experiment and a run directory; raises `ConfigError` for contradictions."""
-    if epochs is not None and "steps" in settings:
-        raise ConfigError("--epochs and --steps both give the length. Use one of them.")
-    if force and resume is None:
-        raise ConfigError("--force is for --resume with another --program. Leave it out.")
+    """Resolves what was typed, without contradictions, into an experiment and a run directory."""
     if resume is not None:
-        given = {
-            "a recipe": recipe,
-            "--dataset": dataset,
-            "--schedule": schedule,
-            "-o": options,
-            "--config": config,
-            "--out": out,
-        }
-        if extra := [name for name, value in given.items() if value]:
-            raise ConfigError(f"--resume takes everything from the run, so {' and '.join(extra)} cannot be given with it.")
         path, experiment = resume_experiment(resume, dict(settings), program, force)
     else:
-        if recipe is not None and program is not None:
-            raise ConfigError(f"'{recipe}' and --program both name what to train. Use one of them.")
         file = read_toml(config) if config else {}
         experiment = resolve(recipe, dataset, schedule, options, settings, file, program)
         path = out or _new_run_path(experiment)
@@ -82,8 +65,6 @@ def resolve_request(
 
 def _steps(experiment: Experiment, epochs: int) -> int:
     """The steps of all stages, such that the last stage takes so many passes over the training data."""
-    if epochs < 1:
-        raise ConfigError(f"--epochs must be at least 1, got {epochs}.")
     built = plan(experiment)
     steps = epochs * max(1, len(built.dataset.train.x) // experiment.train.batch_size)
     shares = [stage.share for stage in built.stages]

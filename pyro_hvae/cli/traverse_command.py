@@ -5,15 +5,15 @@ from typing import Any
 
 import click
 
-from pyro_hvae.cli.shared_options import SEED, Result, runs_arguments
+from pyro_hvae.cli.shared_options import COUNT, INDEX, SEED, Result, WholeNumber, runs_arguments
 
 
 @click.command(name="traverse")
-@click.option("--image", type=int, default=0, metavar="I", help="Index of the test datum to start from.")
+@click.option("--image", type=INDEX, default=0, metavar="I", help="Index of the test datum to start from.")
 @click.option("--range", "reach", type=float, default=2.5, metavar="R", help="Vary the noise from -R to R.")
-@click.option("--steps", type=int, default=9, metavar="N", help="Images in a row.")
-@click.option("--most", type=int, default=8, metavar="N", help="Largest number of dimensions of a layer.")
-@click.option("--draws", type=int, default=16, metavar="M", help="Draws for layers above the first of a chain.")
+@click.option("--steps", type=WholeNumber(2, 100), default=9, metavar="N", help="Images in a row.")
+@click.option("--most", type=COUNT, default=8, metavar="N", help="Largest number of dimensions of a layer.")
+@click.option("--draws", type=COUNT, default=16, metavar="M", help="Draws for layers above the first of a chain.")
 @click.option("--seed", type=SEED, default=0, metavar="N", help="Seed of these draws and of the test data.")
 @runs_arguments
 def traverse_command(open_runs: Callable[[], list[Any]], **options: Any) -> Result:

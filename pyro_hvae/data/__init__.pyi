@@ -6,9 +6,10 @@ from .dataset import Dataset as Dataset
 from .dataset import FactorGrid as FactorGrid
 from .dataset import Source as Source
 from .dataset import Split as Split
+from .dataset_names import is_path as is_path
+from .dataset_names import require_dataset as require_dataset
 from .dataset_registry import DATASETS as DATASETS
 from .dataset_registry import find_source as find_source
-from .dataset_registry import is_path as is_path
 from .factor_kinds import class_numbers as class_numbers
 from .factor_kinds import factor_values as factor_values
 from .factor_kinds import is_identifier as is_identifier

@@ -58,6 +58,18 @@ def to_floats(x: Any, dtype: torch.dtype | None = None, grey: bool | None = None
     return values.div_(255)
 
 
+def explain_nonfinite(value: Any) -> str:
+    """The end of a sentence on a number that is no finite float32: why, and what to do.
+
+    >>> explain_nonfinite(np.float64(1e300))
+    ', beyond the largest number of single precision, 3.403e+38. Scale the data, for example by a larger unit.'
+    """
+    if np.isfinite(value):
+        limit = f"{np.finfo(np.float32).max:.4g}"
+        return f", beyond the largest number of single precision, {limit}. Scale the data, for example by a larger unit."
+    return ". Replace values that are not finite."
+
+
 def to_tensor(x: Any) -> Tensor:
     """An array, a tensor or a list of such as a tensor of booleans, bytes, int64 or floats; raises `DataError` for others."""
     if isinstance(x, list | tuple) and x and all(isinstance(value, Tensor) for value in x):

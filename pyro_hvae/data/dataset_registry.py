@@ -1,10 +1,10 @@
 """The table of data sets by name, and a user's data by path. A new set is a function that returns a `Dataset`, and an entry."""
 
-import os
 from functools import partial
 from pathlib import Path
 
 from pyro_hvae.data.dataset import Source
+from pyro_hvae.data.dataset_names import require_dataset
 from pyro_hvae.data.files.published_files import list_files
 from pyro_hvae.data.generated.pendulum import pendulum
 from pyro_hvae.data.generated.rooms import rooms
@@ -20,7 +20,6 @@ from pyro_hvae.data.sets.mnist_static import mnist_static
 from pyro_hvae.data.sets.omniglot import omniglot
 from pyro_hvae.data.sets.svhn import svhn
 from pyro_hvae.data.sets.user_data import identify_data, load_user_data
-from pyro_hvae.errors import DataError, unknown_name
 
 DATASETS: dict[str, Source] = {
     "pendulum": Source(pendulum),
@@ -43,15 +42,6 @@ DATASETS: dict[str, Source] = {
 }
 
 
-def is_path(name: str) -> bool:
-    """Whether a name is a path: it has a separator or a suffix, which no entry of the table has.
-
-    >>> is_path("photos/"), is_path("codes.npy"), is_path("mnist-static")
-    (True, True, False)
-    """
-    return "/" in name or os.sep in name or bool(Path(name).suffix) or name in (".", "..", "~")
-
-
 def find_source(name: str) -> Source:
     """The entry of a data set: from the table, or made for a path of a user's own data (see `load_user_data`).
 
@@ -59,14 +49,8 @@ def find_source(name: str) -> Source:
         ConfigError: for an unknown name, suggesting the nearest.
         DataError: for a path that does not exist.
     """
+    require_dataset(name, DATASETS)
     if name in DATASETS:
         return DATASETS[name]
     path = Path(name).expanduser()
-    if is_path(name):
-        if not path.exists():
-            raise DataError(f"there is no file or folder '{name}' to read data from. Check the path, or put the data back.")
-        return Source(partial(load_user_data, path), licence="your own", identify=partial(identify_data, path))
-    error = unknown_name("dataset", name, DATASETS)
-    if path.exists():
-        error.args = (f"{error} For your own data of that name use a path: --dataset ./{name}.",)
-    raise error
+    return Source(partial(load_user_data, path), licence="your own", identify=partial(identify_data, path))

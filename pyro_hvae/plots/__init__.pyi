@@ -1,5 +1,4 @@
 from .comparison_figures import plot_comparison as plot_comparison
-from .figure_base import check_picture_path as check_picture_path
 from .figure_base import run_name as run_name
 from .figure_base import save_figure as save_figure
 from .gibbs_figures import plot_gibbs_chains as plot_gibbs_chains
@@ -12,6 +11,7 @@ from .latent_space_figures import plot_interpolation as plot_interpolation
 from .latent_space_figures import plot_latent_space as plot_latent_space
 from .layer_figures import plot_layer_grids as plot_layer_grids
 from .layer_figures import plot_layer_samples as plot_layer_samples
+from .picture_paths import check_picture_path as check_picture_path
 from .reconstruction_figures import FEATURES as FEATURES
 from .reconstruction_figures import FULL as FULL
 from .reconstruction_figures import plot_reconstructions as plot_reconstructions

@@ -6,13 +6,12 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.errors import DataError
 from pyro_hvae.runs import OpenRun
 
 # Okabe-Ito: distinguishable with every common colour vision.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
 COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00")
-SUFFIXES = (".png", ".pdf", ".svg")
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
@@ -31,14 +30,6 @@ def run_name(run: OpenRun) -> str:
 def sort_sites(names: Iterable[str]) -> list[str]:
     """Sorts names that end in numbers: z10 comes after z9."""
     return sorted(names, key=lambda name: (len(name), name))
-
-
-def check_picture_path(path: Path) -> None:
-    """Raises `ConfigError` for a file name that does not end like a picture."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise ConfigError(
-            f"--picture is the name of a {', '.join(SUFFIXES)} file, got '{path}'. Example: --picture figure.png."
-        )
 
 
 def save_figure(figure: Figure, path: Path) -> Path:

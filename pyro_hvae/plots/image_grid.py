@@ -30,7 +30,8 @@ def plot_samples(run: OpenRun, count: int = 64, seed: int = 0) -> Figure:
 def plot_image_sheet(images: Tensor, title: str, scale: VectorScale | None = None) -> Figure:
     """Images (n, channels, height, width) in a grid that is nearly square, or vectors (n, d) one below the other."""
     if images.dim() == 2:
-        height = min(40, max(4.0, 0.11 * len(images) + 1.5))
+        names = max(map(len, scale.labels)) if scale else 0  # turned, below the strips
+        height = min(40, max(4.0, 0.11 * len(images) + 1.5) + 0.07 * names)
         figure = new_figure(min(14, max(6.0, 0.3 * images.shape[1] + 3)), height, title)
         draw_image_grid(figure.subplots(), images, 1, scale=scale)
         return figure

@@ -98,6 +98,8 @@ class VectorScale:
         if strips:
             width = int(14 * axis.figure.bbox.width / axis.figure.dpi / max(1, len(axis.figure.axes) // 2))
             unit = textwrap.fill(f"{unit}; a strip from left to right: {self._list_columns()}", max(40, width))
+        else:
+            unit = textwrap.fill(unit, 24)  # the bar may be short
         bar.set_label(unit.replace("$", r"\$"), fontsize=7)
 
     def _list_columns(self) -> str:

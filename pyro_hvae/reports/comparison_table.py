@@ -55,18 +55,17 @@ def compare(
         "metrics": column -> metric, key, better, unit; "runs": with `values` and, for missing values, `reasons` by column;
         "methods": for each metric, method and protocol the seeds, mean, standard deviation (from two seeds on), median, range,
         the best of the seeds and the paper's value; "warnings": why values cannot be compared; "failed": the runs
-        that could not be opened, read or written; those without a readable configuration have no row.
+        that could not be opened, read or written; those without a readable configuration, and those with weights that are no
+        numbers, have no row.
 
     Raises:
         ConfigError: for an unknown metric, a key that no run's result has, and particles or limit without a likelihood.
-        DataError, CheckpointError: where none is a run.
+        DataError, CheckpointError: where none is a run. DivergenceError: where the weights of all are no numbers.
     """
     columns = parse_columns(metrics)
     pick_device(device)
     paths = {path.resolve(): path for path in map(find_run, names)}
     compared, broken = _open_runs(list(paths.values()), checkpoint)
-    for path, error in broken.items():
-        tell(f"{path} is left out: {error}")
     if not metrics:
         columns = parse_columns(["angle" if all(run.experiment.dataset == "pendulum" for run in compared) else "likelihood"])
     options = {key: value for key, value in (("particles", particles), ("limit", limit)) if value is not None}
@@ -75,6 +74,12 @@ def compare(
             f"no metric that is compared takes {' and '.join(options)}, only {', '.join(COSTLY)} does. Leave it out."
         )
     collect_results(compared, columns, checkpoint, device, tell, options)
+    broken |= {run.path: run.diverged for run in compared if run.diverged}
+    for path, error in broken.items():
+        tell(f"{path} is left out: {error}")
+    compared = [run for run in compared if not run.diverged]
+    if not compared:
+        raise list(broken.values())[-1]
     rows = _run_rows(compared, columns, checkpoint)
     warnings = _warnings(compared, rows, dict.fromkeys(column.metric for column in columns))
     for row in rows:

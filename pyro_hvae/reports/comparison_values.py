@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pyro_hvae.errors import CheckpointError, ConfigError, DataError, HVAEError, require_known, unknown_name
+from pyro_hvae.errors import CheckpointError, ConfigError, DataError, DivergenceError, HVAEError, require_known, unknown_name
 from pyro_hvae.evaluation import METRICS
 from pyro_hvae.reports.run_measurement import measure_metric
 from pyro_hvae.runs import (
@@ -71,6 +71,7 @@ class ComparedRun:
             does not count as.
         results: metric -> result of `measure_metric`.
         reasons: metric -> why it has no result. failed: whether the run could not be opened, read or written.
+        diverged: the error for weights that are no numbers, if something was to be measured with them.
     """
 
     path: Path
@@ -80,6 +81,7 @@ class ComparedRun:
     reasons: dict[str, str] = field(default_factory=dict)
     failed: bool = False
     stopped: bool = False
+    diverged: DivergenceError | None = None
 
     def numbers(self, metric: str) -> dict[str, float | None]:
         """Every number of a metric's result by its dotted key; None for one that is not finite."""
@@ -163,6 +165,9 @@ def collect_results(
                 run.results[metric] = replace_nonfinite(
                     measure_metric(opened, metric, None, **(options if metric in COSTLY else {}))
                 )
+            except DivergenceError as error:
+                run.diverged = error
+                break
             except HVAEError as error:
                 run.reasons[metric] = str(error)
                 # Once a run is open, a ConfigError says that the metric does not apply to it, which is no failure.

@@ -151,17 +151,16 @@ def _file_state(file: File) -> str:
 def preview_dataset(
     name: str, options: Mapping[str, str], out: Path, count: int, split: str = "training", seed: int = 0
 ) -> dict[str, Any]:
-    """Draws a contact sheet of random data of a split into a PNG file.
+    """Draws a contact sheet of random data of a split into a PNG, PDF or SVG file.
 
     Raises:
         ConfigError: for a count below one or an unknown split. DataError: when the picture cannot be written.
     """
     if not 1 <= count <= 2_500:
         raise ConfigError(f"--n is the number of data on the sheet, from 1 to 2,500, got {count}.")
-    if out.suffix.lower() != ".png":
-        raise ConfigError(f"--out is the name of a PNG file, got '{out}'. Example: --out preview.png.")
-    from pyro_hvae.plots import dataset_scale, plot_image_sheet, save_figure  # matplotlib takes a second
+    from pyro_hvae.plots import check_picture_path, dataset_scale, plot_image_sheet, save_figure  # matplotlib takes a second
 
+    check_picture_path(out, "--out")
     data = _load(name, options)
     parts = list_splits(data)
     require_known("split", split, parts)

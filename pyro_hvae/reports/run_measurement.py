@@ -5,7 +5,7 @@ from typing import Any
 
 from pyro_hvae.errors import ConfigError, DivergenceError, require_known
 from pyro_hvae.evaluation import METRICS
-from pyro_hvae.runs import OpenRun, coerce, package_versions, parameters
+from pyro_hvae.runs import OpenRun, package_versions, parameters, share_options
 
 
 def measure_metric(run: OpenRun, name: str, how: Mapping[str, Any] | None = None, **options: Any) -> dict[str, Any]:
@@ -68,14 +68,7 @@ def measure_metrics(run: OpenRun, names: Sequence[str], options: Mapping[str, st
     names = list(dict.fromkeys(names))
     for name in names:
         require_known("metric", name, METRICS)
-    known = {name: parameters(METRICS[name].measure) for name in names}
-    options = options or {}
-    for key in options:
-        require_known(f"option of {', '.join(names)}", key, {key for keys in known.values() for key in keys})
-    typed = {
-        name: {key: coerce(key, value, keys[key].annotation) for key, value in options.items() if key in keys}
-        for name, keys in known.items()
-    }
+    typed = share_options(options or {}, {name: METRICS[name].measure for name in names})
     if len(names) == 1:
         return measure_metric(run, names[0], **typed[names[0]])
     results: dict[str, dict[str, Any]] = {}

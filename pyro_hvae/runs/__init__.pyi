@@ -15,9 +15,14 @@ from .handed_over import require_program as require_program
 from .options import coerce as coerce
 from .options import known_options as known_options
 from .options import parameters as parameters
+from .options import share_options as share_options
 from .options import typed_options as typed_options
+from .program_record import find_other_settings as find_other_settings
 from .program_record import record_program as record_program
+from .program_spec import split_program_spec as split_program_spec
+from .resolution import Tables as Tables
 from .resolution import resolve as resolve
+from .run_directory import CHECKPOINTS as CHECKPOINTS
 from .run_directory import RunDirectory as RunDirectory
 from .run_directory import find_run as find_run
 from .run_directory import package_versions as package_versions
@@ -29,6 +34,7 @@ from .run_loading import load_dataset as load_dataset
 from .run_loading import open_run as open_run
 from .run_loading import read_config as read_config
 from .run_loading import read_experiment as read_experiment
+from .trackers import TRACKERS as TRACKERS
 from .trackers import Progress as Progress
 from .trackers import Tracker as Tracker
 from .trackers import make_trackers as make_trackers

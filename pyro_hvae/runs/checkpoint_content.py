@@ -12,8 +12,29 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from pyro_hvae.errors import CheckpointError, DivergenceError, HVAEError
 from pyro_hvae.objectives import Objective
 from pyro_hvae.runs.checkpoints import load_checkpoint
-from pyro_hvae.runs.file_schema import CHECKPOINT, find_misfit
+from pyro_hvae.runs.file_schema import ANY, Kind, find_misfit
 
+TENSORS = {...: ANY}  # compared with the module that takes them
+CHECKPOINT: Kind = {
+    "stage": int,
+    "step": int,
+    "steps": int,
+    "lengths?": [int],
+    "programs": [{"model": TENSORS, "guide": TENSORS}],
+    "session": {
+        "t": int,
+        "optimizer": {"state": {...: TENSORS}, "param_groups": [{"params": [int], ...: ANY}]},
+        "schedule": TENSORS,
+        "batches": {"generator": torch.Tensor, "position": int},
+        "flatness?": {"epochs": [float], "count": int, "sum": torch.Tensor, "weights": {...: float}},
+        ...: ANY,
+    },
+    "rng": {"torch": torch.Tensor, "cuda": [torch.Tensor], "numpy": [ANY], "python": [ANY]},
+    "best": float,
+    "compile?": bool,
+    "config?": {...: ANY},
+    ...: ANY,
+}
 ADVICE = "Use the run's other checkpoint (last or best) if that one is whole, or train again."
 
 

@@ -3,34 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 ANY = object
 # A type; [kind] for a list of it; {name: kind} for these entries, a name that ends in "?" for one that may be missing,
 # and ... for every other name; (kind, ...) for one of several kinds.
 Kind = Any
-TENSORS = {...: ANY}  # compared with the module that takes them
 
-CHECKPOINT: Kind = {
-    "stage": int,
-    "step": int,
-    "steps": int,
-    "lengths?": [int],
-    "programs": [{"model": TENSORS, "guide": TENSORS}],
-    "session": {
-        "t": int,
-        "optimizer": {"state": {...: TENSORS}, "param_groups": [{"params": [int], ...: ANY}]},
-        "schedule": TENSORS,
-        "batches": {"generator": torch.Tensor, "position": int},
-        "flatness?": {"epochs": [float], "count": int, "sum": torch.Tensor, "weights": {...: float}},
-        ...: ANY,
-    },
-    "rng": {"torch": torch.Tensor, "cuda": [torch.Tensor], "numpy": [ANY], "python": [ANY]},
-    "best": float,
-    "compile?": bool,
-    "config?": {...: ANY},
-    ...: ANY,
-}
 CONFIG: Kind = {
     "recipe?": str,
     "dataset": str,

@@ -61,6 +61,18 @@ def known_options(options: Mapping[str, Any], function: Callable[..., Any]) -> d
     return {key: coerce(key, value, known[key].annotation) for key, value in options.items() if key in known}
 
 
+def share_options(options: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]]) -> dict[str, dict[str, Any]]:
+    """Typed options for each of several functions by name: an option goes to all that take it.
+
+    Raises:
+        ConfigError: for one that none of them takes, suggesting the nearest.
+    """
+    known = {key for function in functions.values() for key in parameters(function)}
+    for key in options:
+        require_known(f"option of {', '.join(functions)}", key, known)
+    return {name: known_options(options, function) for name, function in functions.items()}
+
+
 def typed_options(options: Mapping[str, Any], function: Callable[..., Any], of: str) -> dict[str, Any]:
     """As `known_options`; raises `ConfigError` for an unknown key and suggests the nearest."""
     known = parameters(function)

@@ -1,16 +1,32 @@
 """Resolves an experiment from flags, a config file, a preset and defaults."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pyro_hvae.data import find_source, is_path
+from pyro_hvae.data import is_path
 from pyro_hvae.errors import ConfigError, require_known
-from pyro_hvae.recipes import RECIPES, Recipe, preset
+from pyro_hvae.recipes import preset
 from pyro_hvae.runs.experiment import Experiment
 from pyro_hvae.runs.options import coerce, parameters
 from pyro_hvae.runs.train_config import TrainConfig
-from pyro_hvae.schedules import SCHEDULES
+
+
+class Tables(NamedTuple):
+    """What experiments are made of: rows of recipes, schedules by name, and the function that loads the data of a name."""
+
+    recipes: Mapping[str, Any]
+    schedules: Mapping[str, Callable[..., Any]]
+    find_loader: Callable[[str], Callable[..., Any]]
+
+
+def _package_tables() -> Tables:
+    # Imported here, for it takes seconds: with tables of another source (see `cli.source_tables`) nothing here needs torch.
+    from pyro_hvae.data import find_source
+    from pyro_hvae.recipes import RECIPES
+    from pyro_hvae.schedules import SCHEDULES
+
+    return Tables(RECIPES, SCHEDULES, lambda name: find_source(name).load)
 
 
 def resolve(
@@ -21,12 +37,14 @@ def resolve(
     train: Mapping[str, Any] | None = None,
     config: Mapping[str, Any] | None = None,
     program: str | None = None,
+    tables: Tables | None = None,
 ) -> Experiment:
     """Flags and options win over the config file, it over the preset of (recipe, dataset), that over the defaults.
 
     Arguments:
         options: `-o` keys, those of the recipe, its schedule and its data set, and `preset` (cpu or paper).
         train: fields of `TrainConfig`. config: contents of a config file (see `read_toml`).
+        tables: other ones than the package's.
 
     Raises:
         ConfigError: for an unknown recipe, data set, schedule or option key (the nearest is suggested), a value of the wrong
@@ -34,29 +52,30 @@ def resolve(
     """
     config, options = dict(config or {}), dict(options or {})
     recipe, dataset = recipe or config.get("recipe"), dataset or config.get("dataset")
-    row = _find_recipe(recipe, program)
+    tables = tables or _package_tables()
+    row = _find_recipe(recipe, program, tables)
     if dataset is None:
         raise ConfigError("no data set given. Name one: --dataset pendulum ('pyro-hvae list datasets').")
-    source = find_source(str(dataset))
+    load = tables.find_loader(str(dataset))
     if is_path(dataset):
         dataset = str(Path(dataset).expanduser().resolve())  # a run is opened from anywhere
     name = str(options.pop("preset", config.pop("preset", "cpu")))
     defaults = preset(recipe, "own" if is_path(dataset) else dataset, name) if recipe else {}
-    schedule = _find_schedule(schedule or config.get("schedule") or defaults.get("schedule"), recipe, row)
-    tables = {
+    schedule = _find_schedule(schedule or config.get("schedule") or defaults.get("schedule"), recipe, row, tables)
+    known_options = {
         "recipe_options": parameters(row.build) if row else {},
-        "schedule_options": parameters(SCHEDULES[schedule]),
-        "data_options": parameters(source.load),
+        "schedule_options": parameters(tables.schedules[schedule]),
+        "data_options": parameters(load),
         "train": parameters(TrainConfig),
     }
-    asked = {**_flatten(config, tables), **options, **(train or {})}
+    asked = {**_flatten(config, known_options), **options, **(train or {})}
     for key in asked:
         what = f"option of {recipe or 'this program'} with schedule {schedule} on {dataset}"
-        require_known(what, key, {"preset"}.union(*tables.values()))
+        require_known(what, key, {"preset"}.union(*known_options.values()))
     # A preset may depend on the schedule (geco.beta0) or the network (conv.hidden: widths mean channels there).
     prefixes = (f"{schedule}.", f"{asked.get('network', defaults.get('network'))}.", "")
-    values: dict[str, dict[str, Any]] = {name: {} for name in tables}
-    for name, known in tables.items():
+    values: dict[str, dict[str, Any]] = {name: {} for name in known_options}
+    for name, known in known_options.items():
         for key, parameter in known.items():
             if key in asked:
                 values[name][key] = coerce(key, asked[key], parameter.annotation)
@@ -69,18 +88,18 @@ def resolve(
     )
 
 
-def _find_recipe(recipe: str | None, program: str | None) -> Recipe | None:
+def _find_recipe(recipe: str | None, program: str | None, tables: Tables) -> Any:
     if recipe is None and program is None:
         raise ConfigError("no recipe given. Name one: pyro-hvae train vhp --dataset pendulum ('pyro-hvae list recipes').")
     if recipe is None:
         return None
-    require_known("recipe", recipe, RECIPES)
-    return RECIPES[recipe]
+    require_known("recipe", recipe, tables.recipes)
+    return tables.recipes[recipe]
 
 
-def _find_schedule(asked: str | None, recipe: str | None, row: Recipe | None) -> str:
+def _find_schedule(asked: str | None, recipe: str | None, row: Any, tables: Tables) -> str:
     schedule = asked or (row.schedule if row else "constant")
-    require_known("schedule", schedule, SCHEDULES)
+    require_known("schedule", schedule, tables.schedules)
     if row and row.refused and schedule in row.refused:
         raise ConfigError(f"{recipe} does not go with --schedule {schedule}: {row.refused[schedule]}")
     return schedule

@@ -18,7 +18,6 @@ import tomli_w
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, require_known
 from pyro_hvae.runs.experiment import Experiment
 from pyro_hvae.runs.file_schema import ANY, PROGRAM, ROW, find_misfit
-from pyro_hvae.runs.program_record import find_other_settings, record_program
 from pyro_hvae.runs.run_lock import LOCK, lock_run, require_unlocked
 from pyro_hvae.runtime import atomic_write, runs_folder
 
@@ -81,6 +80,7 @@ def _parse_row(line: bytes) -> dict[str, Any] | None:
 
 
 FOLDERS = ("checkpoints", "figures", "eval")
+CHECKPOINTS = ("last", "best")
 
 
 class RunDirectory:
@@ -117,8 +117,8 @@ class RunDirectory:
         with lock_run(self.path):
             yield
 
-    def create(self, experiment: Experiment, *pair: Any) -> None:
-        """Makes an empty run and writes its configuration, and what it keeps of a user's own `pair` (model, guide).
+    def create(self, experiment: Experiment, record: Mapping[str, Any] | None = None) -> None:
+        """Makes an empty run and writes its configuration, and the `record` of a user's own program (see `record_program`).
 
         Raises:
             ConfigError: when the directory is not empty. DataError: when it cannot be written.
@@ -131,8 +131,8 @@ class RunDirectory:
         except OSError as error:
             raise DataError(f"cannot write to '{self.path}': {error.strerror}. Choose another place with --out.") from error
         self.write("config.toml", config)
-        if experiment.recipe is None and pair:
-            self.write_json("program.json", record_program(experiment.program, *pair))
+        if record is not None:
+            self.write_json("program.json", record)
         self.update(command=[Path(sys.argv[0]).name, *sys.argv[1:]], seed=experiment.train.seed, versions=package_versions())
 
     def require_writable(self, folder: str) -> None:
@@ -178,9 +178,9 @@ class RunDirectory:
 
     def require_checkpoint(self, which: str = "last") -> Path:
         """The path of a checkpoint; raises `CheckpointError` when it is missing, `ConfigError` for a name but last and best."""
-        require_known("checkpoint", which, ("last", "best"))
+        require_known("checkpoint", which, CHECKPOINTS)
         if not (path := self.checkpoint(which)).is_file():
-            if not any(self.checkpoint(name).is_file() for name in ("last", "best")):
+            if not any(self.checkpoint(name).is_file() for name in CHECKPOINTS):
                 raise CheckpointError(
                     f"run '{self.path}' has no checkpoint '{which}' (looked for {path}): it ended before its first step, or is "
                     "none. The same command starts it again."
@@ -217,10 +217,8 @@ class RunDirectory:
         lines = [(line, _parse_row(line)) for line in whole]
         return lines if (row := _parse_row(last)) is None else [*lines, (last, row)]
 
-    def resume(self, step: int, model: Any, guide: Any) -> None:
-        """Drops the metric rows after a step, which a resumed run measures again; warns of another pair than the run's."""
-        if other := find_other_settings(model, guide, self.read_json("program.json")):
-            warnings.warn(f"this is not the pair of the run '{self.path}', which goes on with it: {other}.", stacklevel=3)
+    def resume(self, step: int) -> None:
+        """Drops the metric rows after a step, which a resumed run measures again."""
         kept, lines = list[bytes](), self._lines()
         for number, (line, _) in enumerate(lines):
             following = (later["step"] for _, later in lines[number:] if later is not None)

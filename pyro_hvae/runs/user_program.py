@@ -1,12 +1,12 @@
 """Loads a user's own pair from a file that the user names; never from a path in a run or a checkpoint."""
 
 import importlib.util
-from pathlib import Path
 
 from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError, HVAEError
 from pyro_hvae.objectives import ELBO
+from pyro_hvae.runs.program_spec import split_program_spec
 
 Program = tuple[nn.Module, nn.Module] | tuple[nn.Module, nn.Module, ELBO]
 
@@ -19,12 +19,7 @@ def program_from_file(spec: str, x: Tensor) -> Program:
     Raises:
         ConfigError: for a file or function that does not exist, raises, or returns something else.
     """
-    file, _, name = spec.rpartition(":")
-    path = Path(file)
-    if not name or not path.is_file():
-        raise ConfigError(
-            f"--program '{spec}' is not FILE.py:FUNCTION of an existing file. Example: examples/own_model.py:build."
-        )
+    path, name = split_program_spec(spec)
     module_spec = importlib.util.spec_from_file_location(path.stem, path)
     if module_spec is None or module_spec.loader is None:
         raise ConfigError(f"--program '{spec}': '{path}' is not a Python file.")

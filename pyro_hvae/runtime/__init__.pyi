@@ -1,4 +1,5 @@
 from .atomic_files import atomic_write as atomic_write
+from .device_names import require_device_name as require_device_name
 from .devices import limit_threads as limit_threads
 from .devices import pick_device as pick_device
 from .file_blocks import read_blocks as read_blocks

@@ -5,24 +5,21 @@ from contextlib import contextmanager
 
 import torch
 
-from pyro_hvae.errors import ConfigError, DeviceError
+from pyro_hvae.errors import DeviceError
+from pyro_hvae.runtime.device_names import require_device_name
 
 
 def pick_device(name: str = "auto") -> torch.device:
     """The device called `name`; `auto` takes cuda, then mps, then cpu.
 
     Raises:
-        ConfigError: for a name torch does not know. DeviceError: for a device this machine does not have.
+        ConfigError: for another name. DeviceError: for a device this machine does not have.
     """
     mps = torch.backends.mps.is_available()
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda", "mps"):
-        raise ConfigError(f"no device called '{name}'. Use auto, cpu, cuda, cuda:0 or mps.")
+    require_device_name(name)
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceError(f"device '{name}' is not available: torch sees {torch.cuda.device_count()} GPUs. Use --device cpu.")
     if device.type == "mps" and not mps:

@@ -25,6 +25,7 @@ from pyro_hvae.runs import (
     Tracker,
     TrainConfig,
     explain_misfit,
+    record_program,
     restore_pair,
     save_checkpoint,
 )
@@ -94,12 +95,12 @@ def fit(
         if run:
             run.require_checkpoint() if resume else run.require_empty()
             stack.enter_context(run.lock())
-        saved = load_saved(run, given, len(stages)) if run and resume else None
+        saved = load_saved(run, given, len(stages), pair) if run and resume else None
         if run and saved:
             if config.compile is None:
                 config = replace(config, compile=saved.get("compile", False))  # older runs were trained eagerly
             lengths[: saved["stage"]] = saved.get("lengths", lengths)[: saved["stage"]]  # older runs have none
-            run.resume(saved["step"], *pair)
+            run.resume(saved["step"])
             if experiment:
                 run.write_config(experiment)  # the length may have changed
         for stage, each, length in zip(stages, schedules, lengths, strict=True):
@@ -108,7 +109,7 @@ def fit(
         compile, why = decide_training(config.compile, config.engine, lengths, graphs, device)
         given, rows = replace(given, train=replace(config, compile=compile)), run.rows() if run else []
         if run and not resume:
-            run.create(given, *pair)
+            run.create(given, record_program(given.program, *pair) if given.recipe is None else None)
         shown = list(trackers) or ([Progress()] if progress else [])
         loop = _Loop(stages, schedules, lengths, given, run, shown, saved, rows, python=not trackers)
         stack.enter_context(record_failure(run))

@@ -96,7 +96,7 @@ def test_unknown_metric_and_bad_numbers(pendulum_run, command):
         (["metrics", run, "angel"], "Did you mean 'angle'?"),
         (["metrics", run, "angle", "angel"], "Did you mean 'angle'?"),
         (["evaluate", run, "--particles", "0"], "particles must be"),
-        (["evaluate", run, "--limit", "0"], "0 is not in the range"),
+        (["evaluate", run, "--limit", "0"], "--limit must be at least 1, got 0"),
         (["sample", run, "--n", "0"], "--n must be at least 1"),
         (["reconstruct", run, "--n", "-3"], "--n must be at least 1"),
         (["interpolate", run, "--nodes", "1"], "--nodes must be at least 2"),

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from pyro_hvae.data.dataset import Dataset, Split
 from pyro_hvae.inference.traversal import Traversals, Unit
@@ -111,6 +112,18 @@ def test_grids_of_strips_say_which_columns_a_strip_has(names, line):
         "1",
         "2",
     ]
+
+
+@pytest.mark.parametrize("length", [1, 15, 40])
+def test_the_label_of_the_bar_of_few_vectors_is_not_cut_off(length):
+    names = [letter * length for letter in "abc"]
+    scale = VectorScale.measure(UNLIKE, names)
+    figure = plot_image_sheet(UNLIKE[:2], "two data", scale)
+    FigureCanvasAgg(figure).draw()
+    for axis in figure.axes:
+        for label in (axis.xaxis.label, axis.yaxis.label, *axis.get_xticklabels()):
+            box = label.get_window_extent()
+            assert box.y0 >= 0 and box.y1 <= figure.bbox.height and box.x1 <= figure.bbox.width, label
 
 
 def test_layer_samples_name_columns_along_the_axis():

@@ -110,6 +110,16 @@ def test_weights_that_are_not_finite_are_a_divergence(run, command, value):
         assert code == 4 and "last.pt' are no numbers" in err and "good" not in err, err
 
 
+def test_a_comparison_leaves_out_a_run_with_weights_that_are_not_finite(run, command, pendulum_run):
+    change_checkpoint(run, lambda content: set_weight(content, lambda weight: weight * math.nan))
+    code, _, err = command("compare", run, "--metric", "reconstruction")
+    assert code == 4 and "last.pt' are no numbers" in err, err
+    code, out, err = command("compare", run, pendulum_run, "--metric", "reconstruction", "--json")
+    assert code == 3 and f"{run} is left out: the weights of" in err, err
+    values = json.loads(out)
+    assert [row["run"] for row in values["runs"]] == [pendulum_run.name] and values["failed"] == [str(run)]
+
+
 CONFIGS = {
     "empty": lambda text: "",
     "cut between tables": lambda text: text[: text.index("[train]")],

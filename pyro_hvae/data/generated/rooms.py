@@ -25,7 +25,8 @@ from pyro_hvae.errors import ConfigError
 FACTORS = {"floor_hue": 10, "wall_hue": 10, "object_hue": 10, "scale": 8, "shape": 4, "orientation": 15}
 """The factors and the number of their values, in the original's order."""
 
-SIZE, RAYS = 64, 4  # pixels; rays per pixel along either axis
+SIZE = 64  # pixels
+RAYS = 4  # rays per pixel along either axis
 SHAPES = {"cube": (0.85, 1.7), "cylinder": (0.9, 1.9), "sphere": (1.05, 2.1), "capsule": (0.75, 2.4)}
 """Radius (or half the width) and height of the objects at scale 1, in the original's order."""
 

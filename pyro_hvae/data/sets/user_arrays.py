@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.array_values import may_be_grey
+from pyro_hvae.data.array_values import explain_nonfinite, may_be_grey
 from pyro_hvae.data.dataset import Split
 from pyro_hvae.data.factor_kinds import most_classes
 from pyro_hvae.data.files.array_files import ARRAY_READERS, StoredArray
@@ -216,7 +216,7 @@ def _find_range(title: str, array: np.ndarray) -> tuple[float, float]:
         if not finite.all():
             index = np.unravel_index(np.argmin(finite), finite.shape)
             where = (done + int(index[0]), *map(int, index[1:]))
-            raise DataError(f"{title} has the value {piece[index]} at index {where}. Replace values that are not finite.")
+            raise DataError(f"{title} has the value {piece[index]} at index {where}{explain_nonfinite(piece[index])}")
         lowest, highest, done = min(lowest, float(piece.min())), max(highest, float(piece.max())), done + len(piece)
     return lowest, highest
 

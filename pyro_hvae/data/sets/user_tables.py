@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_hvae.data.array_values import explain_nonfinite
 from pyro_hvae.data.dataset import Split
 from pyro_hvae.data.factor_kinds import most_classes
 from pyro_hvae.data.files.table_files import Table, TableColumn, is_missing, to_number
@@ -158,8 +159,7 @@ def _check_numbers(path: Path, table: Table, column: TableColumn, values: np.nda
     if not finite.all():
         cell, value = _name_cell(table, column, ~finite), values[np.argmin(finite)]
         raise DataError(
-            f"{path} has the value {value:g} in {cell}, which is not finite or too large for float32. "
-            "Replace it, or choose other columns by columns=."
+            f"{path} has the value {value:g} in {cell}{explain_nonfinite(value)} Or choose other columns by columns=."
         )
     return values
 
