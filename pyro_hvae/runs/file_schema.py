@@ -27,6 +27,7 @@ CHECKPOINT: Kind = {
     },
     "rng": {"torch": torch.Tensor, "cuda": [torch.Tensor], "numpy": [ANY], "python": [ANY]},
     "best": float,
+    "rows?": int,
     "compile?": bool,
     "config?": {...: ANY},
     ...: ANY,
@@ -45,7 +46,7 @@ CONFIG: Kind = {
     ...: ANY,
 }
 PROGRAM: Kind = {"source?": (str, type(None)), "settings?": {"model?": {...: ANY}, "guide?": {...: ANY}}, ...: ANY}
-ROW: Kind = {"step": int, ...: ANY}
+ROW: Kind = {"step": int, "crc32?": str, ...: (float, int, bool, type(None))}
 
 
 def find_misfit(value: Any, kind: Kind, where: str) -> str | None:

@@ -100,7 +100,7 @@ def fit(
             if config.compile is None:
                 config = replace(config, compile=saved.get("compile", False))  # older runs were trained eagerly
             lengths[: saved["stage"]] = saved.get("lengths", lengths)[: saved["stage"]]  # older runs have none
-            run.resume(saved["step"], *pair)
+            run.resume(saved["step"], *pair, rows=saved.get("rows"))
             if experiment:
                 run.write_config(experiment)  # the length may have changed
         for stage, each, length in zip(stages, schedules, lengths, strict=True):
@@ -253,6 +253,7 @@ class _Loop:
             "session": session.state_dict(),
             "rng": rng_state(),
             "best": self.best,
+            "rows": len(self.rows),
             "compile": self.config.compile,
             "config": self.experiment.to_dict(),
         }
