@@ -217,7 +217,7 @@ class RunDirectory:
             where = ", ".join(map(str, damaged))
             warnings.warn(f"'{self.metrics}' is damaged in line {where}, which is left out.", stacklevel=3)
         rows = [row for _, row in lines if row is not None]
-        end, state = rows[-1]["step"] if rows else 0, dict[str, Any]()
+        end, state = max((row["step"] for row in rows), default=0), dict[str, Any]()
         with suppress(DataError):
             state = self.read_json("run.json")
         if state.get("status") == "finished" and isinstance(step := state.get("step"), int) and step > end:
