@@ -7,6 +7,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
+from pyro_hvae.compilation.compiled_code import compiled_code
 from pyro_hvae.compilation.cpu_graph_passes import separate_biases, use_channels_last
 from pyro_hvae.runtime import cache_folder
 
@@ -43,7 +45,7 @@ class GraphRunner:
     on a CPU. On CUDA all kernels are one CUDA graph; it draws fresh numbers, and what it returns lives until the next call.
 
     Compiled code is kept in the folder `compiled` of the cache (PYRO_HVAE_CACHE), where other processes find it. A
-    TORCHINDUCTOR_CACHE_DIR that the user has set is respected.
+    TORCHINDUCTOR_CACHE_DIR that the user has set is respected. Damaged files of our own folder are removed (`CompiledCode`).
 
     Attributes:
         graph: as recorded. compiled: whether it runs compiled. reuses_memory: whether a call overwrites the last results.
@@ -54,6 +56,7 @@ class GraphRunner:
         self.graph, self.compiled, self.reuses_memory = graph, compile, compile and cuda
         options: dict[str, Any] = {"fallback_random": True, "triton.cudagraphs": cuda}
         self._run: Callable[..., Any] = graph
+        self._compiling: Callable[[], AbstractContextManager[None]] = nullcontext
         if compile:
             if not cuda:
                 use_channels_last(graph)
@@ -62,6 +65,8 @@ class GraphRunner:
             given = os.environ.get(CACHE, "")
             if not given or given.startswith(os.path.join(tempfile.gettempdir(), "torchinductor_")):
                 os.environ[CACHE] = str(cache_folder() / "compiled")
+            if os.environ[CACHE] == str(folder := cache_folder() / "compiled"):
+                self._compiling = compiled_code(folder).compiling
             self._run = torch.compile(graph, fullgraph=True, dynamic=dynamic, options=options)
 
     @torch.no_grad()
@@ -74,7 +79,7 @@ class GraphRunner:
         """Compiles by the first call at some shapes. Returns the error where that fails; later calls then run the graph."""
         try:
             # Hides Inductor's warnings about itself, and torch's line that a machine with CUDA's tools has no GPU.
-            with warnings.catch_warnings(action="ignore"), patch.object(TORCH_LOGGER, "disabled", True):
+            with self._compiling(), warnings.catch_warnings(action="ignore"), patch.object(TORCH_LOGGER, "disabled", True):
                 return self(*tensors), None
         except Exception as error:  # of many kinds: no compiler, no space left, a bug of Inductor
             if not self.compiled:

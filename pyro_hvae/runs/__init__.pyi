@@ -8,6 +8,7 @@ from .checkpoints import save_checkpoint as save_checkpoint
 from .experiment import Experiment as Experiment
 from .experiment import read_toml as read_toml
 from .fixed_settings import RESUMABLE as RESUMABLE
+from .fixed_settings import describe_edits as describe_edits
 from .fixed_settings import require_same_settings as require_same_settings
 from .handed_over import check_program as check_program
 from .handed_over import has_known_data as has_known_data

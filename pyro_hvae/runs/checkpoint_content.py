@@ -31,6 +31,7 @@ CHECKPOINT: Kind = {
     },
     "rng": {"torch": torch.Tensor, "cuda": [torch.Tensor], "numpy": [ANY], "python": [ANY]},
     "best": float,
+    "rows?": int,
     "compile?": bool,
     "config?": {...: ANY},
     ...: ANY,

@@ -22,7 +22,7 @@ CONFIG: Kind = {
     ...: ANY,
 }
 PROGRAM: Kind = {"source?": (str, type(None)), "settings?": {"model?": {...: ANY}, "guide?": {...: ANY}}, ...: ANY}
-ROW: Kind = {"step": int, ...: ANY}
+ROW: Kind = {"step": int, "crc32?": str, ...: (float, int, bool, type(None))}
 
 
 def find_misfit(value: Any, kind: Kind, where: str) -> str | None:

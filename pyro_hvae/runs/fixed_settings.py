@@ -38,6 +38,13 @@ def require_same_settings(saved: Mapping[str, Any], experiment: Experiment, run:
         )
 
 
+def describe_edits(saved: Mapping[str, Any], experiment: Experiment) -> str | None:
+    """The settings that may change, and differ from those that a checkpoint was made with, in words; None where none does."""
+    before, now = saved.get("config", {}).get("train", {}), experiment.to_dict()["train"]
+    changed = [key for key in now if key in RESUMABLE and key in before and before[key] != now[key]]
+    return ", ".join(f"{key} = {now[key]!r} instead of {before[key]!r}" for key in changed) or None
+
+
 def _fixed_settings(experiment: Experiment) -> dict[str, Any]:
     """The settings that no resumed run may change, by their names. Data of a path are known by their identity."""
     values = experiment.to_dict()

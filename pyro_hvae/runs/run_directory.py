@@ -7,7 +7,7 @@ import platform
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -18,6 +18,7 @@ import tomli_w
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, require_known
 from pyro_hvae.runs.experiment import Experiment
 from pyro_hvae.runs.file_schema import ANY, PROGRAM, ROW, find_misfit
+from pyro_hvae.runs.json_checksum import add_checksum, take_checksum
 from pyro_hvae.runs.run_lock import LOCK, lock_run, require_unlocked
 from pyro_hvae.runtime import atomic_write, runs_folder
 
@@ -70,13 +71,20 @@ def _write_toml(experiment: Experiment) -> str:
         raise ConfigError(f"the run's configuration cannot be written: {error}. Use numbers, texts and lists.") from error
 
 
-def _parse_row(line: bytes) -> dict[str, Any] | None:
-    """The metric row in a line; None for what is none."""
+def _parse_row(line: bytes, sealed: bool) -> tuple[dict[str, Any] | None, bool]:
+    """The metric row in a line, None for what is none, and whether rows have checksums from here on.
+
+    Arguments:
+        sealed: whether they have before it; an older version wrote none.
+    """
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
-        return None
-    return None if find_misfit(row, ROW, "row") else row
+        return None, sealed
+    if find_misfit(row, ROW, "row"):
+        return None, sealed
+    holds = take_checksum(row)
+    return (row if holds or (holds is None and not sealed) else None), sealed or holds is not None
 
 
 FOLDERS = ("checkpoints", "figures", "eval")
@@ -156,7 +164,8 @@ class RunDirectory:
         self.write("config.toml", _write_toml(experiment))
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> Path:
-        return self.write(name, json.dumps(replace_nonfinite(values), indent=2) + "\n")
+        """Writes values as JSON with a checksum, which `read_json` takes off again."""
+        return self.write(name, json.dumps(add_checksum(replace_nonfinite(values)), indent=2) + "\n")
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Contents of a JSON file of the run, empty when it is absent; raises `DataError` when it is damaged."""
@@ -167,6 +176,8 @@ class RunDirectory:
             raise DataError(f"'{path}' cannot be read: {error}. {_MOVE_AWAY}") from error
         if misfit := find_misfit(values, PROGRAM if name == "program.json" else {...: ANY}, "it"):
             raise DataError(f"'{path}' is damaged: {misfit}. {_MOVE_AWAY}")
+        if take_checksum(values) is False:
+            raise DataError(f"'{path}' is damaged, or was edited: its checksum does not hold. {_MOVE_AWAY}")
         return values
 
     def update(self, **values: Any) -> None:
@@ -192,20 +203,26 @@ class RunDirectory:
         return path
 
     def append_row(self, row: Mapping[str, Any]) -> None:
-        """Adds one line to metrics.jsonl."""
+        """Adds one line with a checksum to metrics.jsonl."""
         try:
             with open(self.metrics, "a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(json.dumps(add_checksum(row)) + "\n")
         except OSError as error:
             raise DataError(f"cannot write '{self.metrics}': {error.strerror}.") from error
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl; warns of damaged lines, which are left out."""
+        """The rows of metrics.jsonl; warns of damaged lines, which are left out, and of a lost end of a finished run."""
         lines = self._lines()
         if damaged := [number for number, (_, row) in enumerate(lines, 1) if row is None]:
             where = ", ".join(map(str, damaged))
             warnings.warn(f"'{self.metrics}' is damaged in line {where}, which is left out.", stacklevel=3)
-        return [row for _, row in lines if row is not None]
+        rows = [row for _, row in lines if row is not None]
+        end, state = max((row["step"] for row in rows), default=0), dict[str, Any]()
+        with suppress(DataError):
+            state = self.read_json("run.json")
+        if state.get("status") == "finished" and isinstance(step := state.get("step"), int) and step > end:
+            warnings.warn(f"'{self.metrics}' ends at step {end} of {step}: its later rows are lost.", stacklevel=3)
+        return rows
 
     def _lines(self) -> list[tuple[bytes, dict[str, Any] | None]]:
         """The lines of metrics.jsonl with their rows, None for a damaged line. A killed process may have left half of the last
@@ -214,14 +231,25 @@ class RunDirectory:
             *whole, last = self.metrics.read_bytes().split(b"\n") if self.metrics.is_file() else [b""]
         except OSError as error:
             raise DataError(f"cannot read '{self.metrics}': {error.strerror}.") from error
-        lines = [(line, _parse_row(line)) for line in whole]
-        return lines if (row := _parse_row(last)) is None else [*lines, (last, row)]
+        lines, sealed = list[tuple[bytes, dict[str, Any] | None]](), False
+        for line in whole:
+            row, sealed = _parse_row(line, sealed)
+            lines.append((line, row))
+        row, _ = _parse_row(last, sealed)
+        return lines if row is None else [*lines, (last, row)]
 
-    def resume(self, step: int) -> None:
-        """Drops the metric rows after a step, which a resumed run measures again."""
+    def resume(self, step: int, rows: int | None = None) -> None:
+        """Drops the metric rows after a step, which a resumed run measures again.
+
+        Arguments:
+            rows: their number up to the step, where it is known; warns of fewer.
+        """
         kept, lines = list[bytes](), self._lines()
         for number, (line, _) in enumerate(lines):
             following = (later["step"] for _, later in lines[number:] if later is not None)
             if next(following, step) <= step:  # a damaged line goes with the next whole one
                 kept.append(line + b"\n")
+        if rows is not None and len(kept) < rows:
+            lost = f"{rows - len(kept)} of {rows} rows up to step {step} are lost"
+            warnings.warn(f"'{self.metrics}' is not whole: {lost}.", stacklevel=3)
         self.write("metrics.jsonl", b"".join(kept))

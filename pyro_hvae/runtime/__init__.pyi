@@ -18,4 +18,6 @@ from .random_state import rng_state as rng_state
 from .random_state import set_rng_state as set_rng_state
 from .random_state import set_torch_rng_state as set_torch_rng_state
 from .random_state import torch_rng_state as torch_rng_state
+from .signals import GivenUp as GivenUp
+from .signals import Signals as Signals
 from .signals import defer_signals as defer_signals

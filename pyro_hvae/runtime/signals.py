@@ -1,4 +1,4 @@
-"""Interrupt signals, deferred while code runs that must not stop midway."""
+"""Interrupt signals, deferred while code runs that must not stop midway, but for parts of it that may."""
 
 import contextlib
 import os
@@ -9,15 +9,34 @@ from contextlib import contextmanager
 from typing import Any
 
 
+class GivenUp(BaseException):
+    """A signal has ended a block of `Signals.give_up`. No handler of errors in between may take it for one."""
+
+
+class Signals(list[int]):
+    """Signals received so far. may_give_up: whether the next one raises `GivenUp` where it arrives."""
+
+    may_give_up = False
+
+    @contextmanager
+    def give_up(self) -> Iterator[None]:
+        """Lets the first signal end the block by `GivenUp`, for work that takes long and may be lost, such as a compilation."""
+        self.may_give_up = True
+        try:
+            yield
+        finally:
+            self.may_give_up = False
+
+
 @contextmanager
-def defer_signals() -> Iterator[list[int]]:
+def defer_signals() -> Iterator[Signals]:
     """Yields a list that receives the first SIGINT or SIGTERM of the block; a second signal has its usual effect.
 
     The first one is acknowledged on stderr at once, for the block may look at the list much later.
 
     Outside the main thread, where Python handles no signals, the list stays empty.
     """
-    received: list[int] = []
+    received = Signals()
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
@@ -31,8 +50,11 @@ def defer_signals() -> Iterator[list[int]]:
         received.append(signum)
         restore()
         name = signal.Signals(signum).name
+        when = "now" if received.may_give_up else "after this step"
         with contextlib.suppress(OSError):  # `print` may be what the signal has interrupted
-            os.write(2, f"\n{name} received: stopping after this step. Send it again to stop at once.\n".encode())
+            os.write(2, f"\n{name} received: stopping {when}. Send it again to stop at once.\n".encode())
+        if received.may_give_up:
+            raise GivenUp
 
     for s in handlers:
         signal.signal(s, record)

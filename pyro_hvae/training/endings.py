@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from pyro_hvae.errors import DataError, DivergenceError, HVAEError, Interrupted
 from pyro_hvae.runs import RunDirectory, read_checkpoint
+from pyro_hvae.runtime import GivenUp, Signals
 from pyro_hvae.training.divergence import DivergenceDetector
 from pyro_hvae.training.session import Session
 
@@ -69,6 +70,22 @@ def refuse_divergence(
     else:
         advice = f"Try lr={session.lr / 10:.1g}, or clip gradients by grad_clip=10."
     raise DivergenceError(f"{what}.{where} {advice}")
+
+
+@contextmanager
+def may_be_lost(run: RunDirectory | None, signals: Signals, step: int, steps: int) -> Iterator[None]:
+    """Ends a training at once where a signal arrives in the block, a step whose beginning (`step`) is saved.
+
+    The eager pass and the compilation of the block are given up. Weights that the block may have changed are not saved.
+    """
+    try:
+        with signals.give_up():
+            if not signals:
+                yield
+                return
+    except GivenUp:
+        pass
+    interrupt(run, signals[0], step, steps)
 
 
 def interrupt(run: RunDirectory | None, signum: int, step: int, steps: int) -> NoReturn:

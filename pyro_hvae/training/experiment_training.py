@@ -1,5 +1,6 @@
 """Trains and resumes an experiment in a run directory."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -15,6 +16,7 @@ from pyro_hvae.runs import (
     Tracker,
     TrainConfig,
     check_program,
+    describe_edits,
     find_run,
     has_known_data,
     known_options,
@@ -82,7 +84,11 @@ def resume_experiment(
     path = find_run(run)
     directory = RunDirectory(path)
     saved = read_checkpoint(directory.require_checkpoint())
-    require_same_settings(saved, read_config(path), path)
+    require_same_settings(saved, written := read_config(path), path)
+    if edits := describe_edits(saved, written):
+        warnings.warn(
+            f"'{path / 'config.toml'}' has changed since the last checkpoint, and is followed: {edits}.", stacklevel=2
+        )
     experiment = read_experiment(path)
     if experiment.recipe is None and not has_known_data(experiment):
         raise ConfigError(

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any
@@ -29,12 +29,12 @@ from pyro_hvae.runs import (
     restore_pair,
     save_checkpoint,
 )
-from pyro_hvae.runtime import defer_signals, fixed_seed, limit_threads, pick_device, rng_state, set_rng_state
+from pyro_hvae.runtime import Signals, defer_signals, fixed_seed, limit_threads, pick_device, rng_state, set_rng_state
 from pyro_hvae.schedules import Constant, Schedule
 from pyro_hvae.training.collapse import describe_collapse
 from pyro_hvae.training.data_scale import describe_scale
 from pyro_hvae.training.divergence import BLOCK, DivergenceDetector
-from pyro_hvae.training.endings import interrupt, record_failure, refuse_divergence
+from pyro_hvae.training.endings import interrupt, may_be_lost, record_failure, refuse_divergence
 from pyro_hvae.training.resumption import load_saved
 from pyro_hvae.training.session import Session, explain_batch_norm, start_schedule, validation_bound
 
@@ -77,7 +77,8 @@ def fit(
         ContractError, ConfigError, DataError: for a pair, data or a combination that cannot be trained.
         DivergenceError: when the loss is not finite or above a million times the first one seen (at least 1e6 nats), or
             weights to be saved are not finite; the last checkpoint stays.
-        Interrupted: after SIGINT or SIGTERM, once a resumable checkpoint has been written.
+        Interrupted: after SIGINT or SIGTERM, once a resumable checkpoint has been written. A step that
+            may compile is given up at once where the last checkpoint is of the step before.
     """
     config = config or TrainConfig()
     stages = [Stage("main", objective)] if isinstance(objective, Objective) else list(objective)
@@ -100,7 +101,7 @@ def fit(
             if config.compile is None:
                 config = replace(config, compile=saved.get("compile", False))  # older runs were trained eagerly
             lengths[: saved["stage"]] = saved.get("lengths", lengths)[: saved["stage"]]  # older runs have none
-            run.resume(saved["step"])
+            run.resume(saved["step"], saved.get("rows"))
             if experiment:
                 run.write_config(experiment)  # the length may have changed
         for stage, each, length in zip(stages, schedules, lengths, strict=True):
@@ -136,6 +137,7 @@ class _Loop:
     Attributes:
         lengths: planned steps of the stages; for stages that ended early, the steps they took.
         offset: steps of the stages before the present one. signals: received since the start.
+        saved_step: of the last checkpoint.
         python: whether warnings are those of Python: the caller gave no tracker.
     """
 
@@ -148,9 +150,10 @@ class _Loop:
     saved: dict[str, Any] | None
     rows: list[Row]
     python: bool = False
-    signals: list[int] = field(default_factory=list)
+    signals: Signals = field(default_factory=Signals)
     best: float = -math.inf
     offset: int = 0
+    saved_step: int = -1
     warned: bool = False
 
     @property
@@ -180,7 +183,7 @@ class _Loop:
                     with explain_misfit(self.run.checkpoint()):
                         session.load_state_dict(saved["session"])
                         set_rng_state(saved["rng"])
-                    self.best = saved["best"]
+                    self.best, self.saved_step = saved["best"], saved["step"]
                 held = None if validation is None else stage.validation_data(validation, device)
                 self.run_stage(number, session, held and check_data(held, stage.objective.model))
             self.offset += self.lengths[number]
@@ -198,7 +201,11 @@ class _Loop:
         if flow:
             InformationFlow(session.x, 2).row(session.objective.guide)  # refuses other guides before hours of training
         while not session.done:
-            session.step()
+            before = self.offset + session.t
+            # A step that may compile can take minutes. It can be given up where the state before it is saved.
+            lost = session.captured is not None and (self.run is None or self.saved_step == before)
+            with may_be_lost(self.run, self.signals, before, self.config.steps) if lost else nullcontext():
+                session.step()
             step, last = self.offset + session.t, session.done
             detector.add(step, session.result)
             logged = step % config.log_every == 0 or last or session.entered_main
@@ -247,10 +254,12 @@ class _Loop:
             "session": session.state_dict(),
             "rng": rng_state(),
             "best": self.best,
+            "rows": len(self.rows),
             "compile": self.config.compile,
             "config": self.experiment.to_dict(),
         }
         save_checkpoint(self.run.checkpoint(which), content)
+        self.saved_step = content["step"] if which == "last" else self.saved_step
 
     def load_programs(self, number: int, saved: Mapping[str, Any]) -> None:
         if self.run:

@@ -160,3 +160,17 @@ def test_labels_that_are_texts(tmp_path):
         file["remark"] = np.array([f"{i}" for i in range(30)], dtype=h5py.string_dtype())
     data = load_user_data(tmp_path / "a.h5")
     assert data.labels == {"kind": ["a", "b", "c"]} and "remark (text)" in data.note
+
+
+@pytest.mark.parametrize("name", [b"x\xff\xfe", b"group\xff/x"])
+def test_hdf5_names_that_are_no_text_are_named_and_the_advice_works(tmp_path, name):
+    h5py = pytest.importorskip("h5py")
+    x, path = np.random.default_rng(0).normal(size=(20, 3)), tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        *groups, last = name.split(b"/")
+        (file.create_group(groups[0]) if groups else file).create_dataset(last, data=x)
+    with pytest.raises(DataError, match="is no text in UTF-8") as caught:
+        load_user_data(path)
+    advice = str(caught.value).partition("in Python: ")[2]
+    exec(advice, {"h5py": h5py})
+    assert torch.equal(together(load_user_data(path)), dealt(x, 20).float())

@@ -8,6 +8,7 @@ import pytest
 import torch
 from command_line import TINY, train_once
 
+import pyro_hvae as hv
 from pyro_hvae.runs.checkpoints import load_checkpoint, save_checkpoint
 
 
@@ -184,7 +185,8 @@ def test_a_configuration_that_asks_for_a_far_larger_pair_is_refused_before_it_is
 def test_what_a_resumed_run_may_change_may_be_edited(run, command):
     text = (run / "config.toml").read_text()
     (run / "config.toml").write_text(text.replace("steps = 40", "steps = 50").replace("log_every = 5", "log_every = 10"))
-    code, _, err = command("train", "--resume", run)
+    with pytest.warns(UserWarning, match="config.toml' has changed.*steps = 50 instead of 40, log_every = 10 instead of 5"):
+        code, _, err = command("train", "--resume", run)
     assert code == 0 and load_checkpoint(run / "checkpoints/last.pt")["step"] == 50, err
 
 
@@ -207,6 +209,40 @@ def test_a_damaged_line_of_metrics_costs_no_other(run, command, line):
     after = path.read_bytes().split(b"\n")
     assert after[:8] == [*lines[:2], line, *lines[3:]] and len(after) == 13
     assert [json.loads(row)["step"] for row in after[8:-1]] == [45, 50, 55, 60]
+
+
+@pytest.mark.parametrize("left", [0, 3])
+def test_lost_rows_are_said(run, command, left):
+    path = run / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:left]))
+    with pytest.warns(UserWarning, match=f"metrics.jsonl' ends at step {5 * left} of 40: its later rows are lost"):
+        hv.runs.RunDirectory(run).rows()
+    (run / "run.json").write_text('{"status": "running"}')
+    with pytest.warns(UserWarning, match=f"metrics.jsonl' is not whole: {8 - left} of 8 rows up to step 40 are lost"):
+        code, _, err = command("train", "--resume", run, "--steps", 60)
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("text", ['"elbo": -', '"step": 1'])
+def test_a_changed_number_of_metrics_is_noticed(run, text):
+    path = run / "metrics.jsonl"
+    other = {"elbo": text.replace("-", "-1"), "step": text.replace("1", "2")}[text[1:5]]
+    path.write_text(path.read_text().replace(text, other, 1))
+    with pytest.warns(UserWarning, match=r"metrics.jsonl' is damaged in line \d, which is left out"):
+        assert len(hv.runs.RunDirectory(run).rows()) == 7
+
+
+def test_a_changed_number_of_a_result_is_never_shown(run, command):
+    assert command("metrics", run, "angle")[0] == 0
+    path, values = run / "eval/angle.json", json.loads((run / "eval/angle.json").read_text())
+    path.write_text(path.read_text().replace(f'"mae_rad": {values["mae_rad"]}', '"mae_rad": 0.01'))
+    code, out, err = command("compare", run, "--metric", "angle.mae_rad", "--json")
+    assert code == 0 and str(values["mae_rad"]) in out and "0.01" not in out, out + err  # it is measured again
+    state = run / "run.json"
+    state.write_text(state.read_text().replace('"seed": 0', '"seed": 1'))
+    code, _, err = command("train", "--resume", run, "--steps", 60)
+    assert code == 3 and "run.json' is damaged, or was edited: its checksum does not hold" in err, err
 
 
 @pytest.mark.parametrize("returned", ["(model, guide, 3)", "(model, guide, None)", "(model, 2)", "exit(0)", "exit()"])

@@ -125,9 +125,14 @@ def _read_hdf5(path: Path) -> dict[str, StoredArray]:
 
     members = {}
 
-    def visit(name: str, item: Any) -> None:
+    def visit(name: str | bytes, item: Any) -> None:
         if not isinstance(item, h5py.Dataset) or item.shape is None:
             return
+        if isinstance(name, bytes):
+            raise DataError(
+                f"the name {name!r} in {path} is no text in UTF-8. Give it another one, in Python: "
+                f"h5py.File({str(path)!r}, 'r+').move({name!r}, 'x')"
+            )
         if item.is_virtual or item.external:
             raise DataError(f"{name} of {path} is stored in other files, which are not followed. Copy it into one file.")
         shape, dtype = tuple(item.shape), item.dtype
