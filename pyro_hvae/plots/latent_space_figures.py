@@ -1,5 +1,6 @@
 """Figures of the latent space and of interpolation paths in it: figures 3 to 6 of Klushyn et al. 2019."""
 
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,6 +26,7 @@ from pyro_hvae.runs import OpenRun
 from pyro_hvae.runtime import fixed_seed
 
 CLASSES = 20  # distinct colours
+SHORT, LONG = 8, 40  # letters of a class name: those that fit beside a panel, and those that are shown
 CYCLIC = "twilight"
 # The paper's black, orange, red and maroon, shifted towards hues that everyone can tell apart.
 PATH_COLOURS = ("black", "#E69F00", "#D55E00", "#882255", "#009E73", "#CC79A7")
@@ -50,7 +52,8 @@ def plot_latent_space(run: OpenRun, paths: Mapping[str, Interpolation], shown: i
     figure = new_figure(4.3 * panels, 5.0, f"Latent space of {run_name(run)}")
     axes = figure.subplots(1, panels, squeeze=False)[0]
     points, prior_points = project(codes), project(prior)
-    _draw_codes(axes[0], run, points, pick)
+    longest = _draw_codes(axes[0], run, points, pick)
+    figure.set_figwidth(4.3 * panels + 0.08 * max(0, longest - SHORT))
     axes[1].scatter(*prior_points.T, s=4, color=GREY)
     axes[1].set_title(f"1000 samples of the prior of {name}")
     if first is not None:
@@ -61,8 +64,8 @@ def plot_latent_space(run: OpenRun, paths: Mapping[str, Interpolation], shown: i
     middle, reach = (low + high) / 2, 0.53 * (high - low).max() or 1.0
     across, up = ((m - reach, m + reach) for m in middle)
     for axis in axes:
-        axis.set(xlabel=axis_names[0], xlim=across, ylim=up, box_aspect=1)
-    axes[0].set_ylabel(axis_names[1])
+        axis.set(xlabel=axis_names[0].replace(" (", "\n("), xlim=across, ylim=up, box_aspect=1)
+    axes[0].set_ylabel(axis_names[1].replace(" (", "\n("))
     return figure
 
 
@@ -81,8 +84,12 @@ def _projection(points: np.ndarray, name: str) -> tuple[Callable[[np.ndarray], n
     return lambda z: np.pad(pca.transform(z), ((0, 0), (0, missing))), axes
 
 
-def _draw_codes(axis: Axes, run: OpenRun, points: np.ndarray, pick: Tensor) -> None:
-    """Posterior means of the chosen test data, coloured by the first factor with few values, else by the first factor."""
+def _draw_codes(axis: Axes, run: OpenRun, points: np.ndarray, pick: Tensor) -> int:
+    """Posterior means of the chosen test data, coloured by the first factor with few values, else by the first factor.
+
+    Returns:
+        the length of the longest class name beside the colour bar.
+    """
     of = "" if len(points) == len(run.dataset.test) else f"{len(points)} of {len(run.dataset.test)} "
     axis.set_title(f"posterior means of {of}test data")
     factors = run.dataset.test.factors
@@ -91,7 +98,7 @@ def _draw_codes(axis: Axes, run: OpenRun, points: np.ndarray, pick: Tensor) -> N
     factor = next(few, next(iter(factors), None))
     if factor is None:
         axis.scatter(*points.T, s=4, color=BLUE)
-        return
+        return 0
     values, cyclic = factors[factor][pick].numpy(), run.dataset.read_angles is not None
     classes = levels[factor].numpy()
     style: dict[str, Any] = {"cmap": "viridis"}
@@ -104,12 +111,13 @@ def _draw_codes(axis: Axes, run: OpenRun, points: np.ndarray, pick: Tensor) -> N
         colours = colormaps["tab10" if len(classes) <= 10 else "tab20"](ticks)
         style = {"cmap": ListedColormap(colours), "vmin": -0.5, "vmax": len(classes) - 0.5}
         names = run.dataset.labels.get(factor)
-        labels = [names[int(i)] if names else str(i) for i in classes]
+        labels = [textwrap.shorten(names[int(i)], LONG, placeholder="...") if names else str(i) for i in classes]
     dots = axis.scatter(*points.T, s=4, c=values, **style)
     bar = axis.figure.colorbar(dots, ax=axis, ticks=ticks, shrink=0.8)
     bar.ax.set_title(f"{factor}\n(degrees)" if cyclic else factor, fontsize=9)
     if labels:
         bar.set_ticks(ticks, labels=labels)
+    return max(map(len, labels), default=0)
 
 
 def _draw_graph(axis: Axes, paths: Mapping[str, Interpolation], project: Callable[[np.ndarray], np.ndarray]) -> None:

@@ -15,6 +15,7 @@ from pyro_hvae.runs import OpenRun
 ALIKE = 10  # columns share one scale if all values lie within so many times the range of one column
 MEASURED = 2**22  # numbers of the training data at most
 SERIES = 8  # columns of a series at least
+TAIL, FAR = 0.005, 3  # a share of the values at either end is far if it makes the range so many times as long
 NAMED = 8  # columns named in a line of text
 TICKS = 40  # columns named along an axis
 
@@ -27,6 +28,7 @@ class VectorScale:
         low, high: range of each column. names: of the columns, or their indices. named: whether they are names.
         shared: all columns have one scale, in their own unit: their values are alike, or they are a series, whose neighbouring
             columns are close. Else each goes from its lowest to its highest value.
+        ends: of a shared scale. Where few values lie far from all others, the colours end before these (`TAIL`, `FAR`).
     """
 
     low: np.ndarray
@@ -34,6 +36,7 @@ class VectorScale:
     names: Sequence[str]
     shared: bool
     named: bool
+    ends: tuple[float, float]
 
     @classmethod
     def measure(cls, x: Tensor, names: Sequence[str] = ()) -> "VectorScale":
@@ -52,14 +55,14 @@ class VectorScale:
         # A tenth of the columns may vary little, as the pixels in the corners of images do.
         shared = not len(spans) or bool(high.max() - low.min() < ALIKE * np.quantile(spans, 0.1, method="lower"))
         shared = shared or _is_series(x)
-        return cls(low, high, list(names) or [str(i) for i in range(len(low))], shared, bool(names))
+        return cls(low, high, list(names) or [str(i) for i in range(len(low))], shared, bool(names), _find_ends(x.numpy()))
 
     @property
     def limits(self) -> tuple[float, float]:
         """The values at the ends of the colours; the middle one stands for zero where a shared scale has both signs."""
         if not self.shared:
             return 0.0, 1.0
-        low, high = self.low.min().item(), self.high.max().item()
+        low, high = self.ends
         if min(-low, high) > 1e-3 * max(-low, high):  # rounding has no sign
             high = max(-low, high)
             low = -high
@@ -118,6 +121,12 @@ class VectorScale:
         axis.set_xticks([(i + 0.5) * across - 0.5 for i in places], labels, fontsize=7)
         axis.tick_params(axis="x", labeltop=False, labelbottom=True, rotation=90 if max(map(len, labels)) > 3 else 0)
         axis.set_xlabel("column", fontsize=8)
+
+
+def _find_ends(x: np.ndarray) -> tuple[float, float]:
+    """The lowest and the highest value, or the quantiles of `TAIL` where most of the range between those is empty."""
+    low, tail, head, high = np.quantile(x, [0, TAIL, 1 - TAIL, 1]).tolist()
+    return (tail, head) if 0 < FAR * (head - tail) < high - low else (low, high)
 
 
 def _is_series(x: Tensor) -> bool:

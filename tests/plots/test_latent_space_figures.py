@@ -31,7 +31,7 @@ def test_the_colour_bar_has_the_classes_of_the_data_and_no_others(names):
     data = Dataset("own", whole, whole, test, labels={"side": names} if names else {})
     figure = Figure()
     axis = figure.subplots()
-    _draw_codes(axis, SimpleNamespace(dataset=data), np.zeros((2, 2)), torch.arange(2))
+    assert _draw_codes(axis, SimpleNamespace(dataset=data), np.zeros((2, 2)), torch.arange(2)) == (5 if names else 1)
     bar = figure.axes[1]
     assert [label.get_text() for label in bar.get_yticklabels()] == (["left", "right"] if names else ["1", "2"])
     dots = axis.collections[0]

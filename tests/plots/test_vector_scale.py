@@ -161,3 +161,15 @@ def test_rounding_of_scaled_data_is_no_end_of_a_range():
     assert VectorScale.measure(rounded, ["share", "number"]).labels == ["share (0 to 63.2)", "number (1 to 1e+06)"]
     tiny = torch.tensor([[-4.7e-08, 0.0], [3e-08, 1.0]], dtype=torch.float64)
     assert VectorScale.measure(tiny, ["share", "number"]).labels[0] == "share (-4.7e-08 to 3e-08)"
+
+
+def test_few_values_far_from_all_others_do_not_take_the_colours():
+    """Heavy tails, as of gene expression: the colours are those of 99 % of the values; the bar ends in an arrow."""
+    x = torch.randn(400, 50, generator=torch.Generator().manual_seed(0))
+    x[0, 3], x[1, 4] = 40.0, 30.0
+    low, high = VectorScale.measure(x, [f"gene {i}" for i in range(50)]).limits
+    assert -low == high == pytest.approx(2.576, abs=0.1)  # the normal quantile of 0.995
+    figure = plot_image_sheet(x[:2], "t", dataset_scale(dataset(x), x))
+    assert figure.axes[1].get_ylim() == pytest.approx((-high, high)) and figure.axes[0].get_images()[0].colorbar.extend == "max"
+    x[:, 3] = 40.0  # a column of its own is no tail
+    assert VectorScale.measure(x).limits[1] == 40.0
