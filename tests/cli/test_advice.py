@@ -541,6 +541,16 @@ def model_of(name):
     return model
 
 
+@follows("Make room or the folder writable")
+def test_advice_on_a_run_that_cannot_be_written_helps(command, changed):
+    (changed / "vae/.metrics.jsonl.part").mkdir()
+    code, _, err = command("train", "--resume", "vae", "--steps", "9")
+    assert code == 3 and "cannot write 'vae/metrics.jsonl'" in err and "give the command again with --resume" in err, err
+    (changed / "vae/.metrics.jsonl.part").rmdir()
+    code, _, err = command("train", "--resume", "vae", "--steps", "9")
+    assert code == 0, err
+
+
 @follows("Make it a tensor or a plain number")
 def test_advice_on_checkpoints_helps(tmp_path):
     with pytest.raises(HVAEError, match="Make it a tensor"):
