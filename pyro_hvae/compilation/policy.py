@@ -9,7 +9,7 @@ from tqdm import tqdm
 from pyro_hvae.compilation.inductor import compile_obstacle
 
 # Steps from which compiling pays. The first graph costs 10 to 20 seconds of a slow core the first time, every other graph some
-# three more; the smallest networks save 1 ms a step (see docs/performance.md).
+# three more; the smallest networks save 1 ms a step. A slow or busy machine slows both about alike (see docs/performance.md).
 STEPS_FOR_ONE_GRAPH, STEPS_PER_GRAPH = 5_000, 2_000
 # Rows through any model from which compiling pays: a graph costs 3 to 10 s of a slow core and saves 0.6 to 1.3 us a row.
 EVALUATION_ROWS = 10_000_000

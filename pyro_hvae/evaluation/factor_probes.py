@@ -25,7 +25,7 @@ def _group_targets(factors: Mapping[str, Any], name: str) -> dict[str, list[str]
     if not groups:
         raise ConfigError(
             f"the metric 'regression' needs factors of position or size, as triangles and sprites have them; '{name}' has "
-            f"{', '.join(factors) or 'none'}. Name others: -o factors=a,b."
+            + (f"{', '.join(factors)}. Name others: -o factors=a,b." if factors else "none.")
         )
     return groups
 

@@ -129,9 +129,13 @@ def image_net(event: Sequence[int], *layers: nn.Module) -> FlattenPlates:
     return FlattenPlates(nn.Sequential(*layers), event)
 
 
-def ladder_image_shape(event: Sequence[int], name: str, divisor: int) -> tuple[int, int, int]:
-    """Channels, height and width; raises `ConfigError` for data that are no images with sides divisible by `divisor`."""
-    return image_shape(event, name, divisor, "fewer layers (-o dims=2,2)", "-o network=dense")
+def ladder_image_shape(event: Sequence[int], name: str, divisor: int, any_depth: bool = False) -> tuple[int, int, int]:
+    """Channels, height and width; raises `ConfigError` for data that are no images with sides divisible by `divisor`.
+
+    Arguments:
+        any_depth: whether fewer layers halve the sides less often.
+    """
+    return image_shape(event, name, divisor, "fewer layers (-o dims=2,2)" if any_depth else "", "-o network=dense")
 
 
 def require_concat(join: str, name: str) -> None:

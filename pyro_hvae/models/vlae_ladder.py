@@ -59,7 +59,7 @@ def vlae_mnist(event: Sequence[int], dims: Sequence[int], width: int, join: str,
 def vlae_svhn(event: Sequence[int], dims: Sequence[int], width: int, join: str, norm: str | None) -> LadderNetworks:
     """SVHN: one more halving and twice the channels per layer, a dense top (width 64: 64, 128, 256, then 1024)."""
     depth = len(dims)
-    c, h, w = ladder_image_shape(event, "vlae-svhn", 2 ** (depth - 1))
+    c, h, w = ladder_image_shape(event, "vlae-svhn", 2 ** (depth - 1), any_depth=True)
     require_concat(join, "vlae-svhn")
     blocks, wide = _blocks(norm), 16 * width
     channels = [c, *[width << i for i in range(depth - 1)]]

@@ -67,13 +67,14 @@ def image_shape(
 
     Arguments:
         name: of the network that needs images. divisor: of the sides, 2 for every halving.
-        shallower, otherwise: remedies, a network with two halvings (only named where the sides allow them) and another one.
+        shallower, otherwise: remedies, a network with two halvings (only named where the sides allow them; empty where there is
+            none) and another one.
 
     Raises:
         ConfigError: for data that are no images, or whose sides cannot be divided.
     """
     if len(event) != 3 or event[1] % divisor or event[2] % divisor:
-        helps = len(event) == 3 and divisor > 4 and not (event[1] % 4 or event[2] % 4)
+        helps = shallower and len(event) == 3 and divisor > 4 and not (event[1] % 4 or event[2] % 4)
         remedy = f"{shallower} or {otherwise}" if helps else otherwise
         raise ConfigError(
             f"network={name} needs images (channels, height, width) with sides divisible by {divisor}, but these data have "

@@ -40,15 +40,17 @@ class Patches:
     def __post_init__(self) -> None:
         side, stride = self.side, self.stride
         least = min(self.height, self.width)
+        fitting = [n for n in range(1, least + 1) if self.height % n == self.width % n == 0]
         if not 1 <= side <= least:
+            largest = least - (least % 2 == 0) if stride == 1 else fitting[-1]
             raise ConfigError(
-                f"a patch of {side} pixels does not fit into images of {self.height} x {self.width}. Use from 1 to {least}."
+                f"a patch of {side} pixels does not fit into images of {self.height} x {self.width}. "
+                f"Use -o patch={largest} or less."
             )
         if stride not in (1, side):
             raise ConfigError(
                 f"patches lie around every pixel (stride 1) or side by side (stride {side}), got stride {stride}."
             )
-        fitting = [n for n in range(1, least + 1) if self.height % n == self.width % n == 0]
         if stride == 1 and side % 2 == 0:
             tiled = ", or -o overlap=false" if side in fitting else ""
             raise ConfigError(f"a patch around a pixel has an odd side, got {side}. Use -o patch={side - 1}{tiled}.")

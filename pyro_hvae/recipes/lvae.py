@@ -32,7 +32,8 @@ def lvae(
     """
     dims = check_dims(dims)
     if len(widths) != len(dims):
-        raise ConfigError(f"lvae needs one width a layer: dims={dims} but widths={widths}. Example: -o widths=512,256,128.")
+        example = ",".join(str(max(16, 512 >> layer)) for layer in range(len(dims)))
+        raise ConfigError(f"lvae needs one width a layer: dims={dims} but widths={widths}. Example: -o widths={example}.")
     more: dict[str, Any] = {"activation": activation, "learn_sigma": learn_sigma, "norm": norm, "squash": True}
     blocks = BuildingBlocks(x, likelihood, sigma, (widths[0], widths[0]), **more)
     inputs = [torch.Size(blocks.event).numel(), *widths[:-1]]

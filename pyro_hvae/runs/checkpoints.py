@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.errors import CheckpointError
+from pyro_hvae.runs.run_directory import MAKE_WRITABLE
 from pyro_hvae.runtime import atomic_write, read_blocks
 
 FORMAT_VERSION = 1
@@ -44,7 +45,7 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """
     content = {"format_version": FORMAT_VERSION, **content}
     _check_primitive(content, "checkpoint")
-    with atomic_write(path, "Choose another place with --out.") as part:
+    with atomic_write(path, MAKE_WRITABLE) as part:
         try:
             with open(part, "wb") as file:
                 torch.save(content, file)

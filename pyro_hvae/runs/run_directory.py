@@ -22,6 +22,7 @@ from pyro_hvae.runs.json_checksum import add_checksum, take_checksum
 from pyro_hvae.runs.run_lock import LOCK, lock_run, require_unlocked
 from pyro_hvae.runtime import atomic_write, runs_folder
 
+MAKE_WRITABLE = "Make room or the folder writable, and give the command again with --resume; a new run may take another --out."
 _MOVE_AWAY = "Delete or move the file; the run needs it for the record only."
 
 
@@ -156,7 +157,7 @@ class RunDirectory:
     def write(self, name: str, text: str | bytes) -> Path:
         """Writes a file of the run atomically and returns its path."""
         path = self.path / name
-        with atomic_write(path, "Choose another place with --out.") as part:
+        with atomic_write(path, MAKE_WRITABLE) as part:
             part.write_bytes(text.encode() if isinstance(text, str) else text)
         return path
 
