@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import sparse
 
 from pyro_hvae.data import DATASETS, Dataset, Source, Split
 from pyro_hvae.data.files.data_file import File
@@ -216,3 +217,25 @@ def test_the_new_users_day_with_a_table(command, tmp_path):
     assert code == 0, err
     code, _, err = command("train", "vae", "--dataset", str(path), "-o", "columns=wheight", *options)
     assert code == 2 and "Did you mean 'weight'?" in err
+
+
+def test_a_motion_and_a_table_of_cells_from_the_command_line(command, tmp_path):
+    frames = "".join(f"0 {i} {i * i % 7}\n" for i in range(40))
+    leg = "JOINT Leg\n{\nOFFSET 0 -1 0\nCHANNELS 2 Xrotation Zrotation\n}\n"
+    tree = f"ROOT Hips\n{{\nOFFSET 0 0 0\nCHANNELS 1 Xposition\n{leg}}}\n"
+    (tmp_path / "walk.bvh").write_text(f"HIERARCHY\n{tree}MOTION\nFrames: 40\nFrame Time: 0.01\n{frames}")
+    code, out, _ = command("data", "info", "walk.bvh")
+    assert code == 0 and "columns  Leg.rx, Leg.rz" in out and "training 32, validation 4, test 4" in out
+    assert command("train", "vae", "--dataset", "walk.bvh", "--steps", 2, "--out", "r")[0] == 0
+    code, out, _ = command("evaluate", "r", "--particles", 2)
+    assert code == 0 and "log-likelihood" in out
+    code, _, err = command("data", "info", "walk.bvh", "-o", "layer=a")
+    assert code == 2 and "layer is an option of an AnnData file, but walk.bvh is a recorded motion" in err
+    anndata = pytest.importorskip("anndata")
+    x = np.random.default_rng(0).poisson(3.0, (40, 5)).astype(np.float32)
+    anndata.AnnData(sparse.csr_matrix(x)).write_h5ad("cells.h5ad")
+    code, out, _ = command("data", "info", "cells.h5ad")
+    assert code == 0 and "counts, which are taken as real numbers" in out
+    assert command("train", "vae", "--dataset", "cells.h5ad", "-o", "standardize=true", "--steps", 2, "--out", "s")[0] == 0
+    code, out, _ = command("evaluate", "s", "--particles", 2)
+    assert code == 0 and "own units" in out

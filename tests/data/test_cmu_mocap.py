@@ -108,6 +108,7 @@ def test_a_motion_is_read_by_bone():
         (4, "root 1 2", "line 4: 'root' is not expected here"),
         (4, "", "line 5: frame 1 ends without head"),
         (5, "3", "line 5: frame 3 follows frame 1"),
+        (5, "9" * 5000, "line 5: '9+' is not expected here"),  # more digits than Python takes for a number
         (5, "2 2", "line 5: '2' is not expected here"),
         (2, "", "line 3: 'root' is not expected here"),
         (7, "", "line 6: the file ends without head"),

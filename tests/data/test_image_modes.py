@@ -1,6 +1,8 @@
 """A decoder's odd modes: the picture that a viewer shows. Files are written here byte by byte, as no library writes all."""
 
+import contextlib
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -210,3 +212,29 @@ def test_damaged_images_raise_our_errors_only(tmp_path):
 def test_a_long_stack_keeps_the_order_of_its_pages(tmp_path):
     path = save_stack(tmp_path / "long/a.tif", 250)
     assert torch.equal(torch.tensor([int(page.max()) for page in read_pages(path)]), torch.arange(250))
+
+
+def broken_png(side, *chunks):
+    """A PNG file of grey pixels that ends where the chunks end, each with its stated length."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return content + b"".join(struct.pack(">I", length) + body for length, body in chunks)
+
+
+def test_a_small_file_that_states_a_large_size_takes_no_memory(tmp_path):
+    pixels = zlib.compress(bytes(9 * 8))
+    (tmp_path / "a.png").write_bytes(broken_png(9_000, (len(pixels), b"IDAT" + pixels)))
+    (tmp_path / "b.png").write_bytes(broken_png(8, (2**30, b"IDAT" + pixels)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            DataError, match=r"'the image' of .*a.png says that it has shape \(9000, 9000, 1\).*made to fill memory"
+        ):
+            read_image(tmp_path / "a.png")
+        with contextlib.suppress(DataError):
+            read_image(tmp_path / "b.png")
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+    Image.new("L", (4_500, 4_500)).save(tmp_path / "c.png")  # whatever packs a photo of this size
+    assert read_image(tmp_path / "c.png").shape == (1, 4_500, 4_500)

@@ -198,6 +198,7 @@ def test_options_of_motions(tmp_path):
         ("\t}\n}\nMOTION", "MOTION", "'MOTION' is not expected here"),
         ("MOTION", "", "after the joints a BVH file has the lines MOTION"),
         ("Frames: 3", "Frames: x", "after the joints"),
+        ("Frames: 3", "Frames: " + "9" * 5000, "after the joints"),
         ("Frames: 3", "Frames: 4", "announces 4 frames, 3 follow"),
         ("Frames: 3", "Frames: 99999999999999", "announces 99,999,999,999,999 frames, 3 follow"),
         ("7.0 \n", "7.0 8\n", "a frame has 14 finite numbers, this has 15 cells"),

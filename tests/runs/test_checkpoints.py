@@ -128,3 +128,17 @@ def test_a_compressed_archive_is_not_unpacked(tmp_path):
             copy.writestr(member, archive.read(member))
     with pytest.raises(CheckpointError, match="is compressed, which torch never does"):
         load_checkpoint(packed)
+
+
+def test_a_damaged_pickle_of_an_unsealed_archive_is_refused(tmp_path):
+    """torch ends some with an IndexError or struct.error; the archive's own checksums hold."""
+    torch.save({"format_version": 1, "x": torch.ones(2)}, whole := tmp_path / "whole.pt")
+    with zipfile.ZipFile(whole) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    (pickled,) = (name for name in members if name.endswith("data.pkl"))
+    for content in (members[pickled][:20], b"\x80\x02.", b"\x80\x02}r\x01", b"\x80\x02X\x01"):
+        with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+            for name, held in members.items():
+                archive.writestr(name, content if name == pickled else held)
+        with pytest.raises(CheckpointError, match="a.pt' is (truncated or not a checkpoint|damaged)"):
+            load_checkpoint(tmp_path / "a.pt")

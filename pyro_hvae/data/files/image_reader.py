@@ -21,7 +21,6 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".ti
 STACKS = (".tif", ".tiff")
 NEW_SUBFILE_TYPE, BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 254, 258, 262, 339  # tags of a TIFF file
 PREVIEW_OR_MASK, WHITE_IS_ZERO, SIGNED = 1 | 4, 0, 2
-COPIES = 4  # bytes for a pixel that is decoded
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 
 
@@ -51,7 +50,8 @@ def read_pages(path: Path, size: int = 0, channels: int = 0) -> Iterator[np.ndar
         for page in _list_pages(path, file):
             with _decoding(path):
                 file.seek(page)
-                check_declared_size(path, "the image", (*file.size, COPIES), np.dtype("u1"), path.stat().st_size, True)
+                shape = (*file.size, len(file.getbands()))
+                check_declared_size(path, "the image", shape, np.dtype("u1"), path.stat().st_size, True)
                 image = _to_grey_or_rgb(*_turn_upright(file), str(file.format))
                 if channels:
                     image = image.convert("L" if channels == 1 else "RGB")

@@ -43,7 +43,8 @@ def read_annotated(path: Path, layer: str = "", columns: Sequence[str] = (), lab
     with np.errstate(over="ignore"):
         finite = np.isfinite(values.astype(np.float32, copy=False)).ravel()
     if not finite.all():
-        rows, places = np.divmod(np.arange(x.size), x.shape[1]) if isinstance(x, np.ndarray) else x.tocoo().coords
+        dense = isinstance(x, np.ndarray)
+        rows, places = np.divmod(np.arange(x.size), x.shape[1]) if dense else (x.tocoo().row, x.tocoo().col)
         at = int(np.argmin(finite))
         raise DataError(
             f"{path} has the value {values.flat[at]} in row {rows[at] + 1}, column '{names[places[at]]}'. Missing and infinite "

@@ -17,6 +17,7 @@ from pyro_hvae.data.sets.stick_figures import Figure, make_picture
 from pyro_hvae.data.sets.user_parts import UserParts
 from pyro_hvae.errors import ConfigError, DataError
 
+FEW = 5  # so few angles of a pose may be exactly 0 by chance
 MOTION_SUFFIXES = (".amc", ".bvh")
 
 
@@ -51,8 +52,8 @@ def read_motions(
 
     Every motion is cut in time into training, validation and test poses, because neighbouring frames are nearly equal. Its
     file, or where all lie in folders its folder, is the factor "motion". Angles are on one turn (see `put_on_one_turn`).
-    Frames of which most moving angles are exactly 0 are no measured pose and are left out, such as the T-pose that begins
-    many BVH files. `UserParts.picture` draws stick figures with the bones of the first motion.
+    Frames of which most moving channels, and at least five, are exactly 0 are no measured pose and are left out, such as the
+    T-pose that begins many BVH files. `UserParts.picture` draws stick figures with the bones of the first motion.
 
     Arguments:
         columns: names of the channels, such as "LeftArm.rx"; empty for all that move, but those of the root, which say where
@@ -78,13 +79,13 @@ def read_motions(
             )
     chosen, still = _choose_channels(figure, clips, columns)
     angles: dict[str, np.ndarray] = {}
+    measured: dict[str, np.ndarray] = {}
+    turned = [channel.rpartition(".")[2][0] == "r" for channel in chosen]
     for name, (other, frames) in clips.items():
-        turned = [channel.rpartition(".")[2][0] == "r" for channel in chosen]
         taken = frames[:, [other.channels.index(channel) for channel in chosen]]
         taken[:, turned] = put_on_one_turn(taken[:, turned])  # before subsampling, because its steps are the smallest
-        angles[name] = taken
-    moving = [i for i, channel in enumerate(chosen) if channel not in still]
-    measured = {name: is_measured(frames[:, moving]) for name, frames in angles.items()}
+        moving = frames[:, [channel not in still for channel in other.channels]]
+        angles[name], measured[name] = taken, is_measured(moving) | ((moving == 0).sum(1) < FEW)
     if empty := next((name for name, kept in measured.items() if not kept.any()), None):
         raise DataError(f"{folder / empty} has no measured pose: most angles are exactly 0 in every frame. Remove it.")
     blocks = {name: _cut(frames[measured[name]][::stride], name, stride, validation, test) for name, frames in angles.items()}
