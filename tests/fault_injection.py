@@ -360,7 +360,7 @@ def kill_at_moments(wholes, folder, moments, chance, tally):
             cache = [i for i, (name, _) in enumerate(whole.writes) if name.endswith(".npy")]
             write = chance.choice(cache if way.endswith("cache") else range(len(whole.writes)))
             name, size = whole.writes[write]
-            ats = ["fill", "fill", "fsync", "replace"] if way.endswith("cache") else ["bytes", "bytes", "fsync", "replace"]
+            ats = [*2 * ["fill" if write in cache else "bytes"], "fsync", "replace"]  # an array is filled through its mapping
             hook = {"write": write, "at": chance.choice([*ats, "replaced"]), "share": chance.random(), "size": size}
             hook |= {"item": chance.randrange(60)}
             process, when = start(trial, whole.arguments, hook), f"write {write} ({name}) at {hook['at']}"

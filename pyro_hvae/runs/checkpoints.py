@@ -44,7 +44,7 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """
     content = {"format_version": FORMAT_VERSION, **content}
     _check_primitive(content, "checkpoint")
-    with atomic_write(path, "Choose another place with --out.") as part:
+    with atomic_write(path, "Make room, or make the folder writable.") as part:
         try:
             with open(part, "wb") as file:
                 torch.save(content, file)
