@@ -75,6 +75,7 @@ def _new_run_path(experiment: Experiment) -> Path:
     method, data = experiment.method.replace(".py:", "-"), Path(experiment.dataset).name
     # A user's own program and data are named by paths.
     name = re.sub(r"[^\w.-]", "_", f"{method}-{data}-{experiment.schedule}-seed{experiment.train.seed}")
+    name = name.encode()[-200:].decode(errors="ignore")  # file systems take 255 bytes
     path, number = runs_folder() / name, 2
     while path.exists():
         path, number = runs_folder() / f"{name}-{number}", number + 1

@@ -78,7 +78,7 @@ class Experiment:
 def read_toml(path: Path) -> dict[str, Any]:
     """The contents of a configuration file; raises `ConfigError` when it cannot be read or parsed."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"cannot read the config file '{path}': {error.strerror}.") from error
     except (ValueError, RecursionError) as error:

@@ -25,10 +25,12 @@ def require_same_settings(saved: Mapping[str, Any], experiment: Experiment, run:
     if "config" not in saved:
         return
     try:
-        before = _fixed_settings(Experiment.from_dict(saved["config"]))
+        earlier = Experiment.from_dict(saved["config"])
     except ValueError as error:
         raise CheckpointError(f"the last checkpoint of '{run}' does not know what it is of: {error}") from error
-    now = _fixed_settings(experiment)
+    before, now = _fixed_settings(earlier), _fixed_settings(experiment)
+    if all(is_path(each.dataset) and each.data_identity for each in (earlier, experiment)):
+        del before["dataset"], now["dataset"]  # data of a path, which may have moved, are known by their identity
     keys = before.keys() | now.keys() if whole else before.keys() & now.keys()
     if changed := sorted(key for key in keys if before.get(key) != now.get(key)):
         was, is_now = (_describe(changed[0], values) for values in (before, now))
@@ -46,13 +48,12 @@ def describe_edits(saved: Mapping[str, Any], experiment: Experiment) -> str | No
 
 
 def _fixed_settings(experiment: Experiment) -> dict[str, Any]:
-    """The settings that no resumed run may change, by their names. Data of a path are known by their identity."""
+    """The settings that no resumed run may change, by their names."""
     values = experiment.to_dict()
     tables = {name: values.pop(name) for name in ("train", "recipe_options", "schedule_options", "data_options")}
     fixed = {f"{name}.{key}": value for name, table in tables.items() for key, value in table.items()}
     fixed = {key: value for key, value in fixed.items() if key.removeprefix("train.") not in RESUMABLE}
-    named = () if is_path(experiment.dataset) and experiment.data_identity else ("dataset",)
-    return fixed | {key: values[key] for key in ("recipe", "schedule", "data_identity", *named) if key in values}
+    return fixed | {key: values[key] for key in ("recipe", "schedule", "data_identity", "dataset") if key in values}
 
 
 def _describe(key: str, values: Mapping[str, Any]) -> str:

@@ -48,7 +48,7 @@ def find_run(name: str | os.PathLike[str]) -> Path:
         DataError: when there is none, or the prefix is ambiguous.
     """
     path, root = Path(name), runs_folder()
-    if str(name) and path.is_dir():
+    if str(name) and os.path.isdir(path):  # False also for a name that is too long
         return path
     runs = sorted(p for p in root.glob("*") if (p / "run.json").is_file()) if root.is_dir() else []
     if str(name) == "last":
@@ -101,10 +101,15 @@ class RunDirectory:
 
     def require_empty(self) -> None:
         """Raises `ConfigError` when the directory is not empty, or is a file."""
-        if self.path.exists() and not self.path.is_dir():
+        if os.path.exists(self.path) and not self.path.is_dir():
             raise ConfigError(f"--out '{self.path}' is a file, not a directory. Choose another place.")
-        if self.path.is_dir() and any(self.path.iterdir()) and not self._unused():
+        if os.path.isdir(self.path) and any(self.path.iterdir()) and not self._unused():
             require_unlocked(self.path)
+            if not self.checkpoint().is_file():
+                raise ConfigError(
+                    f"'{self.path}' is not empty, and there is no run to go on with: it has no last checkpoint. Move or delete "
+                    "it, or choose another --out."
+                )
             raise ConfigError(f"'{self.path}' is not empty. Go on with it by --resume {self.path}, or choose another --out.")
 
     def _unused(self) -> bool:
@@ -113,7 +118,7 @@ class RunDirectory:
         left = {LOCK, "checkpoints/.last.pt.part", *(f".{name}.part" for name in known)}  # behind by a killed process
         files = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file()}
         files = {name for name in files if not name.startswith("tensorboard/")}
-        folders = {path.name for path in self.path.iterdir() if path.is_dir()}
+        folders = {path.name for path in self.path.glob("*") if path.is_dir()}
         return (files <= left or "config.toml" in files <= known | left) and folders <= {*FOLDERS, "tensorboard"}
 
     @contextmanager
@@ -172,7 +177,7 @@ class RunDirectory:
         """Contents of a JSON file of the run, empty when it is absent; raises `DataError` when it is damaged."""
         path = self.path / name
         try:
-            values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            values = json.loads(path.read_text(encoding="utf-8-sig")) if path.is_file() else {}
         except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"'{path}' cannot be read: {error}. {_MOVE_AWAY}") from error
         if misfit := find_misfit(values, PROGRAM if name == "program.json" else {...: ANY}, "it"):
@@ -195,7 +200,8 @@ class RunDirectory:
             if not any(self.checkpoint(name).is_file() for name in CHECKPOINTS):
                 raise CheckpointError(
                     f"run '{self.path}' has no checkpoint '{which}' (looked for {path}): it ended before its first step, or is "
-                    "none. The same command starts it again."
+                    f"none. {'The same command starts' if self._unused() else 'Move it away; the same command then starts'} it "
+                    "again."
                 )
             raise CheckpointError(
                 f"run '{self.path}' has no checkpoint '{which}' (looked for {path}). Name another or train one. "

@@ -63,7 +63,8 @@ def _acquire(lock: Path) -> IO[str]:
         file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n")
         file.flush()
     except OSError as error:
-        raise DataError(f"cannot write '{lock}', which keeps other processes from this run: {error.strerror}.") from error
+        why = f"cannot write '{lock}', which keeps other processes from this run: {error.strerror}"
+        raise DataError(f"{why}. Make the directory writable, or go on with a copy of it.") from error
     return file
 
 
@@ -88,7 +89,7 @@ def _read_owner(file: IO[str]) -> tuple[int | None, str | None]:
     try:
         owner = json.loads(file.read())
         return int(owner["pid"]), str(owner["host"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None, None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pyro_hvae.errors import missing_extra, require_known
+from pyro_hvae.errors import DataError, missing_extra, require_known
 
 
 class Tracker:
@@ -80,7 +80,10 @@ class TensorBoard(Tracker):
         self._make_writer = lambda: SummaryWriter(str(run / "tensorboard"))
 
     def start(self, steps: int, done: int) -> None:
-        self.writer = self._make_writer()  # not earlier: `fit` creates the run in an empty directory
+        try:
+            self.writer = self._make_writer()  # not earlier: `fit` creates the run in an empty directory
+        except OSError as error:
+            raise DataError(f"cannot write '{error.filename}' for TensorBoard: {error.strerror}. Move it away.") from error
 
     def step(self, row: Mapping[str, Any] | None) -> None:
         if row is None:

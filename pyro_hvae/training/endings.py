@@ -72,16 +72,15 @@ def refuse_divergence(
     raise DivergenceError(f"{what}.{where} {advice}")
 
 
-@contextmanager
-def may_be_lost(run: RunDirectory | None, signals: Signals, step: int, steps: int) -> Iterator[None]:
-    """Ends a training at once where a signal arrives in the block, a step whose beginning (`step`) is saved.
+def make_step_or_give_up(session: Session, signals: Signals, run: RunDirectory | None, step: int, steps: int) -> None:
+    """Makes a step whose beginning (`step` of `steps`) is saved; a signal ends it, and the training, at once.
 
-    The eager pass and the compilation of the block are given up. Weights that the block may have changed are not saved.
+    The eager pass and the compilation of the step are given up. Weights that it may have changed are not saved.
     """
-    try:
+    try:  # around the whole block: the signal may also arrive where it is entered or left
         with signals.give_up():
             if not signals:
-                yield
+                session.step()
                 return
     except GivenUp:
         pass

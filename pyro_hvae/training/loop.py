@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any
@@ -34,7 +34,7 @@ from pyro_hvae.schedules import Constant, Schedule
 from pyro_hvae.training.collapse import describe_collapse
 from pyro_hvae.training.data_scale import describe_scale
 from pyro_hvae.training.divergence import BLOCK, DivergenceDetector
-from pyro_hvae.training.endings import interrupt, may_be_lost, record_failure, refuse_divergence
+from pyro_hvae.training.endings import interrupt, make_step_or_give_up, record_failure, refuse_divergence
 from pyro_hvae.training.resumption import load_saved
 from pyro_hvae.training.session import Session, explain_batch_norm, start_schedule, validation_bound
 
@@ -203,8 +203,9 @@ class _Loop:
         while not session.done:
             before = self.offset + session.t
             # A step that may compile can take minutes. It can be given up where the state before it is saved.
-            lost = session.captured is not None and (self.run is None or self.saved_step == before)
-            with may_be_lost(self.run, self.signals, before, self.config.steps) if lost else nullcontext():
+            if session.captured is not None and (self.run is None or self.saved_step == before):
+                make_step_or_give_up(session, self.signals, self.run, before, self.config.steps)
+            else:
                 session.step()
             step, last = self.offset + session.t, session.done
             detector.add(step, session.result)

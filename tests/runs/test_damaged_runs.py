@@ -211,6 +211,15 @@ def test_a_damaged_line_of_metrics_costs_no_other(run, command, line):
     assert [json.loads(row)["step"] for row in after[8:-1]] == [45, 50, 55, 60]
 
 
+@pytest.mark.parametrize("name", ["config.toml", "run.json", "metrics.jsonl"])
+@pytest.mark.parametrize("change", [lambda text: b"\xef\xbb\xbf" + text, lambda text: text.replace(b"\n", b"\r\n")])
+def test_marks_of_an_editor_change_nothing(run, command, name, change):
+    (run / name).write_bytes(change((run / name).read_bytes()))
+    assert len(hv.runs.RunDirectory(run).rows()) == 8
+    code, _, err = command("train", "--resume", run, "--steps", 45)
+    assert code == 0 and len(hv.runs.RunDirectory(run).rows()) == 9, err
+
+
 @pytest.mark.parametrize("left", [0, 3])
 def test_lost_rows_are_said(run, command, left):
     path = run / "metrics.jsonl"

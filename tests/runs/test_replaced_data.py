@@ -13,8 +13,8 @@ import pyro_hvae as hv
 from pyro_hvae.data import DATASETS
 from pyro_hvae.data.sets import user_data, user_images
 from pyro_hvae.data.sets.user_data import identify_data, load_user_data
-from pyro_hvae.errors import DataError
-from pyro_hvae.runs import Experiment, TrainConfig, load_dataset
+from pyro_hvae.errors import CheckpointError, DataError
+from pyro_hvae.runs import Experiment, TrainConfig, load_dataset, require_same_settings
 from pyro_hvae.training import train
 
 
@@ -139,3 +139,11 @@ def test_own_data_are_hashed_once_when_they_are_read(path, monkeypatch):
     first = load_dataset(experiment(path))
     assert len(hashed) == 1
     assert load_dataset(experiment(path)) is first and len(hashed) == 2  # once more, to see whether they are the same
+
+
+def test_data_of_a_path_may_move_but_not_become_a_data_set():
+    own = Experiment("vae", "/a/own.npy", "constant", TrainConfig(), data_identity="20 files")
+    saved = {"config": own.to_dict()}
+    require_same_settings(saved, replace(own, dataset="/b/own.npy"), Path("run"))
+    with pytest.raises(CheckpointError, match="with dataset = '/a/own.npy', and its configuration is of dataset = 'digits'"):
+        require_same_settings(saved, replace(own, dataset="digits"), Path("run"))

@@ -60,7 +60,8 @@ def test_owners_by_their_file(tmp_path, monkeypatch, flock):
         else:
             with lock_run(tmp_path):
                 pass
-    for text in ("", "{", "[]", '{"pid": "x"}'):
+    damaged = ("", "{", "[]", '{"pid": "x"}', '{"pid": Infinity, "host": "x"}', "[" * 100_000, '{"version": 9, "owner": {}}')
+    for text in damaged:
         (tmp_path / LOCK).write_text(text)
         with lock_run(tmp_path):
             pass

@@ -11,7 +11,7 @@ from command_line import TINY
 from small_runs import CONFIG, At, checkpoint, data, kill, rewo, vhp
 
 import pyro_hvae as hv
-from pyro_hvae.errors import DataError, DivergenceError
+from pyro_hvae.errors import ConfigError, ContractError, DataError, DivergenceError
 
 resource = pytest.importorskip("resource")
 
@@ -82,6 +82,41 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path, left, w
     assert code == 3 and "The same command starts it again" in err, err
     hv.fit(vhp(), data(), CONFIG, rewo(), run)
     assert checkpoint(run)["step"] == CONFIG.steps
+
+
+def test_a_run_without_its_checkpoints_is_no_dead_end(tmp_path, command):
+    tracker = At(30, lambda: shutil.rmtree(tmp_path / "run/checkpoints"))
+    with pytest.raises(DataError, match="No checkpoint of the run is left"):
+        hv.fit(vhp(), data(), CONFIG, rewo(), tmp_path / "run", trackers=[tracker])
+    code, _, err = command("train", "--resume", tmp_path / "run")
+    assert code == 3 and "Move it away; the same command then starts it again" in err, err
+    with pytest.raises(ConfigError, match="has no last checkpoint. Move or delete it") as caught:
+        hv.fit(vhp(), data(), CONFIG, rewo(), tmp_path / "run")
+    assert "--resume" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error, wrong", [(ContractError, {"x": torch.zeros(30, 3)}), (ConfigError, {"schedule": 2 * [rewo()]})]
+)
+def test_a_start_that_fails_may_be_repeated(tmp_path, error, wrong):
+    given = {"x": data(), "schedule": rewo()}
+    with pytest.raises(error):
+        hv.fit(vhp(), config=CONFIG, out=tmp_path / "run", **given | wrong)
+    hv.fit(vhp(), config=CONFIG, out=tmp_path / "run", **given)
+    assert checkpoint(tmp_path / "run")["step"] == CONFIG.steps
+
+
+def test_places_that_cannot_be_written_are_named(tmp_path, command, monkeypatch):
+    name = "x" * 300
+    code, _, err = command("train", "vhp", "--dataset", "pendulum", *TINY, "--steps", 2, "--out", name)
+    assert code == 3 and "File name too long. Choose another place with --out" in err, err
+    for arguments in (["sample", name], ["train", "--resume", name]):
+        code, _, err = command(*arguments)
+        assert code == 3 and "there is no run" in err, err
+    (tmp_path / "tensorboard").write_text("mine")
+    tracker = hv.runs.make_trackers(("tensorboard",), tmp_path)[0]
+    with pytest.raises(DataError, match="cannot write '.*tensorboard' for TensorBoard: File exists. Move it away"):
+        tracker.start(2, 0)
 
 
 def test_other_files_are_never_taken_for_a_run(tmp_path):
