@@ -194,6 +194,14 @@ COMMANDS = {
     ),
     "Example: --picture figure.png": ("sample vae --picture figure.gif", "sample vae --picture figure.png"),
     "--from and --to go together": ("interpolate vae --from 1", "interpolate vae --from 1 --to 2 --nodes 300"),
+    "Move or delete it, or choose another --out": (
+        "train vae --dataset few.npy --steps 2 --out wide",
+        "train vae --dataset few.npy --steps 2 --out narrow",
+    ),
+    "Move it away; the same command then starts": (
+        "train --resume gone",
+        "train vae --dataset few.npy --steps 2 --out moved-away",
+    ),
     "Go on with it by --resume vae": ("train vae --dataset few.npy --out vae", "train --resume vae"),
     "is a file, not a directory. Choose another place": (
         "train vae --dataset few.npy --steps 2 --out few.npy",
@@ -271,6 +279,7 @@ NOT_RUN = {
         "Convert it",
         "Remove one of them",
         "Rename or remove one",
+        "Move one elsewhere",
         "Add or rename one",
         "Replace or remove it",
         "Collect more",
@@ -280,6 +289,7 @@ NOT_RUN = {
     "the file system has to refuse, or another process to train": (
         "Choose another place with --out",
         "Wait until it ends, or stop it",
+        "Make the directory writable, or go on with a copy of it",
     ),
     "needs files that tests do not have": (
         "Use source=images with split=characters, or split=random",
@@ -313,6 +323,10 @@ NOT_RUN = {
         "Evaluate its reconstructions instead of its likelihood",
     ),
     "followed by test_gibbs_command": ("Add z2: sites z1,z2, or all",),
+    "followed by tests/data": (
+        "Give it another one, in Python: h5py.File(",
+        "Choose columns of numbers or texts",
+    ),
     "helps by training or by chance, not for certain": (
         "Draw more nodes",
         "Train longer, or with a smaller weight of the rate",
@@ -326,6 +340,7 @@ NOT_RUN = {
         "Use a file that pyro-hvae wrote, or train again",
         "Put that back (in the run's config.toml), or start a new run",
         "Name another or train one",
+        "Move it away",
     ),
 }
 
@@ -403,6 +418,8 @@ def changed(place, tmp_path, monkeypatch):
     with open("cut/checkpoints/last.pt", "r+b") as file:
         file.truncate(1000)
     shutil.copytree("vae", "other")
+    shutil.copytree("vae", "gone")
+    shutil.rmtree("gone/checkpoints")
     shutil.copytree("vae", "nan")
     content = load_checkpoint(Path("nan/checkpoints/last.pt"))
     for value in content["programs"][0]["model"].values():
@@ -431,6 +448,35 @@ def save(values):
     return lambda path: np.save(path, values)
 
 
+def save_annotated(x=True, kind=float, names=("a", "b"), link=None):
+    """Makes an AnnData file with a layer "raw", whose X may be missing or of another kind, and a member a link."""
+
+    def make(path):
+        anndata, h5py = pytest.importorskip("anndata"), pytest.importorskip("h5py")
+        held = anndata.AnnData(RANDOM.normal(size=(9, 2)) if x else None, shape=None if x else (9, 2))
+        held.layers["raw"] = RANDOM.normal(size=(9, 2))
+        held.var_names = list(names)
+        held.write_h5ad(path)
+        with h5py.File(path, "r+") as file:
+            if kind is not float:
+                attributes = dict(file["X"].attrs)
+                del file["X"]
+                file["X"] = np.ones((9, 2), dtype=kind)
+                file["X"].attrs.update(attributes)
+            if link:
+                file.move(link, "elsewhere")
+                file[link] = h5py.SoftLink("/elsewhere")
+
+    return make
+
+
+def write_motion(moving):
+    """Makes a BVH file of two joints, of which the first or the second moves."""
+    joints = "ROOT Hips\n{\nOFFSET 0 0 0\nCHANNELS 1 Xrotation\nJOINT Head\n{\nOFFSET 0 1 0\nCHANNELS 1 Xrotation\n}\n}\n"
+    frames = "".join(f"{i + 1 if moving == 0 else 1} {i + 1 if moving == 1 else 1}\n" for i in range(20))
+    return write(f"HIERARCHY\n{joints}MOTION\nFrames: 20\nFrame Time: 0.1\n{frames}")
+
+
 GREY = RANDOM.integers(0, 256, (12, 8, 8))
 TABLE = "a,b\n1,2\n2,1\n3,5\n4,4\n"
 
@@ -452,7 +498,8 @@ OWN_DATA = {
         "x.npy",
         save(np.stack([np.zeros(3), np.ones(3), np.ones(3)])),
     ),
-    "data are numbers. Save it as uint8 or float32": (
+    "Save it as uint8 or float32": ("x.npy", save(np.full((4, 2), "1.5")), "x.npy", save(np.full((4, 2), 1.5, np.float32))),
+    "data are real numbers. Save it as a plain array of uint8 or float32": (
         "x.npy",
         save(np.ones((4, 2)) * 1j),
         "x.npy",
@@ -470,7 +517,29 @@ OWN_DATA = {
     "Unpack it and name the folder": ("x.zip", zip_pictures, "wide/", lambda path: None),
     "save the array with numpy.save": ("x.pt", write(""), "x.npy", save(ARRAYS["few"])),
     "Name the folder that contains the images": ("wide/0.png", lambda path: None, "wide/", lambda path: None),
-    "save other arrays with numpy.save": ("x.dat", write(""), "x.npy", save(ARRAYS["few"])),
+    "Save it as .csv, with a line of names": ("x.dat", write(""), "x.csv", write(TABLE)),
+    "save other arrays with numpy.save": ("x.own", write(""), "x.npy", save(ARRAYS["few"])),
+    "pen and save it by anndata": ("x.h5ad", save_annotated(link="obs"), "x.h5ad", save_annotated()),
+    "Choose a layer by layer=, of": ("x.h5ad", save_annotated(x=False), "x.h5ad -o layer=raw", save_annotated(x=False)),
+    "Choose another by layer=": ("x.h5ad", save_annotated(kind=complex), "x.h5ad -o layer=raw", save_annotated(kind=complex)),
+    "Make the names unique by anndata": (
+        "x.h5ad -o columns=a",
+        save_annotated(names=("a", "a")),
+        "x.h5ad -o columns=a",
+        save_annotated(names=("a", "a-1")),
+    ),
+    "Name other motions, or channels of the root by columns=": (
+        "x.bvh",
+        write_motion(moving=0),
+        "x.bvh -o columns=Hips.rx",
+        write_motion(moving=0),
+    ),
+    "Put the .asf file that it was recorded with into its folder": (
+        "x.amc",
+        write(""),
+        "x.bvh",
+        write_motion(moving=1),  # the skeleton is inside; .amc files with theirs are read in test_own_motions
+    ),
     "Rename one": ("x.csv", write(TABLE.replace("b", "a")), "x.csv", write(TABLE)),
     "Add the data": ("x.csv", write("a,b\n"), "x.csv", write(TABLE)),
     "Give each row as many": ("x.csv", write(TABLE + "1,2,3\n"), "x.csv", write(TABLE + "1,2\n")),

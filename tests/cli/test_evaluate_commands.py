@@ -14,6 +14,7 @@ from command_line import train_once
 from pyro_hvae.evaluation import METRICS, likelihood
 from pyro_hvae.evaluation.likelihood import published_likelihood
 from pyro_hvae.reports import metrics_text
+from pyro_hvae.runs import RunDirectory
 from pyro_hvae.runs.experiment import Experiment
 
 SMALL = "-o hidden=8 --batch-size 20 -o starts=1 --steps 10 --out run --json".split()
@@ -44,7 +45,7 @@ def test_evaluate(pendulum_run, command):
     assert values["log_likelihood"] > values["elbo"] and values["stderr"] > 0
     counts = {site: sum(kl > 0.05 for kl in kls) for site, kls in values["kl_per_dimension"].items()}
     assert counts and values["informative_units"] == counts
-    assert json.loads((pendulum_run / "eval/likelihood.json").read_text()) == values
+    assert RunDirectory(pendulum_run).read_json("eval/likelihood.json") == values
     assert f"likelihood is of 30 test data; bounds, rates and active units are of all {values['n_bound']:,}." in err
     code, out, _ = command("evaluate", pendulum_run, "--particles", 40, "--limit", 30)
     assert f"log-likelihood  {values['log_likelihood']:.4f} +- " in out and "nats per datum" in out
@@ -67,7 +68,7 @@ def test_every_result_says_how_it_was_measured(rooms, command):
     code, out, err = command("metrics", rooms, "mig", "-o", "points=50", "-o", "samples=40", "--json")
     assert code == 0, err
     values = json.loads(out)
-    assert values == json.loads((rooms / "eval/mig.json").read_text())
+    assert values == RunDirectory(rooms).read_json("eval/mig.json")
     assert values["metric"] == "mig" and values["step"] == 10 and values["run_seed"] == 0
     assert values["options"] == {"points": 50, "samples": 40, "draws": 16, "seed": 0, "factors": []}
     assert values["data"]["name"] == "rooms" and values["data"]["scales"] == 2
@@ -135,7 +136,7 @@ def test_one_metric_that_does_not_apply_does_not_stop_the_others(digits, command
     assert list(values) == ["mig", "mutual-information", "angle", "reconstruction"]
     assert values["mig"].keys() == {"metric", "error"} and "needs a data set with that factor" in values["angle"]["error"]
     assert values["mutual-information"]["total"] > 0
-    assert values["reconstruction"] == json.loads((digits / "eval/reconstruction.json").read_text())
+    assert values["reconstruction"] == RunDirectory(digits).read_json("eval/reconstruction.json")
     assert not (digits / "eval/mig.json").exists()
     code, out, err = command("metrics", digits, "mig", "mutual-information", *few)
     assert code == 2 and out.startswith("mutual-information: ") and "mig" not in out and err.startswith("Error: no mig: ")

@@ -129,7 +129,7 @@ def test_out_that_is_not_empty_is_kept(command, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("do not lose")
     code, _, err = command("train", "vae", "--dataset", "pendulum", "--out", "mine")
-    assert code == 2 and "not empty" in err and "--resume mine" in err
+    assert code == 2 and "not empty" in err and "no run to go on with" in err
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 

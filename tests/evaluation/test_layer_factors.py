@@ -267,7 +267,7 @@ def test_what_has_no_strokes_is_refused(tmp_path):
 def test_the_text_has_a_table_for_each_question(tmp_path):
     run = opened(tmp_path)
     values = measure_metric(run, "layer-factors", **FAST)
-    assert json.loads((tmp_path / "eval/layer-factors.json").read_text()) == values
+    assert RunDirectory(tmp_path).read_json("eval/layer-factors.json") == values
     lines = metrics_text(values).splitlines()
     assert lines[0].startswith("layer-factors: 0.") and lines[0].endswith("(same class: bottom layer minus top)")
     assert "z1           1           0" in [line[:26].rstrip() for line in lines]

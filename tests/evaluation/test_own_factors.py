@@ -96,7 +96,12 @@ def test_a_float_table_becomes_a_factor_a_column(tmp_path):
 
 
 def test_what_is_not_used_is_named_in_the_note(tmp_path, command):
-    beside = {"names": np.array(["a"] * N), "wide": np.zeros((N, 40)), "other": np.arange(7), "scalar": np.array(3)}
+    beside = {
+        "names": np.arange(N).astype(str),
+        "wide": np.zeros((N, 40)),
+        "other": np.arange(7),
+        "scalar": np.array(3),
+    }
     beside |= {"holes": np.full((N, 2), np.nan), "cube": np.zeros((N, 2, 2))}
     note = load(tmp_path, x=X, digit=A, **beside).note
     for words in (

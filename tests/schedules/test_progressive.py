@@ -1,6 +1,5 @@
 """Layers that enter one after the other: schedule values, gates, who is trained when, and what stays equal."""
 
-import json
 import os
 import signal
 
@@ -219,7 +218,7 @@ def test_rows_tell_layers_alpha_and_information_and_watching_changes_nothing(tmp
     again = hv.fit(ladder(), data(), without, Progressive(fade=0.5), tmp_path / "b", validation=data(8))
     assert [r["loss"] for r in rows] == [r["loss"] for r in again]
     assert not any("information.z3" in row for row in again)
-    assert json.loads((tmp_path / "a/metrics.jsonl").read_text().splitlines()[4]) == rows[4]
+    assert hv.runs.RunDirectory(tmp_path / "a").rows()[4] == rows[4]
     # The best validation bound is chosen once all layers are in.
     from pyro_hvae.runs.checkpoints import load_checkpoint
 

@@ -56,6 +56,8 @@ def read_annotated_matrix(path: Path, layer: str = "") -> AnnotatedMatrix:
             raise DataError(f"{path} has no X. Choose a layer by layer=, of {', '.join(layers) or 'which it has none'}.")
         x = read(file, *(("layers", layer) if layer else ("X",)))
         observations, variables = read(file, "obs"), read(file, "var")
+        if isinstance(observations, np.ndarray) or isinstance(variables, np.ndarray):
+            raise ValueError("its obs or var is of AnnData before 0.7")
         x = _to_matrix(path, x)
         if x.shape != (len(observations), len(variables)) or 0 in x.shape:
             raise ValueError(f"its matrix has shape {x.shape}, for {len(observations)} rows and {len(variables)} columns")
