@@ -440,6 +440,11 @@ def save_object_array(path):
     np.save(path, np.array([np.zeros(3), np.ones(3), None], dtype=object), allow_pickle=True)
 
 
+def save_texts(path):
+    with pytest.importorskip("h5py").File(path, "w") as file:
+        file["x"] = [["1.5", "2"]] * 4
+
+
 def write(text):
     return lambda path: path.write_text(text)
 
@@ -498,7 +503,7 @@ OWN_DATA = {
         "x.npy",
         save(np.stack([np.zeros(3), np.ones(3), np.ones(3)])),
     ),
-    "Save it as uint8 or float32": ("x.npy", save(np.full((4, 2), "1.5")), "x.npy", save(np.full((4, 2), 1.5, np.float32))),
+    "Save it as uint8 or float32": ("x.h5", save_texts, "x.npy", save(np.full((4, 2), 1.5, np.float32))),
     "data are real numbers. Save it as a plain array of uint8 or float32": (
         "x.npy",
         save(np.ones((4, 2)) * 1j),
