@@ -214,6 +214,15 @@ def test_a_long_stack_keeps_the_order_of_its_pages(tmp_path):
     assert torch.equal(torch.tensor([int(page.max()) for page in read_pages(path)]), torch.arange(250))
 
 
+def test_a_stack_is_a_data_set_by_itself(tmp_path):
+    path = save_stack(tmp_path / "stack.tif", 20)
+    alone, folder = load_user_data(path), load_user_data(path.parent)
+    assert torch.equal(alone.train.x[:], folder.train.x[:]) and len(alone.train) == 16
+    assert "20 images from the pages of one file" in alone.note and "not used" not in alone.note
+    with pytest.raises(DataError, match="is a single image. Name the folder"):
+        load_user_data(save_stack(tmp_path / "one.tif", 1))
+
+
 def broken_png(side, *chunks):
     """A PNG file of grey pixels that ends where the chunks end, each with its stated length."""
     header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)

@@ -108,6 +108,9 @@ def test_columns_and_labels(tmp_path):
         ("a.csv", '"größe", "b"\n" 1.5 ", "2"\n-3,4e1\n0,.5\n', "utf-8", ""),
         ("a.csv", "# größe,b\n1.5,2\n-3,4e1\n0,.5\n,\n", "utf-8", ""),
         ("a.csv", "größe|b\n1.5|2\n-3|4e1\n0|.5\n", "utf-8", ""),
+        ("a.csv", '# größe,b, as 5" tubes\n#größe,b\n1.5,2\n-3,4e1\n0,.5\n', "utf-8", ""),
+        ("a.csv", "# Source: here, there\n# another\ngröße,b\n1.5,2\n-3,4e1\n0,.5\n", "utf-8", ""),
+        ("a.csv", "# Source: here, there\ngröße,b\n1.5,2\n-3,4e1\n0,.5\n", "utf-8", ""),
         ("a.csv", "sep=;\ngröße;b\n1,5;2\n-3;4e1\n0;,5\n", "utf-8", "decimal commas"),  # as Excel has it
         ("a.csv", "größe,b\r1.5,2\r-3,4e1\r0,.5\r", "utf-8", ""),
     ],
@@ -295,3 +298,26 @@ def test_a_text_among_very_many_numbers_is_found_at_once(tmp_path):
     path.write_text("a,b\n" + "".join(f"{i / 7:.4f},1\n" for i in range(300_000)) + "sensor off,1\n")
     with pytest.raises(DataError, match="'sensor off' in column 'a', row 300002, among numbers"):
         load_user_data(path)
+
+
+def test_comments_above_a_table(tmp_path):
+    """Names above texts are told from a comment; rows are counted with the comments, as an editor shows them."""
+    path = save(tmp_path / "t.csv", "# kind, size\n" + "red,1.5\nblue,2\nred,3\nblue,4\n")
+    assert load_user_data(path).columns == ("size",)
+    path = save(tmp_path / "t.csv", "# made by a program\n1,2\n3,4\n5,6\n")
+    assert load_user_data(path).columns == ("column 1", "column 2")
+    np.savetxt(path, np.arange(8.0).reshape(4, 2), delimiter=",", header="first line\na,b")
+    assert load_user_data(path).columns == ("a", "b") and whole(load_user_data(path))[0].sum() == 28
+    for text, why in (("# one\n# two\n", "is empty"), ("# a,b\n", "has the names of 2 columns, but no rows")):
+        with pytest.raises(DataError, match=why):
+            load_user_data(save(path, text))
+    with pytest.raises(DataError, match="column 'b', row 4"):
+        load_user_data(save(path, "# about\na,b\n1,2\n1,\n"))
+
+
+def test_classes_that_are_numbers_are_in_their_order(tmp_path):
+    path = save(
+        tmp_path / "t.csv", "a,level\n" + rows([i / 2 for i in range(12)], [f"{i}" if i < 11 else "high" for i in range(12)])
+    )
+    data = load_user_data(path, labels=("level",))
+    assert data.labels["level"] == [*map(str, range(11)), "high"]

@@ -86,7 +86,8 @@ def read_csv(path: Path) -> Table:
 
     The cells are separated by tabs, semicolons, commas or bars: by what gives the first lines equal numbers of cells.
     Numbers between semicolons may have decimal commas. The encoding is UTF-8, UTF-16 with its mark, or else Windows-1252.
-    Where the first line holds data (see `_is_header`), the columns are called "column 1", "column 2", ...
+    Where the first line holds data (see `_is_header`), the columns are called "column 1", "column 2", ... Lines at the top that
+    begin with # are comments, but for a last one with the names of the columns, as NumPy writes it.
 
     Raises:
         DataError: when the file is no text, is damaged or needs too much memory; for rows of different lengths, for two
@@ -101,20 +102,28 @@ def read_csv(path: Path) -> Table:
 
 def _read_text(path: Path, encoding: str) -> Table:
     with _open_text(path, encoding) as stream:
-        sample = [*itertools.islice(_iterate_lines(stream, path), SAMPLE)]
-    delimiter = _find_delimiter(sample)
+        lines = _iterate_lines(stream, path)
+        comments = [*itertools.takewhile(lambda line: line.startswith("#"), itertools.islice(lines, SAMPLE))]
+    skip = len(comments)
+    with _open_text(path, encoding) as stream:
+        sample = [*itertools.islice(_iterate_lines(stream, path), skip, skip + SAMPLE)]
+    delimiter = _find_delimiter(sample or comments)
     decimal = "," if delimiter == ";" else "."
-    first = next(_iterate_rows(path, encoding, delimiter), None)
-    if first is None:
+    start = [cells for _, cells in itertools.islice(_iterate_rows(path, encoding, delimiter, skip), 2)]
+    named = next(csv.reader(comments[-1:], delimiter=delimiter, skipinitialspace=True), [])
+    if not start and len(named) < 2:
         raise DataError(f"{path} is empty. A table has a line with the names of its columns, and a line for each datum.")
-    header = _is_header(first[1])
-    names = [cell.lstrip("# ") if header and cell else f"column {i}" for i, cell in enumerate(first[1], 1)]
+    # The comment has the names where it has as many cells, and the line after it is not the one with the names.
+    numeric = [any(to_number(cell) is not None for cell in cells if cell) for cells in start]
+    above = bool(comments) and (not start or (len(named) == len(start[0]) and numeric != [False, True]))
+    names, header = (named, True) if above else (start[0], _is_header(start[0]))
+    names = [cell.strip("# ") if header and cell else f"column {i}" for i, cell in enumerate(names, 1)]
     if twice := next((name for name, count in Counter(names).items() if count > 1), None):
         raise DataError(f"{path} has two columns called '{twice}'. Rename one.")
 
     def iterate() -> Iterator[list[tuple[int, list[str]]]]:
-        rows = _iterate_rows(path, encoding, delimiter)
-        rows = itertools.islice(rows, 1, None) if header else rows
+        rows = _iterate_rows(path, encoding, delimiter, skip)
+        rows = itertools.islice(rows, 1, None) if header and not above else rows
         while piece := [*itertools.islice(rows, max(1, CELLS // len(names)))]:
             if ragged := next((row for row in piece if len(row[1]) != len(names)), None):
                 raise DataError(
@@ -174,11 +183,11 @@ def _iterate_lines(stream: IO[str], path: Path) -> Iterator[str]:
         yield line
 
 
-def _iterate_rows(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Numbers of rows, from 1 as a spreadsheet counts them, and their cells; without the rows that are empty."""
+def _iterate_rows(path: Path, encoding: str, delimiter: str, skip: int) -> Iterator[tuple[int, list[str]]]:
+    """Numbers of rows, from 1 as a spreadsheet counts them, and their cells; without the first `skip` and empty ones."""
     with _open_text(path, encoding) as stream:
-        lines = _iterate_lines(stream, path)
-        for number, cells in enumerate(csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True), 1):
+        lines = itertools.islice(_iterate_lines(stream, path), skip, None)
+        for number, cells in enumerate(csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True), skip + 1):
             cells = [cell.strip() for cell in cells]
             if any(cells) and not (number == 1 and cells[0].lower() == "sep="):  # by which Excel is told the delimiter
                 yield number, cells

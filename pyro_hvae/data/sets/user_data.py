@@ -10,7 +10,7 @@ from pyro_hvae.data.dataset import Dataset, Split
 from pyro_hvae.data.files.array_cache import hash_files
 from pyro_hvae.data.files.array_files import ARRAY_READERS
 from pyro_hvae.data.files.file_kind import find_kind
-from pyro_hvae.data.files.image_reader import IMAGE_SUFFIXES
+from pyro_hvae.data.files.image_reader import IMAGE_SUFFIXES, STACKS, count_pages
 from pyro_hvae.data.files.table_files import TABLE_READERS
 from pyro_hvae.data.sets.user_annotated import read_annotated
 from pyro_hvae.data.sets.user_arrays import read_arrays
@@ -133,6 +133,8 @@ def _read_path(path: Path, options: Mapping[str, Any], validation: float, test: 
         what = MOTIONS if _list_motions(path) else IMAGES
     elif not os.path.exists(path):
         raise DataError(f"there is no file or folder {path}. Check the path.")
+    elif kind in STACKS and count_pages(path) > 1:
+        what = IMAGES
     elif kind not in KINDS:
         raise DataError(_explain_refusal(path, kind))
     else:

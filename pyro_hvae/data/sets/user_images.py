@@ -19,7 +19,7 @@ from pyro_hvae.data.sets.user_splits import PARTS
 from pyro_hvae.errors import DataError
 
 
-def read_images(folder: Path, size: int = 0, channels: int = 0, content: str = "") -> UserParts:
+def read_images(path: Path, size: int = 0, channels: int = 0, content: str = "") -> UserParts:
     """Images (n, channels, height, width), uint8, with the factor "class".
 
     Reads files with a known suffix in the order of their names; every page of a TIFF file is an image. Other files are
@@ -31,7 +31,7 @@ def read_images(folder: Path, size: int = 0, channels: int = 0, content: str = "
     The images are decoded once into the cache (see `cache_array`) and mapped from there.
 
     Arguments:
-        folder: that holds the images.
+        path: of the folder that holds the images, or of a single file of several pages.
         size, channels: see `read_image`.
         content: a checksum of all images; without it they are read for one.
 
@@ -39,7 +39,8 @@ def read_images(folder: Path, size: int = 0, channels: int = 0, content: str = "
         DataError: when there are no images, only some are in classes, one cannot be read, or they differ in size (without
             `size`) or in colour (without `channels`), naming the file.
     """
-    names, others = list_images(folder)
+    folder = path if path.is_dir() else path.parent
+    names, others = list_images(folder) if path.is_dir() else ([path.name], [])
     if not names:
         more = f"{len(others)} other files such as" if len(others) > 1 else "one other file,"
         found = f", but only {more} {', '.join(others[:3])}" if others else ": it is empty"
@@ -72,7 +73,7 @@ def read_images(folder: Path, size: int = 0, channels: int = 0, content: str = "
     for index, name in zip(torch.arange(count).split(pages.tolist()), names, strict=True):
         members.setdefault(PARTS[name.partition("/")[0].lower()] if in_parts else "train", []).extend(index.tolist())
     parts = {part: whole.take(torch.tensor(index)) for part, index in members.items()}
-    stacks = f" from the pages of {len(names):,} files" if count > len(names) else ""
+    stacks = f" from the pages of {f'{len(names):,} files' if len(names) > 1 else 'one file'}" if count > len(names) else ""
     what = _summarize(first.shape, f"{count:,} images{stacks}", size, channels, classes, others)
     return UserParts(parts, what, {"class": classes})
 

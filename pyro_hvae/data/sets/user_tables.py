@@ -196,7 +196,7 @@ def _to_factor(path: Path, table: Table, column: TableColumn) -> tuple[Tensor, l
         whole = (column.values == np.rint(column.values)).all() and np.abs(column.values).max() < 2**53
         values = _check_numbers(path, table, column, column.values)
         return torch.from_numpy(values.astype(np.int64) if whole else values), []
-    names = sorted(column.texts)
+    names = sorted(column.texts, key=lambda text: (to_number(text) is None, to_number(text) or 0.0, text))  # 9 before 10
     number = {name: position for position, name in enumerate(names)}
     return torch.from_numpy(np.array([number[text] for text in column.texts], dtype=np.int64)[column.values]), names
 
