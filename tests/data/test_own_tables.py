@@ -304,7 +304,7 @@ def test_comments_above_a_table(tmp_path):
     """Names above texts are told from a comment; rows are counted with the comments, as an editor shows them."""
     path = save(tmp_path / "t.csv", "# kind, size\n" + "red,1.5\nblue,2\nred,3\nblue,4\n")
     assert load_user_data(path).columns == ("size",)
-    path = save(tmp_path / "t.csv", "# made by a program\n1,2\n3,4\n5,6\n")
+    path = save(tmp_path / "t.csv", "# made by a program\n2,1\n3,4\n5,6\n")
     assert load_user_data(path).columns == ("column 1", "column 2")
     np.savetxt(path, np.arange(8.0).reshape(4, 2), delimiter=",", header="first line\na,b")
     assert load_user_data(path).columns == ("a", "b") and whole(load_user_data(path))[0].sum() == 28
@@ -312,7 +312,7 @@ def test_comments_above_a_table(tmp_path):
         with pytest.raises(DataError, match=why):
             load_user_data(save(path, text))
     with pytest.raises(DataError, match="column 'b', row 4"):
-        load_user_data(save(path, "# about\na,b\n1,2\n1,\n"))
+        load_user_data(save(path, "# about\na,b\n1,2\n1,\n3,4\n5,6\n"))
 
 
 def test_classes_that_are_numbers_are_in_their_order(tmp_path):

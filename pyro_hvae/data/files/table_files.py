@@ -102,8 +102,8 @@ def read_csv(path: Path) -> Table:
 
 def _read_text(path: Path, encoding: str) -> Table:
     with _open_text(path, encoding) as stream:
-        lines = _iterate_lines(stream, path)
-        comments = [*itertools.takewhile(lambda line: line.startswith("#"), itertools.islice(lines, SAMPLE))]
+        top = itertools.islice(_iterate_lines(stream, path), SAMPLE)
+        comments = [*itertools.takewhile(lambda line: line.startswith("#"), top)]
     skip = len(comments)
     with _open_text(path, encoding) as stream:
         sample = [*itertools.islice(_iterate_lines(stream, path), skip, skip + SAMPLE)]
