@@ -11,7 +11,7 @@ from pyro_hvae.runs import Experiment, OpenRun, RunDirectory, load_checkpoint, r
 from pyro_hvae.training import train
 
 NUMBERS = {
-    "numpy": {"lr": np.logspace(-4, -2, 3)[0], "seed": np.int64(3), "steps": np.int32(4), "batch_size": np.uint8(20)},
+    "numpy": {"lr": np.float64(1e-4), "seed": np.int64(3), "steps": np.int32(4), "batch_size": np.uint8(20)},
     "array": {"lr": np.array(1e-4), "seed": np.array(3), "steps": np.array(4), "batch_size": np.array(20)},
     "torch": {
         "lr": torch.tensor(1e-4, dtype=torch.float64),

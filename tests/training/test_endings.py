@@ -113,6 +113,7 @@ def test_places_that_cannot_be_written_are_named(tmp_path, command, monkeypatch)
     for arguments in (["sample", name], ["train", "--resume", name]):
         code, _, err = command(*arguments)
         assert code == 3 and "there is no run" in err, err
+    pytest.importorskip("tensorboard")
     (tmp_path / "tensorboard").write_text("mine")
     tracker = hv.runs.make_trackers(("tensorboard",), tmp_path)[0]
     with pytest.raises(DataError, match="cannot write '.*tensorboard' for TensorBoard: File exists. Move it away"):
