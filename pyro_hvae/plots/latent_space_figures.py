@@ -78,7 +78,8 @@ def _projection(points: np.ndarray, name: str) -> tuple[Callable[[np.ndarray], n
     with np.errstate(invalid="ignore", divide="ignore"):  # codes without variance have no shares of it
         pca = PCA(min(2, len(points))).fit(points)  # one datum has no second component
     missing = 2 - pca.n_components_
-    shares = [f" ({share:.0%} of the variance)" if np.isfinite(share) else "" for share in pca.explained_variance_ratio_]
+    of = "of the posterior means' variance"  # the panels of the prior have these axes, too
+    shares = [f" ({share:.0%} {of})" if np.isfinite(share) else "" for share in pca.explained_variance_ratio_]
     first, second = (shares + ["", ""])[:2]
     axes = (f"first principal component of {name}{first}", f"second principal component{second}")
     return lambda z: np.pad(pca.transform(z), ((0, 0), (0, missing))), axes
