@@ -17,6 +17,7 @@ from pyro_hvae.runs import OpenRun
 from pyro_hvae.runtime import fixed_seed
 
 STRIP, WIDTH = 12, 48  # height and least width in pixels of the strip that shows a vector
+LABELLED = 300  # rows with a number each on a sheet, whose height has a limit
 
 
 def plot_samples(run: OpenRun, count: int = 64, seed: int = 0) -> Figure:
@@ -27,19 +28,32 @@ def plot_samples(run: OpenRun, count: int = 64, seed: int = 0) -> Figure:
     return plot_image_sheet(images, f"Samples E[x|z] of {run_name(run)}", find_scale(run, images))
 
 
-def plot_image_sheet(images: Tensor, title: str, scale: VectorScale | None = None) -> Figure:
-    """Images (n, channels, height, width) in a grid that is nearly square, or vectors (n, d) one below the other."""
+def plot_image_sheet(
+    images: Tensor, title: str, scale: VectorScale | None = None, numbers: Sequence[int] | None = None, of: str = ""
+) -> Figure:
+    """Images (n, channels, height, width) in a grid that is nearly square, or vectors (n, d) one below the other.
+
+    Arguments:
+        numbers, of: of vectors: the number of each row, and what it counts; default their places on the sheet.
+    """
     if images.dim() == 2:
-        names = max(map(len, scale.labels)) if scale else 0  # turned, below the strips
-        height = min(40, max(4.0, 0.11 * len(images) + 1.5) + 0.07 * names)
-        figure = new_figure(min(14, max(6.0, 0.3 * images.shape[1] + 3)), height, title)
-        draw_image_grid(figure.subplots(), images, 1, scale=scale)
+        figure = new_figure(min(14, max(6.0, 0.3 * images.shape[1] + 3)), strips_height(len(images), scale), title)
+        axis, step = figure.subplots(), -(-len(images) // LABELLED)
+        beside = [str(number) if i % step == 0 else "" for i, number in enumerate(numbers)] if numbers else None
+        draw_image_grid(axis, images, 1, beside=beside, scale=scale)
+        axis.set_ylabel(of, fontsize=8)
         return figure
     columns = math.ceil(math.sqrt(len(images)))
     side = max(4.5, columns * 0.7)
     figure = new_figure(side, side * math.ceil(len(images) / columns) / columns + 0.6, title)
     draw_image_grid(figure.subplots(), images, columns)
     return figure
+
+
+def strips_height(count: int, scale: VectorScale | None) -> float:
+    """Inches for vectors one below the other: thinner strips would lose some of the white lines between them."""
+    names = max(map(len, scale.labels)) if scale else 0  # turned, below the strips
+    return min(40, max(4.0, 0.11 * count + 1.5) + 0.07 * names)
 
 
 def add_blanks(images: Tensor, count: int) -> Tensor:
