@@ -9,6 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn import functional
 
 from pyro_hvae.inference import generate
 from pyro_hvae.plots.figure_base import new_figure, run_name
@@ -64,8 +65,9 @@ def add_blanks(images: Tensor, count: int) -> Tensor:
 def tile_images(images: Tensor, columns: int) -> tuple[np.ndarray, tuple[int, int]]:
     """Puts images (n, channels, h, w) row by row into one array, with gaps of NaN between them.
 
-    Vectors (n, d) become strips, whose columns are so many pixels wide that a strip has at least 48. Channels that are neither
-    grey nor colours lie side by side.
+    Vectors (n, d) become strips, whose columns are so many pixels wide that a strip has at least 48; gaps between strips in a
+    row grow by a fiftieth of their width, as a line of one pixel is lost among many columns. Channels that are neither grey nor
+    colours lie side by side.
 
     Returns:
         The array (height, width), or (height, width, 3) for colour; and the distance from image to image (down, across).
@@ -75,9 +77,11 @@ def tile_images(images: Tensor, columns: int) -> tuple[np.ndarray, tuple[int, in
     """
     from torchvision.utils import make_grid  # takes a second
 
-    pixels = images.detach().float().cpu()
+    pixels, wider = images.detach().float().cpu(), 0
     if pixels.dim() == 2:
         pixels = pixels.repeat_interleave(_column_width(pixels), 1)[:, None, None].expand(-1, 1, STRIP, -1)
+        wider = pixels.shape[-1] // 50 if columns > 1 else 0
+        pixels = functional.pad(pixels, (0, wider), value=torch.nan)
     elif pixels.shape[1] not in (1, 3):
         pixels = pixels.movedim(1, 2).flatten(2)[:, None]
     rows, (channels, height, width) = -(-len(pixels) // columns), pixels.shape[1:]
@@ -85,7 +89,7 @@ def tile_images(images: Tensor, columns: int) -> tuple[np.ndarray, tuple[int, in
     down, across = height + gap, width + gap
     # One more row, since make_grid draws no frame around a single image. Grey images get three equal channels.
     grid = make_grid(add_blanks(pixels, (rows + 1) * columns), columns, gap, pad_value=torch.nan)
-    grid = grid[:, gap : rows * down, gap : columns * across].numpy()
+    grid = grid[:, gap : rows * down, gap : columns * across - wider].numpy()
     return (grid.transpose(1, 2, 0) if channels == 3 else grid[0]), (down, across)
 
 
