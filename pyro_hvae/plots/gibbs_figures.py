@@ -16,7 +16,7 @@ SHOWN = 64  # samples in a panel
 def plot_gibbs_samples(run: OpenRun, report: GibbsReport) -> Figure:
     """Figure 2 of Zhao et al. 2017: E[x | z] of the last states of 64 chains beside 64 ancestral samples."""
     values, sites = report.values, ", ".join(report.chains.sites)
-    shown = run.images(report.ancestral[:SHOWN])
+    shown = run.images(max(report.chains.mean[-1][:SHOWN], report.ancestral[:SHOWN], key=len).cpu())
     height = 1.2 + strips_height(len(shown), find_scale(run, shown)) if shown.dim() == 2 else 6.1
     figure = new_figure(11, height, f"Samples of {run_name(run)}")
     left, right = np.asarray(figure.subfigures(1, 2))

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from pyro_hvae.data.dataset import Dataset, Split
 from pyro_hvae.inference.traversal import Traversals, Unit
+from pyro_hvae.plots.gibbs_figures import plot_gibbs_samples
 from pyro_hvae.plots.image_grid import plot_image_sheet
 from pyro_hvae.plots.layer_figures import plot_layer_grids, plot_layer_samples
 from pyro_hvae.plots.reconstruction_figures import Reconstructions, plot_reconstructions
@@ -111,11 +112,18 @@ def test_grids_of_strips_say_which_columns_a_strip_has(names, line):
     assert texts(rows.get_yticklabels()) == ["4", "7", "9"] and rows.get_ylabel() == "index in the test data"
 
 
-def test_every_strip_of_a_layer_keeps_the_white_line_below_it():
+@pytest.mark.parametrize("kind", ["layers", "gibbs"])
+def test_every_strip_keeps_the_white_line_below_it(kind):
     """Thinner strips lost most of them, and the others looked like a pattern of the data."""
     many = torch.linspace(-1, 1, 64)[:, None].repeat(1, 5)
-    names = [letter * 30 for letter in "abcde"]
-    figure = plot_layer_samples(run(many, columns=names), {"z1": many}, {})
+    opened = run(many, columns=[letter * 30 for letter in "abcde"])
+    if kind == "layers":
+        figure = plot_layer_samples(opened, {"z1": many}, {})
+    else:  # few test data leave few ancestral samples
+        distance = dict.fromkeys(("gibbs", "ancestral"), {"means": {"value": 0.0, "stderr": 0.1}})
+        values = {"distance": distance, "particles": 1, "steps": 9, "proposition": 1}
+        chains = SimpleNamespace(sites=("z1",), mean=many[None])
+        figure = plot_gibbs_samples(opened, SimpleNamespace(values=values, chains=chains, ancestral=many[:9]))
     FigureCanvasAgg(figure).draw()
     axis = figure.subfigs[0].axes[0]
     assert axis.get_window_extent().height / axis.get_images()[0].get_array().shape[0] > 0.7  # screen pixels per array pixel
