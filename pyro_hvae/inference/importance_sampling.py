@@ -81,7 +81,7 @@ def log_likelihood(
 
 def describe_few_effective_samples(values: Tensor, half: Tensor, effective: Tensor, particles: int) -> str:
     """A sentence about an estimate that few of its samples carry (see `Weights`), else an empty text."""
-    median = effective.median().item()
+    median = effective.double().quantile(0.5).item()  # `Tensor.median` is the lower of the two in the middle
     if median >= FEW_EFFECTIVE:
         return ""
     gap = (values - half).mean().item()

@@ -7,6 +7,7 @@ from .image_grid import plot_image_sheet as plot_image_sheet
 from .image_grid import plot_samples as plot_samples
 from .information_flow_figures import has_information as has_information
 from .information_flow_figures import plot_information_flow as plot_information_flow
+from .latent_space_figures import describe_jump as describe_jump
 from .latent_space_figures import plot_interpolation as plot_interpolation
 from .latent_space_figures import plot_latent_space as plot_latent_space
 from .layer_figures import plot_layer_grids as plot_layer_grids

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from pyro_hvae.evaluation import GibbsReport, proposition_note
 from pyro_hvae.plots.figure_base import new_figure, run_name
-from pyro_hvae.plots.image_grid import draw_image_grid
+from pyro_hvae.plots.image_grid import draw_image_grid, strips_height
 from pyro_hvae.plots.layer_figures import draw_image_panel
 from pyro_hvae.plots.vector_scale import find_scale
 from pyro_hvae.runs import OpenRun
@@ -16,7 +16,9 @@ SHOWN = 64  # samples in a panel
 def plot_gibbs_samples(run: OpenRun, report: GibbsReport) -> Figure:
     """Figure 2 of Zhao et al. 2017: E[x | z] of the last states of 64 chains beside 64 ancestral samples."""
     values, sites = report.values, ", ".join(report.chains.sites)
-    figure = new_figure(11, 6.1, f"Samples of {run_name(run)}")
+    shown = run.images(max(report.chains.mean[-1][:SHOWN], report.ancestral[:SHOWN], key=len).cpu())
+    height = 1.2 + strips_height(len(shown), find_scale(run, shown)) if shown.dim() == 2 else 6.1
+    figure = new_figure(11, height, f"Samples of {run_name(run)}")
     left, right = np.asarray(figure.subfigures(1, 2))
 
     def distance(name: str) -> str:

@@ -9,6 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn import functional
 
 from pyro_hvae.inference import generate
 from pyro_hvae.plots.figure_base import new_figure, run_name
@@ -17,6 +18,7 @@ from pyro_hvae.runs import OpenRun
 from pyro_hvae.runtime import fixed_seed
 
 STRIP, WIDTH = 12, 48  # height and least width in pixels of the strip that shows a vector
+LABELLED = 300  # rows with a number each on a sheet, whose height has a limit
 
 
 def plot_samples(run: OpenRun, count: int = 64, seed: int = 0) -> Figure:
@@ -27,19 +29,32 @@ def plot_samples(run: OpenRun, count: int = 64, seed: int = 0) -> Figure:
     return plot_image_sheet(images, f"Samples E[x|z] of {run_name(run)}", find_scale(run, images))
 
 
-def plot_image_sheet(images: Tensor, title: str, scale: VectorScale | None = None) -> Figure:
-    """Images (n, channels, height, width) in a grid that is nearly square, or vectors (n, d) one below the other."""
+def plot_image_sheet(
+    images: Tensor, title: str, scale: VectorScale | None = None, numbers: Sequence[int] | None = None, of: str = ""
+) -> Figure:
+    """Images (n, channels, height, width) in a grid that is nearly square, or vectors (n, d) one below the other.
+
+    Arguments:
+        numbers, of: of vectors: the number of each row, and what it counts; default their places on the sheet.
+    """
     if images.dim() == 2:
-        names = max(map(len, scale.labels)) if scale else 0  # turned, below the strips
-        height = min(40, max(4.0, 0.11 * len(images) + 1.5) + 0.07 * names)
-        figure = new_figure(min(14, max(6.0, 0.3 * images.shape[1] + 3)), height, title)
-        draw_image_grid(figure.subplots(), images, 1, scale=scale)
+        figure = new_figure(min(14, max(6.0, 0.3 * images.shape[1] + 3)), strips_height(len(images), scale), title)
+        axis, step = figure.subplots(), -(-len(images) // LABELLED)
+        beside = [str(number) if i % step == 0 else "" for i, number in enumerate(numbers)] if numbers else None
+        draw_image_grid(axis, images, 1, beside=beside, scale=scale)
+        axis.set_ylabel(of, fontsize=8)
         return figure
     columns = math.ceil(math.sqrt(len(images)))
     side = max(4.5, columns * 0.7)
     figure = new_figure(side, side * math.ceil(len(images) / columns) / columns + 0.6, title)
     draw_image_grid(figure.subplots(), images, columns)
     return figure
+
+
+def strips_height(count: int, scale: VectorScale | None) -> float:
+    """Inches for vectors one below the other: thinner strips would lose some of the white lines between them."""
+    names = max(map(len, scale.labels)) if scale else 0  # turned, below the strips
+    return min(40, max(4.0, 0.11 * count + 1.5) + 0.07 * names)
 
 
 def add_blanks(images: Tensor, count: int) -> Tensor:
@@ -50,8 +65,9 @@ def add_blanks(images: Tensor, count: int) -> Tensor:
 def tile_images(images: Tensor, columns: int) -> tuple[np.ndarray, tuple[int, int]]:
     """Puts images (n, channels, h, w) row by row into one array, with gaps of NaN between them.
 
-    Vectors (n, d) become strips, whose columns are so many pixels wide that a strip has at least 48. Channels that are neither
-    grey nor colours lie side by side.
+    Vectors (n, d) become strips, whose columns are so many pixels wide that a strip has at least 48; gaps between strips in a
+    row grow by a fiftieth of their width, as a line of one pixel is lost among many columns. Channels that are neither grey nor
+    colours lie side by side.
 
     Returns:
         The array (height, width), or (height, width, 3) for colour; and the distance from image to image (down, across).
@@ -61,9 +77,11 @@ def tile_images(images: Tensor, columns: int) -> tuple[np.ndarray, tuple[int, in
     """
     from torchvision.utils import make_grid  # takes a second
 
-    pixels = images.detach().float().cpu()
+    pixels, wider = images.detach().float().cpu(), 0
     if pixels.dim() == 2:
         pixels = pixels.repeat_interleave(_column_width(pixels), 1)[:, None, None].expand(-1, 1, STRIP, -1)
+        wider = pixels.shape[-1] // 50 if columns > 1 else 0
+        pixels = functional.pad(pixels, (0, wider), value=torch.nan)
     elif pixels.shape[1] not in (1, 3):
         pixels = pixels.movedim(1, 2).flatten(2)[:, None]
     rows, (channels, height, width) = -(-len(pixels) // columns), pixels.shape[1:]
@@ -71,7 +89,7 @@ def tile_images(images: Tensor, columns: int) -> tuple[np.ndarray, tuple[int, in
     down, across = height + gap, width + gap
     # One more row, since make_grid draws no frame around a single image. Grey images get three equal channels.
     grid = make_grid(add_blanks(pixels, (rows + 1) * columns), columns, gap, pad_value=torch.nan)
-    grid = grid[:, gap : rows * down, gap : columns * across].numpy()
+    grid = grid[:, gap : rows * down, gap : columns * across - wider].numpy()
     return (grid.transpose(1, 2, 0) if channels == 3 else grid[0]), (down, across)
 
 

@@ -78,7 +78,8 @@ def _projection(points: np.ndarray, name: str) -> tuple[Callable[[np.ndarray], n
     with np.errstate(invalid="ignore", divide="ignore"):  # codes without variance have no shares of it
         pca = PCA(min(2, len(points))).fit(points)  # one datum has no second component
     missing = 2 - pca.n_components_
-    shares = [f" ({share:.0%} of the variance)" if np.isfinite(share) else "" for share in pca.explained_variance_ratio_]
+    of = "of the posterior means' variance"  # the panels of the prior have these axes, too
+    shares = [f" ({share:.0%} {of})" if np.isfinite(share) else "" for share in pca.explained_variance_ratio_]
     first, second = (shares + ["", ""])[:2]
     axes = (f"first principal component of {name}{first}", f"second principal component{second}")
     return lambda z: np.pad(pca.transform(z), ((0, 0), (0, missing))), axes
@@ -150,7 +151,7 @@ def plot_interpolation(run: OpenRun, paths: Mapping[str, Interpolation], count: 
         images, labels = run.images(one.dense[picks]), [f"{f:.2f}" for f in fractions]
         above, beside = (None, labels) if vectors else (labels, None)
         across, down = draw_image_grid(axis, images, 1 if vectors else count, above, beside, find_scale(run, images))
-        axis.set_title(f"{name}: {_jump_text(largest_jump(run, one.dense), run.dataset.space)}", fontsize=9, color=colour)
+        axis.set_title(f"{name}: {describe_jump(largest_jump(run, one.dense), run.dataset.space)}", fontsize=9, color=colour)
         for step in discontinuities(one.dense):
             first = min(int(np.searchsorted(picks, step, side="right")) - 1, count - 2)
             place = (-0.5, first * down - 0.5, across, 2 * down) if vectors else (first * across - 0.5, -0.5, 2 * across, down)
@@ -165,7 +166,8 @@ def plot_interpolation(run: OpenRun, paths: Mapping[str, Interpolation], count: 
     return figure
 
 
-def _jump_text(jump: Mapping[str, float], space: str) -> str:
+def describe_jump(jump: Mapping[str, float], space: str) -> str:
+    """The result of `largest_jump` in words, with its unit; `space` is what the data are in (`Dataset.space`)."""
     if "max_jump_deg" in jump:
         error = jump["max_squared_error"]
         error = f"largest squared error to a pendulum {error:.2f} (sum over pixels)"

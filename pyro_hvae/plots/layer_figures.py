@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyro_hvae.inference import LayerShare
 from pyro_hvae.plots.figure_base import new_figure, run_name
-from pyro_hvae.plots.image_grid import draw_image_grid
+from pyro_hvae.plots.image_grid import draw_image_grid, strips_height
 from pyro_hvae.plots.vector_scale import find_scale
 from pyro_hvae.runs import OpenRun
 
@@ -29,7 +29,9 @@ def plot_layer_samples(
     `shares` are averages over all draws of the other layers' noise, not of the one shown; none where they are not estimable.
     """
     sites = sorted(images)
-    figure = new_figure(4.4 * len(sites), 5.2, f"Noise of one layer sampled, {about}\n{run_name(run)}")
+    shown = run.images(images[sites[0]])
+    height = 1.2 + strips_height(len(shown), find_scale(run, shown)) if shown.dim() == 2 else 5.2
+    figure = new_figure(4.4 * len(sites), height, f"Noise of one layer sampled, {about}\n{run_name(run)}")
     panels = np.atleast_1d(np.asarray(figure.subfigures(1, len(sites))))
     for panel, site in zip(panels, sites, strict=True):
         share = f"{shares[site].share:.3f} $\\pm$ {shares[site].stderr:.3f}" if shares else "not estimable"

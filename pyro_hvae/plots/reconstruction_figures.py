@@ -29,11 +29,13 @@ class Reconstructions:
         data: shape (n, *event). rows: kind -> images of the same shape, in the order of the figure: "reconstructions" at the
             posterior means; above them, for a run on features, "textures alone", decoded from the data's own features, which
             is the best possible result.
+        indices: of the data among the test data.
         space: what the errors are of, data or standardised data.
     """
 
     data: Tensor
     rows: dict[str, Tensor]
+    indices: Sequence[int]
     space: str = "data"
 
     @property
@@ -53,13 +55,14 @@ def reconstruct_test_data(runs: Sequence[OpenRun], count: int = COLUMNS) -> list
     """Reconstructs test data by each run. All runs get the same data, so they must have the same data set."""
     test = runs[0].dataset.test.x  # often sorted, so the choice is spread over all of it
     with fixed_seed(0):  # some data sets are binarised anew whenever they are read
-        x = test[torch.linspace(0, len(test) - 1, min(count, len(test))).round().long()]
+        x = test[picks := torch.linspace(0, len(test) - 1, min(count, len(test))).round().long()]
     reconstructions = []
     for run in runs:
         on_device, pixels = x.to(run.device), run.stage.pixels
         rows = {FEATURES: pixels.reconstruct(on_device)} if pixels else {}
         rows[FULL] = reconstruct(run.model, run.guide, on_device)
-        reconstructions.append(Reconstructions(x, {kind: images.cpu() for kind, images in rows.items()}, run.dataset.space))
+        rows = {kind: images.cpu() for kind, images in rows.items()}
+        reconstructions.append(Reconstructions(x, rows, picks.tolist(), run.dataset.space))
     return reconstructions
 
 
@@ -82,8 +85,10 @@ def plot_reconstructions(runs: Sequence[OpenRun], reconstructions: Sequence[Reco
     if shown[0].dim() == 2:  # vectors: a row for each, beside its reconstructions
         width, height = max(3 * len(shown) + 1, 0.09 * max(map(len, title))), 0.2 * len(title) + 1.6
         figure = new_figure(width, min(TALLEST, 0.25 * len(x) + height), "\n".join(title))
-        rows, numbers = torch.stack(shown, 1).flatten(0, 1), [str(i) for i in range(len(x))]
-        draw_image_grid(figure.subplots(), rows, len(shown), labels, numbers, find_scale(runs[0], rows))
+        rows, numbers = torch.stack(shown, 1).flatten(0, 1), [str(i) for i in reconstructions[0].indices]
+        axis = figure.subplots()
+        draw_image_grid(axis, rows, len(shown), labels, numbers, find_scale(runs[0], rows))
+        axis.set_ylabel("index in the test data", fontsize=8)
         return figure
     columns = min(COLUMNS, len(x))
     parts = zip(*(images.split(columns) for images in shown), strict=True)

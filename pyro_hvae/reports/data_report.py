@@ -172,7 +172,8 @@ def preview_dataset(
     images = data.draw(x)
     shape = f"vectors of {data.shape[0]}" if len(data.shape) == 1 else "x".join(map(str, data.shape))
     title = f"{data.name}: {count} of {len(rows):,} {split} data, {shape}"
-    return {"figure": str(save_figure(plot_image_sheet(images, title, dataset_scale(data, images)), out)), "n": count}
+    sheet = plot_image_sheet(images, title, dataset_scale(data, images), pick.tolist(), f"index in the {split} data")
+    return {"figure": str(save_figure(sheet, out)), "n": count}
 
 
 def dataset_list_text(values: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from pyro_hvae.plots import (
     FEATURES,
     FULL,
     check_picture_path,
+    describe_jump,
     has_information,
     plot_information_flow,
     plot_interpolation,
@@ -87,7 +88,11 @@ def draw_interpolation(run: OpenRun, nodes: int, k: int, seed: int, first: int |
         }
         for name, one in paths.items()
     ]
-    lines = [", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()) for row in rows]
+    lines = [
+        f"{name}: {len(one.path.points)} points of the {one.path.neighbours}-NN graph, length {one.path.length:.4g} in latent "
+        f"space; {describe_jump(largest_jump(run, one.dense), run.dataset.space)}; {row['discontinuities']} discontinuities"
+        for (name, one), row in zip(paths.items(), rows, strict=True)
+    ]
     missing = [name for name in run.dataset.ends if not ends and name not in paths]
     lines += [f"path {name}: not connected by {nodes} prior samples" for name in missing]
     report = picture_report(save_figures(run, figures), [], nodes=nodes, paths=rows)

@@ -187,6 +187,11 @@ def test_several_paths_in_one_picture(command, monkeypatch):
     assert code == 0, err
     there, back = json.loads(out)["paths"]
     assert (there["path"], back["path"]) == ("there", "and back") and there["length"] == pytest.approx(back["length"])
+    text = command("interpolate", "last", "--nodes", "200")[1]
+    assert (
+        f"\nthere: {there['points']} points of the 10-NN graph, length {there['length']:.4g} in latent space; largest" in text
+    )
+    assert f"of 200 points {there['max_pixel_change']:.2g} (RMS per value); {there['discontinuities']} discontin" in text
     alone = json.loads(command("interpolate", "last", "--nodes", "200", "--from", "0", "--to", "1", "--json")[1])["paths"]
     assert [row["path"] for row in alone] == ["test datum 0 to 1"] and alone[0]["length"] == pytest.approx(there["length"])
 

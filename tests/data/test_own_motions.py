@@ -154,9 +154,11 @@ def test_a_folder_of_bvh_files(tmp_path):
     assert np.allclose(np.delete(found, turning, 1), np.delete(wanted, turning, 1), atol=1e-4)
     for text in (
         "80 frames of 2 motions from ",
-        "7 channels scaled to [-1, 1]; the root is left out, and 1 channels that do not move; 2 frames left out",
+        "7 channels scaled to [-1, 1]; the root is left out, and 1 channel that does not move; 2 frames left out",
+        "; each motion cut in time into training, validation and test poses.",
     ):
         assert text in data.note
+    assert "as given" not in data.note
     pictures = data.picture(train[:20])
     assert pictures.shape == (20, 3, 96, 96)
     for colour in (LEFT, RIGHT):

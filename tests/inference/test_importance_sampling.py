@@ -189,6 +189,12 @@ def test_few_effective_samples_are_said():
     log_likelihood(chain.model(), chain.guide(1.5), x, 99)  # whoever takes so few asks for a bound
 
 
+def test_the_median_lies_between_the_two_in_the_middle():
+    """As in `evaluate`, which prints it below the warning."""
+    x = torch.zeros(4)
+    assert "size is 3.0 of 100" in importance.describe_few_effective_samples(x, x, torch.tensor([1.0, 2.0, 4.0, 5.0]), 100)
+
+
 def test_effective_samples_and_the_bound_follow_from_the_weights():
     chain = LinearGaussianChain((2,))
     x = chain.evidence.sample((50,))

@@ -29,6 +29,10 @@ def test_vectors_become_strips():
     np.testing.assert_array_equal(grid[:, :49], vectors[:1].repeat_interleave(7, 1).expand(STRIP, -1))
     np.testing.assert_array_equal(grid[:, 50:], vectors[1:].repeat_interleave(7, 1).expand(STRIP, -1))
     assert tile_images(torch.randn(1, 60), 1)[1] == (STRIP + 1, 61)
+    wide = torch.randn(2, 200)
+    grid, distance = tile_images(wide, 2)  # a gap that many columns do not hide
+    assert grid.shape == (STRIP, 200 + 5 + 200) and distance == (STRIP + 1, 205) and np.isnan(grid[:, 200:205]).all()
+    np.testing.assert_array_equal(grid[:, 205:], wide[1:].expand(STRIP, -1))
 
 
 @pytest.mark.parametrize("channels", [2, 4, 5])

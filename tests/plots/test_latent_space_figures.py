@@ -19,7 +19,8 @@ def test_codes_of_many_dimensions_are_drawn_by_their_principal_components(points
     assert names[0].startswith("first principal component of z1") and names[1].startswith("second principal component")
     if points.any():
         values = np.sort(np.linalg.eigvalsh(np.cov(points.T)))[::-1]
-        assert [name.partition(" (")[2] for name in names] == [f"{v / values.sum():.0%} of the variance)" for v in values[:2]]
+        shares = [f"{v / values.sum():.0%} of the posterior means' variance)" for v in values[:2]]
+        assert [name.partition(" (")[2] for name in names] == shares
     assert drawn.var(0).sum() == pytest.approx(np.sort(np.linalg.eigvalsh(np.cov(points.T, bias=True)))[-2:].sum(), abs=1e-12)
 
 

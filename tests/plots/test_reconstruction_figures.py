@@ -13,7 +13,7 @@ def constant(value, *grey):
     """Three images of one grey as data, and rows of others."""
     kinds = ["textures alone", "reconstructions"][-len(grey) :]
     images = [torch.full((3, 3, 64, 64), one) for one in (value, *grey)]
-    return Reconstructions(images[0], dict(zip(kinds, images[1:], strict=True)))
+    return Reconstructions(images[0], dict(zip(kinds, images[1:], strict=True)), range(3))
 
 
 def labelled(figure):
@@ -55,7 +55,7 @@ def test_rows_of_runs_side_by_side(triangle_runs):
 
 def test_more_than_twelve_go_on_below(triangle_runs):
     run, grey = open_run(triangle_runs[1]), torch.linspace(0, 1, 14).view(-1, 1, 1, 1).expand(-1, 3, 64, 64)
-    figure = plot_reconstructions([run], [Reconstructions(grey, {"reconstructions": 1 - grey})])
+    figure = plot_reconstructions([run], [Reconstructions(grey, {"reconstructions": 1 - grey}, range(14))])
     after = round(12 / 13, 3)
     below = [("test data", after), ("reconstructions", round(1 / 13, 3))]
     assert labelled(figure) == [("test data", 0.0), ("reconstructions", 1.0), *below]

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from pyro_hvae.data.dataset import Dataset, Split
 from pyro_hvae.inference.traversal import Traversals, Unit
+from pyro_hvae.plots.gibbs_figures import plot_gibbs_samples
 from pyro_hvae.plots.image_grid import plot_image_sheet
 from pyro_hvae.plots.layer_figures import plot_layer_grids, plot_layer_samples
 from pyro_hvae.plots.reconstruction_figures import Reconstructions, plot_reconstructions
@@ -101,17 +102,38 @@ def test_grids_of_strips_say_which_columns_a_strip_has(names, line):
     images = {"z1": ALIKE[:, None].expand(3, 3, 3).reshape(9, 3)}
     found = Traversals([Unit("z1", 0, 0.5)], torch.tensor([-2.5, 0.0, 2.5]), ALIKE[None], {"z1": 0})
     figures = [plot_layer_grids(opened, images, 2.0, "others fixed"), plot_traversals([opened], [found], "test datum 0")]
-    figures.append(plot_reconstructions([opened], [Reconstructions(ALIKE, {"reconstructions": ALIKE})]))
+    figures.append(plot_reconstructions([opened], [Reconstructions(ALIKE, {"reconstructions": ALIKE}, [4, 7, 9])]))
     for figure in figures:
         axis, bar = figure.axes
         assert axis.get_images()[0].get_clim() == (-4254.0, 4254.0)
         assert f"a strip from left to right: {line}" in bar.get_xlabel().replace("\n", " ")
     rows = figures[2].axes[0]
-    assert texts(rows.get_xticklabels()) == ["test data", "reconstructions"] and texts(rows.get_yticklabels()) == [
-        "0",
-        "1",
-        "2",
-    ]
+    assert texts(rows.get_xticklabels()) == ["test data", "reconstructions"]
+    assert texts(rows.get_yticklabels()) == ["4", "7", "9"] and rows.get_ylabel() == "index in the test data"
+
+
+@pytest.mark.parametrize("kind", ["layers", "gibbs"])
+def test_every_strip_keeps_the_white_line_below_it(kind):
+    """Thinner strips lost most of them, and the others looked like a pattern of the data."""
+    many = torch.linspace(-1, 1, 64)[:, None].repeat(1, 5)
+    opened = run(many, columns=[letter * 30 for letter in "abcde"])
+    if kind == "layers":
+        figure = plot_layer_samples(opened, {"z1": many}, {})
+    else:  # few test data leave few ancestral samples
+        distance = dict.fromkeys(("gibbs", "ancestral"), {"means": {"value": 0.0, "stderr": 0.1}})
+        values = {"distance": distance, "particles": 1, "steps": 9, "proposition": 1}
+        chains = SimpleNamespace(sites=("z1",), mean=many[None])
+        figure = plot_gibbs_samples(opened, SimpleNamespace(values=values, chains=chains, ancestral=many[:9]))
+    FigureCanvasAgg(figure).draw()
+    axis = figure.subfigs[0].axes[0]
+    assert axis.get_window_extent().height / axis.get_images()[0].get_array().shape[0] > 0.7  # screen pixels per array pixel
+
+
+def test_rows_of_a_sheet_are_numbered_as_in_their_data():
+    axis = plot_image_sheet(ALIKE, "t", None, [12, 3, 7], "index in the training data").axes[0]
+    assert texts(axis.get_yticklabels()) == ["12", "3", "7"] and axis.get_ylabel() == "index in the training data"
+    axis = plot_image_sheet(ALIKE.repeat(20, 1), "t", None, range(100, 160)).axes[0]
+    assert texts(axis.get_yticklabels()) == [*map(str, range(100, 160))]  # in any order, so every row needs its own
 
 
 @pytest.mark.parametrize("length", [1, 15, 40])

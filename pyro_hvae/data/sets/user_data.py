@@ -101,7 +101,7 @@ def load_user_data(
         raise ConfigError("standardize=true is not for motions, whose channels are scaled to [-1, 1] already. Leave it out.")
     parts = found.parts
     drawn = [part for part in ("validation", "test") if part not in parts]
-    split = f"{' and '.join(drawn)} data dealt out at random with data_seed={data_seed}" if drawn else "split as given"
+    split = f"{' and '.join(drawn)} data dealt out at random with data_seed={data_seed}" if drawn else found.split
     counts = {part: len(held) for part, held in parts.items()} if len(parts) > 1 else {"all": len(parts["train"])}
     splits = split_at_random(parts, data_seed, validation, test)
     by = Standardization.measure(splits[0].x) if standardize else None

@@ -103,6 +103,7 @@ def read_motions(
         chosen,
         make_picture(figure, chosen, inverse, parts["train"].x[:]),
         inverse,
+        "each motion cut in time into training, validation and test poses",
     )
 
 
@@ -168,7 +169,8 @@ def _describe(
     what = f"{frames:,} frames of {clips}, {len(chosen)} channels scaled to [-1, 1]"
     what += f", every {stride}. frame" if stride > 1 else ""
     what += "" if columns else "; the root is left out"
-    what += f", and {len(still)} channels that do not move" if still and not columns else ""
+    rest = "1 channel that does not move" if len(still) == 1 else f"{len(still)} channels that do not move"
+    what += f", and {rest}" if still and not columns else ""
     what += f"; {left_out} frames left out, which are no measured pose (most angles are exactly 0)" if left_out else ""
     what += f"; {jumps} jumps of {SPIKE:g} degrees or more, kept" if jumps else ""
-    return f"{what}; each motion cut in time"
+    return what

@@ -15,6 +15,7 @@ class UserParts:
     Attributes:
         parts: "train", and optionally "validation" and "test".
         what: what was understood, in words.
+        split: where the parts come from, in words, if all three are there.
         labels, columns, picture, inverse: as in `Dataset`.
     """
 
@@ -24,3 +25,4 @@ class UserParts:
     columns: Sequence[str] = ()
     picture: Callable[[Tensor], Tensor] | None = None
     inverse: Callable[[Tensor], Tensor] | None = None
+    split: str = "split as given"
