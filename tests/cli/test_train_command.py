@@ -109,6 +109,28 @@ def test_config_file_with_an_unknown_key_or_bad_toml(command, tmp_path):
         assert code == 2 and "not valid TOML" in err
 
 
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("recipe = 3", "the config file has recipe = 3, which is no name."),
+        ('recipe = "vae"\nschedule = 1', "the config file has schedule = 1, which is no name."),
+        ('recipe = "vae"\n[train]\nlr = true', "option lr=True is not a number."),
+        ('recipe = "vae"\n[recipe_options]\nlatent = true', "option latent=True is not a whole number."),
+    ],
+)
+def test_values_of_another_kind_in_a_config_file_are_named(command, tmp_path, content, message):
+    (tmp_path / "c.toml").write_text(f'dataset = "digits"\n{content}')
+    code, _, err = command("train", "--config", tmp_path / "c.toml", "--dry-run")
+    assert code == 2 and message in err, err
+
+
+def test_a_program_is_not_replaced_by_the_recipe_of_a_config_file(vae_run, command, tmp_path):
+    config = ("--config", vae_run / "config.toml", "--out", tmp_path / "run")
+    code, _, err = command("train", "--program", f"{__file__}:one", *config)
+    assert code == 2 and "'vae' and --program both name what to train." in err
+    assert not (tmp_path / "run").exists()
+
+
 def test_precedence_flag_over_environment_over_file_over_preset(command, tmp_path, monkeypatch):
     (tmp_path / "a.toml").write_text('recipe = "vhp"\ndataset = "pendulum"\nlatent = 3\nseed = 5\nlr = 0.5\n')
 
