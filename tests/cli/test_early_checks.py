@@ -1,11 +1,16 @@
 """Wrong commands are answered before torch is imported, by the same sentences as later; tables are read from the source."""
 
+import compileall
 import json
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import pyro_hvae as hv
 from pyro_hvae.cli.source_tables import find_loader, read_chain_starts, read_datasets, read_metrics, source_tables
 from pyro_hvae.data import DATASETS, find_source
 from pyro_hvae.evaluation import METRICS
@@ -139,3 +144,18 @@ def test_an_experiment_resolved_from_the_source_is_the_experiment(recipe):
 def test_entries_that_a_program_adds_are_known(command, monkeypatch):
     monkeypatch.setitem(RECIPES, "mine", RECIPES["vae"])
     assert command("train", "mine", "--dataset", "digits", "--dry-run")[0] == 0
+
+
+def test_a_package_without_its_source_checks_later(tmp_path):
+    package = shutil.copytree(Path(hv.__file__).parent, tmp_path / "pyro_hvae", ignore=shutil.ignore_patterns("__pycache__"))
+    assert compileall.compile_dir(package, quiet=1, legacy=True)
+    for path in package.rglob("*.py"):
+        path.unlink()
+
+    def run(*arguments):
+        line = [sys.executable, "-m", "pyro_hvae", "train", "vae", "--dataset", "digits", "--dry-run", *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        return subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    assert run().returncode == 0
+    assert (done := run("--steps", "-5")).returncode == 2 and "steps must be at least 1" in done.stderr
