@@ -281,6 +281,7 @@ NOT_RUN = {
         "Remove one of them",
         "Rename or remove one",
         "Move one elsewhere",
+        "Export both in one order, or move one elsewhere",
         "Add or rename one",
         "Replace or remove it",
         "Collect more",
