@@ -55,7 +55,8 @@ def find_run(name: str | os.PathLike[str]) -> Path:
         if not runs:
             raise DataError(f"there is no run below '{root}' yet. Train one: pyro-hvae train vhp --dataset pendulum.")
         return max(runs, key=lambda p: (p / "run.json").stat().st_mtime)
-    matches = [p for p in runs if p.name == str(name)] or [p for p in runs if p.name.startswith(str(name))]
+    # An empty name, as of an unset variable in a script, begins every other one.
+    matches = [p for p in runs if p.name == str(name)] or [p for p in runs if str(name) and p.name.startswith(str(name))]
     if len(matches) == 1:
         return matches[0]
     if matches:

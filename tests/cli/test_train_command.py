@@ -9,6 +9,8 @@ import pytest
 import torch
 from command_line import QUICK, TINY
 
+from pyro_hvae.errors import DataError
+from pyro_hvae.runs import find_run
 from pyro_hvae.runs.checkpoints import load_checkpoint
 
 OWN = """
@@ -241,6 +243,15 @@ def test_one_process_trains_a_run(command, monkeypatch):
     assert not os.path.exists("runs")
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert command("train", "vae", *QUICK, "--steps", 2)[0] == 0
+
+
+def test_an_empty_name_is_no_run(monkeypatch, tmp_path):
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only/run.json").write_text("{}")
+    monkeypatch.setenv("PYRO_HVAE_RUNS", str(tmp_path))
+    assert find_run("on").name == "only"
+    with pytest.raises(DataError, match="there is no run ''"):
+        find_run("")
 
 
 def test_runs_are_found_by_prefix_and_last(command, monkeypatch, tmp_path):
