@@ -67,6 +67,7 @@ def cli(traceback: bool) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 success, 1 unexpected error, 2 usage, 3 data, 4 divergence, 5 device, 128 + signal."""
+    _open_missing_streams()
     arguments = sys.argv[1:] if argv is None else argv
     show = "--traceback" in arguments or bool(os.environ.get("PYRO_HVAE_TRACEBACK"))
     before = signal.signal(signal.SIGTERM, _terminate)  # a command stores what it has; training handles the signal itself
@@ -98,6 +99,13 @@ def main(argv: list[str] | None = None) -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     sys.exit(code)
+
+
+def _open_missing_streams() -> None:
+    """Opens the null device in the place of standard streams that the caller closed, whose numbers files would get."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115, for the process
 
 
 def _show_warning(shown: set[str], show_other: Any, message: Any, category: Any, *where: Any, **more: Any) -> None:

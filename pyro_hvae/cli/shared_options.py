@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from pyro_hvae.cli.early_checks import check_dataset, check_runs
-from pyro_hvae.errors import ConfigError, require_known
+from pyro_hvae.errors import ConfigError, DataError, require_known
 from pyro_hvae.plots import check_picture_path
 from pyro_hvae.runs import CHECKPOINTS
 from pyro_hvae.runtime import require_device_name
@@ -170,4 +170,9 @@ def emit(values: dict[str, Any], as_json: bool, text: str) -> None:
     """Prints one JSON object, or the text for people, on stdout."""
     from pyro_hvae.runs import replace_nonfinite
 
-    click.echo(json.dumps(replace_nonfinite(values)) if as_json else text)
+    try:
+        click.echo(json.dumps(replace_nonfinite(values)) if as_json else text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise DataError(f"cannot write the result to stdout: {error.strerror}. Make room, or send it elsewhere.") from error

@@ -113,8 +113,6 @@ def train_command(
     else:
         if force:
             raise ConfigError("--force is for --resume with another --program. Leave it out.")
-        if recipe is not None and program is not None:
-            raise ConfigError(f"'{recipe}' and --program both name what to train. Use one of them.")
         check_experiment(recipe, dataset, schedule, options, given, config, program)
     from pyro_hvae.cli.train_request import plan_text, resolve_request
     from pyro_hvae.reports import training_text

@@ -1,5 +1,6 @@
 """The request of `pyro-hvae train`: what was typed, resolved into an experiment and a run directory, and run."""
 
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -77,7 +78,7 @@ def _new_run_path(experiment: Experiment) -> Path:
     name = re.sub(r"[^\w.-]", "_", f"{method}-{data}-{experiment.schedule}-seed{experiment.train.seed}")
     name = name.encode()[-200:].decode(errors="ignore")  # file systems take 255 bytes
     path, number = runs_folder() / name, 2
-    while path.exists():
+    while os.path.exists(path):
         path, number = runs_folder() / f"{name}-{number}", number + 1
     return path
 

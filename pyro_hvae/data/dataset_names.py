@@ -25,12 +25,12 @@ def require_dataset(name: str, known: Iterable[str]) -> None:
     """
     if name in known:
         return
-    path = Path(name).expanduser()
+    path = os.path.expanduser(name)  # these two never raise, for a name that is too long or the home of nobody
     if is_path(name):
-        if not path.exists():
+        if not os.path.exists(path):
             raise DataError(f"there is no file or folder '{name}' to read data from. Check the path, or put the data back.")
         return
     error = unknown_name("dataset", name, known)
-    if path.exists():
+    if os.path.exists(path):
         error.args = (f"{error} For your own data of that name use a path: --dataset ./{name}.",)
     raise error

@@ -1,5 +1,6 @@
 """The table of data sets by name, and a user's data by path. A new set is a function that returns a `Dataset`, and an entry."""
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -52,5 +53,5 @@ def find_source(name: str) -> Source:
     require_dataset(name, DATASETS)
     if name in DATASETS:
         return DATASETS[name]
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     return Source(partial(load_user_data, path), licence="your own", identify=partial(identify_data, path))

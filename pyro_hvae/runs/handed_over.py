@@ -8,7 +8,7 @@ from typing import Any
 from pyro_hvae.data import DATASETS, find_source, is_path
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.runs.experiment import Experiment
-from pyro_hvae.runs.options import parameters, typed_options
+from pyro_hvae.runs.options import absolute_path, parameters, typed_options
 from pyro_hvae.runs.program_record import find_other_program, find_other_settings
 from pyro_hvae.runs.run_directory import RunDirectory
 from pyro_hvae.runs.user_program import Program
@@ -69,7 +69,7 @@ def replace_data(
     Raises:
         ConfigError: for other data than the run recorded, unless it is forced.
     """
-    name = str(Path(dataset).expanduser().resolve()) if is_path(dataset) else dataset
+    name = absolute_path(dataset) if is_path(dataset) else dataset
     source = find_source(name)
     before, known = experiment.data_options, has_known_data(experiment)
     alike = name == experiment.dataset or (is_path(name) and known and is_path(experiment.dataset))

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import os
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -17,6 +18,11 @@ _WORDS = {int: ("a whole number", "2"), float: ("a number", "0.5"), bool: ("true
 def parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The options of a recipe, schedule or data set: its parameters that have a default."""
     return {p.name: p for p in inspect.signature(function).parameters.values() if p.default is not inspect.Parameter.empty}
+
+
+def absolute_path(name: str | os.PathLike[str]) -> str:
+    """A path from the root, without links and "~". One that leads nowhere, even to no home or in circles, is no error."""
+    return os.path.realpath(os.path.expanduser(name))
 
 
 def coerce(key: str, value: Any, annotation: Any) -> Any:
@@ -40,8 +46,10 @@ def coerce(key: str, value: Any, annotation: Any) -> Any:
         items = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
         return tuple(coerce(key, item, typing.get_args(annotation)[0]) for item in items if item != "")
     if annotation is Path:
-        return str(Path(value).expanduser().resolve())  # a run is opened from anywhere
+        return absolute_path(value)  # a run is opened from anywhere
     try:
+        if isinstance(value, bool) and annotation in (int, float):
+            raise ValueError  # true is no number, though Python has it so
         if annotation is bool:
             return {"true": True, "false": False, "1": True, "0": False}[str(value).lower()]
         if annotation is int and float(value) != int(float(value)):

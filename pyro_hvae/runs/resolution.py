@@ -1,14 +1,13 @@
 """Resolves an experiment from flags, a config file, a preset and defaults."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyro_hvae.data import is_path
 from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.recipes import preset
 from pyro_hvae.runs.experiment import Experiment
-from pyro_hvae.runs.options import coerce, parameters
+from pyro_hvae.runs.options import absolute_path, coerce, parameters
 from pyro_hvae.runs.train_config import TrainConfig
 
 
@@ -51,14 +50,19 @@ def resolve(
             type, or a schedule the recipe refuses (with the reason).
     """
     config, options = dict(config or {}), dict(options or {})
+    for key in ("recipe", "dataset", "schedule"):
+        if not isinstance(config.get(key, ""), str):
+            raise ConfigError(f"the config file has {key} = {config[key]!r}, which is no name. Write it in quotes.")
     recipe, dataset = recipe or config.get("recipe"), dataset or config.get("dataset")
+    if recipe is not None and program is not None:
+        raise ConfigError(f"'{recipe}' and --program both name what to train. Use one of them.")
     tables = tables or _package_tables()
     row = _find_recipe(recipe, program, tables)
     if dataset is None:
         raise ConfigError("no data set given. Name one: --dataset pendulum ('pyro-hvae list datasets').")
-    load = tables.find_loader(str(dataset))
+    load = tables.find_loader(dataset)
     if is_path(dataset):
-        dataset = str(Path(dataset).expanduser().resolve())  # a run is opened from anywhere
+        dataset = absolute_path(dataset)  # a run is opened from anywhere
     name = str(options.pop("preset", config.pop("preset", "cpu")))
     defaults = preset(recipe, "own" if is_path(dataset) else dataset, name) if recipe else {}
     schedule = _find_schedule(schedule or config.get("schedule") or defaults.get("schedule"), recipe, row, tables)

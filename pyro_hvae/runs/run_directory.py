@@ -50,12 +50,13 @@ def find_run(name: str | os.PathLike[str]) -> Path:
     path, root = Path(name), runs_folder()
     if str(name) and os.path.isdir(path):  # False also for a name that is too long
         return path
-    runs = sorted(p for p in root.glob("*") if (p / "run.json").is_file()) if root.is_dir() else []
+    runs = sorted(p for p in root.glob("*") if (p / "run.json").is_file()) if os.path.isdir(root) else []
     if str(name) == "last":
         if not runs:
             raise DataError(f"there is no run below '{root}' yet. Train one: pyro-hvae train vhp --dataset pendulum.")
         return max(runs, key=lambda p: (p / "run.json").stat().st_mtime)
-    matches = [p for p in runs if p.name == str(name)] or [p for p in runs if p.name.startswith(str(name))]
+    # An empty name, as of an unset variable in a script, begins every other one.
+    matches = [p for p in runs if p.name == str(name)] or [p for p in runs if str(name) and p.name.startswith(str(name))]
     if len(matches) == 1:
         return matches[0]
     if matches:

@@ -1,5 +1,6 @@
 """Opens trained runs: their configuration, data, stages, model and guide."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -110,7 +111,7 @@ def load_dataset(experiment: Experiment) -> Dataset:
             f"this run was trained on '{experiment.dataset}', which only the script that made it has. Hand data over: "
             "--dataset NAME|PATH on the command line. In Python, hv.load(RUN, program=(model, guide)) opens it without data."
         )
-    if is_path(experiment.dataset) and not Path(experiment.dataset).exists():
+    if is_path(experiment.dataset) and not os.path.exists(experiment.dataset):
         raise DataError(
             f"the data of this run are no longer at '{experiment.dataset}'. Put them back, or say where they are: --dataset."
         )
@@ -175,7 +176,7 @@ def _with_known_options(experiment: Experiment, file: Path) -> Experiment:
         if experiment.recipe:
             require_known(f"{kind} of '{file}'", getattr(experiment, kind), table)
     # Data of a user's own script are unknown here, and files may have moved; `load_dataset` raises where they are needed.
-    here = not is_path(experiment.dataset) or Path(experiment.dataset).exists()
+    here = not is_path(experiment.dataset) or os.path.exists(experiment.dataset)
     source = find_source(experiment.dataset) if here and (experiment.recipe or has_known_data(experiment)) else None
     schedule = SCHEDULES.get(experiment.schedule)
     return replace(

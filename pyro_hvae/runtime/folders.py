@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+from pyro_hvae.errors import DataError
+
 DATA_VARIABLE = "PYRO_HVAE_DATA"
 CACHE_VARIABLE = "PYRO_HVAE_CACHE"
 RUNS_VARIABLE = "PYRO_HVAE_RUNS"
@@ -34,9 +36,12 @@ def runs_folder() -> Path:
 
 def _chosen_or_platform_folder(variable: str, xdg_variable: str, linux: str, macos: str, windows: str) -> Path:
     if chosen := os.environ.get(variable):
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / windows
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / macos / "pyro-hvae"
-    return Path(os.environ.get(xdg_variable) or Path.home() / linux) / "pyro-hvae"
+        return Path(os.path.expanduser(chosen))
+    try:
+        if sys.platform == "win32":
+            return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / windows
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / macos / "pyro-hvae"
+        return Path(os.environ.get(xdg_variable) or Path.home() / linux) / "pyro-hvae"
+    except RuntimeError as error:  # neither HOME nor an entry among the users, as in some containers
+        raise DataError(f"the home folder is unknown: HOME is not set. Set {variable} to a folder, or HOME.") from error

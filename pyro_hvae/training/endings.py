@@ -22,7 +22,7 @@ def record_failure(run: RunDirectory | None) -> Iterator[None]:
         yield
     except (DivergenceError, Interrupted):
         raise  # recorded already
-    except (Exception, KeyboardInterrupt) as error:
+    except BaseException as error:  # a second signal, too
         if run is None:
             raise
         with contextlib.suppress(DataError):

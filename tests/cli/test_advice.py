@@ -166,6 +166,7 @@ TRAINING = {
     "For your own data of that name use a path: --dataset ./wide": ("vae --dataset wide", "vae --dataset ./wide"),
     "Name one: --dataset pendulum": ("vae", "vae --dataset pendulum"),
     "Name one: pyro-hvae train vhp --dataset pendulum": ("", "vhp --dataset pendulum"),
+    "which is no name. Write it in quotes": ("vae --config number.toml", "vae --config name.toml"),
     "--epochs and --steps both give the length. Use one of them": (
         "vae --dataset few.npy --epochs 1 --steps 9",
         "vae --dataset few.npy --epochs 1",
@@ -280,6 +281,7 @@ NOT_RUN = {
         "Remove one of them",
         "Rename or remove one",
         "Move one elsewhere",
+        "Export both in one order, or move one elsewhere",
         "Add or rename one",
         "Replace or remove it",
         "Collect more",
@@ -288,6 +290,7 @@ NOT_RUN = {
     ),
     "the file system has to refuse, or another process to train": (
         "Choose another place with --out",
+        "Make room, or send it elsewhere",
         "Wait until it ends, or stop it",
         "Make the directory writable, or go on with a copy of it",
     ),
@@ -322,6 +325,7 @@ NOT_RUN = {
         "Use a smaller -o patch",
         "Evaluate its reconstructions instead of its likelihood",
     ),
+    "followed by test_folders": ("to a folder, or HOME",),
     "followed by test_gibbs_command": ("Add z2: sites z1,z2, or all",),
     "followed by tests/data": (
         "Give it another one, in Python: h5py.File(",
@@ -362,6 +366,8 @@ def place(tmp_path_factory):
     np.save(folder / "moved.npy", ARRAYS["few"][::-1])
     np.savez(folder / "two.npz", a=ARRAYS["few"], b=ARRAYS["real"])
     save_pictures(folder / "wide", 80, 64)
+    (folder / "number.toml").write_text("dataset = 3")
+    (folder / "name.toml").write_text('dataset = "digits"')
     (folder / "own.py").write_text(
         "import pyro_hvae as hv\n\ndef build(x):\n    p = hv.Gaussian(2, x.shape[1:], scale=1.0)\n"
         "    return hv.Chain(hv.StandardNormal(2), [], p), hv.BottomUp([hv.Gaussian(x.shape[1:], 2)])\n"

@@ -124,3 +124,16 @@ def test_a_plain_unexpected_error_has_no_traceback_unless_asked(command, monkeyp
     assert code == 1 and "unexpected RuntimeError: boom" in err and "Traceback" not in err
     code, _, err = command("--traceback", "list", "recipes")
     assert code == 1 and "Traceback" in err
+
+
+def test_standard_streams_may_be_closed_or_full(tmp_path):
+    line = f"{sys.executable} -m pyro_hvae"
+    train = f"{line} train vae --dataset digits --out run --steps 2 --no-compile -o hidden=2 --batch-size 4"
+    assert subprocess.run(f"{train} <&- >&- 2>&-", shell=True, cwd=tmp_path).returncode == 0
+    assert (tmp_path / "run/figures/training.png").is_file()
+    evaluate = f"{line} evaluate run --limit 2 --particles 2 --json"
+    done = subprocess.run(f"{evaluate} 2>&-", shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and json.loads(done.stdout)["n"] == 2
+    if os.path.exists("/dev/full"):
+        done = subprocess.run(f"{evaluate} >/dev/full", shell=True, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 3 and "cannot write the result to stdout: No space left on device." in done.stderr

@@ -1,11 +1,16 @@
 """Wrong commands are answered before torch is imported, by the same sentences as later; tables are read from the source."""
 
+import compileall
 import json
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import pyro_hvae as hv
 from pyro_hvae.cli.source_tables import find_loader, read_chain_starts, read_datasets, read_metrics, source_tables
 from pyro_hvae.data import DATASETS, find_source
 from pyro_hvae.evaluation import METRICS
@@ -42,6 +47,10 @@ WRONG = {
     "train vae --dataset digits --force": (2, "Leave it out."),
     "train vae --dataset digits --program a.py:b": (2, "both name what to train"),
     "train --dataset digits --program a.py:b": (2, "is not FILE.py:FUNCTION of an existing file."),
+    f"train vae --dataset {'x' * 300}": (2, "no dataset called 'xxx"),
+    f"train vae --dataset ./{'x' * 300}": (3, "there is no file or folder './xxx"),
+    f"train --dataset digits --program {'x' * 300}.py:b": (2, "is not FILE.py:FUNCTION of an existing file."),
+    "train vae --dataset ~nobody-of-that-name/a.npy": (3, "there is no file or folder '~nobody-of-that-name/a.npy'"),
     "train --config no.toml": (2, "cannot read the config file 'no.toml'"),
     "train --resume nowhere": (3, "there is no run 'nowhere'"),
     "train --resume RUN -o latent=2": (2, "so -o cannot be given with it"),
@@ -135,3 +144,18 @@ def test_an_experiment_resolved_from_the_source_is_the_experiment(recipe):
 def test_entries_that_a_program_adds_are_known(command, monkeypatch):
     monkeypatch.setitem(RECIPES, "mine", RECIPES["vae"])
     assert command("train", "mine", "--dataset", "digits", "--dry-run")[0] == 0
+
+
+def test_a_package_without_its_source_checks_later(tmp_path):
+    package = shutil.copytree(Path(hv.__file__).parent, tmp_path / "pyro_hvae", ignore=shutil.ignore_patterns("__pycache__"))
+    assert compileall.compile_dir(package, quiet=1, legacy=True)
+    for path in package.rglob("*.py"):
+        path.unlink()
+
+    def run(*arguments):
+        line = [sys.executable, "-m", "pyro_hvae", "train", "vae", "--dataset", "digits", "--dry-run", *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        return subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    assert run().returncode == 0
+    assert (done := run("--steps", "-5")).returncode == 2 and "steps must be at least 1" in done.stderr

@@ -9,6 +9,8 @@ import pytest
 import torch
 from command_line import QUICK, TINY
 
+from pyro_hvae.errors import DataError
+from pyro_hvae.runs import find_run
 from pyro_hvae.runs.checkpoints import load_checkpoint
 
 OWN = """
@@ -107,6 +109,28 @@ def test_config_file_with_an_unknown_key_or_bad_toml(command, tmp_path):
         (tmp_path / "b.toml").write_text(text)
         code, _, err = command("train", "--config", "b.toml")
         assert code == 2 and "not valid TOML" in err
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("recipe = 3", "the config file has recipe = 3, which is no name."),
+        ('recipe = "vae"\nschedule = 1', "the config file has schedule = 1, which is no name."),
+        ('recipe = "vae"\n[train]\nlr = true', "option lr=True is not a number."),
+        ('recipe = "vae"\n[recipe_options]\nlatent = true', "option latent=True is not a whole number."),
+    ],
+)
+def test_values_of_another_kind_in_a_config_file_are_named(command, tmp_path, content, message):
+    (tmp_path / "c.toml").write_text(f'dataset = "digits"\n{content}')
+    code, _, err = command("train", "--config", tmp_path / "c.toml", "--dry-run")
+    assert code == 2 and message in err, err
+
+
+def test_a_program_is_not_replaced_by_the_recipe_of_a_config_file(vae_run, command, tmp_path):
+    config = ("--config", vae_run / "config.toml", "--out", tmp_path / "run")
+    code, _, err = command("train", "--program", f"{__file__}:one", *config)
+    assert code == 2 and "'vae' and --program both name what to train." in err
+    assert not (tmp_path / "run").exists()
 
 
 def test_precedence_flag_over_environment_over_file_over_preset(command, tmp_path, monkeypatch):
@@ -219,6 +243,15 @@ def test_one_process_trains_a_run(command, monkeypatch):
     assert not os.path.exists("runs")
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert command("train", "vae", *QUICK, "--steps", 2)[0] == 0
+
+
+def test_an_empty_name_is_no_run(monkeypatch, tmp_path):
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only/run.json").write_text("{}")
+    monkeypatch.setenv("PYRO_HVAE_RUNS", str(tmp_path))
+    assert find_run("on").name == "only"
+    with pytest.raises(DataError, match="there is no run ''"):
+        find_run("")
 
 
 def test_runs_are_found_by_prefix_and_last(command, monkeypatch, tmp_path):

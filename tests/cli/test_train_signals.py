@@ -1,5 +1,6 @@
 """Training as a real process that is stopped by a signal or killed, and resumes bit for bit."""
 
+import json
 import os
 import signal
 import subprocess
@@ -46,6 +47,20 @@ def test_a_signal_saves_the_run_which_then_resumes(whole, command, tmp_path, sen
     code, _, err = command("train", "--resume", "cut")
     assert code == 0, err
     assert (tmp_path / "cut/metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
+def test_a_second_signal_ends_at_once_and_the_run_says_so(tmp_path):
+    code = (
+        "import os, signal, sys\nfrom pyro_hvae.cli import main\nfrom pyro_hvae.runs import RunDirectory\n"
+        "append = RunDirectory.append_row\n"
+        "def send_two(self, row):\n    append(self, row)\n"
+        "    for _ in range(2 * (row['step'] == 40)):\n        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "RunDirectory.append_row = send_two\nmain(sys.argv[1:])"
+    )
+    process = [sys.executable, "-c", code, "train", *LONG, "--out", "cut"]
+    done = subprocess.run(process, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 143 and "stopped by SIGTERM." in done.stderr, done.stderr
+    assert json.loads((tmp_path / "cut/run.json").read_text())["status"] == "failed"
 
 
 KILLER = """

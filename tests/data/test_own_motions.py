@@ -232,6 +232,14 @@ def test_skeletons_beside_motions(tmp_path):
         load_user_data(tmp_path)
 
 
+def test_joints_that_turn_in_another_order_are_no_equal_columns(tmp_path):
+    write(tmp_path / "b.bvh", motion(41))
+    text = (tmp_path / "b.bvh").read_text()
+    (tmp_path / "c.bvh").write_text(text.replace(ROTATIONS, "Xrotation Yrotation Zrotation"))
+    with pytest.raises(DataError, match="'Hips' turns in another order in b.bvh and in c.bvh .ZXY and XYZ. in "):
+        load_user_data(tmp_path)
+
+
 @pytest.mark.skipif(not REAL.exists(), reason="needs the real archive")
 def test_the_clips_of_the_database_are_what_the_built_in_set_reads(tmp_path):
     with tarfile.open(REAL) as archive:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pyro_hvae.errors import DataError
 from pyro_hvae.runtime.folders import (
     CACHE_VARIABLE,
     DATA_VARIABLE,
@@ -62,3 +63,14 @@ def test_folders_files_and_signals_import_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_user_without_a_home_is_told_which_variable_to_set(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("HOME", DATA_VARIABLE, "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # as in a container that runs under a number
+    with pytest.raises(DataError, match=f"the home folder is unknown: HOME is not set. Set {DATA_VARIABLE}"):
+        data_folder()
+    monkeypatch.setenv(DATA_VARIABLE, "~nobody-of-that-name/data")
+    assert data_folder() == Path("~nobody-of-that-name/data")

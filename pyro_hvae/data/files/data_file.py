@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ def convert_errors(subject: str, advice: str = "Replace it by the original.") ->
 def find_optional(file: File) -> Path | None:
     """Path of a file below the data folder, or of the first file that serves instead; None if there is none."""
     root = data_folder()
-    return next((root / name for name in (file.path, *file.instead) if (root / name).exists()), None)
+    return next((root / name for name in (file.path, *file.instead) if os.path.exists(root / name)), None)
 
 
 def find(file: File) -> Path:

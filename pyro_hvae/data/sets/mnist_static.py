@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def mnist_static() -> Dataset:
         DataError: when a file is missing or corrupt, or has another number of images.
     """
     path = data_folder() / PACKED
-    pixels, classes = _read_packed(path) if path.exists() else ({name: _read_text(name) for name in COUNTS}, {})
+    pixels, classes = _read_packed(path) if os.path.exists(path) else ({name: _read_text(name) for name in COUNTS}, {})
     # The packed arrays may be stored column by column, which makes reading single images slow.
     pixels = {name: np.ascontiguousarray(x) for name, x in pixels.items()}
     found = {name: hashlib.md5(x.data, usedforsecurity=False).hexdigest() for name, x in pixels.items()}

@@ -94,7 +94,7 @@ def load_user_data(
         raise ConfigError(f"size is the width and height in pixels, or 0 for the images' own, got {size}.")
     if channels not in (0, 1, 3):
         raise ConfigError(f"channels is 1 for grey, 3 for colour, or 0 for what the images are, got {channels}.")
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     options = dict(size=size, channels=channels, key=key, columns=columns, labels=labels, layer=layer, stride=stride)
     found, identity = _read_path(path, options, validation, test)
     if standardize and found.inverse:

@@ -63,7 +63,8 @@ def read_motions(
 
     Raises:
         ConfigError: for an unknown channel, or a stride that is below 1 or leaves a part of a motion empty.
-        DataError: when a file is missing or broken, no channel moves, or the motions have different channels.
+        DataError: when a file is missing or broken, no channel moves, or the motions have different channels, or joints that
+            turn in different orders.
     """
     if stride < 1:
         raise ConfigError(f"stride keeps every stride-th frame, so it is at least 1, got {stride}.")
@@ -76,6 +77,12 @@ def read_motions(
             raise DataError(
                 f"{names[0]} and {name} in {folder} have different channels, such as {min(wrong)}: they need skeletons of the "
                 "same joints. Move one elsewhere."
+            )
+        if joint := next((joint for joint, order in _orders(figure).items() if _orders(other)[joint] != order), None):
+            both = " and ".join("".join(dof[1] for dof in _orders(each)[joint]).upper() for each in (figure, other))
+            raise DataError(
+                f"'{joint}' turns in another order in {names[0]} and in {name} ({both}) in {folder}, so that equal angles are "
+                "other poses. Export both in one order, or move one elsewhere."
             )
     chosen, still = _choose_channels(figure, clips, columns)
     angles: dict[str, np.ndarray] = {}
@@ -112,6 +119,16 @@ def _read_clip(path: Path) -> tuple[Figure, np.ndarray]:
         return read_bvh(read_checked(path), str(path))
     skeleton = read_skeleton(read_checked(asf := _find_skeleton(path)), str(asf))
     return skeleton, read_motion(read_checked(path), skeleton.dof, str(path))
+
+
+def _orders(figure: Figure) -> dict[str, list[str]]:
+    """Joint -> its turns in the order of a BVH file's channels. Those of a skeleton say nothing: its axes give the order."""
+    orders: dict[str, list[str]] = {}
+    for channel in figure.channels if isinstance(figure, JointTree) else ():
+        joint, _, dof = channel.rpartition(".")
+        if dof[0] == "r":
+            orders.setdefault(joint, []).append(dof)
+    return orders
 
 
 def _choose_channels(
