@@ -6,6 +6,7 @@ import signal
 import sys
 import traceback
 import warnings
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -128,5 +129,6 @@ def _terminate(signum: int, frame: Any) -> None:
 def _report(message: Any, code: int, show: bool) -> int:
     if show:
         traceback.print_exc()
-    click.echo(f"Error: {message}", err=True)
+    with suppress(OSError):  # the terminal may be closed
+        click.echo(f"Error: {message}", err=True)
     return code

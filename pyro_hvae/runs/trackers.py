@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +27,36 @@ class Tracker:
     def close(self) -> None: ...
 
 
+class _Stderr:
+    """Standard error, where a line that cannot be written ends no training: the terminal may be closed, the disk full."""
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
 class Progress(Tracker):
     """A bar on stderr with loss, beta, constraint, rates and the time left; plain lines when it is no terminal."""
 
     SHOWN = {"loss": "loss", "beta": "beta", "constraint": "C"}
 
     def __init__(self, every: int = 1000) -> None:
-        self.every, self.tty = every, sys.stderr.isatty()
+        self.every, self.tty, self.stream = every, sys.stderr.isatty(), _Stderr()
 
     def start(self, steps: int, done: int) -> None:
         self.done = self.printed = done
         self.every = min(self.every, max(1, steps // 5))  # so that a short run prints some lines, too
-        self.bar = tqdm(total=steps, initial=done, disable=not self.tty, file=sys.stderr, unit="step", dynamic_ncols=True)
+        self.bar = tqdm(total=steps, initial=done, disable=not self.tty, file=self.stream, unit="step", dynamic_ncols=True)
 
     def stage(self, name: str, steps: int) -> None:
-        self.bar.write(f"Stage '{name}': {steps:,} steps at most.", file=sys.stderr)
+        self.bar.write(f"Stage '{name}': {steps:,} steps at most.", file=self.stream)
 
     def step(self, row: Mapping[str, Any] | None) -> None:
         self.done += 1
@@ -53,17 +69,17 @@ class Progress(Tracker):
         self.bar.set_postfix_str(text, refresh=False)
         if not self.tty and (self.done - self.printed >= self.every or self.done == self.bar.total):
             self.printed = self.done
-            print(f"step {self.done} of {self.bar.total}: {text}", file=sys.stderr, flush=True)
+            print(f"step {self.done} of {self.bar.total}: {text}", file=self.stream, flush=True)
 
     def shorten(self, steps: int) -> None:
         self.bar.total -= steps
         self.bar.refresh()
 
     def tell(self, message: str) -> None:
-        self.bar.write(message, file=sys.stderr)
+        self.bar.write(message, file=self.stream)
 
     def warn(self, message: str) -> None:
-        self.bar.write(f"Warning: {message}", file=sys.stderr)
+        self.bar.write(f"Warning: {message}", file=self.stream)
 
     def close(self) -> None:
         self.bar.close()

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+# A closed terminal sends SIGHUP; Windows has none.
+DEFERRED = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+
 
 class GivenUp(BaseException):
     """A signal has ended a block of `Signals.give_up`. No handler of errors in between may take it for one."""
@@ -30,17 +33,19 @@ class Signals(list[int]):
 
 @contextmanager
 def defer_signals() -> Iterator[Signals]:
-    """Yields a list that receives the first SIGINT or SIGTERM of the block; a second signal has its usual effect.
+    """Yields a list that receives the first SIGINT, SIGTERM or SIGHUP of the block; a second signal has its usual effect.
 
     The first one is acknowledged on stderr at once, for the block may look at the list much later.
 
-    Outside the main thread, where Python handles no signals, the list stays empty.
+    A signal that the process ignores, as SIGHUP under nohup, stays ignored. Outside the main thread, where Python handles no
+    signals, the list stays empty.
     """
     received = Signals()
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
-    handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {s: signal.getsignal(s) for s in DEFERRED}
+    handlers = {s: handler for s, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
 
     def restore() -> None:
         for s, handler in handlers.items():

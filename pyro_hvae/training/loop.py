@@ -77,7 +77,7 @@ def fit(
         ContractError, ConfigError, DataError: for a pair, data or a combination that cannot be trained.
         DivergenceError: when the loss is not finite or above a million times the first one seen (at least 1e6 nats), or
             weights to be saved are not finite; the last checkpoint stays.
-        Interrupted: after SIGINT or SIGTERM, once a resumable checkpoint has been written. A step that
+        Interrupted: after SIGINT, SIGTERM or SIGHUP, once a resumable checkpoint has been written. A step that
             may compile is given up at once where the last checkpoint is of the step before.
     """
     config = config or TrainConfig()

@@ -278,6 +278,7 @@ NOT_RUN = {
         "Check that it is a file you may read",
         "Check that you may read it",
         "Convert it",
+        "Save the data in a file",
         "Remove one of them",
         "Rename or remove one",
         "Move one elsewhere",

@@ -49,6 +49,30 @@ def test_a_signal_saves_the_run_which_then_resumes(whole, command, tmp_path, sen
     assert (tmp_path / "cut/metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
+def test_a_closed_terminal_costs_no_step(whole, command, tmp_path):
+    """Nothing can be printed any more, and SIGHUP arrives: the run is saved and goes on bit for bit."""
+    terminal, end = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pyro_hvae", "train", *LONG, "--out", "cut"],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdin=end,
+        stdout=end,
+        stderr=end,
+    )
+    os.close(end)
+    metrics = tmp_path / "cut/metrics.jsonl"
+    while process.poll() is None and not (metrics.is_file() and len(metrics.read_text().splitlines()) > 30):
+        time.sleep(0.02)
+    os.close(terminal)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=60) == 129
+    assert 30 <= load_checkpoint(tmp_path / "cut/checkpoints/last.pt")["step"] < 400
+    code, _, err = command("train", "--resume", "cut")
+    assert code == 0, err
+    assert (tmp_path / "cut/metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
 def test_a_second_signal_ends_at_once_and_the_run_says_so(tmp_path):
     code = (
         "import os, signal, sys\nfrom pyro_hvae.cli import main\nfrom pyro_hvae.runs import RunDirectory\n"

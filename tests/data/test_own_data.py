@@ -680,3 +680,10 @@ def test_a_transparent_colour_does_not_make_grey_images_coloured(tmp_path):
     path = tmp_path / "grey.png"
     Image.fromarray(np.array([[0, 100], [200, 255]], dtype=np.uint8)).save(path, transparency=0)
     assert read_image(path).tolist() == [[[255, 100], [200, 255]]]
+
+
+def test_a_pipe_is_no_data_file(tmp_path):
+    """Reading one would wait for ever."""
+    os.mkfifo(tmp_path / "a.npy")
+    with pytest.raises(DataError, match="a.npy is neither a file nor a folder"):
+        load_user_data(tmp_path / "a.npy")

@@ -18,6 +18,20 @@ def test_the_first_signal_is_recorded_and_the_second_has_its_usual_effect():
     assert received == [signal.SIGINT] and signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_closed_terminal_is_deferred_and_what_is_ignored_stays_so():
+    with defer_signals() as received:
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert received == [signal.SIGHUP]
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    try:
+        with defer_signals() as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert received == []
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_other_threads_defer_nothing():
     seen = []
 

@@ -133,6 +133,8 @@ def _read_path(path: Path, options: Mapping[str, Any], validation: float, test: 
         what = MOTIONS if _list_motions(path) else IMAGES
     elif not os.path.exists(path):
         raise DataError(f"there is no file or folder {path}. Check the path.")
+    elif not os.path.isfile(path):  # a pipe would wait for ever
+        raise DataError(f"{path} is neither a file nor a folder. Save the data in a file.")
     elif kind in STACKS and count_pages(path) > 1:
         what = IMAGES
     elif kind not in KINDS:
