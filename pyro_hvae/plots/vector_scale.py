@@ -16,7 +16,7 @@ ALIKE = 10  # columns share one scale if all values lie within so many times the
 MEASURED = 2**22  # numbers of the training data at most
 SERIES = 8  # columns of a series at least
 TAIL, FAR = 0.005, 3  # a share of the values at either end is far if it makes the range so many times as long
-NAMED = 8  # columns named in a line of text
+NAMED = 20  # columns named in a line of text
 TICKS = 40  # columns named along an axis
 
 

@@ -90,8 +90,7 @@ def evaluation_text(values: Mapping[str, Any]) -> str:
     if corrected and (subset := values.get("subset")):
         lines.append(f"  as they are   {_likelihood_text(subset, bias)} (these {n})")
     space = SPACES.get(values["space"], f" of features, not of pixels ({values['space']})")
-    chosen = ((key, format_option(value)) for key, value in values["data"].items() if key != "name")
-    protocol = ", ".join(f"{key} {text}" for key, text in chosen if text)
+    protocol = _list_options(values["data"])
     if (bits := values["bits_per_dim"]) is not None:
         lines.append(f"bits per dim    {bits:.4f} (of {values['bits_per_dim_of']})")
     few = values["particles"]
@@ -114,6 +113,17 @@ def evaluation_text(values: Mapping[str, Any]) -> str:
         f"{values['split']} split of {values['data']['name']}" + (f" ({protocol})" if protocol else ""),
     ]
     return "\n".join(lines)
+
+
+def _list_options(data: Mapping[str, Any]) -> str:
+    """Options of a data set as they are typed; without those that are off: empty, false, or 0 where that is no seed.
+
+    >>> _list_options({"name": "own.csv", "data_seed": 0, "size": 0, "standardize": True, "labels": ["a", "b"], "key": ""})
+    'data_seed=0, standardize=true, labels=a,b'
+    """
+    chosen = {key: value for key, value in data.items() if key != "name" and (value or "seed" in key)}
+    texts = {key: "true" if value is True else format_option(value) for key, value in chosen.items()}
+    return ", ".join(f"{key}={text}" for key, text in texts.items() if text)
 
 
 def _likelihood_text(values: Mapping[str, Any], bias: float | None) -> str:
