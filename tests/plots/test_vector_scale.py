@@ -163,7 +163,8 @@ def test_many_columns_are_thinned(named):
     assert 10 <= len(labels) <= 40 and labels[:2] == (["c0", "c13"] if named else ["0", "39"])
     assert axis.get_xticks()[1] == (13 if named else 39)
     line = VectorScale.measure(x, names)._list_columns()
-    assert line == ("c0, c1, c2, c3, c4, c5, c6, ..., c499 (500 columns)" if named else "columns 0 to 499")
+    first = ", ".join(f"c{i}" for i in range(19))
+    assert line == (f"{first}, ..., c499 (500 columns)" if named else "columns 0 to 499")
 
 
 def test_series_share_one_scale_and_tables_do_not():
