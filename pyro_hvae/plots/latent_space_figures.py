@@ -94,14 +94,17 @@ def _draw_codes(axis: Axes, run: OpenRun, points: np.ndarray, pick: Tensor) -> i
     of = "" if len(points) == len(run.dataset.test) else f"{len(points)} of {len(run.dataset.test)} "
     axis.set_title(f"posterior means of {of}test data")
     factors = run.dataset.test.factors
-    levels = {name: factor_values(run.dataset, name).unique() for name in factors}  # those not drawn count, too
-    few = (name for name, known in levels.items() if not known.is_floating_point() and len(known) <= CLASSES)
+
+    def levels(name: str) -> Tensor:
+        return factor_values(run.dataset, name).unique()  # of data that are not drawn, too
+
+    few = (name for name, held in factors.items() if not held.is_floating_point() and len(levels(name)) <= CLASSES)
     factor = next(few, next(iter(factors), None))
     if factor is None:
         axis.scatter(*points.T, s=4, color=BLUE)
         return 0
     values, cyclic = factors[factor][pick].numpy(), run.dataset.read_angles is not None
-    classes = levels[factor].numpy()
+    classes = levels(factor).numpy()
     style: dict[str, Any] = {"cmap": "viridis"}
     ticks: Any = None
     labels: list[str] = []

@@ -28,7 +28,7 @@ class VectorScale:
         low, high: range of each column. names: of the columns, or their indices. named: whether they are names.
         shared: all columns have one scale, in their own unit: their values are alike, or they are a series, whose neighbouring
             columns are close. Else each goes from its lowest to its highest value.
-        ends: of a shared scale. Where few values lie far from all others, the colours end before these (`TAIL`, `FAR`).
+        ends: of a shared scale, else 0 and 1. Where few values are far from all others, it ends before these (`TAIL`, `FAR`).
     """
 
     low: np.ndarray
@@ -55,13 +55,12 @@ class VectorScale:
         # A tenth of the columns may vary little, as the pixels in the corners of images do.
         shared = not len(spans) or bool(high.max() - low.min() < ALIKE * np.quantile(spans, 0.1, method="lower"))
         shared = shared or _is_series(x)
-        return cls(low, high, list(names) or [str(i) for i in range(len(low))], shared, bool(names), _find_ends(x.numpy()))
+        ends = _find_ends(x.numpy()) if shared else (0.0, 1.0)
+        return cls(low, high, list(names) or [str(i) for i in range(len(low))], shared, bool(names), ends)
 
     @property
     def limits(self) -> tuple[float, float]:
         """The values at the ends of the colours; the middle one stands for zero where a shared scale has both signs."""
-        if not self.shared:
-            return 0.0, 1.0
         low, high = self.ends
         if min(-low, high) > 1e-3 * max(-low, high):  # rounding has no sign
             high = max(-low, high)

@@ -102,12 +102,10 @@ def read_csv(path: Path) -> Table:
 
 def _read_text(path: Path, encoding: str) -> Table:
     with _open_text(path, encoding) as stream:
-        top = itertools.islice(_iterate_lines(stream, path), SAMPLE)
-        comments = [*itertools.takewhile(lambda line: line.startswith("#"), top)]
+        top = [*itertools.islice(_iterate_lines(stream, path), 2 * SAMPLE)]
+    comments = [*itertools.takewhile(lambda line: line.startswith("#"), top[:SAMPLE])]
     skip = len(comments)
-    with _open_text(path, encoding) as stream:
-        sample = [*itertools.islice(_iterate_lines(stream, path), skip, skip + SAMPLE)]
-    delimiter = _find_delimiter(sample or comments)
+    delimiter = _find_delimiter(top[skip : skip + SAMPLE] or comments)
     decimal = "," if delimiter == ";" else "."
     start = [cells for _, cells in itertools.islice(_iterate_rows(path, encoding, delimiter, skip), 2)]
     named = next(csv.reader(comments[-1:], delimiter=delimiter, skipinitialspace=True), [])

@@ -130,7 +130,7 @@ def _read_path(path: Path, options: Mapping[str, Any], validation: float, test: 
     """
     kind = find_kind(path)
     if os.path.isdir(path):
-        what = MOTIONS if _list_motions(path) else IMAGES
+        what = IMAGES if list_images(path)[0] or not list_motions(path) else MOTIONS
     elif not os.path.exists(path):
         raise DataError(f"there is no file or folder {path}. Check the path.")
     elif not os.path.isfile(path):  # a pipe would wait for ever
@@ -166,20 +166,16 @@ def identify_data(path: Path) -> str:
     Raises:
         DataError: when a file cannot be read.
     """
-    motions = _list_motions(path)
-    files = motions or (list_images(path)[0] if path.is_dir() else [""])
-    path = path.parent if motions and not path.is_dir() else path
+    if path.is_dir():
+        files = list_images(path)[0] or list_motions(path)
+    elif find_kind(path) in MOTION_SUFFIXES:
+        path, files = path.parent, list_motions(path)
+    else:
+        files = [""]
     content = hash_files(path, files)  # it reads every file, so all are there
     sizes = [(path / name).stat().st_size for name in files]
     names = zlib.crc32(repr(list(zip(files, sizes, strict=True))).encode())
     return f"{len(files)} files of {sum(sizes)} bytes ({names:08x}), content {content}"
-
-
-def _list_motions(path: Path) -> list[str]:
-    """The files of motions, as `list_motions` gives them; none in a folder that holds images, too."""
-    if path.is_dir():
-        return [] if list_images(path)[0] else list_motions(path)
-    return list_motions(path) if find_kind(path) in MOTION_SUFFIXES else []
 
 
 def _explain_refusal(path: Path, suffix: str) -> str:
