@@ -26,3 +26,12 @@ class UserParts:
     picture: Callable[[Tensor], Tensor] | None = None
     inverse: Callable[[Tensor], Tensor] | None = None
     split: str = "split as given"
+
+
+def describe_unused(reasons: Mapping[str, str]) -> str:
+    """The end of a sentence that names what a reader left aside, each with its reason; empty where that is nothing.
+
+    >>> describe_unused({"when": "dates", "id": "row numbers"})
+    '; not used: when (dates), id (row numbers)'
+    """
+    return f"; not used: {', '.join(f'{name} ({why})' for name, why in reasons.items())}" if reasons else ""
