@@ -1,6 +1,10 @@
 from .array_values import may_be_grey as may_be_grey
 from .array_values import to_floats as to_floats
 from .array_values import to_tensor as to_tensor
+from .batch import Batch as Batch
+from .batch import given_of as given_of
+from .batch import join_batches as join_batches
+from .batch import x_of as x_of
 from .batches import Batches as Batches
 from .dataset import Dataset as Dataset
 from .dataset import FactorGrid as FactorGrid

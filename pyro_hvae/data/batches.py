@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from pyro_hvae.data.batch import Batch
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import ConfigError
 
@@ -18,7 +20,7 @@ class Batches:
     torch's global generator when the batch is returned, so they resume with that generator.
     """
 
-    def __init__(self, x: Tensor | Rows, batch_size: int, seed: int) -> None:
+    def __init__(self, x: Tensor | Batch | Rows, batch_size: int, seed: int) -> None:
         if batch_size > len(x):
             raise ConfigError(f"a batch of {batch_size} does not fit into {len(x)} training data. Use one of {len(x)}.")
         self.x, self.batch_size = Rows.of(x), batch_size
@@ -34,16 +36,17 @@ class Batches:
     def _index(self) -> Tensor:
         return self.order[self.position : self.position + self.batch_size]
 
-    def next(self) -> Tensor:
-        """The next batch, shape (batch_size, *event)."""
+    def next(self) -> Any:
+        """The next batch of (batch_size, *event): a tensor, or a `Batch` with what is given beside x."""
         if self.position + self.batch_size > len(self.x):
             self._new_epoch()
-        raw = self.pending.result() if self.pending else self.x.raw(self._index())
+        index = self._index()
+        raw = self.pending.result() if self.pending else self.x.raw(index)
         self.position += self.batch_size
         # After the last batch of an epoch the next order is not drawn yet, so nothing is read ahead.
         more = self.position + self.batch_size <= len(self.x)
         self.pending = self.reader.submit(self.x.raw, self._index()) if self.reader and more else None
-        return self.x.give(raw)
+        return self.x.give(raw, index)
 
     def state_dict(self) -> dict[str, Tensor | int]:
         return {"generator": self.epoch_state, "position": self.position}

@@ -1,13 +1,15 @@
 """Compact data: bytes in memory, a mapped file or a function that draws them; they become floats when they are read."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_hvae.data.batch import Batch, x_of
+from pyro_hvae.errors import ConfigError
 from pyro_hvae.runtime import fixed_seed
 
 DEVICE_BYTES = 2**30  # a smaller store moves to the device as a whole, a larger one is read batch by batch
@@ -57,6 +59,8 @@ class Drawn:
 class Rows:
     """n data of shape (n, *event), indexed like a tensor along the first axis: `rows[:100]`, `rows[index]`, `rows[3]`.
 
+    What is read is a tensor, or a `Batch` where the data have given inputs or missing entries.
+
     Attributes:
         store: a tensor (in memory, on a device or mapped from a file), or `Drawn`.
         prepare: raw data of the store -> floats (see `as_float`, `bernoulli`).
@@ -64,6 +68,8 @@ class Rows:
         select: indices of these data in the store, int64 (n,); None means all.
         ahead: reading is slow (a mapped file, drawing), so `Batches` reads ahead in a thread.
         device: where data are prepared and returned.
+        given: name -> values for each datum of the store, (stored data, ...): inputs of the programs beside x.
+        incomplete: NaN among the prepared data are missing entries.
 
     >>> Rows(torch.tensor([[0, 51], [102, 255]], dtype=torch.uint8))[1]
     tensor([0.4000, 1.0000])
@@ -75,11 +81,20 @@ class Rows:
     select: Tensor | None = None
     ahead: bool = False
     device: torch.device = torch.device("cpu")
+    given: Mapping[str, Tensor] = field(default_factory=dict)
+    incomplete: bool = False
 
     @classmethod
-    def of(cls, x: "Tensor | Rows") -> "Rows":
-        """Rows of a tensor (n, *event); rows are returned unchanged."""
+    def of(cls, x: "Tensor | Batch | Rows") -> "Rows":
+        """Rows of a tensor (n, *event) or of a batch; rows are returned unchanged."""
+        if isinstance(x, Batch):
+            return cls(x.with_nan(), device=x.device, given=x.given, incomplete=x.observed is not None)
         return x if isinstance(x, Rows) else cls(x, device=x.device)
+
+    @property
+    def alone(self) -> "Rows":
+        """The same data as tensors, without given inputs, and with NaN in missing entries."""
+        return replace(self, given={}, incomplete=False)
 
     def __len__(self) -> int:
         return self.store.shape[0] if self.select is None else len(self.select)
@@ -93,25 +108,41 @@ class Rows:
         """Device of the store; indices on it need no transfer."""
         return self.store.device if isinstance(self.store, Tensor) else torch.device("cpu")
 
+    def _stored(self, index: Tensor) -> Tensor:
+        """Places in the store of the data at indices (k,)."""
+        return (index if self.select is None else self.select[index.to(self.select.device)]).to(self.home)
+
     def raw(self, index: Tensor) -> Tensor:
         """The stored values at indices (k,)."""
-        if self.select is not None:
-            index = self.select[index.to(self.select.device)]
-        index = index.to(self.home)
+        index = self._stored(index)
         # `index_select` is many times faster than `store[index]`.
         return self.store.index_select(0, index) if isinstance(self.store, Tensor) else self.store[index]
 
-    def give(self, raw: Tensor) -> Tensor:
-        """Moves the result of `raw` to the device and prepares it."""
-        return self.prepare(raw.to(self.device))
+    def give(self, raw: Tensor, index: Tensor) -> Any:
+        """Moves the result of `raw(index)` to the device, prepares it and puts beside it what is given."""
+        if not self.given and not self.incomplete:
+            return self.prepare(raw.to(self.device))
+        stored = self._stored(index)
+        return self._beside(raw, {name: values.index_select(0, stored) for name, values in self.given.items()})
 
-    def __getitem__(self, index: Any) -> Tensor:
+    def _beside(self, raw: Tensor, given: Mapping[str, Tensor]) -> Any:
+        x = self.prepare(raw.to(self.device))
+        given = {name: values.to(self.device) for name, values in given.items()}
+        if not self.incomplete:
+            return Batch(x, given) if given else x
+        observed = ~x.isnan()
+        return Batch(x.where(observed, 0), given, observed)
+
+    def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice) and self.select is None and isinstance(self.store, Tensor):
-            return self.give(self.store[index])  # a view of the store, no copy
+            return self._beside(self.store[index], {name: values[index] for name, values in self.given.items()})  # no copy
         where = torch.arange(len(self))[index.cpu() if isinstance(index, Tensor) else index]
-        return self.give(self.raw(where)) if where.dim() else self.give(self.raw(where[None]))[0]
+        if where.dim():
+            return self.give(self.raw(where), where)
+        one = self.give(self.raw(where[None]), where[None])
+        return one if isinstance(one, Batch) else one[0]
 
-    def split(self, size: int) -> Iterator[Tensor]:
+    def split(self, size: int) -> Iterator[Any]:
         """Floats in pieces of at most `size`, like `Tensor.split`."""
         return (self[start : start + size] for start in range(0, len(self), size))
 
@@ -122,6 +153,11 @@ class Rows:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Rows":
         """The same data with a function of batches (k, *event), applied without gradient at each reading."""
+        if self.incomplete:
+            raise ConfigError(
+                "x has missing entries, and this recipe trains on features of x, which need all of them. Use another recipe, "
+                "or fill the entries in."
+            )
         prepare = self.prepare
 
         @torch.no_grad()
@@ -133,7 +169,7 @@ class Rows:
             event = tuple(prepare_and_apply(self.raw(torch.zeros(1, dtype=torch.int64)).to(self.device)).shape[1:])
         return replace(self, prepare=prepare_and_apply, event=event)
 
-    def sample(self, values: int = SAMPLE_VALUES) -> Tensor:
+    def sample(self, values: int = SAMPLE_VALUES) -> Any:
         """Floats of all data if they are at most `values` numbers, else of a fixed random subset of that size."""
         count = max(1, values // max(1, self.shape[1:].numel()))
         if len(self) <= count:
@@ -147,20 +183,39 @@ class Rows:
         """
         # A fixed seed, and the caller's random stream stays where it is: a resumed run gets the same values.
         with fixed_seed(0):
-            one = self[:1]
+            rows = self.alone
+            one = x_of(rows[:1])
             if len(self) * one.nbytes > MEMORY_BYTES:
                 return self
             store = torch.empty(len(self), *one.shape[1:], dtype=one.dtype, device=self.device)
             start = 0
-            for piece in self.split(PIECE_ROWS):
+            for piece in rows.split(PIECE_ROWS):
                 store[start : start + len(piece)] = piece
                 start += len(piece)
-        return Rows(store, device=self.device)
+            stored = self._stored(torch.arange(len(self))) if self.given else torch.zeros(0)
+        given = {name: values.index_select(0, stored).to(self.device) for name, values in self.given.items()}
+        return Rows(store, device=self.device, given=given, incomplete=self.incomplete)
+
+    def with_given(self, given: Mapping[str, Tensor]) -> "Rows":
+        """The same data with given inputs beside them, name -> values of shape (n, ...), in the order of the rows.
+
+        Raises:
+            ConfigError: as `Batch`.
+        """
+        Batch(torch.empty(len(self), 0), given)  # checks names and sizes
+        if self.select is None:
+            return replace(self, given={**self.given, **given})
+        stored, placed = self._stored(torch.arange(len(self))), dict(self.given)
+        for name, values in given.items():
+            placed[name] = values.new_zeros(self.store.shape[0], *values.shape[1:]).to(self.home)
+            placed[name][stored] = values.to(self.home)
+        return replace(self, given=placed)
 
     def to(self, device: torch.device | str) -> "Rows":
         """The same data returned on a device. A store of at most 1 GiB moves as a whole, a larger one batch by batch."""
         device = torch.device(device)
         if isinstance(self.store, Tensor) and self.store.device != device and self.store.nbytes <= DEVICE_BYTES:
             select = None if self.select is None else self.select.to(device)
-            return replace(self, store=self.store.to(device), select=select, ahead=False, device=device)
+            given = {name: values.to(device) for name, values in self.given.items()}
+            return replace(self, store=self.store.to(device), select=select, ahead=False, device=device, given=given)
         return replace(self, device=device)
