@@ -288,6 +288,10 @@ NOT_RUN = {
         "Collect more",
         "Use fewer data, or a .npy file",
         "Choose smaller numbers, or a larger part of the data",
+        "Add it to the data",
+        "Add it, or choose another condition",
+        "Use data of the same kind",
+        "Leave data of that class out, or train with some of them",
     ),
     "the file system has to refuse, or another process to train": (
         "Choose another place with --out",
@@ -331,6 +335,9 @@ NOT_RUN = {
     "followed by tests/data": (
         "Give it another one, in Python: h5py.File(",
         "Choose columns of numbers or texts",
+        "Choose another condition",
+        "Choose a factor:",
+        "Name fewer conditions",
     ),
     "helps by training or by chance, not for certain": (
         "Draw more nodes",

@@ -12,7 +12,7 @@ from pyro_hvae.data.dataset import Split
 from pyro_hvae.data.files.annotated_files import read_annotated_matrix
 from pyro_hvae.data.option_checks import check_names
 from pyro_hvae.data.rows import Drawn, Rows
-from pyro_hvae.data.sets.user_parts import UserParts, describe_unused
+from pyro_hvae.data.sets.user_parts import UserParts
 from pyro_hvae.data.sets.user_tables import find_factors
 from pyro_hvae.errors import ConfigError, DataError
 
@@ -56,8 +56,7 @@ def read_annotated(path: Path, layer: str = "", columns: Sequence[str] = (), lab
     if values.size and values.max() > 1 and values.min() >= 0 and (values == np.rint(values)).all():
         what += "; whole numbers such as counts, which are taken as real numbers"
     what += f"; factors: {', '.join(factors)}" if factors else ""
-    what += describe_unused(unused)
-    return UserParts({"train": Split(Rows(_to_store(x), Tensor.float), factors)}, what, texts, names)
+    return UserParts({"train": Split(Rows(_to_store(x), Tensor.float), factors)}, what, texts, names, unused=unused)
 
 
 def _to_store(x: Any) -> Tensor | Drawn:

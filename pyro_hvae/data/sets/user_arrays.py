@@ -16,7 +16,7 @@ from pyro_hvae.data.files.array_files import ARRAY_READERS, StoredArray
 from pyro_hvae.data.files.file_kind import find_kind
 from pyro_hvae.data.rows import Rows, as_float
 from pyro_hvae.data.sets.array_layouts import arrange_axes, describe_layout
-from pyro_hvae.data.sets.user_parts import UserParts, describe_unused
+from pyro_hvae.data.sets.user_parts import UserParts
 from pyro_hvae.data.sets.user_splits import PARTS
 from pyro_hvae.errors import DataError, unknown_name
 
@@ -79,7 +79,7 @@ def read_arrays(path: Path, key: str = "") -> UserParts:
     if columns:
         unused = {name: why for name, why in unused.items() if name.lower() not in COLUMN_NAMES}
     data = _describe_array(path, parts["train"][names["train"]])
-    return UserParts(splits, f"{what} from {data}, {kind}{meaning}{about}{describe_unused(unused)}", labels, columns)
+    return UserParts(splits, f"{what} from {data}, {kind}{meaning}{about}", labels, columns, unused=unused)
 
 
 def _read_columns(members: dict[str, StoredArray], shape: Sequence[int]) -> tuple[tuple[str, ...], str]:

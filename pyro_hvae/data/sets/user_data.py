@@ -16,7 +16,7 @@ from pyro_hvae.data.sets.user_annotated import read_annotated
 from pyro_hvae.data.sets.user_arrays import read_arrays
 from pyro_hvae.data.sets.user_images import list_images, read_images
 from pyro_hvae.data.sets.user_motions import MOTION_SUFFIXES, list_motions, read_motions
-from pyro_hvae.data.sets.user_parts import UserParts
+from pyro_hvae.data.sets.user_parts import UserParts, describe_unused
 from pyro_hvae.data.sets.user_splits import check_fractions, split_at_random
 from pyro_hvae.data.sets.user_tables import interpret_table
 from pyro_hvae.data.standardization import Standardization
@@ -112,13 +112,14 @@ def load_user_data(
         Path(os.path.abspath(path)).name,
         *splits,
         counts=counts,
-        note=f"Your own data: {found.what}; {split}.",
+        note=f"Your own data: {found.what}{describe_unused(found.unused)}; {split}.",
         labels=found.labels,
         identity=identity,
         picture=found.picture,
         inverse=by.undo if by else found.inverse,
         standardization=by,
         columns=found.columns,
+        unused=found.unused,
     )
 
 

@@ -16,7 +16,7 @@ from pyro_hvae.data.factor_kinds import most_classes
 from pyro_hvae.data.files.table_files import Table, TableColumn, is_missing, to_number
 from pyro_hvae.data.option_checks import check_names
 from pyro_hvae.data.rows import Rows
-from pyro_hvae.data.sets.user_parts import UserParts, describe_unused
+from pyro_hvae.data.sets.user_parts import UserParts
 from pyro_hvae.errors import ConfigError, DataError
 
 LABELS = frozenset(("class", "classes", "label", "labels", "target"))  # in small letters: numbers in such columns are classes
@@ -85,8 +85,8 @@ def interpret_table(path: Path, table: Table, columns: Sequence[str] = (), label
     factors, names = _to_factors(path, table, labels or classes)
     what = f"{len(x):,} rows of {path.name}, {x.shape[1]} column{'s' * (x.shape[1] > 1)} of numbers{table.about}"
     what += f"; factors: {', '.join(factors)}" if factors else ""
-    what += describe_unused(unused)
-    return UserParts({"train": Split(Rows(torch.from_numpy(x), Tensor.float), factors)}, what, names, tuple(order))
+    split = Split(Rows(torch.from_numpy(x), Tensor.float), factors)
+    return UserParts({"train": split}, what, names, tuple(order), unused=unused)
 
 
 def _find_kind(column: TableColumn, wanted: bool) -> tuple[str, np.ndarray | None]:
