@@ -15,7 +15,7 @@ from pyro_hvae.data.standardization import Standardization
 from pyro_hvae.errors import ConfigError, DataError
 
 PIECE = 2**22  # values of x read at once
-INCOMPLETE = "classes with missing values"  # the reason why a reader of tables takes a column for no factor
+INCOMPLETE = "missing values"  # how the reason ends why readers leave a column or an array with empty cells aside
 
 
 def condition_on(data: Dataset, names: Sequence[str]) -> tuple[Dataset, tuple[Condition, ...]]:
@@ -45,7 +45,7 @@ def condition_on(data: Dataset, names: Sequence[str]) -> tuple[Dataset, tuple[Co
     factors, reasons = _list_factors(data), dict(data.unused)
     for name in names:
         if name in reasons and name not in (*factors, *data.columns):
-            if reasons[name] == INCOMPLETE:
+            if reasons[name].endswith(INCOMPLETE):
                 raise _describe_missing(name, "some rows")
             raise ConfigError(
                 f"'{name}' is neither a factor nor a column of x: it was left aside ({reasons[name]}). Choose another "
