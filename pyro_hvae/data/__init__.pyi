@@ -7,6 +7,9 @@ from .batch import given_of as given_of
 from .batch import join_batches as join_batches
 from .batch import x_of as x_of
 from .batches import Batches as Batches
+from .conditioning import condition_on as condition_on
+from .conditioning import give_conditions as give_conditions
+from .conditions import Condition as Condition
 from .dataset import Dataset as Dataset
 from .dataset import FactorGrid as FactorGrid
 from .dataset import Source as Source
