@@ -194,9 +194,8 @@ class BuildingBlocks:
             start |= {"hidden": self.hidden, "activation": self.activation, "norm": self.norm}
         else:
             start["net"] = lambda _, outputs: self._reading(layer, outputs, 0.1)
-        parents: list[Sequence[int]] = [self.event] * (1 + self.mask) + [
-            (value.shape[1],) for value in given_of(self.data).values()
-        ]
+        parents: list[Sequence[int]] = [self.event, *[self.event] * self.mask]
+        parents += [y.shape[1:] for y in given_of(self.data).values()]
         return Gaussian(parents, latent, isotropic=self.posterior == "isotropic", **start)
 
     def trunk(self, features: int) -> nn.Module:
