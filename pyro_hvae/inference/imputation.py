@@ -12,7 +12,7 @@ from pyro_hvae.data import Batch, Rows, given_of
 from pyro_hvae.errors import ConfigError, FewEffectiveSamplesWarning
 from pyro_hvae.inference.importance_sampling import FEW_EFFECTIVE
 from pyro_hvae.inference.sampling import generate
-from pyro_hvae.objectives import ELBO, Estimate, site_mean, takes_data
+from pyro_hvae.objectives import ELBO, Estimate, scalar_family, site_mean, takes_data
 from pyro_hvae.runtime import in_evaluation_mode
 
 Program = Callable[..., Any]
@@ -30,6 +30,8 @@ def impute(model: Program, guide: Program, x: Tensor | Batch | Rows, particles: 
     importance weights of K draws $z_k \sim q(z \mid x_o)$, $\tilde w_k \propto p(x_o, z_k) / q(z_k \mid x_o)$ (Mattei and
     Frellsen 2019, eq. 12). With `draws` = M the result is M complete data sets for multiple imputation: z is one of the K
     draws, chosen by its weight, and $x_m$ is drawn from $p(x_m \mid z)$, so that the draws vary as much as is not known.
+
+    Where x is a Categorical, a value is the most probable class instead of a mean.
 
     Arguments:
         x: data with NaN in missing entries, or with `observed=mask` beside them; `given=` as in every question.
@@ -69,7 +71,7 @@ def impute(model: Program, guide: Program, x: Tensor | Batch | Rows, particles: 
         weights = estimate.log_weights().double().softmax(0)
         effective.append(weights.square().sum(0).reciprocal())
         values = _draw(model, batch, estimate, weights, draws) if draws else _average(estimate, weights)
-        filled.append(batch.x.where(batch.observed, values))
+        filled.append(batch.x.where(batch.observed, values.to(batch.dtype)))
     if effective and particles >= 100 and (median := torch.cat(effective).quantile(0.5).item()) < FEW_EFFECTIVE:
         warnings.warn(
             f"the imputed values are uncertain: the median effective sample size is {median:.1f} of {particles}, below "
@@ -82,9 +84,11 @@ def impute(model: Program, guide: Program, x: Tensor | Batch | Rows, particles: 
 
 def _average(estimate: Estimate, weights: Tensor) -> Tensor:
     """Means of x under weights (K, B), shape (B, *event)."""
-    means = site_mean(estimate.x)
-    means = means.expand(len(weights), *means.shape[-len(estimate.x["fn"].event_shape) - 1 :])
-    return (weights.reshape(*weights.shape, *[1] * (means.dim() - 2)) * means).sum(0).to(means.dtype)
+    fn, family = estimate.x["fn"], scalar_family(estimate.x["fn"])
+    each = weights.reshape(*weights.shape, *[1] * len(fn.event_shape))
+    if isinstance(family, torch.distributions.Categorical):  # the most probable class, for classes have no mean
+        return (each[..., None] * family.probs).sum(0).argmax(-1)
+    return (each * site_mean({**estimate.x, "value": fn.mean})).sum(0)
 
 
 def _draw(model: Program, batch: Batch, estimate: Estimate, weights: Tensor, draws: int) -> Tensor:
@@ -94,4 +98,4 @@ def _draw(model: Program, batch: Batch, estimate: Estimate, weights: Tensor, dra
     fixed = {name: value[chosen, rows].flatten(0, 1) for name, value in estimate.latents.items()}
     given = {name: value.repeat(draws, *[1] * (value.dim() - 1)) for name, value in given_of(batch).items()}
     values = generate(model, draws * len(batch), fixed, mean=False, given=given)["x"]
-    return values.reshape(draws, *batch.shape).to(batch.dtype)
+    return values.reshape(draws, *batch.shape)
