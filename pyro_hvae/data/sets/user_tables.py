@@ -13,7 +13,8 @@ from torch import Tensor
 from pyro_hvae.data.array_values import explain_nonfinite
 from pyro_hvae.data.dataset import Split
 from pyro_hvae.data.factor_kinds import most_classes
-from pyro_hvae.data.files.table_files import Table, TableColumn, is_missing, to_number
+from pyro_hvae.data.files.table_files import Table, TableColumn
+from pyro_hvae.data.files.text_tables import is_missing, to_number
 from pyro_hvae.data.option_checks import check_names
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.data.sets.user_parts import UserParts
