@@ -227,15 +227,21 @@ def test_students_keep_the_conditions_of_their_teacher():
 
 
 def test_texture_refuses_missing_entries():
+    batch, options = data("mask"), ROWS["texture"][1]
     with pytest.raises(ConfigError, match="the texture recipe needs all entries of x.*Use another recipe, such as vae or hvae"):
-        recipes.build("texture", data("mask"), ROWS["texture"][1])
+        recipes.build("texture", batch, options)
+    recipes.build("hvae", batch, {})
+    recipes.build("texture", batch.x, options)
 
 
-@pytest.mark.parametrize("y", [torch.arange(20), torch.rand(20), torch.rand(20, 2, 2)])
+@pytest.mark.parametrize("y", [torch.arange(20) % 3, torch.rand(20), torch.rand(20, 2, 2)])
 def test_conditions_of_a_recipe_are_columns_of_floats(y):
     x = data("nothing").x
     with pytest.raises(ConfigError, match=r"the given input 'y' has the shape .* but recipes take floats \(n, width\)"):
         recipes.build("vae", Batch(x, {"y": y}), {})
+    recipes.build("vae", Batch(x, {"y": y.float().reshape(len(y), -1)}), {})
+    if not y.is_floating_point():
+        recipes.build("vae", Batch(x, {"y": nn.functional.one_hot(y).float()}), {})
 
 
 def test_a_pair_that_wants_a_condition_says_so():
@@ -245,7 +251,9 @@ def test_a_pair_that_wants_a_condition_says_so():
             program(batch.x, y=batch.given["y"])
         with pytest.raises(ContractError, match="but it was given 'colour'. Leave it out, or build"):
             program(batch.x, **batch.given, colour=batch.given["y"])
+        program(batch.x, **batch.given)
     model, guide, batch = built("hvae", "nothing")
     for program in (model, guide):
         with pytest.raises(ContractError, match="takes no input beside x, but it was given 'y'"):
             program(batch.x, y=torch.zeros(6, 1))
+        program(batch.x)
