@@ -1,11 +1,15 @@
 from .array_values import may_be_grey as may_be_grey
 from .array_values import to_floats as to_floats
 from .array_values import to_tensor as to_tensor
+from .batch import OBSERVED as OBSERVED
 from .batch import Batch as Batch
 from .batch import given_of as given_of
 from .batch import join_batches as join_batches
 from .batch import x_of as x_of
 from .batches import Batches as Batches
+from .conditioning import condition_on as condition_on
+from .conditioning import give_conditions as give_conditions
+from .conditions import Condition as Condition
 from .dataset import Dataset as Dataset
 from .dataset import FactorGrid as FactorGrid
 from .dataset import Source as Source

@@ -98,6 +98,7 @@ class Dataset:
         inverse: for scaled data, a function from features (n, *event) to measured quantities, such as joint angles in degrees.
         standardization: the scaling of standardised vectors, which `inverse` undoes.
         columns: of vectors, the names of their columns where these are known.
+        unused: name -> why a reader left this part of a user's own data aside.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Dataset:
     inverse: Callable[[Tensor], Tensor] | None = None
     standardization: Standardization | None = None
     columns: Sequence[str] = ()
+    unused: Mapping[str, str] = field(default_factory=dict)
     crops: Callable[[int], "Dataset"] | None = None
 
     @property

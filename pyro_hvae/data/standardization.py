@@ -32,7 +32,7 @@ class Standardization:
 
     @classmethod
     def measure(cls, x: Rows) -> "Standardization":
-        """The scaling that gives data mean 0 and (population) standard deviation 1.
+        """The scaling that gives data mean 0 and (population) standard deviation 1. NaN, a missing entry, does not count.
 
         Raises:
             ConfigError: for data that are not vectors.
@@ -43,14 +43,17 @@ class Standardization:
                 "images are grey values in [0, 1]."
             )
         pieces = torch.arange(len(x)).split(max(1, PIECE // max(1, x.shape[1])))
-        mean = sum(_exact(x, x.raw(i)).sum(0) for i in pieces) / len(x)
-        assert isinstance(mean, Tensor)
-        variance, largest = torch.zeros_like(mean), torch.zeros_like(mean)
+        total, count = torch.zeros(()), torch.zeros(())
         for i in pieces:
             values = _exact(x, x.raw(i))
-            variance += (values - mean).square().sum(0) / len(x)
-            largest = torch.maximum(largest, values.abs().amax(0))
-        scale = variance.sqrt()
+            total, count = values.nansum(0) + total, (~values.isnan()).sum(0) + count
+        mean = total / count
+        squares, largest = torch.zeros_like(mean), torch.zeros_like(mean)
+        for i in pieces:
+            values = _exact(x, x.raw(i))
+            squares += (values - mean).square().nansum(0)
+            largest = torch.maximum(largest, values.nan_to_num(0).abs().amax(0))
+        scale = (squares / count).sqrt()
         return cls(tuple(mean.tolist()), tuple(scale.where(scale > ROUNDING * largest, 1.0).tolist()))
 
     @classmethod
@@ -71,7 +74,7 @@ class Standardization:
         return sum(map(math.log, self.scale))
 
     def rows(self, x: Rows) -> Rows:
-        """The standardised data, as float32. In memory where they fit, else standardised at each reading."""
+        """The standardised data, as float32; NaN stays. In memory where they fit, else standardised at each reading."""
 
         def prepare(raw: Tensor) -> Tensor:
             values = _exact(x, raw)

@@ -152,4 +152,5 @@ def dataset_scale(data: Dataset, images: Tensor) -> VectorScale | None:
     """The scale of a data set's vectors by its training data; None where they are drawn as images."""
     if images.dim() != 2:
         return None
-    return VectorScale.measure(data.draw(data.train.x.sample(MEASURED)), data.columns)
+    x = data.draw(data.train.x.alone.sample(MEASURED))
+    return VectorScale.measure(x.where(~x.isnan(), x.nanmean(0)), data.columns)  # the range is that of the known entries

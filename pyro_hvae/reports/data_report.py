@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from pyro_hvae.data import (
@@ -53,7 +54,8 @@ def _load(name: str, options: Mapping[str, str]) -> Dataset:
 def describe_dataset(name: str, options: Mapping[str, str]) -> dict[str, Any]:
     """Contents of a data set: counts before and after splitting, shape, range, factors, note, licence, files."""
     source, data = find_source(name), _load(name, options)
-    some = data.train.x.sample(2**22)
+    some = data.train.x.alone.sample(2**22)
+    known = some[~some.isnan()]
     return {
         "name": data.name,
         "summary": source.summary,
@@ -61,12 +63,22 @@ def describe_dataset(name: str, options: Mapping[str, str]) -> dict[str, Any]:
         "splits": {part: len(split) for part, split in list_splits(data).items()},
         "shape": list(data.shape),
         "columns": list(data.columns),
-        "range": [value.item() for value in some.aminmax()],
+        "range": [value.item() for value in known.aminmax()],
         "range_of": len(some),
+        "missing": _measure_missing(data, some),
         "factors": {factor: _describe_factor(data, factor) for factor in _list_factors(data)},
         "note": data.note,
         "licence": source.licence,
         "files": {file.path: str(find_optional(file) or "missing") for file in source.files},
+    }
+
+
+def _measure_missing(data: Dataset, some: Tensor) -> dict[str, Any]:
+    """The share of entries that are missing among data (n, *event), and that of each named column which lacks some."""
+    shares = some.isnan().double().mean(0)
+    return {
+        "share": shares.mean().item(),
+        "columns": {name: share for name, share in zip(data.columns, shares.tolist(), strict=False) if share},
     }
 
 
@@ -168,8 +180,8 @@ def preview_dataset(
     count = min(count, len(rows))
     pick = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count]
     with fixed_seed(seed):  # for dynamic binarisation
-        x = rows[pick]
-    images = data.draw(x)
+        x = rows.alone[pick]
+    images = data.draw(x)  # NaN, a missing entry, stays blank
     shape = f"vectors of {data.shape[0]}" if len(data.shape) == 1 else "x".join(map(str, data.shape))
     title = f"{data.name}: {count} of {len(rows):,} {split} data, {shape}"
     sheet = plot_image_sheet(images, title, dataset_scale(data, images), pick.tolist(), f"index in the {split} data")
@@ -188,12 +200,21 @@ def dataset_text(values: Mapping[str, Any]) -> str:
         "shape": " x ".join(map(str, values["shape"])),
         "columns": _list_columns(values["columns"]),
         "range": "{:.4g} to {:.4g}".format(*values["range"]) + some,
+        "missing": _missing_text(values["missing"]) + some if values["missing"]["share"] else "",
         "factors": ", ".join(f"{factor} ({extent})" for factor, extent in values["factors"].items()) or "none",
         "note": values["note"],
         "licence": values["licence"],
         "files": "; ".join(dict.fromkeys(values["files"].values())),
     }
     return "\n".join([f"{values['name']}: {values['summary']}", *(f"  {k:8} {v}" for k, v in lines.items() if v)])
+
+
+def _missing_text(missing: Mapping[str, Any]) -> str:
+    """The share of missing entries, and the columns that lack most."""
+    most = sorted(missing["columns"].items(), key=lambda item: -item[1])
+    listed = ", ".join(f"{name} {100 * share:.3g} %" for name, share in most[:NAMED])
+    more = f", and {len(most) - NAMED:,} more columns" if len(most) > NAMED else ""
+    return f"{100 * missing['share']:.3g} % of the entries of training data" + (f": {listed}{more}" if listed else "")
 
 
 def _list_columns(names: Sequence[str]) -> str:

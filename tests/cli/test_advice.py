@@ -288,6 +288,10 @@ NOT_RUN = {
         "Collect more",
         "Use fewer data, or a .npy file",
         "Choose smaller numbers, or a larger part of the data",
+        "Add it to the data",
+        "Add it, or choose another condition",
+        "Use data of the same kind",
+        "Leave data of that class out, or train with some of them",
     ),
     "the file system has to refuse, or another process to train": (
         "Choose another place with --out",
@@ -335,6 +339,9 @@ NOT_RUN = {
     "followed by tests/data": (
         "Give it another one, in Python: h5py.File(",
         "Choose columns of numbers or texts",
+        "Choose another condition",
+        "Choose a factor:",
+        "Name fewer conditions",
     ),
     "helps by training or by chance, not for certain": (
         "Draw more nodes",
@@ -464,6 +471,10 @@ def save(values):
     return lambda path: np.save(path, values)
 
 
+def save_arrays(**arrays):
+    return lambda path: np.savez(path, **arrays)
+
+
 def save_annotated(x=True, kind=float, names=("a", "b"), link=None):
     """Makes an AnnData file with a layer "raw", whose X may be missing or of another kind, and a member a link."""
 
@@ -529,6 +540,31 @@ OWN_DATA = {
         save(np.full((4, 2), 1.0)),
     ),
     "Replace values that are not finite": ("x.npy", save(np.full((4, 2), np.inf)), "x.npy", save(np.full((4, 2), 1.0))),
+    "of x in column 1, so nothing can be learned about it. Leave it out": (
+        "x.npy",
+        save(ARRAYS["real"] * [1, np.nan, 1, 1, 1]),
+        "x.npy",
+        save(np.delete(ARRAYS["real"], 1, 1)),
+    ),
+    "every entry is missing. Leave it out": ("x.npy", save(np.full((4, 2), np.nan)), "x.npy", save(np.full((4, 2), 1.0))),
+    "Give it one boolean for each entry of the data, true where it is known": (
+        "x.npz",
+        save_arrays(x=ARRAYS["real"], mask=np.ones(40, bool)),
+        "x.npz",
+        save_arrays(x=ARRAYS["real"], mask=np.ones((40, 5), bool)),
+    ),
+    "or rename it if it is no mask of missing entries": (
+        "x.npz",
+        save_arrays(x=ARRAYS["real"], mask=np.ones(40, bool)),
+        "x.npz",
+        save_arrays(x=ARRAYS["real"], left=np.ones(40, bool)),
+    ),
+    "leave the cell empty if its value is missing": (
+        "x.csv",
+        write(TABLE + "5,off\n"),
+        "x.csv",
+        write(TABLE + "5,\n"),
+    ),
     "Unpack it: gunzip 'x.npy.gz'": ("x.npy.gz", lambda path: gzip.open(path, "wb").close(), "x.npy", save(ARRAYS["few"])),
     "Unpack it and name the folder": ("x.zip", zip_pictures, "wide/", lambda path: None),
     "save the array with numpy.save": ("x.pt", write(""), "x.npy", save(ARRAYS["few"])),

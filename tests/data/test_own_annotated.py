@@ -96,12 +96,23 @@ def test_layers_columns_and_labels(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [np.array, sparse.csr_matrix, sparse.csc_matrix])
-def test_a_value_that_is_missing(tmp_path, kind):
+def test_values_that_are_missing_or_infinite(tmp_path, kind):
     x = np.zeros((N, D), np.float32)
     x[4, 2], x[9, 1] = 3, np.nan
     make(tmp_path / "cells.h5ad", X=kind(x))
-    with pytest.raises(DataError, match="the value nan in row 10, column 'gene 1'"):
+    data = load_user_data(tmp_path / "cells.h5ad")
+    assert all(getattr(data, part).x.incomplete for part in ("train", "validation", "test"))
+    assert (
+        f"; 1 of {N * D} entries are missing (0.238 %); not used" in data.note
+    assert "whole numbers such as counts" in data.note
+    )
+    read = torch.cat([batch.with_nan() for batch in (data.train.x[:], data.validation.x[:], data.test.x[:])])
+    assert sorted(map(str, read.tolist())) == sorted(map(str, x.tolist()))  # what a sparse matrix does not store is 0
+    x[9, 1] = np.inf
+    make(tmp_path / "cells.h5ad", X=kind(x))
+    with pytest.raises(DataError, match="the value inf in row 10, column 'gene 1'. Replace values .* Or choose"):
         load_user_data(tmp_path / "cells.h5ad")
+    assert load_user_data(tmp_path / "cells.h5ad", columns=("gene 0", "gene 2")).shape == (2,)  # the advice
 
 
 def test_files_that_are_refused(tmp_path, monkeypatch):

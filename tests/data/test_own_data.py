@@ -14,6 +14,7 @@ from PIL import Image
 from pyro_hvae.data.dataset import Split
 from pyro_hvae.data.files import array_files as array_members
 from pyro_hvae.data.files.image_reader import read_image
+from pyro_hvae.data.sets import array_ranges
 from pyro_hvae.data.sets import user_arrays as array_files
 from pyro_hvae.data.sets import user_images as image_files
 from pyro_hvae.data.sets import user_splits as parts
@@ -312,10 +313,10 @@ def npy(folder, array, name="a.npy"):
 def test_a_npy_is_mapped_and_not_read(folder, monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (10, 4, 5), dtype=np.uint8)
     path = npy(folder, images)
-    monkeypatch.setattr(array_files, "PIECE", 20)  # one image at a time
+    monkeypatch.setattr(array_ranges, "PIECE", 20)  # one image at a time
     checked = []
-    pieces = array_files._iterate_pieces
-    monkeypatch.setattr(array_files, "_iterate_pieces", lambda array: (checked.append(1) or piece for piece in pieces(array)))
+    pieces = array_files.iterate_pieces
+    monkeypatch.setattr(array_files, "iterate_pieces", lambda array: (checked.append(1) or piece for piece in pieces(array)))
     data = load_user_data(path)
     assert data.name == "a.npy" and data.shape == (1, 4, 5) and len(checked) == 1 and data.train.x.ahead
     order = np.random.default_rng(0).permutation(10)
@@ -396,7 +397,7 @@ def test_vectors(folder):
 def test_values_out_of_range(folder):
     good = np.full((6, 4, 5), 0.5, dtype=np.float32)
     for value, why in [
-        (np.nan, r"has the value nan at index \(3, 2, 1\)"),
+        (np.inf, r"has the value inf at index \(3, 2, 1\)"),
         (-np.inf, r"has the value -inf at index \(3, 2, 1\)"),
         (255, "go from 0.5 to 255, but images are floats from 0 to 1. Divide by 255, or save as uint8"),
         (-1, "go from -1 to 0.5, but images are floats from 0 to 1. Scale them"),
@@ -414,9 +415,9 @@ def test_values_out_of_range(folder):
 
 
 def test_the_place_is_right_in_later_pieces(folder, monkeypatch):
-    monkeypatch.setattr(array_files, "PIECE", 8)
+    monkeypatch.setattr(array_ranges, "PIECE", 8)
     bad = np.zeros((10, 4))
-    bad[7, 3] = bad[9, 0] = np.nan
+    bad[2, 1], bad[7, 3], bad[9, 0] = np.nan, np.inf, np.inf
     with pytest.raises(DataError, match=r"index \(7, 3\)"):
         load_user_data(npy(folder, bad))
 
@@ -544,8 +545,10 @@ def test_other_arrays_become_factors(folder):
         assert torch.equal(split.factors["labels"], index.long()) and torch.equal(split.factors["y"], index.long())
         assert torch.equal(split.factors["latents_1"], -index.long())
         assert torch.equal(split.factors["angle"], index.double() / 2)
-    with pytest.raises(DataError, match=r"angle of a.npz has the value nan at index \(2, 0\)"):
-        load_user_data(npz(folder, x=x, angle=np.where(np.arange(20) == 2, np.nan, 0.0)))
+    with pytest.raises(DataError, match=r"angle of a.npz has the value inf at index \(2, 0\)"):
+        load_user_data(npz(folder, x=x, angle=np.where(np.arange(20) == 2, np.inf, 0.0)))
+    data = load_user_data(npz(folder, x=x, angle=np.where(np.arange(20) == 2, np.nan, 0.0)))
+    assert not data.train.factors and "not used: angle (missing values)" in data.note
 
 
 @pytest.mark.parametrize("names", ["{}", "x_{}", "{}_images"])

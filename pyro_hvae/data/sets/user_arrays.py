@@ -2,28 +2,29 @@
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.array_values import explain_nonfinite, may_be_grey
+from pyro_hvae.data.array_values import may_be_grey
 from pyro_hvae.data.dataset import Split
 from pyro_hvae.data.factor_kinds import most_classes
 from pyro_hvae.data.files.array_files import ARRAY_READERS, StoredArray
 from pyro_hvae.data.files.file_kind import find_kind
 from pyro_hvae.data.rows import Rows, as_float
 from pyro_hvae.data.sets.array_layouts import arrange_axes, describe_layout
-from pyro_hvae.data.sets.user_parts import UserParts, describe_unused
+from pyro_hvae.data.sets.array_ranges import check_grey_range, find_range, iterate_pieces
+from pyro_hvae.data.sets.missing_entries import hide, is_mask, read_mask
+from pyro_hvae.data.sets.user_parts import UserParts
 from pyro_hvae.data.sets.user_splits import PARTS
 from pyro_hvae.errors import DataError, unknown_name
 
 NAMES = ("", "x", "images", "imgs", "image", "data")  # names for the array of data, in order of preference
 COLUMN_NAMES = ("columns", "feature_names")  # names for the array of columns' names
 COLUMNS = 32  # a table with more columns is not taken as factors
-PIECE = 2**22  # values checked at once
 
 
 def read_arrays(path: Path, key: str = "") -> UserParts:
@@ -46,40 +47,48 @@ def read_arrays(path: Path, key: str = "") -> UserParts:
     array of texts called columns or feature_names, one for each column of vectors, names them. The description names what is
     not used, such as other texts, pickled objects, wider tables and arrays of another length.
 
+    NaN is a missing entry. So is every entry for which a boolean array called observed or mask, of the shape of the data, is
+    false, whatever the data hold there.
+
     A .npy file is mapped, not read as a whole. So are bytes of an HDF5 file, after a copy into the cache (see `cache_array`).
     Other arrays are held in memory. Values other than bytes and bools are read through once to find their range.
 
     Raises:
         ConfigError: when there is no array `key`.
         DataError: when the file cannot be read or is incomplete; when several arrays could be the data; when the data are
-            empty, have another shape or type, or contain NaN, infinity or a value out of range: the message says where.
+            empty, have another shape or type, or contain infinity or a value out of range: the message says where; for
+            a mask of another shape.
     """
     members = ARRAY_READERS[find_kind(path)](path)
     if key and key not in members and key not in {_split_name(name)[1] for name in members}:
         raise unknown_name("array", key, members)
     parts = _group_by_part(members, key)
     names = {part: _choose_array(path, held, key) for part, held in parts.items()}
-    arrays = {part: _read_data(path, parts[part][name]) for part, name in names.items()}
-    if len(shapes := {array.shape[1:] for array, _ in arrays.values()}) > 1:
+    arrays = {part: _read_data(path, parts[part][name], parts[part]) for part, name in names.items()}
+    if len(shapes := {array.shape[1:] for array, *_ in arrays.values()}) > 1:
         raise DataError(f"the parts of {path} differ in shape: {', '.join(map(str, shapes))}. They have to be of one shape.")
-    highest = max(top for _, top in arrays.values())
+    highest = max(top for _, top, _ in arrays.values())
     splits, held = {}, {member.name for held in parts.values() for member in held.values()}
     unused = {name: "no data in this part" for name in (member.name for member in members.values()) if name not in held}
-    for part, (array, _) in arrays.items():
-        grey = highest > 1 and may_be_grey(array.dtype.kind in "iu", array.dtype == np.uint8, array.shape)
-        x = Rows(torch.from_numpy(array), _to_grey if grey else _to_floats, ahead=parts[part][names[part]].mapped)
-        others = {name: member for name, member in parts[part].items() if name != names[part]}
+    grey = {}
+    for part, (array, _, incomplete) in arrays.items():
+        stored = parts[part][names[part]]
+        grey[part] = highest > 1 and may_be_grey(stored.dtype.kind in "iu", stored.dtype == np.uint8, array.shape)
+        hidden = grey[part] and array.dtype.kind == "f"  # a mask made floats of whole numbers
+        store = torch.from_numpy(array / np.float32(255) if hidden else array)
+        x = Rows(store, _to_grey if grey[part] and not hidden else _to_floats, ahead=stored.mapped, incomplete=incomplete)
+        others = {name: m for name, m in parts[part].items() if name != names[part] and not is_mask(name, m)}
         factors, left_out = _read_factors(path, others, len(array))
         splits[part], unused = Split(x, factors), unused | left_out
     labels = _add_text_factors(parts, splits, unused)
-    shape, kind = splits["train"].x.shape, arrays["train"][0].dtype
-    what = describe_layout(parts["train"][names["train"]].shape, shape)
-    meaning = " as grey values" if splits["train"].x.prepare is _to_grey else ""
+    stored, shape = parts["train"][names["train"]], splits["train"].x.shape
+    what = describe_layout(stored.shape, shape)
+    meaning = " as grey values" if grey["train"] else ""
     columns, about = _read_columns(members, shape)
     if columns:
         unused = {name: why for name, why in unused.items() if name.lower() not in COLUMN_NAMES}
-    data = _describe_array(path, parts["train"][names["train"]])
-    return UserParts(splits, f"{what} from {data}, {kind}{meaning}{about}{describe_unused(unused)}", labels, columns)
+    data = _describe_array(path, stored)
+    return UserParts(splits, f"{what} from {data}, {stored.dtype.name}{meaning}{about}", labels, columns, unused=unused)
 
 
 def _read_columns(members: dict[str, StoredArray], shape: Sequence[int]) -> tuple[tuple[str, ...], str]:
@@ -136,7 +145,11 @@ def _group_by_part(members: dict[str, StoredArray], key: str) -> dict[str, dict[
 
 def _find_candidates(members: dict[str, StoredArray], key: str) -> list[str]:
     """Names of the arrays that could be the data; only the most likely ones if `NAMES` has them."""
-    wide = {name: member for name, member in members.items() if len(member.shape) > 1 and member.shape[1:] != (1,)}
+    wide = {
+        name: member
+        for name, member in members.items()
+        if len(member.shape) > 1 and member.shape[1:] != (1,) and not is_mask(name, member)
+    }
     if key:
         return [key] if key in members else []
     for wanted in NAMES:
@@ -157,8 +170,8 @@ def _describe_array(path: Path, member: StoredArray) -> str:
     return f"{member.name} of {path.name}" if member.name else path.name
 
 
-def _read_data(path: Path, member: StoredArray) -> tuple[np.ndarray, float]:
-    """The array as (n, d) or (n, c, h, w), and its highest value (for bytes: 1, or 2 for any value above 1)."""
+def _read_data(path: Path, member: StoredArray, members: Mapping[str, StoredArray]) -> tuple[np.ndarray, float, bool]:
+    """The array as (n, d) or (n, c, h, w), its highest value (for bytes: 1, or 2 for any above 1), and whether it has NaN."""
     title, shape, kind = _describe_array(path, member), member.shape, member.dtype.kind
     if _is_text(member):
         raise DataError(f"{title} is an array of texts; data are numbers. Save it as uint8 or float32.")
@@ -177,47 +190,18 @@ def _read_data(path: Path, member: StoredArray) -> tuple[np.ndarray, float]:
         )
     if 0 in shape:
         raise DataError(f"{title} is empty: its shape is {shape}. Save at least three data.")
-    array = member.read()
+    array, observed = member.read(), read_mask(path, members, member)
+    if observed is not None and not observed.all():
+        array = hide(array, observed)
     arranged = arrange_axes(array)
-    if kind == "b":
-        highest = 1.0
-    elif array.dtype == np.uint8:
-        highest = next((2.0 for piece in _iterate_pieces(array) if piece.max() > 1), 1.0)
-    else:
-        lowest, highest = _find_range(title, array)
-        if arranged.ndim > 2:
-            _check_grey_range(title, kind == "f", lowest, highest)
-    return arranged, highest
-
-
-def _check_grey_range(title: str, floats: bool, lowest: float, highest: float) -> None:
-    kind, limit = ("floats", 1) if floats else ("integers", 255)
-    if lowest < 0 or highest > limit:
-        bytes_inside = floats and lowest >= 0 and highest <= 255
-        advice = "Divide by 255, or save as uint8" if bytes_inside else "Scale them"
-        raise DataError(
-            f"the values of {title} go from {lowest:g} to {highest:g}, but images are {kind} from 0 to {limit}. {advice}; "
-            "or save data that are not images as vectors (n, d)."
-        )
-
-
-def _iterate_pieces(array: np.ndarray) -> Iterator[np.ndarray]:
-    rows = max(1, PIECE // max(1, array[0].size))
-    return (array[start : start + rows] for start in range(0, len(array), rows))
-
-
-def _find_range(title: str, array: np.ndarray) -> tuple[float, float]:
-    """Lowest and highest value, read piece by piece; raises `DataError` for the first value that is not a finite float32."""
-    lowest, highest, done = np.inf, -np.inf, 0
-    for piece in _iterate_pieces(array):
-        with np.errstate(over="ignore"):
-            finite = np.isfinite(piece.astype(np.float32, copy=False))
-        if not finite.all():
-            index = np.unravel_index(np.argmin(finite), finite.shape)
-            where = (done + int(index[0]), *map(int, index[1:]))
-            raise DataError(f"{title} has the value {piece[index]} at index {where}{explain_nonfinite(piece[index])}")
-        lowest, highest, done = min(lowest, float(piece.min())), max(highest, float(piece.max())), done + len(piece)
-    return lowest, highest
+    if array.dtype == np.bool_:
+        return arranged, 1.0, False
+    if array.dtype == np.uint8:
+        return arranged, next((2.0 for piece in iterate_pieces(array) if piece.max() > 1), 1.0), False
+    lowest, highest, missing = find_range(title, array)
+    if arranged.ndim > 2:
+        check_grey_range(title, kind == "f", lowest, highest)
+    return arranged, highest, missing
 
 
 def _read_factors(path: Path, members: dict[str, StoredArray], count: int) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -230,11 +214,14 @@ def _read_factors(path: Path, members: dict[str, StoredArray], count: int) -> tu
             continue
         floats, columns = member.dtype.kind == "f", member.shape[1] if len(member.shape) == 2 else 1
         values = member.read().reshape(count, columns)
+        if floats and np.isnan(values).any():
+            unused[member.name] = "missing values"
+            continue
         if floats and columns > 1 and not np.isfinite(values).all():
             unused[member.name] = "values that are not finite"
             continue
         if floats:
-            _find_range(_describe_array(path, member), values)
+            find_range(_describe_array(path, member), values)
         table = torch.from_numpy(np.array(values, dtype=np.float64 if floats else np.int64))
         factors |= {name if columns == 1 else f"{name}_{column}": table[:, column] for column in range(columns)}
     return factors, unused

@@ -12,11 +12,12 @@ from pyro_hvae.data.files.array_files import ARRAY_READERS
 from pyro_hvae.data.files.file_kind import find_kind
 from pyro_hvae.data.files.image_reader import IMAGE_SUFFIXES, STACKS, count_pages
 from pyro_hvae.data.files.table_files import TABLE_READERS
+from pyro_hvae.data.sets.missing_entries import mark_missing
 from pyro_hvae.data.sets.user_annotated import read_annotated
 from pyro_hvae.data.sets.user_arrays import read_arrays
 from pyro_hvae.data.sets.user_images import list_images, read_images
 from pyro_hvae.data.sets.user_motions import MOTION_SUFFIXES, list_motions, read_motions
-from pyro_hvae.data.sets.user_parts import UserParts
+from pyro_hvae.data.sets.user_parts import UserParts, describe_unused
 from pyro_hvae.data.sets.user_splits import check_fractions, split_at_random
 from pyro_hvae.data.sets.user_tables import interpret_table
 from pyro_hvae.data.standardization import Standardization
@@ -70,6 +71,9 @@ def load_user_data(
     folder, with "/" between the parts, compared character by character) or of the array's rows. It is the same on every
     machine. `Dataset.note` says what was done to the data. Pickles are never opened.
 
+    NaN in arrays, empty cells of tables, and what a mask beside arrays hides are missing entries: all splits are then
+    incomplete (see `Rows`).
+
     Arguments:
         path: of the folder or file.
         size: for a folder: images are scaled and cropped to size x size pixels; 0 keeps their common size.
@@ -87,7 +91,8 @@ def load_user_data(
     Raises:
         ConfigError: for an option that is out of range or for the other kind of source, for fewer than three data, or for
             images that are to be standardised.
-        DataError: when the path does not exist or is of no known kind, or its content cannot be used.
+        DataError: when the path does not exist or is of no known kind, its content cannot be used, or the training data have
+            no value of a column.
     """
     check_fractions(data_seed, validation, test)
     if size < 0:
@@ -103,7 +108,7 @@ def load_user_data(
     drawn = [part for part in ("validation", "test") if part not in parts]
     split = f"{' and '.join(drawn)} data dealt out at random with data_seed={data_seed}" if drawn else found.split
     counts = {part: len(held) for part, held in parts.items()} if len(parts) > 1 else {"all": len(parts["train"])}
-    splits = split_at_random(parts, data_seed, validation, test)
+    splits, missing = mark_missing(split_at_random(parts, data_seed, validation, test), found.columns)
     by = Standardization.measure(splits[0].x) if standardize else None
     if by:
         splits = [Split(by.rows(part.x), part.factors) for part in splits]
@@ -112,13 +117,14 @@ def load_user_data(
         Path(os.path.abspath(path)).name,
         *splits,
         counts=counts,
-        note=f"Your own data: {found.what}; {split}.",
+        note=f"Your own data: {found.what}{missing}{describe_unused(found.unused)}; {split}.",
         labels=found.labels,
         identity=identity,
         picture=found.picture,
         inverse=by.undo if by else found.inverse,
         standardization=by,
         columns=found.columns,
+        unused=found.unused,
     )
 
 

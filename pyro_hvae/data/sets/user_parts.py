@@ -16,6 +16,7 @@ class UserParts:
         parts: "train", and optionally "validation" and "test".
         what: what was understood, in words.
         split: where the parts come from, in words, if all three are there.
+        unused: name -> why it is left aside.
         labels, columns, picture, inverse: as in `Dataset`.
     """
 
@@ -26,6 +27,7 @@ class UserParts:
     picture: Callable[[Tensor], Tensor] | None = None
     inverse: Callable[[Tensor], Tensor] | None = None
     split: str = "split as given"
+    unused: Mapping[str, str] = field(default_factory=dict)
 
 
 def describe_unused(reasons: Mapping[str, str]) -> str:

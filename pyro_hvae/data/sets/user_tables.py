@@ -16,7 +16,7 @@ from pyro_hvae.data.factor_kinds import most_classes
 from pyro_hvae.data.files.table_files import Table, TableColumn, is_missing, to_number
 from pyro_hvae.data.option_checks import check_names
 from pyro_hvae.data.rows import Rows
-from pyro_hvae.data.sets.user_parts import UserParts, describe_unused
+from pyro_hvae.data.sets.user_parts import UserParts
 from pyro_hvae.errors import ConfigError, DataError
 
 LABELS = frozenset(("class", "classes", "label", "labels", "target"))  # in small letters: numbers in such columns are classes
@@ -32,7 +32,8 @@ NUMERAL = re.compile(rf"'?{UNIT} ?{SIGN}{UNIT} ?(\d{{1,3}}([,.' \u00a0\u202f]\d{
 def interpret_table(path: Path, table: Table, columns: Sequence[str] = (), labels: Sequence[str] = ()) -> UserParts:
     """Vectors of a table's numbers, and its classes as factors.
 
-    Every column is one of these, and the description names those that are not used:
+    An empty cell is a missing value, and so is NA, N/A, #N/A, <NA>, NaN, null or ?, in small or large letters. Every column is
+    one of these, and the description names those that are not used:
 
         numbers       a column of x, in the file's order; true and false are 1 and 0
         classes       a factor: texts of few different values (at most ten, or a tenth of the number of rows), numbered in
@@ -46,8 +47,8 @@ def interpret_table(path: Path, table: Table, columns: Sequence[str] = (), label
 
     Raises:
         ConfigError: for an unknown name, one that is in both, or a column of x that holds no numbers.
-        DataError: for a missing value, one that is not finite or too large for float32, or a text among numbers, with its
-            column and row; and where there are no numbers.
+        DataError: for a value that is infinite or too large for float32, a text among numbers, or a missing value of a column
+            in labels, with its column and row; and where there are no numbers.
     """
     known = {column.name: column for column in table.columns}
     for kind, names in (("column", columns), ("label", labels)):
@@ -85,8 +86,8 @@ def interpret_table(path: Path, table: Table, columns: Sequence[str] = (), label
     factors, names = _to_factors(path, table, labels or classes)
     what = f"{len(x):,} rows of {path.name}, {x.shape[1]} column{'s' * (x.shape[1] > 1)} of numbers{table.about}"
     what += f"; factors: {', '.join(factors)}" if factors else ""
-    what += describe_unused(unused)
-    return UserParts({"train": Split(Rows(torch.from_numpy(x), Tensor.float), factors)}, what, names, tuple(order))
+    split = Split(Rows(torch.from_numpy(x), Tensor.float, incomplete=bool(np.isnan(x).any())), factors)
+    return UserParts({"train": split}, what, names, tuple(order), unused=unused)
 
 
 def _find_kind(column: TableColumn, wanted: bool) -> tuple[str, np.ndarray | None]:
@@ -124,8 +125,8 @@ def _describe_text(path: Path, table: Table, column: TableColumn) -> DataError:
     first = next(place for place, text in enumerate(column.texts) if to_number(text) is None)
     return DataError(
         f"{path} has '{column.texts[first]}' in {_name_cell(table, column, column.values == first)}, among numbers. "
-        "Write a number such as 1234.5, choose other columns of x by columns=, or, if these are classes, add "
-        f"labels={column.name}."
+        "Write a number such as 1234.5, leave the cell empty if its value is missing, choose other columns of x by columns=, "
+        f"or, if these are classes, add labels={column.name}."
     )
 
 
@@ -148,10 +149,8 @@ def _is_date(text: str) -> bool:
 
 
 def _check_numbers(path: Path, table: Table, column: TableColumn, values: np.ndarray) -> np.ndarray:
-    if np.isnan(values).any():
-        raise _describe_missing(path, table, column)
     with np.errstate(over="ignore"):
-        finite = np.isfinite(values.astype(np.float32))
+        finite = np.isfinite(values.astype(np.float32)) | np.isnan(values)
     if not finite.all():
         cell, value = _name_cell(table, column, ~finite), values[np.argmin(finite)]
         raise DataError(
@@ -187,7 +186,7 @@ def _to_factor(path: Path, table: Table, column: TableColumn) -> tuple[Tensor, l
     if column.obstacle:
         raise ConfigError(f"labels names '{column.name}', but it holds {column.obstacle}. Choose columns of numbers or texts.")
     if column.missing.any():
-        raise _describe_missing(path, table, column, "labels")
+        raise _describe_missing(path, table, column)
     if column.texts is None:
         whole = (column.values == np.rint(column.values)).all() and np.abs(column.values).max() < 2**53
         values = _check_numbers(path, table, column, column.values)
@@ -197,12 +196,12 @@ def _to_factor(path: Path, table: Table, column: TableColumn) -> tuple[Tensor, l
     return torch.from_numpy(np.array([number[text] for text in column.texts], dtype=np.int64)[column.values]), names
 
 
-def _describe_missing(path: Path, table: Table, column: TableColumn, option: str = "columns") -> DataError:
+def _describe_missing(path: Path, table: Table, column: TableColumn) -> DataError:
     missing = column.missing
     more = f" ({missing.sum():,} are missing in the column)" if missing.sum() > 1 else ""
     return DataError(
-        f"{path} has no value in {_name_cell(table, column, missing)}{more}. Missing values are not supported: "
-        f"fill them in, remove their rows, or choose other columns by {option}=."
+        f"{path} has no value in {_name_cell(table, column, missing)}{more}, and a factor needs one in "
+        "each row. Fill them in, remove these rows, or choose other columns by labels=."
     )
 
 
