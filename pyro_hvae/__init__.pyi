@@ -24,6 +24,7 @@ from .conditionals import PatchEncoder as PatchEncoder
 from .conditionals import StandardNormal as StandardNormal
 from .conditionals import Vamp as Vamp
 from .data import DATASETS as DATASETS
+from .data import Batch as Batch
 from .errors import HVAEError as HVAEError
 from .guides import Autoregressive as Autoregressive
 from .guides import BottomUp as BottomUp
@@ -32,6 +33,7 @@ from .guides import TopDown as TopDown
 from .inference import active_units as active_units
 from .inference import generate as generate
 from .inference import gibbs as gibbs
+from .inference import impute as impute
 from .inference import interpolate as interpolate
 from .inference import latents as latents
 from .inference import layer_grid as layer_grid

@@ -12,11 +12,13 @@ import torch
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 
+from pyro_hvae.compilation.argument_layout import Layout, call_with_layout, flatten_arguments
 from pyro_hvae.compilation.eager_comparison import describe_deviation, tolerance
 from pyro_hvae.compilation.graph_key import GraphKey, KeyReader, function_modes
 from pyro_hvae.compilation.graph_recording import describe_error, graph_dtypes, record_graph
 from pyro_hvae.compilation.inductor import GraphRunner
 from pyro_hvae.compilation.pure_function import PureFunction, Uncapturable
+from pyro_hvae.data import Batch
 from pyro_hvae.errors import HVAEError
 from pyro_hvae.runtime import numpy_and_python_state, set_torch_rng_state, torch_rng_state
 
@@ -40,7 +42,8 @@ def capture(
     """The module as a function that runs one captured graph: `loss = capture(ELBO()(model, guide))(x)` sets every `.grad`.
 
     Arguments:
-        module: of tensors, such as an ELBO's pair; ours or Pyro's `Trace_ELBO()(model, guide)`. It returns the loss, one
+        module: of tensors (or batches of them with given inputs), such as an ELBO's pair; ours or Pyro's
+            `Trace_ELBO()(model, guide)`. It returns the loss, one
             number, or a mapping from names to tensors that has one called "loss".
         gradient: False for a module that is only evaluated.
         compile: False runs the graph as it was recorded, without a compiler.
@@ -100,25 +103,27 @@ class Captured:
 
     def __post_init__(self) -> None:
         self._graphs: dict[GraphKey, _Graph] = {}
+        self._layout: Layout = ()
         self._reader = KeyReader(self.module)
         self._key_changes = 0
         # A module may turn what it is given into tensors, as an ELBO's pair does.
-        self._take_arguments: Callable[..., tuple[Tensor, ...]] | None = getattr(self.module, "take_arguments", None)
+        self._take_arguments: Callable[..., tuple[Any, ...]] | None = getattr(self.module, "take_arguments", None)
 
     @property
     def graphs(self) -> int:
         return len({id(graph.run) for graph in self._graphs.values()})
 
-    def __call__(self, *arguments: Tensor) -> Any:
+    def __call__(self, *given: Tensor | Batch, **named: Tensor) -> Any:
+        if self._take_arguments is not None and self.eager is None:
+            given, named = self._take_arguments(*given, **named), {}
+        arguments, self._layout = flatten_arguments(given, named)
         if self.eager is not None:
             return self._run_eagerly(arguments)
-        if self._take_arguments is not None:
-            arguments = self._take_arguments(*arguments)
         if _PYRO_STACK or function_modes():
             around = ", ".join(type(handler).__name__ for handler in (*_PYRO_STACK, *function_modes()))
             self._give_up(f"the handlers around it ({around}) would stay in the graph as they are; put them inside")
             return self._run_eagerly(arguments)
-        key = self._reader.read(arguments)
+        key = self._reader.read(arguments, self._layout)
         slots = self._reader.slots
         if self.gradient:  # before the pass, whose gradients then find their memory warm in the cache: 5 % of a step
             for parameter in slots.parameters:
@@ -145,7 +150,7 @@ class Captured:
 
     def _run_eagerly(self, arguments: tuple[Tensor, ...]) -> Any:
         with torch.set_grad_enabled(self.gradient):
-            outputs = self.module(*arguments)
+            outputs = call_with_layout(self.module, arguments, self._layout)
         named = outputs if isinstance(outputs, Mapping) else {"loss": outputs}
         if self.gradient:
             stored = dict(pyro.get_param_store().named_parameters()).values()
@@ -171,7 +176,7 @@ class Captured:
         tensors = [*self._reader.slots.parameters, *self._reader.slots.buffers, *arguments]
         devices = {t.device for t in tensors if t.is_cuda}
         before, others, start = torch_rng_state(devices), numpy_and_python_state(), time.perf_counter()
-        pure = PureFunction(self.module, self._reader.slots, self.gradient)
+        pure = PureFunction(self.module, self._reader.slots, self.gradient, self._layout)
         try:
             expected = pure(*tensors)
         except HVAEError:
@@ -181,7 +186,7 @@ class Captured:
             values = self._run_eagerly(arguments)  # raises an error of the module's own again
             self._give_up(describe_error(error))
             return values
-        after, now = torch_rng_state(devices), self._reader.read(arguments)
+        after, now = torch_rng_state(devices), self._reader.read(arguments, self._layout)
         # From here on the pass above can serve as the eager pass, whatever goes wrong.
         try:
             if now != key:  # a module may set itself up in its first pass

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._device import DeviceContext
 
+from pyro_hvae.compilation.argument_layout import Layout
 from pyro_hvae.compilation.pure_function import TensorSlots
 from pyro_hvae.errors import ConfigError
 
@@ -20,7 +21,7 @@ class GraphKey(NamedTuple):
     """Two passes have equal keys exactly where one graph serves both.
 
     Attributes:
-        arguments: shape, strides, dtype and device of each.
+        arguments: shape, strides, dtype and device of each tensor. layout: of these in batches, and the names of inputs.
         plain: numbers, flags (`training` among them), texts and the like of every module, and of settings that it holds in
             an object of their own. contents: of its lists, dicts and settings. objects: identities of all other attributes.
         parameters: whether each is trained, its shape, dtype, device and hooks. buffers: shape, dtype and device.
@@ -34,6 +35,7 @@ class GraphKey(NamedTuple):
     parameters: tuple[tuple[Any, ...], ...]
     buffers: tuple[tuple[Any, ...], ...]
     generation: int
+    layout: Layout
     switches: tuple[Any, ...]
 
     @property
@@ -85,7 +87,7 @@ class KeyReader:
                 (self._contents if nested else self._objects).append((holder, name))
         self._alive += [holder[name] for holder, name in self._objects]  # else another object could take over an identity
 
-    def read(self, arguments: tuple[Any, ...]) -> GraphKey:
+    def read(self, arguments: tuple[Any, ...], layout: Layout = ()) -> GraphKey:
         """The key of a pass over these arguments in the present state of the module.
 
         Raises:
@@ -95,17 +97,17 @@ class KeyReader:
         if replaced or not self.slots.unchanged() or list(map(len, self._growing)) != self._lengths:
             self._inspect()
         try:
-            return self._read(arguments)
+            return self._read(arguments, layout)
         except (KeyError, TypeError):  # an attribute is gone, or can no longer be compared
             self._inspect()
-            return self._read(arguments)
+            return self._read(arguments, layout)
         except AttributeError:
             wrong = next((type(a).__name__ for a in arguments if not isinstance(a, Tensor)), None)
             if wrong is None:
                 raise
             raise ConfigError(f"the arguments of a captured module are tensors, got {wrong}. Use torch.tensor(...).") from None
 
-    def _read(self, arguments: tuple[Tensor, ...]) -> GraphKey:
+    def _read(self, arguments: tuple[Tensor, ...], layout: Layout) -> GraphKey:
         # Lists inside the tuples, because they are faster than generators.
         key = GraphKey(
             tuple([(t.shape, t.stride(), t.dtype, t.device) for t in arguments]),
@@ -115,6 +117,7 @@ class KeyReader:
             tuple([(t.requires_grad, t.shape, t.dtype, t.device, not t._backward_hooks) for t in self.slots.parameters]),
             tuple([(t.shape, t.dtype, t.device) for t in self.slots.buffers]),
             self.generation,
+            layout,
             (
                 torch.get_default_dtype(),
                 torch.is_autocast_enabled("cpu"),
@@ -128,6 +131,8 @@ class KeyReader:
 
     def describe_difference(self, one: GraphKey, two: GraphKey) -> str:
         """What differs between two keys, as text."""
+        if one.layout != two.layout:
+            return "what is given beside the data"
         if one.arguments != two.arguments:
             return "the shape, dtype or device of an argument"
         for (_, values, names), left, right in zip(self._plain, one.plain, two.plain, strict=False):

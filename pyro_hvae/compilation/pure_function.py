@@ -13,6 +13,7 @@ from pyro.infer import trace_elbo, trace_mean_field_elbo
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
+from pyro_hvae.compilation.argument_layout import Layout, call_with_layout
 from pyro_hvae.errors import ConfigError
 
 Slots = list[tuple[dict[str, Any], str, Any]]  # a dictionary of a module, a name in it, the tensor there
@@ -70,7 +71,7 @@ class PureFunction:
 
     Arguments:
         module: returns a tensor, or a mapping from names to tensors. gradient: whether to differentiate the tensor, or the one
-            called "loss", with respect to the parameters that require a gradient.
+            called "loss", with respect to the parameters that require a gradient. layout: of the arguments.
 
     Attributes:
         count: of parameters and of buffers, which precede the module's arguments.
@@ -79,8 +80,8 @@ class PureFunction:
         changes_inputs: whether the first call has changed parameters or arguments in place.
     """
 
-    def __init__(self, module: nn.Module, slots: TensorSlots, gradient: bool) -> None:
-        self.module, self.slots, self.gradient = module, slots, gradient
+    def __init__(self, module: nn.Module, slots: TensorSlots, gradient: bool, layout: Layout = ()) -> None:
+        self.module, self.slots, self.gradient, self.layout = module, slots, gradient, layout
         self.wanted = [i for i, p in enumerate(slots.parameters) if gradient and p.requires_grad]
         self.count = len(slots.parameters), len(slots.buffers)
         self.trained, self.changes_inputs = list[int](), False
@@ -103,7 +104,7 @@ class PureFunction:
         refusal = _RefuseStoredParameters(leaves, stored)
         with torch.set_grad_enabled(self.gradient), pyro.validation_enabled(False), _make_pyro_recordable(), refusal:
             with self.slots.substitute(leaves, buffers) as current_buffers:
-                outputs = self._named(self.module(*arguments))
+                outputs = self._named(call_with_layout(self.module, arguments, self.layout))
                 after = current_buffers()
             if self.changed is None:
                 in_place = [tensor._version != version for tensor, version in zip(given, versions, strict=True)]

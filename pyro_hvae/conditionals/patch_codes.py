@@ -15,12 +15,17 @@ CHUNK_SIZES = {"cpu": 4}
 CHUNK_SIZE = 256  # on other devices
 
 
-def _in_chunks(function: Callable[[Tensor], Tensor], x: Tensor, dims: int) -> Tensor:
-    """Computes a function of rows for x of shape (*plates, `dims` more), chunk by chunk where no gradient is needed."""
-    rows, size = x.reshape(-1, *x.shape[-dims:]), CHUNK_SIZES.get(x.device.type, CHUNK_SIZE)
-    whole = torch.is_grad_enabled() or len(rows) <= size
-    values = function(rows) if whole else torch.cat([function(chunk) for chunk in rows.split(size)])
-    return values.reshape(*x.shape[:-dims], *values.shape[1:])
+def _in_chunks(function: Callable[..., Tensor], x: Tensor, dims: int, *given: Tensor) -> Tensor:
+    """Computes a function of rows for x of shape (*plates, `dims` more), chunk by chunk where no gradient is needed.
+
+    Given inputs, with one more dim than plates that broadcast to those of x, are further arguments of the function.
+    """
+    plates, size = x.shape[:-dims], CHUNK_SIZES.get(x.device.type, CHUNK_SIZE)
+    rows = [x.reshape(-1, *x.shape[-dims:]), *(y.expand(*plates, y.shape[-1]).reshape(-1, y.shape[-1]) for y in given)]
+    whole = torch.is_grad_enabled() or len(rows[0]) <= size
+    chunks = zip(*(values.split(size) for values in rows), strict=True)
+    values = function(*rows) if whole else torch.cat([function(*chunk) for chunk in chunks])
+    return values.reshape(*plates, *values.shape[1:])
 
 
 class PatchEncoder(nn.Module):
@@ -111,7 +116,7 @@ class PatchDecoder(nn.Module):
 
 
 class ImagePosterior(nn.Module):
-    """A posterior given the map of codes, as a posterior given the image: q(z2 | x) = q(z2 | encode(x)).
+    """A posterior given the map of codes, as a posterior given the image: q(z2 | x [, y]) = q(z2 | encode(x) [, y]).
 
     >>> encode = PatchEncoder(Gaussian((3, 7, 7), 16, hidden=(8,)), Patches(3, 16, 16))
     >>> ImagePosterior(Gaussian((16, 16, 16), 4, hidden=(8,)), encode)(torch.rand(5, 3, 16, 16)).batch_shape
@@ -122,18 +127,18 @@ class ImagePosterior(nn.Module):
         super().__init__()
         self.q, self.encode = q, encode
 
-    def forward(self, x: Tensor) -> dist.Independent:
+    def forward(self, x: Tensor, *given: Tensor) -> dist.Independent:
         # Encodes and infers in one chunk: the maps of many images are larger than a laptop's memory.
-        mean, scale = _in_chunks(self._moments, x, 3).unbind(-1)
+        mean, scale = _in_chunks(self._moments, x, 3, *given).unbind(-1)
         return dist.Normal(mean, scale).to_event(len(self.q.event))
 
-    def _moments(self, x: Tensor) -> Tensor:
-        fn = self.q(self.encode(x))
+    def _moments(self, x: Tensor, *given: Tensor) -> Tensor:
+        fn = self.q(self.encode(x), *given)
         return torch.stack([fn.mean, fn.stddev], -1)
 
 
 class ImageLikelihood(nn.Module):
-    """A likelihood of the map of codes, as a likelihood of the image: p(x | z2) = N(decode(E[z1 | z2]), scale^2 I).
+    """A likelihood of the map of codes, as one of the image: p(x | z2 [, y]) = N(decode(E[z1 | z2 [, y]]), scale^2 I).
 
     >>> p = Gaussian(4, (16, 16, 16), hidden=(8,), scale=1.0)
     >>> decode = PatchDecoder(Gaussian(16, (3, 7, 7), hidden=(8,), scale=1.0), Patches(3, 16, 16))
@@ -145,6 +150,6 @@ class ImageLikelihood(nn.Module):
         super().__init__()
         self.p, self.decode, self.scale = p, decode, scale
 
-    def forward(self, z: Tensor) -> dist.Independent:
-        mean = _in_chunks(lambda rows: self.decode(self.p(rows).mean), z, 1)
+    def forward(self, z: Tensor, *given: Tensor) -> dist.Independent:
+        mean = _in_chunks(lambda *rows: self.decode(self.p(*rows).mean), z, 1, *given)
         return dist.Normal(mean, torch.full_like(mean, self.scale)).to_event(3)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.networks import mask_input
 
 
 class GaussianMixture(TorchDistribution):
@@ -72,6 +73,8 @@ class Vamp(nn.Module):
         clip: range the pseudo-inputs are clipped to, such as (0, 1) for images. They start strictly inside, u = low +
             (0.05 + 0.9 x) (high - low) for x in [0, 1], since outside the range the clipping passes no gradient.
             None leaves them free. The published code starts them at N(0.05, 0.01^2) instead.
+        given: where the pseudo-inputs' own given inputs start, for an encoder q(z | x, y), each (C, ...). They are learnt, too.
+        mask: the encoder is q(z | x, mask, y); no entry of a pseudo-input is missing.
 
     Raises:
         ConfigError: for no data.
@@ -81,7 +84,14 @@ class Vamp(nn.Module):
     torch.Size([7, 3])
     """
 
-    def __init__(self, encoder: nn.Module, data: Tensor, clip: tuple[float, float] | None = (0.0, 1.0)) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        data: Tensor,
+        clip: tuple[float, float] | None = (0.0, 1.0),
+        given: Sequence[Tensor] = (),
+        mask: bool = False,
+    ) -> None:
         super().__init__()
         if len(data) < 1:
             raise ConfigError("a VampPrior needs at least one pseudo-input.")
@@ -89,11 +99,12 @@ class Vamp(nn.Module):
         if clip is not None:
             low, high = clip
             start = low + (high - low) * (0.05 + 0.9 * (start - low) / (high - low))
-        self.encoder, self.clip = encoder, clip
+        self.encoder, self.clip, self.mask = encoder, clip, mask
         self.pseudo_inputs = nn.Parameter(start + 0.01 * torch.randn_like(start))
+        self.pseudo_given = nn.ParameterList([nn.Parameter(y.detach().clone()) for y in given])
 
     def forward(self) -> GaussianMixture:
         inputs = self.pseudo_inputs if self.clip is None else self.pseudo_inputs.clamp(*self.clip)
-        components: dist.Independent = self.encoder(inputs)
+        components: dist.Independent = self.encoder(inputs, *mask_input(inputs, None, self.mask), *self.pseudo_given)
         normal = components.base_dist
         return GaussianMixture(normal.loc, normal.scale, validate_args=False)

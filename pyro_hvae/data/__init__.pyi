@@ -1,6 +1,7 @@
 from .array_values import may_be_grey as may_be_grey
 from .array_values import to_floats as to_floats
 from .array_values import to_tensor as to_tensor
+from .batch import OBSERVED as OBSERVED
 from .batch import Batch as Batch
 from .batch import given_of as given_of
 from .batch import join_batches as join_batches

@@ -70,17 +70,21 @@ def explain_nonfinite(value: Any) -> str:
     return ". Replace values that are not finite."
 
 
-def to_tensor(x: Any) -> Tensor:
-    """An array, a tensor or a list of such as a tensor of booleans, bytes, int64 or floats; raises `DataError` for others."""
+def to_tensor(x: Any, name: str = "x") -> Tensor:
+    """An array, a tensor or a list of such as a tensor of booleans, bytes, int64 or floats; raises `DataError` for others.
+
+    Arguments:
+        name: of the value, for messages.
+    """
     if isinstance(x, list | tuple) and x and all(isinstance(value, Tensor) for value in x):
         x = torch.stack(list(x))
     if isinstance(x, Tensor):
         if x.is_complex():
-            raise DataError(f"x is a tensor of {x.dtype}, but data are real numbers.")
+            raise DataError(f"{name} is a tensor of {x.dtype}, but data are real numbers.")
         return x if x.dtype in (torch.bool, torch.uint8) or x.is_floating_point() else x.long()
     array = np.asarray(x)
     if array.dtype.kind not in "biuf":
-        raise DataError(f"x is {type(x).__name__} of {array.dtype}, but data are numbers.")
+        raise DataError(f"{name} is {type(x).__name__} of {array.dtype}, but data are numbers.")
     if array.dtype not in (np.bool_, np.uint8, np.float32, np.float64):
         array = array.astype(np.float64 if array.dtype.kind == "f" else np.int64)
     # A copy: a tensor cannot share memory that is read-only, reversed or of another byte order.

@@ -39,7 +39,7 @@ class Batch:
     def __post_init__(self) -> None:
         for name, value in self.given.items():
             check_name(name)
-            if value.dim() < 1 or len(value) != len(self.x):
+            if value.dim() < 1 or value.shape[0] != self.x.shape[0]:  # `len` would be a constant of a graph
                 rows = f"{len(value)} rows" if value.dim() else "one value"
                 raise ConfigError(f"the given input '{name}' has {rows}, but x has {len(self.x)}. Give one row for each datum.")
         if self.observed is not None and self.observed.shape != self.x.shape:

@@ -169,6 +169,11 @@ class Rows:
             event = tuple(prepare_and_apply(self.raw(torch.zeros(1, dtype=torch.int64)).to(self.device)).shape[1:])
         return replace(self, prepare=prepare_and_apply, event=event)
 
+    def hold(self, index: Tensor) -> "Rows":
+        """The data at indices (k,), read now and kept in their stored type, which is small."""
+        given = {name: values.index_select(0, self._stored(index)) for name, values in self.given.items()}
+        return replace(self, store=self.raw(index), select=None, ahead=False, given=given)
+
     def sample(self, values: int = SAMPLE_VALUES) -> Any:
         """Floats of all data if they are at most `values` numbers, else of a fixed random subset of that size."""
         count = max(1, values // max(1, self.shape[1:].numel()))

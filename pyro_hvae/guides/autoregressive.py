@@ -1,9 +1,11 @@
 """The autoregressive guide: sites in any order, each given x and all sites before it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pyro
 from torch import Tensor, nn
+
+from pyro_hvae.networks import join_inputs, mask_input, take_given
 
 
 class Autoregressive(nn.Module):
@@ -15,6 +17,10 @@ class Autoregressive(nn.Module):
     Arguments:
         levels: site -> conditional given the features of x and the sites before it, the latest first; in sampling order.
         trunk: network from x to the features that all conditionals share; without it they get x itself.
+        given, mask: as for `BottomUp`. A trunk gets x, mask and y flattened and joined; without it they are the first
+            parents of every conditional.
+
+    Shapes and errors: as for `BottomUp`.
 
     >>> import torch
     >>> from pyro_hvae.conditionals.gaussian import Gaussian
@@ -23,14 +29,22 @@ class Autoregressive(nn.Module):
     torch.Size([5, 3])
     """
 
-    def __init__(self, levels: Mapping[str, nn.Module], trunk: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        levels: Mapping[str, nn.Module],
+        trunk: nn.Module | None = None,
+        given: Sequence[str] = (),
+        mask: bool = False,
+    ) -> None:
         super().__init__()
+        self.given, self.mask = tuple(given), mask
         self.levels, self.trunk = nn.ModuleDict(levels), trunk
 
-    def forward(self, x: Tensor, size: int = 1) -> Tensor:
-        features = x if self.trunk is None else self.trunk(x)
+    def forward(self, x: Tensor, size: int = 1, observed: Tensor | None = None, **given: Tensor) -> Tensor:
+        inputs = [x, *mask_input(x, observed, self.mask), *take_given(self.given, given)]
+        features = inputs if self.trunk is None else [self.trunk(join_inputs(inputs))]
         drawn: list[Tensor] = []
         with pyro.plate("data", x.shape[0], dim=-1):
             for name, q in self.levels.items():
-                drawn = [pyro.sample(name, q(features, *drawn)), *drawn]
+                drawn = [pyro.sample(name, q(*features, *drawn)), *drawn]
         return drawn[0]

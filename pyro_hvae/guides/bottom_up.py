@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import pyro
 from torch import Tensor, nn
 
+from pyro_hvae.networks import mask_input, take_given
+
 
 class BottomUp(nn.Module):
     r"""$q(z \mid x) = q(z_1 \mid x) \prod_{l>1} q(z_l \mid z_{l-1})$.
@@ -15,21 +17,33 @@ class BottomUp(nn.Module):
     Arguments:
         levels: conditionals q(z_1 | x), q(z_2 | z_1), ..., from the bottom up.
         first: number of the lowest latent (see `Chain`).
+        given: names of inputs y (see `Chain`), the last parents of every conditional.
+        mask: q(z_1 | x, mask, y) is told which entries are observed, as numbers 0 and 1 in the shape of x. Without it a missing
+            entry looks like a 0.
+
+    Shapes: x (B, *event) with 0 in missing entries; observed, booleans of that shape, or None for all; y (B, ...) or (1, ...).
+
+    Raises:
+        ContractError: when called without a given input, or with another one.
 
     >>> import torch
     >>> from pyro_hvae.conditionals.gaussian import Gaussian
     >>> BottomUp([Gaussian((1, 4, 4), 3), Gaussian(3, 2)])(torch.zeros(5, 1, 4, 4)).shape
     torch.Size([5, 2])
+    >>> guide = BottomUp([Gaussian([(4,), (4,), (10,)], 3)], given=["y"], mask=True)
+    >>> guide(torch.zeros(5, 4), observed=torch.ones(5, 4) > 0, y=torch.eye(10)[[7]]).shape
+    torch.Size([5, 3])
     """
 
-    def __init__(self, levels: Sequence[nn.Module], first: int = 1) -> None:
+    def __init__(self, levels: Sequence[nn.Module], first: int = 1, given: Sequence[str] = (), mask: bool = False) -> None:
         super().__init__()
-        self.first = first
+        self.first, self.given, self.mask = first, tuple(given), mask
         self.levels = nn.ModuleList(levels)
 
-    def forward(self, x: Tensor, size: int = 1) -> Tensor:
-        h = x
+    def forward(self, x: Tensor, size: int = 1, observed: Tensor | None = None, **given: Tensor) -> Tensor:
+        y = take_given(self.given, given)
+        h = [x, *mask_input(x, observed, self.mask)]
         with pyro.plate("data", x.shape[0], dim=-1):
             for level, q in enumerate(self.levels, start=self.first):
-                h = pyro.sample(f"z{level}", q(h))
-        return h
+                h = [pyro.sample(f"z{level}", q(*h, *y))]
+        return h[0]

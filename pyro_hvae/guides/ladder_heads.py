@@ -1,11 +1,11 @@
 """The guide of a ladder of independent latents: one head per layer, at different depths of one network."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pyro
 from torch import Tensor, nn
 
-from pyro_hvae.networks import Gate
+from pyro_hvae.networks import Gate, join_inputs, mask_input, take_given
 
 
 class Heads(nn.Module):
@@ -18,8 +18,9 @@ class Heads(nn.Module):
         heads: site -> conditional of h_l, from the bottom up ("z1", "z2", "z3").
         steps: site -> network from h_{l-1} to h_l; a site without one reads what the site below reads.
         trunk: network from x to h_0; without it h_0 is x flattened.
+        given, mask: as for `BottomUp`; mask and y are flattened and joined to x, where it enters.
 
-    Shapes: x (B, *event); h_l (B, features).
+    Shapes: h_l (B, features); the others, and errors, as for `BottomUp`.
 
     >>> import torch
     >>> from pyro_hvae.conditionals.gaussian import Gaussian
@@ -29,14 +30,21 @@ class Heads(nn.Module):
     """
 
     def __init__(
-        self, heads: Mapping[str, nn.Module], steps: Mapping[str, nn.Module] | None = None, trunk: nn.Module | None = None
+        self,
+        heads: Mapping[str, nn.Module],
+        steps: Mapping[str, nn.Module] | None = None,
+        trunk: nn.Module | None = None,
+        given: Sequence[str] = (),
+        mask: bool = False,
     ) -> None:
         super().__init__()
+        self.given, self.mask = tuple(given), mask
         self.heads, self.steps, self.trunk = nn.ModuleDict(heads), nn.ModuleDict(steps or {}), trunk
         self.gates = nn.ModuleDict({site: Gate() for site in heads})
 
-    def forward(self, x: Tensor, size: int = 1) -> Tensor:
-        h, q = x.flatten(1) if self.trunk is None else self.trunk(x), {}
+    def forward(self, x: Tensor, size: int = 1, observed: Tensor | None = None, **given: Tensor) -> Tensor:
+        inputs = join_inputs([x, *mask_input(x, observed, self.mask), *take_given(self.given, given)])
+        h, q = inputs.flatten(1) if self.trunk is None else self.trunk(inputs), {}
         for site, head in self.heads.items():
             if site in self.steps:
                 h = self.steps[site](h)

@@ -6,6 +6,8 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
+from pyro_hvae.networks import join_inputs, mask_input, take_given
+
 
 def fuse(message: dist.Independent, prior: dist.Independent) -> dist.Independent:
     r"""The normalised product of two diagonal Gaussians, weighted by precision (Soenderby et al. 2016, eq. 16-18).
@@ -35,6 +37,9 @@ class TopDown(nn.Module):
         steps: networks d_l = step_l(d_{l-1}) with d_0 = x flattened, from the bottom up.
         messages: conditionals of d_1, ..., d_L giving Gaussians over z_1, ..., z_L, from the bottom up.
         levels: the model's conditionals p(z_{L-1} | z_L), ..., p(z_1 | z_2), from the top down.
+        given, mask: as for `BottomUp`; mask and y are flattened and joined to x, and y is the last parent of every level.
+
+    Shapes and errors: as for `BottomUp`.
 
     >>> import torch
     >>> from pyro_hvae.conditionals.gaussian import Gaussian
@@ -43,18 +48,27 @@ class TopDown(nn.Module):
     torch.Size([5, 3])
     """
 
-    def __init__(self, steps: Sequence[nn.Module], messages: Sequence[nn.Module], levels: Sequence[nn.Module]) -> None:
+    def __init__(
+        self,
+        steps: Sequence[nn.Module],
+        messages: Sequence[nn.Module],
+        levels: Sequence[nn.Module],
+        given: Sequence[str] = (),
+        mask: bool = False,
+    ) -> None:
         super().__init__()
+        self.given, self.mask = tuple(given), mask
         self.steps, self.messages = nn.ModuleList(steps), nn.ModuleList(messages)
         self.levels = nn.ModuleList(levels)
 
-    def forward(self, x: Tensor, size: int = 1) -> Tensor:
-        d, messages = x.flatten(1), []
+    def forward(self, x: Tensor, size: int = 1, observed: Tensor | None = None, **given: Tensor) -> Tensor:
+        y = take_given(self.given, given)
+        d, messages = join_inputs([x, *mask_input(x, observed, self.mask), *y]).flatten(1), []
         for step, message in zip(self.steps, self.messages, strict=True):
             d = step(d)
             messages.append(message(d))
         with pyro.plate("data", x.shape[0], dim=-1):
             z = pyro.sample(f"z{len(messages)}", messages.pop())
             for p in self.levels:
-                z = pyro.sample(f"z{len(messages)}", fuse(messages.pop(), p(z)))
+                z = pyro.sample(f"z{len(messages)}", fuse(messages.pop(), p(z, *y)))
         return z

@@ -14,6 +14,7 @@ from .importance_sampling import data_per_batch as data_per_batch
 from .importance_sampling import describe_few_effective_samples as describe_few_effective_samples
 from .importance_sampling import importance_weights as importance_weights
 from .importance_sampling import log_likelihood as log_likelihood
+from .imputation import impute as impute
 from .information_flow import InformationFlow as InformationFlow
 from .layer_effects import LayerShare as LayerShare
 from .layer_effects import NotEstimable as NotEstimable

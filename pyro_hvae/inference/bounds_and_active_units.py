@@ -8,16 +8,26 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from pyro_hvae.data import Rows
+from pyro_hvae.data import Batch, Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.sampling import ROWS
-from pyro_hvae.objectives import ELBO, Record, apply_mask, find_mean, kl_is_valid, scalar_family, takes_data
+from pyro_hvae.objectives import (
+    ELBO,
+    Record,
+    apply_mask,
+    find_mean,
+    is_entry_mask,
+    kl_is_valid,
+    run_program,
+    scalar_family,
+    takes_data,
+)
 from pyro_hvae.runtime import in_evaluation_mode
 
 Program = Callable[..., Any]
 
 
-def _estimates(elbo: ELBO, model: Program, guide: Program, x: Tensor | Rows, rows: int) -> Iterator[Any]:
+def _estimates(elbo: ELBO, model: Program, guide: Program, x: Tensor | Batch | Rows, rows: int) -> Iterator[Any]:
     for batch in x.split(max(1, rows // elbo.particles)):
         with pyro.validation_enabled(False):
             yield elbo.estimate(model, guide, batch)
@@ -26,7 +36,7 @@ def _estimates(elbo: ELBO, model: Program, guide: Program, x: Tensor | Rows, row
 @takes_data
 @torch.no_grad()
 @in_evaluation_mode
-def bound(elbo: ELBO, model: Program, guide: Program, x: Tensor | Rows, rows: int = ROWS) -> dict[str, Any]:
+def bound(elbo: ELBO, model: Program, guide: Program, x: Tensor | Batch | Rows, rows: int = ROWS) -> dict[str, Any]:
     """The unweighted bound of a data set and its terms, in nats per datum.
 
     Returns:
@@ -49,7 +59,7 @@ def bound(elbo: ELBO, model: Program, guide: Program, x: Tensor | Rows, rows: in
 @takes_data
 @torch.no_grad()
 @in_evaluation_mode
-def bound_per_datum(elbo: ELBO, model: Program, guide: Program, x: Tensor | Rows, rows: int = ROWS) -> Tensor:
+def bound_per_datum(elbo: ELBO, model: Program, guide: Program, x: Tensor | Batch | Rows, rows: int = ROWS) -> Tensor:
     """One draw of the unweighted bound of every datum, nats, shape (N,)."""
     return torch.cat([e.bound_unweighted() for e in _estimates(elbo, model, guide, x, rows)])
 
@@ -57,7 +67,7 @@ def bound_per_datum(elbo: ELBO, model: Program, guide: Program, x: Tensor | Rows
 @takes_data
 @torch.no_grad()
 @in_evaluation_mode
-def kl_per_dimension(model: Program, guide: Program, x: Tensor | Rows) -> dict[str, list[float]]:
+def kl_per_dimension(model: Program, guide: Program, x: Tensor | Batch | Rows) -> dict[str, list[float]]:
     """Site -> KL(q || p) of every dimension, nats per datum, for the sites with a closed form that is a KL.
 
     These are Gaussian sites whose model parents come before them in the guide: all layers of a top-down guide, the top layer
@@ -73,8 +83,13 @@ def kl_per_dimension(model: Program, guide: Program, x: Tensor | Rows) -> dict[s
             posterior, prior = (scalar_family(sites[name]["fn"]) for sites in (q, p))
             if kl_is_valid(name, p, q) and isinstance(posterior, Normal) and isinstance(prior, Normal):
                 kl = torch.distributions.kl_divergence(posterior, prior).reshape(len(batch), -1)
-                for mask in (p[name]["mask"], q[name]["mask"]):
-                    kl = apply_mask(kl, mask[..., None] if isinstance(mask, Tensor) else mask)
+                for site in (p[name], q[name]):
+                    mask = site["mask"]
+                    if isinstance(mask, Tensor) and is_entry_mask(site):
+                        mask = mask.expand(site["fn"].batch_shape + site["fn"].event_shape).flatten(1)
+                    elif isinstance(mask, Tensor):
+                        mask = mask[..., None]
+                    kl = apply_mask(kl, mask)
                 sums[name] = sums.get(name, 0.0) + kl.cpu().double().sum(0)
     return {name: (value / len(x)).tolist() for name, value in sums.items()}
 
@@ -98,7 +113,7 @@ def _mean_or_draw(site: Any) -> Tensor:
 @takes_data
 @torch.no_grad()
 @in_evaluation_mode
-def active_units(guide: Program, x: Tensor | Rows, samples: int = 50, threshold: float = 1e-2) -> dict[str, int]:
+def active_units(guide: Program, x: Tensor | Batch | Rows, samples: int = 50, threshold: float = 1e-2) -> dict[str, int]:
     r"""Site -> number of units with $\mathrm{Var}_x(E_q[u]) > 0.01$ (Burda et al. 2016).
 
     The mean of the guide's first site is exact, that of a later site an average over `samples` draws of the sites before it.
@@ -110,7 +125,7 @@ def active_units(guide: Program, x: Tensor | Rows, samples: int = 50, threshold:
     """
     sums, squares = {}, {}
     with Record() as record:
-        guide(x[:2])
+        run_program(guide, x[:2])
     sites = record.sites.values()
     if lacking := [name for name, site in record.sites.items() if find_mean(site["fn"])[1] == "mode"]:
         kind = type(scalar_family(record.sites[lacking[0]]["fn"])).__name__
@@ -125,7 +140,7 @@ def active_units(guide: Program, x: Tensor | Rows, samples: int = 50, threshold:
         parts = []
         for batch in x.split(ROWS):
             with pyro.validation_enabled(False), Record() as record:
-                guide(batch)
+                run_program(guide, batch)
             parts.append({name: _mean_or_draw(site) for name, site in record.sites.items()})
         for name in parts[0]:
             value = torch.cat([p[name] for p in parts]).cpu().double().reshape(len(x), -1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae.compilation import capture
+from pyro_hvae.data import Batch, given_of, x_of
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.sampling import ancestral, latents
 from pyro_hvae.objectives import ELBO, resolve_sites, site_mean, takes_data
@@ -43,11 +44,11 @@ class GibbsStep(nn.Module):
         self.model, self.guide, self.names = model, guide, tuple(names)
         self.elbo = ELBO(particles=particles, analytic_kl=False)
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
+    def forward(self, x: Tensor | Batch) -> dict[str, Tensor]:
         """From x of shape (C, *event): the next "x", its "mean" E[x | z], and "z.SITE" for every kept site."""
         drawn = latents(self.guide, x) if self.elbo.particles == 1 else self._resample_latents(x)
         z = {name: drawn[name] for name in self.names}
-        site = ancestral(self.model, x.shape[0], z)["x"]
+        site = ancestral(self.model, x.shape[0], z, given_of(x))["x"]
         # The draws of a discrete distribution can be of another type than the data.
         return {
             "x": site["value"].to(x.dtype),
@@ -55,7 +56,7 @@ class GibbsStep(nn.Module):
             **{f"z.{k}": value for k, value in z.items()},
         }
 
-    def _resample_latents(self, x: Tensor) -> dict[str, Tensor]:
+    def _resample_latents(self, x: Tensor | Batch) -> dict[str, Tensor]:
         """Sampling importance resampling: site -> one of the guide's K draws per datum, by weight; (B, *event)."""
         with pyro.validation_enabled(False):
             estimate = self.elbo.estimate(self.model, self.guide, x)
@@ -70,7 +71,7 @@ class GibbsStep(nn.Module):
 def gibbs(
     model: Program,
     guide: Program,
-    x: Tensor,
+    x: Tensor | Batch,
     steps: int = 100,
     sites: Collection[str] | str = ("z1",),
     *,
@@ -89,7 +90,8 @@ def gibbs(
     is sampled by drawing all of q(z | x) and keeping S.
 
     Arguments:
-        x: starting points, shape (C, *event).
+        x: starting points, shape (C, *event). Where entries are missing the observed ones stay as they are: at the optimum the
+            stationary distribution of a chain is p(x_missing | x_observed). Given inputs stay as they are, too.
         steps: length of every chain. burn_in: steps dropped at the start. thin: keep each thin-th of the other steps.
         sites: names, or "all". Other latents are drawn from their prior, which must give a valid chain (`check_sites`).
         noise: draw x from p(x | z). False passes E[x | z] on, which is *not* the chain of the propositions, for guides trained
@@ -114,18 +116,22 @@ def gibbs(
         raise ConfigError(
             f"a chain needs steps >= 1, thin >= 1 and 0 <= burn-in < steps; got steps {steps}, thin {thin}, burn-in {burn_in}."
         )
-    names = resolve_sites(model, x, sites)
+    names, start = resolve_sites(model, x, sites), x
+    known = x.observed if isinstance(x, Batch) else None
     trail_steps = (*(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if s < steps), steps)
-    states, trail = [], [x[:8]]
+    states, trail = [], [x_of(x[:8])]
     module = GibbsStep(model, guide, names, particles)
     gibbs_step = capture(module, gradient=False, warn=warn) if compile else module
     for step in range(1, steps + 1):
         state = gibbs_step(x)
+        if known is not None:
+            state |= {name: x_of(start).where(known, state[name]) for name in ("x", "mean")}
         if step > burn_in and (step - burn_in) % thin == 0:
             states.append(state)
         if step in trail_steps:
             trail.append(state["mean"][:8])
-        x = state["x"] if noise else state["mean"]
+        values = state["x"] if noise else state["mean"]
+        x = start.with_x(values) if isinstance(start, Batch) else values
         if progress is not None:
             progress(1)
     if not states:

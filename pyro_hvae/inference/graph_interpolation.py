@@ -8,8 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_hvae.data import given_of
+from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.neighbour_graph import LatentPath, resample_path, shortest_path
-from pyro_hvae.inference.sampling import ROWS, generate, latents, prior_latents, require_continuous
+from pyro_hvae.inference.sampling import (
+    ROWS,
+    Fixed,
+    expand_given,
+    first_row,
+    generate,
+    latents,
+    prior_latents,
+    require_continuous,
+)
 from pyro_hvae.objectives import check_data, parents, take_data
 from pyro_hvae.runtime import fixed_seed, in_evaluation_mode
 
@@ -37,17 +48,19 @@ def join_sites(values: Mapping[str, Tensor], sites: Sequence[str]) -> np.ndarray
 
 
 @in_evaluation_mode
-def decode_points(model: Callable[..., Any], z: np.ndarray, sites: Sequence[str], like: Mapping[str, Tensor]) -> Tensor:
+def decode_points(
+    model: Callable[..., Any], z: np.ndarray, sites: Sequence[str], like: Mapping[str, Tensor], given: Fixed = None
+) -> Tensor:
     """E[x | z] at points that `join_sites` made: (B, total features) -> (B, *event).
 
     Arguments:
-        like: site -> values with the shape and type that the model expects.
+        like: site -> values with the shape and type that the model expects. given: inputs of the model, one row.
     """
     first, images = like[sites[0]], []
     for rows in torch.as_tensor(z, dtype=first.dtype, device=first.device).split(ROWS):
         columns = rows.split([like[s][0].numel() for s in sites], -1)
         fixed = {s: values.reshape(-1, *like[s].shape[1:]) for s, values in zip(sites, columns, strict=True)}
-        images.append(generate(model, len(rows), fixed=fixed)["x"].cpu())
+        images.append(generate(model, len(rows), fixed=fixed, given=given)["x"].cpu())
     return torch.cat(images)
 
 
@@ -61,6 +74,9 @@ def interpolate(
     k: int = 10,
     dense: int = 200,
     seed: int = 0,
+    *,
+    given: Mapping[str, Any] | None = None,
+    under: Fixed = None,
 ) -> Interpolation:
     """The shortest path from `start` to `end` through a k-NN graph of prior samples (Klushyn et al. 2019, sec. 2.3).
 
@@ -71,19 +87,28 @@ def interpolate(
     Arguments:
         start, end: data of shape (*event).
         nodes: number of prior samples. dense: number of equidistant points to decode as well. seed: of the samples.
+        given: inputs beside the ends, one row for both, or two. under: inputs of prior and decoder, one row; default: those
+            beside the ends, which then have to be equal.
 
     Raises:
-        ConfigError: for latents with discrete values, between which there is nothing.
+        ConfigError: for ends with different inputs, and no `under`; for latents with discrete values, between which there is
+            nothing.
         DataError: when the ends cannot be connected.
     """
-    x = take_data([start, end], model, guide)
+    x = take_data([start, end], model, guide, given=expand_given(given, 2))
     check_data(x, model)
-    sites = tuple(parents(model, x))
-    require_continuous(model, sites)
+    beside = given_of(x) | expand_given(under, 2)
+    if differ := [name for name, value in beside.items() if not torch.equal(value[0], value[1])]:
+        raise ConfigError(
+            f"the ends of the path have different values of '{differ[0]}', and the path is decoded under one. Say which: "
+            f"under={{'{differ[0]}': value}}, of one row."
+        )
+    sites, beside = tuple(parents(model, x)), first_row(beside)
+    require_continuous(model, sites, beside)
     with fixed_seed(seed):
-        prior = prior_latents(model, nodes)
+        prior = prior_latents(model, nodes, given=beside)
     first, last = join_sites(latents(guide, x, mean=True), sites)
     path = shortest_path(join_sites(prior, sites), first, last, k)
     dense_points = resample_path(path.points, dense)
-    images, dense_images = (decode_points(model, z, sites, prior) for z in (path.points, dense_points))
+    images, dense_images = (decode_points(model, z, sites, prior, beside) for z in (path.points, dense_points))
     return Interpolation(sites, path, images, dense_points, dense_images)

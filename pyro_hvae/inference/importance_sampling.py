@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae.compilation import capture
-from pyro_hvae.data import Rows
+from pyro_hvae.data import Batch, Rows
 from pyro_hvae.errors import ConfigError, ContractError, DivergenceError, FewEffectiveSamplesWarning
-from pyro_hvae.objectives import ELBO, Record, Share, is_point, site_log_prob, takes_data
+from pyro_hvae.objectives import ELBO, Record, Share, is_point, mask_missing, run_program, site_log_prob, takes_data
 from pyro_hvae.runtime import evaluation_mode, fixed_seed
 
 Program = Callable[..., Any]
@@ -45,7 +45,7 @@ class Weights(NamedTuple):
 def log_likelihood(
     model: Program,
     guide: Program,
-    x: Tensor | Rows,
+    x: Tensor | Batch | Rows,
     particles: int = 5000,
     inner: int = 1,
     shared: Collection[str] = (),
@@ -56,6 +56,7 @@ def log_likelihood(
     r"""Importance-sampled $\log \hat p(x) = \log \frac1S \sum_s p(x, z_s) / q(z_s \mid x)$, nats, shape (N,), float64.
 
     Arguments and errors are those of `importance_weights`, and
+        given, observed: what stands beside x; the likelihood is then log p(x | y), of the observed entries.
         progress: called with the number of finished data after every batch.
 
     Warns:
@@ -98,7 +99,7 @@ def describe_few_effective_samples(values: Tensor, half: Tensor, effective: Tens
 def importance_weights(
     model: Program,
     guide: Program,
-    x: Tensor | Rows,
+    x: Tensor | Batch | Rows,
     particles: int = 5000,
     inner: int = 1,
     shared: Collection[str] = (),
@@ -173,7 +174,7 @@ class ImportanceTerms(nn.Module):
         self.model, self.inner, self.shared = model, inner, frozenset(shared)
         self.names: tuple[str, ...] = ()
 
-    def forward(self, x: Tensor, *drawn: Tensor) -> dict[str, Tensor]:
+    def forward(self, x: Tensor | Batch, *drawn: Tensor) -> dict[str, Tensor]:
         """Site -> log p - log q, and log p for x; shape (S, B), or (K', S, B) where it varies over the inner particles.
 
         Arguments:
@@ -183,14 +184,17 @@ class ImportanceTerms(nn.Module):
         replay, log_q = dict(zip(self.names, drawn, strict=False)), dict(zip(self.names, drawn[count:], strict=True))
         size = drawn[-1].shape[-2]
         with pyro.validation_enabled(False), Record(replay) as p, _particle_plates(size, self.inner, self.shared):
-            self.model(x)
+            run_program(self.model, x)
+        mask_missing(p.sites["x"], x)
         log_p = {name: site_log_prob(site) for name, site in p.sites.items()}
         if (latents := {name for name, site in p.sites.items() if not site["is_observed"]}) != set(self.names):
             raise ContractError(f"in this pass the model samples {sorted(latents)}, the guide {sorted(self.names)}.")
         return {name: value if p.sites[name]["is_observed"] else value - log_q[name] for name, value in log_p.items()}
 
 
-def _batch_weights(terms: ImportanceTerms, captured: Program, guide: Program, x: Tensor, particles: int, rows: int) -> Weights:
+def _batch_weights(
+    terms: ImportanceTerms, captured: Program, guide: Program, x: Tensor | Batch, particles: int, rows: int
+) -> Weights:
     """The weights of one batch; `captured` computes `terms` for chunks of the usual length only."""
     inner = terms.inner
     guide_chunk, chunk = (max(1, count // (len(x) * inner)) for count in (GUIDE_ROWS, rows))
@@ -201,7 +205,7 @@ def _batch_weights(terms: ImportanceTerms, captured: Program, guide: Program, x:
     for drawn in range(0, particles, guide_chunk):
         count = min(guide_chunk, particles - drawn)
         with pyro.validation_enabled(False), Record() as record, _particle_plates(count, inner, terms.shared):
-            guide(x)
+            run_program(guide, x)
         q = record.sites
         if points := [name for name, site in q.items() if is_point(site)]:
             raise ConfigError(

@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyro_hvae.data import Rows
+from pyro_hvae.data import Batch, Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.layer_posteriors import posteriors
 from pyro_hvae.metrics import layer_information
@@ -37,13 +36,14 @@ class InformationFlow:
     ['information.z1', 'information.total', 'information.over', 'information.limit']
     """
 
-    def __init__(self, x: Tensor | Rows, points: int = 5000, samples: int = 1000, draws: int = 16, seed: int = 0) -> None:
+    def __init__(
+        self, x: Tensor | Batch | Rows, points: int = 5000, samples: int = 1000, draws: int = 16, seed: int = 0
+    ) -> None:
         rows = Rows.of(x)
         if min(points, len(rows)) < 2:
             raise ConfigError(f"information about the datum needs at least two data, got {points} points of {len(rows)} data.")
         chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:points]
-        # The data are read or drawn once, and kept in their stored type, which is small.
-        self.x = replace(rows, store=rows.raw(chosen), select=None, ahead=False)
+        self.x = rows.hold(chosen)
         self.samples, self.draws, self.seed = samples, draws, seed
 
     def row(self, guide: Callable[..., Any]) -> dict[str, float]:

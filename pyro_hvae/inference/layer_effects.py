@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_hvae.data import Batch, given_of
 from pyro_hvae.errors import ConfigError, require_known
-from pyro_hvae.inference.sampling import ROWS, ancestral, latents, require_continuous
+from pyro_hvae.inference.sampling import ROWS, Fixed, ancestral, expand_given, first_row, latents, require_continuous
 from pyro_hvae.objectives import Noise, find_mean, scalar_family, site_graph, site_mean, standard_noise, takes_data
 from pyro_hvae.runtime import in_evaluation_mode
 
@@ -35,51 +36,64 @@ class LayerShare:
 
 @torch.no_grad()
 @in_evaluation_mode
-def decode_noise(model: Program, noise: Mapping[str, Tensor]) -> Tensor:
+def decode_noise(model: Program, noise: Mapping[str, Tensor], given: Fixed = None) -> Tensor:
     """E[x | z], (rows, *event), for given standard noise of every layer, site -> (rows, *event of the site)."""
     with Noise(noise):
-        return site_mean(ancestral(model, len(next(iter(noise.values()))))["x"])
+        return site_mean(ancestral(model, len(next(iter(noise.values()))), given=given)["x"])
 
 
 @torch.no_grad()
 @in_evaluation_mode
-def sample_noise(model: Program, size: int, fixed: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+def sample_noise(model: Program, size: int, fixed: Fixed = None, given: Fixed = None) -> dict[str, Tensor]:
     """Standard noise of `size` ancestral samples: site -> (size, *event), from the top down; `fixed` as in `generate`."""
-    return {name: standard_noise(site) for name, site in ancestral(model, size, fixed).items() if name != "x"}
+    return {name: standard_noise(site) for name, site in ancestral(model, size, fixed, given).items() if name != "x"}
 
 
 @takes_data
 @in_evaluation_mode
-def posterior_noise(model: Program, guide: Program, x: Tensor) -> dict[str, Tensor]:
+def posterior_noise(model: Program, guide: Program, x: Tensor | Batch) -> dict[str, Tensor]:
     """The noise for which the latents of the model are the posterior means of x: site -> (B, *event)."""
-    return sample_noise(model, len(x), latents(guide, x, mean=True))
+    return sample_noise(model, len(x), latents(guide, x, mean=True), given_of(x))
 
 
 @takes_data
 @torch.no_grad()
 @in_evaluation_mode
-def layer_samples(model: Program, site: str, count: int = 64, guide: Program | None = None, x: Tensor | None = None) -> Tensor:
+def layer_samples(
+    model: Program,
+    site: str,
+    count: int = 64,
+    guide: Program | None = None,
+    x: Tensor | Batch | None = None,
+    *,
+    given: Fixed = None,
+) -> Tensor:
     r"""E[x | z] for `count` draws of the noise of one layer, all other noise fixed; shape (count, *event).
 
     With $z_l = \mu_l(z_{>l}) + \sigma_l(z_{>l}) \epsilon_l$, only $\epsilon_l$ of `site` varies.
 
     Arguments:
         guide, x: fix the other layers at the code of one datum, x of shape (1, *event), instead of at a random draw.
+        given: inputs of the model, one row, or one for each draw.
 
     Raises:
         ConfigError: for an unknown site, or a site with parents whose distribution has no standard noise.
     """
     _check_guide(guide, x)
-    fresh = sample_noise(model, count)
-    check_noise(model, site, fresh)
-    fixed = sample_noise(model, 1) if guide is None or x is None else posterior_noise(model, guide, x[:1])
+    given = given if x is None else given_of(x[:1])
+    fresh = sample_noise(model, count, given=given)
+    check_noise(model, site, fresh, given)
+    if guide is None or x is None:
+        fixed = sample_noise(model, 1, given=first_row(given))
+    else:
+        fixed = posterior_noise(model, guide, x[:1])
     noise = {name: fresh[name] if name == site else value.expand(count, *value.shape[1:]) for name, value in fixed.items()}
-    return decode_noise(model, noise)
+    return decode_noise(model, noise, given)
 
 
 @torch.no_grad()
 @in_evaluation_mode
-def layer_shares(model: Program, outer: int = 64, inner: int = 16) -> dict[str, LayerShare]:
+def layer_shares(model: Program, outer: int = 64, inner: int = 16, *, given: Fixed = None) -> dict[str, LayerShare]:
     r"""Site -> share of the variance of E[x | z] that is left when the noise of all other layers is fixed.
 
     $V_l = E_{\epsilon_{-l}}[\mathrm{Var}_{\epsilon_l} \bar x] / \mathrm{Var} \bar x$ with both variances averaged over pixels:
@@ -88,26 +102,29 @@ def layer_shares(model: Program, outer: int = 64, inner: int = 16) -> dict[str, 
 
     Arguments:
         outer, inner: for L layers about outer * inner * (L + 1) values of E[x | z] are computed, of at least 256 blocks.
+        given: inputs of the model, any number of rows; each block takes one of them in turn, so that y does not vary inside.
 
     Raises:
         ConfigError: for fewer than two draws of either kind, or a site whose noise cannot be fixed.
         NotEstimable: as `variance_share`; also where p(x | z) has no mean.
     """
-    sites = sample_noise(model, 1)
-    check_noise(model, next(iter(sites)), sites)
-    likelihood = ancestral(model, 2)["x"]["fn"]
+    sites = sample_noise(model, 1, given=first_row(given))
+    check_noise(model, next(iter(sites)), sites, given)
+    likelihood = ancestral(model, 2, given=first_row(given))["x"]["fn"]
     if find_mean(likelihood)[1] != "mean":
         kind = type(scalar_family(likelihood)).__name__
         raise NotEstimable(
             f"the variance of E[x | z] is not estimable: p(x | z) is a {kind}, which has no mean in closed form."
         )
-    blocks, left = [], count_blocks(len(sites), outer, inner)
-    while left:
-        size = min(left, max(1, ROWS >> len(sites)))
-        noise = combine_draws(model, size)
-        x = decode_noise(model, noise).double()
+    blocks, done, total = [], 0, count_blocks(len(sites), outer, inner)
+    while done < total:
+        size = min(total - done, max(1, ROWS >> len(sites)))
+        row = torch.arange(done, done + size)
+        beside = {name: value[(row % len(value)).to(value.device)] for name, value in (given or {}).items()}
+        noise = combine_draws(model, size, beside)
+        x = decode_noise(model, noise, {n: v.repeat(2 ** len(sites), *[1] * (v.dim() - 1)) for n, v in beside.items()}).double()
         blocks.append(squared_differences(x.reshape(*(2,) * len(sites), size, -1)))
-        left -= size
+        done += size
     *parts, whole = torch.cat(blocks, 1)
     return {site: variance_share(part, whole) for site, part in zip(sites, parts, strict=True)}
 
@@ -123,12 +140,12 @@ def count_blocks(layers: int, outer: int, inner: int) -> int:
     return max(LEAST_BLOCKS, outer * inner * (layers + 1) >> layers)
 
 
-def combine_draws(model: Program, blocks: int) -> dict[str, Tensor]:
+def combine_draws(model: Program, blocks: int, given: Fixed = None) -> dict[str, Tensor]:
     """Two draws of the noise of every layer in all 2^L combinations: site -> (2^L * blocks, *event).
 
     `unflatten(0, (2,) * L + (blocks,))` gives every site a dim of two, in their order.
     """
-    one, other = (sample_noise(model, blocks) for _ in range(2))
+    one, other = (sample_noise(model, blocks, given=given) for _ in range(2))
     combined = {}
     for layer, site in enumerate(one):
         pair = torch.stack([one[site], other[site]])
@@ -182,7 +199,14 @@ def variance_share(part: Tensor, whole: Tensor) -> LayerShare:
 @torch.no_grad()
 @in_evaluation_mode
 def layer_grid(
-    model: Program, site: str, cells: int = 20, reach: float = 2.0, guide: Program | None = None, x: Tensor | None = None
+    model: Program,
+    site: str,
+    cells: int = 20,
+    reach: float = 2.0,
+    guide: Program | None = None,
+    x: Tensor | Batch | None = None,
+    *,
+    given: Fixed = None,
 ) -> Tensor:
     r"""E[x | z] for the noise of a 2-d layer on a square grid; shape (cells * cells, *event), row by row from the top.
 
@@ -193,6 +217,7 @@ def layer_grid(
     Arguments:
         cells: along each axis. reach: r, in standard deviations.
         guide, x: fix the other layers at the code of one datum, x of shape (1, *event), instead.
+        given: inputs of the model, one row for all cells.
 
     Raises:
         ConfigError: as `grid_layers` and `layer_samples`; for cells outside 2..50, or a reach that is not positive and finite.
@@ -205,10 +230,11 @@ def layer_grid(
         raise ConfigError(f"a grid has from 2 to {MAX_CELLS} cells along an axis, got {cells}.")
     if not 0 < reach < math.inf:
         raise ConfigError(f"a grid reaches from -r to r with r positive and finite, got {reach:g}.")
-    grid_layers(model, site)
-    require_continuous(model, [site])
-    noise = sample_noise(model, cells * cells)
-    check_noise(model, site, noise)
+    given = first_row(given) if x is None else given_of(x[:1])
+    grid_layers(model, site, given)
+    require_continuous(model, [site], given)
+    noise = sample_noise(model, cells * cells, given=given)
+    check_noise(model, site, noise, given)
     _check_guide(guide, x)
     if guide is not None and x is not None:
         fixed = posterior_noise(model, guide, x[:1])
@@ -216,17 +242,17 @@ def layer_grid(
     values = torch.linspace(-reach, reach, cells)
     second, first = torch.meshgrid(values.flip(0), values, indexing="ij")
     grid = torch.stack([first, second], -1).to(noise[site])
-    return decode_noise(model, {**noise, site: grid.reshape(noise[site].shape)})
+    return decode_noise(model, {**noise, site: grid.reshape(noise[site].shape)}, given)
 
 
 @in_evaluation_mode
-def grid_layers(model: Program, site: str | None = None) -> list[str]:
+def grid_layers(model: Program, site: str | None = None, given: Fixed = None) -> list[str]:
     """The layers that `layer_grid` can show: all of two dimensions from the top down, or `site` alone.
 
     Raises:
         ConfigError: for an unknown site, and where no layer has two dimensions.
     """
-    sizes = {name: value.numel() for name, value in sample_noise(model, 1).items()}
+    sizes = {name: value.numel() for name, value in sample_noise(model, 1, given=first_row(given)).items()}
     if site is not None:
         require_known("latent site", site, sizes)
     asked = sizes if site is None else {site: sizes[site]}
@@ -239,17 +265,18 @@ def grid_layers(model: Program, site: str | None = None) -> list[str]:
     return planes
 
 
-def _check_guide(guide: Program | None, x: Tensor | None) -> None:
+def _check_guide(guide: Program | None, x: Tensor | Batch | None) -> None:
     if guide is None and x is not None:
         raise ConfigError("fixing the other layers at the code of x needs a guide, got guide=None: give guide=... and x=...")
 
 
 @in_evaluation_mode
-def check_noise(model: Program, site: str, noise: Mapping[str, Tensor]) -> None:
+def check_noise(model: Program, site: str, noise: Mapping[str, Tensor], given: Fixed = None) -> None:
     """Raises `ConfigError` for a site that `noise` lacks, and for a model with a site whose noise cannot be fixed."""
     require_known("latent site", site, noise)
-    sites = ancestral(model, 2)
-    graph = site_graph(model, torch.zeros_like(sites["x"]["value"]))
+    beside = expand_given(first_row(given), 2)
+    sites = ancestral(model, 2, given=beside)
+    graph = site_graph(model, Batch(torch.zeros_like(sites["x"]["value"]), beside))
     for name, message in sites.items():
         if name != "x" and graph.in_degree(name) and standard_noise(message) is message["value"]:
             kind = type(scalar_family(message["fn"])).__name__

@@ -1,16 +1,17 @@
 """Posteriors q(z_l | x) of every layer of a guide, for metrics of the aggregate posterior."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pyro
 import torch
 from torch import Tensor
 
-from pyro_hvae.data import Rows
+from pyro_hvae.data import Batch, Rows, given_of
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.metrics import Posteriors
-from pyro_hvae.objectives import Record, Share, scalar_family, takes_data
+from pyro_hvae.objectives import Record, Share, run_program, scalar_family, takes_data
 from pyro_hvae.runtime import fixed_seed, in_evaluation_mode
 
 ROWS = 4096  # (datum, draw) pairs at once
@@ -20,7 +21,7 @@ PROBED = 16  # data that show what a site depends on; two data could be equal
 @takes_data
 @torch.no_grad()
 @in_evaluation_mode
-def posteriors(guide: Callable[..., Any], x: Tensor | Rows, draws: int = 16, seed: int = 0) -> dict[str, Posteriors]:
+def posteriors(guide: Callable[..., Any], x: Tensor | Batch | Rows, draws: int = 16, seed: int = 0) -> dict[str, Posteriors]:
     r"""Site -> `Posteriors` over its values, flattened, in the guide's order.
 
     A site that depends on x alone has a Gaussian posterior. That of a layer above the first of a stochastic chain,
@@ -46,10 +47,10 @@ def posteriors(guide: Callable[..., Any], x: Tensor | Rows, draws: int = 16, see
     }
 
 
-def _gaussian_parameters(guide: Callable[..., Any], x: Tensor, draws: int) -> dict[str, tuple[Tensor, Tensor]]:
+def _gaussian_parameters(guide: Callable[..., Any], x: Tensor | Batch, draws: int) -> dict[str, tuple[Tensor, Tensor]]:
     """Site -> means and standard deviations for each draw of the sites before it, (B, draws, features) on the CPU."""
     with pyro.validation_enabled(False), Record() as record, Share((), draws):
-        guide(x)
+        run_program(guide, x)
     parameters = {}
     for name, site in record.sites.items():
         base = _require_gaussian(name, site)
@@ -70,18 +71,20 @@ def _require_gaussian(name: str, site: Any) -> torch.distributions.Normal:
 @takes_data
 @torch.no_grad()
 @in_evaluation_mode
-def direct_data_dependence(guide: Callable[..., Any], x: Tensor | Rows) -> dict[str, bool]:
+def direct_data_dependence(guide: Callable[..., Any], x: Tensor | Batch | Rows) -> dict[str, bool]:
     """Site -> True where its distribution depends on x for fixed values of the sites before it; tested with 16 data.
 
     In a Markov chain of inference only the first site does, so no later layer knows more of x than the first.
     """
     some = x[:PROBED]
+    if isinstance(some, Batch):  # the dependence on x, for fixed inputs beside it
+        some = replace(some, given=given_of(some[[0] * len(some)]))
     with fixed_seed(0), pyro.validation_enabled(False):
         with Record() as first:
-            guide(some[:1])
+            run_program(guide, some[:1])
         fixed = {name: site["value"].expand(len(some), *site["value"].shape[1:]) for name, site in first.sites.items()}
         with Record(fixed) as record:
-            guide(some)
+            run_program(guide, some)
     depends = {}
     for name, site in record.sites.items():
         base = _require_gaussian(name, site)

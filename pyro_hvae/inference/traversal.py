@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_hvae.data import Rows
+from pyro_hvae.data import Batch, Rows, given_of
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.layer_effects import check_noise, decode_noise, posterior_noise
 from pyro_hvae.inference.layer_posteriors import posteriors
-from pyro_hvae.inference.sampling import latents
+from pyro_hvae.inference.sampling import Fixed, latents
 from pyro_hvae.metrics import MEANINGFUL_VARIANCE
-from pyro_hvae.objectives import Record, is_point, takes_data
+from pyro_hvae.objectives import Record, is_point, run_program, takes_data
 from pyro_hvae.runtime import fixed_seed, in_evaluation_mode
 
 Program = Callable[..., Any]
@@ -68,7 +68,9 @@ class Traversals:
 
 @torch.no_grad()
 @in_evaluation_mode
-def vary_dimension(model: Program, noise: Mapping[str, Tensor], site: str, dimension: int, values: Tensor) -> Tensor:
+def vary_dimension(
+    model: Program, noise: Mapping[str, Tensor], site: str, dimension: int, values: Tensor, *, given: Fixed = None
+) -> Tensor:
     r"""E[x | z] for given values of one dimension of one layer's noise, all other noise fixed; shape (steps, *event).
 
     With $z_l = \mu_l(z_{>l}) + \sigma_l(z_{>l}) \epsilon_l$ the layers below follow the varied one. In a flat model with a
@@ -76,19 +78,19 @@ def vary_dimension(model: Program, noise: Mapping[str, Tensor], site: str, dimen
 
     Arguments:
         noise: of every layer of one datum, site -> (1, *event of the site), such as `posterior_noise`.
-        dimension: of the site's flattened event. values: (steps,), in standard deviations.
+        dimension: of the site's flattened event. values: (steps,), in standard deviations. given: inputs of the model, one row.
 
     Raises:
         ConfigError: for an unknown site or dimension, or a model with a site that has parents but no standard noise.
     """
-    check_noise(model, site, noise)
+    check_noise(model, site, noise, given)
     last = noise[site].numel() - 1
     if not 0 <= dimension <= last:
         raise ConfigError(f"layer {site} has the dimensions 0 to {last}, got {dimension}.")
     held = {name: value.expand(len(values), *value.shape[1:]) for name, value in noise.items()}
     varied = held[site].reshape(len(values), -1).clone()
     varied[:, dimension] = values.to(varied)
-    return decode_noise(model, {**held, site: varied.reshape(held[site].shape)})
+    return decode_noise(model, {**held, site: varied.reshape(held[site].shape)}, given)
 
 
 @takes_data
@@ -97,13 +99,15 @@ def vary_dimension(model: Program, noise: Mapping[str, Tensor], site: str, dimen
 def traverse(
     model: Program,
     guide: Program,
-    x: Tensor,
-    data: Tensor | Rows,
+    x: Tensor | Batch,
+    data: Tensor | Batch | Rows,
     reach: float = 2.5,
     steps: int = 9,
     most: int | None = None,
     draws: int = 16,
     seed: int = 0,
+    *,
+    under: Fixed = None,
 ) -> Traversals:
     r"""Latent traversals of one datum, a row for every dimension in use (Li et al. 2020, figure 4).
 
@@ -111,9 +115,10 @@ def traverse(
     time takes `steps` values from -`reach` to `reach`. Dimensions with $\mathrm{Var}_x\, E[z_j \mid x] \le 0.01$ are left out.
 
     Arguments:
-        x: the datum, (1, *event). data: the data for the variances, (N, *event).
+        x: the datum, (1, *event). data: the data for the variances, (N, *event); a `Batch` where inputs are given beside them.
         reach: in standard deviations. most: number of rows for a layer; default all.
         draws, seed: as for `posteriors`, of which the variances are.
+        under: given inputs to decode under, one row, instead of those beside x.
 
     Raises:
         ConfigError: for a number out of range, a guide without Gaussian posteriors, no dimension in use; as `vary_dimension`.
@@ -125,6 +130,7 @@ def traverse(
     if most is not None and most < 1:
         raise ConfigError(f"a traversal shows at least one dimension of a layer, got {most}.")
     variances = _posterior_mean_variances(guide, data, draws, seed)
+    given = given_of(x[:1]) | dict(under or {})
     with fixed_seed(seed):
         noise = posterior_noise(model, guide, x[:1])
         units, dead, hidden = list[Unit](), dict[str, int](), dict[str, int]()
@@ -140,14 +146,14 @@ def traverse(
                 f"{MEANINGFUL_VARIANCE:g} (the largest is {largest:.2g}). Train longer, or with a smaller weight of the rate."
             )
         values = torch.linspace(-reach, reach, steps)
-        images = [vary_dimension(model, noise, unit.site, unit.dimension, values) for unit in units]
+        images = [vary_dimension(model, noise, unit.site, unit.dimension, values, given=given) for unit in units]
     return Traversals(units, values, torch.stack(images), dead, hidden)
 
 
-def _posterior_mean_variances(guide: Program, data: Tensor | Rows, draws: int, seed: int) -> dict[str, Tensor]:
+def _posterior_mean_variances(guide: Program, data: Tensor | Batch | Rows, draws: int, seed: int) -> dict[str, Tensor]:
     """Site -> variance of the posterior means over the data, for each dimension. The mean of a point mass is the point."""
     with fixed_seed(seed), Record() as record:
-        guide(data[:2])
+        run_program(guide, data[:2])
     if all(is_point(site) for site in record.sites.values()):
         means = latents(guide, data, mean=True)
         return {site: mean.flatten(1).double().var(0, correction=0).cpu() for site, mean in means.items()}

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import pyro
 from torch import Tensor, nn
 
+from pyro_hvae.networks import take_given
+
 
 class Chain(nn.Module):
     r"""$p(x, z) = p(z_L) \prod_{l<L} p(z_l \mid z_{l+1}) \, p(x \mid z_1)$, or with `skip` all latents above as parents.
@@ -19,26 +21,41 @@ class Chain(nn.Module):
         likelihood: conditional of x.
         first: number of the latent next to x; 2 where x is itself the first layer of a larger hierarchy.
         skip: give every conditional all latents above it, the nearest first, instead of the nearest alone.
+        given: names of inputs y for $p(x \mid y)$: the last parents of the likelihood and of every level, not of the prior.
 
-    Shapes: plate `data` at dim -1 without subsample scaling; returns x of shape (*plates, *event).
+    Shapes: plate `data` at dim -1 without subsample scaling, of len(x) rows, or `size` without x; y has as many rows, or one.
+    Returns x of shape (*plates, *event).
 
+    Raises:
+        ContractError: when called without a given input, or with another one.
+
+    >>> import torch
     >>> from pyro_hvae.conditionals.gaussian import Gaussian, StandardNormal
     >>> Chain(StandardNormal(2), [], Gaussian(2, (1, 4, 4)))(size=3).shape
+    torch.Size([3, 1, 4, 4])
+    >>> Chain(StandardNormal(2), [], Gaussian(2 + 10, (1, 4, 4)), given=["y"])(size=3, y=torch.eye(10)[[7]]).shape
     torch.Size([3, 1, 4, 4])
     """
 
     def __init__(
-        self, prior: nn.Module, levels: Sequence[nn.Module], likelihood: nn.Module, skip: bool = False, first: int = 1
+        self,
+        prior: nn.Module,
+        levels: Sequence[nn.Module],
+        likelihood: nn.Module,
+        skip: bool = False,
+        first: int = 1,
+        given: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        self.first = first
+        self.first, self.given = first, tuple(given)
         self.prior, self.levels, self.likelihood, self.skip = prior, nn.ModuleList(levels), likelihood, skip
 
-    def forward(self, x: Tensor | None = None, size: int = 1) -> Tensor:
+    def forward(self, x: Tensor | None = None, size: int = 1, **given: Tensor) -> Tensor:
+        y = take_given(self.given, given)
         depth = len(self.levels) + self.first
         with pyro.plate("data", size if x is None else x.shape[0], dim=-1):
             above = [pyro.sample(f"z{depth}", self.prior())]
             for level, p in zip(range(depth - 1, self.first - 1, -1), self.levels, strict=True):
-                z = pyro.sample(f"z{level}", p(*above))
+                z = pyro.sample(f"z{level}", p(*above, *y))
                 above = [z, *above] if self.skip else [z]
-            return pyro.sample("x", self.likelihood(*above), obs=x)
+            return pyro.sample("x", self.likelihood(*above, *y), obs=x)

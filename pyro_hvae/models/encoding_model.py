@@ -13,12 +13,12 @@ class EncodingModel(nn.Module):
         program: a generative program over features. encode: from x to the features.
         decode: a decoder of features that an objective trains along (see `PixelError`); it is not used here.
 
-    Shapes: as the program's; x has the shape that `encode` takes.
+    Shapes: as the program's, which gets the given inputs as they are; x has the shape that `encode` takes.
     """
 
     def __init__(self, program: nn.Module, encode: nn.Module, decode: nn.Module | None = None) -> None:
         super().__init__()
         self.program, self.encode, self.decode = program, encode, decode
 
-    def forward(self, x: Tensor | None = None, size: int = 1) -> Tensor:
-        return self.program(None if x is None else self.encode(x), size)
+    def forward(self, x: Tensor | None = None, size: int = 1, **given: Tensor) -> Tensor:
+        return self.program(None if x is None else self.encode(x), size, **given)

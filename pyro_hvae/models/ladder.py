@@ -1,13 +1,13 @@
 """The ladder: independent latents that enter the generating network at different depths."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pyro
 import torch
 from torch import Tensor, nn
 
 from pyro_hvae.errors import require_known
-from pyro_hvae.networks import Gate, join_parents
+from pyro_hvae.networks import Gate, join_parents, take_given
 
 JOINS = ("concat", "gated", "sum")
 
@@ -59,8 +59,13 @@ class Ladder(nn.Module):
         priors: site -> conditional without parents, from the top down ("z3", "z2", "z1").
         rungs: site -> `Rung`, in the same order; the first sees z_L alone.
         likelihood: conditional of x given g_1.
+        given: names of inputs y for $p(x \mid y)$, which join z_L in the branch of the top rung: every g_l depends on them.
 
-    Shapes: plate `data` at dim -1 without subsample scaling; returns x of shape (*plates, *event).
+    Shapes: plate `data` at dim -1 without subsample scaling, of len(x) rows, or `size` without x; y has the shape (rows, n), or
+    (1, n). Returns x of shape (*plates, *event).
+
+    Raises:
+        ContractError: when called without a given input, or with another one.
 
     >>> from pyro_hvae.conditionals import Bernoulli, StandardNormal
     >>> priors = {"z2": StandardNormal(3), "z1": StandardNormal(2)}
@@ -69,8 +74,15 @@ class Ladder(nn.Module):
     torch.Size([5, 1, 4, 4])
     """
 
-    def __init__(self, priors: Mapping[str, nn.Module], rungs: Mapping[str, nn.Module], likelihood: nn.Module) -> None:
+    def __init__(
+        self,
+        priors: Mapping[str, nn.Module],
+        rungs: Mapping[str, nn.Module],
+        likelihood: nn.Module,
+        given: Sequence[str] = (),
+    ) -> None:
         super().__init__()
+        self.given = tuple(given)
         self.priors, self.rungs, self.likelihood = nn.ModuleDict(priors), nn.ModuleDict(rungs), likelihood
 
     @property
@@ -78,9 +90,10 @@ class Ladder(nn.Module):
         """Site -> gate of its branch, from the top down."""
         return {site: rung.gate for site, rung in self.rungs.items() if isinstance(rung, Rung)}
 
-    def forward(self, x: Tensor | None = None, size: int = 1) -> Tensor:
-        g = None
+    def forward(self, x: Tensor | None = None, size: int = 1, **given: Tensor) -> Tensor:
+        y, g = take_given(self.given, given), None
         with pyro.plate("data", size if x is None else x.shape[0], dim=-1):
             for site, prior in self.priors.items():
-                g = self.rungs[site](pyro.sample(site, prior()), g)
+                z = pyro.sample(site, prior())
+                g = self.rungs[site](join_parents([z, *y], [(1,)]) if y and g is None else z, g)
             return pyro.sample("x", self.likelihood(g), obs=x)

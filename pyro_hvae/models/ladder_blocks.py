@@ -148,4 +148,4 @@ def require_four_layers(dims: Sequence[int], name: str, example: int) -> None:
     """Raises `ConfigError` for another number of layers."""
     if len(dims) != 4:
         each = ",".join([str(example)] * 4)
-        raise ConfigError(f"network={name} has four layers, got dims={tuple(dims)}. Example: -o dims={each}.")
+        raise ConfigError(f"network={name} has four layers, got {len(dims)}. Example: -o dims={each}.")

@@ -1,57 +1,121 @@
 """The one door through which data enter: what is given becomes floats of the type that the programs compute in."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from pyro_hvae.data import Rows, may_be_grey, to_floats, to_tensor
-from pyro_hvae.errors import ConfigError
+from pyro_hvae.data import OBSERVED, Batch, Rows, may_be_grey, to_floats, to_tensor
+from pyro_hvae.errors import ConfigError, ContractError
 from pyro_hvae.objectives.data_support import check_data
+from pyro_hvae.objectives.given_inputs import require_taken
 from pyro_hvae.runtime import find_modules
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
 DATA = ("x", "data")  # arguments of a question that hold data
 # Program -> whether its integers were grey values: a batch of them that happens to hold 0 and 1 only is read like the others.
 _grey = WeakIdKeyDictionary()
 
 
-def take_data(x: Any, *programs: Any) -> Any:
+def take_data(x: Any, *programs: Any, given: Mapping[str, Any] | None = None, observed: Any = None) -> Any:
     """Data as `to_floats` makes them, float64 where the programs' parameters are; `Rows` stay as they are.
 
+    NaN means that an entry is missing. On other devices than the CPU nothing waits to find it: there `observed` tells.
+
+    Arguments:
+        given: inputs beside x, name -> values (n, ...) of any type. observed: booleans of the shape of x.
+
+    Returns:
+        a tensor, or a `Batch` where there are given inputs or missing entries.
+
     Raises:
-        ConfigError: for no data. DataError: as `to_floats`.
+        ConfigError: for no data, or as `Batch`. ContractError: for an input that no program takes. DataError: as `to_floats`.
     """
     if get_proxy_mode() is not None:
         return x  # a graph is recorded; its arguments were converted before
-    if not isinstance(x, Rows):
+    beside = {name: _take_given(name, value, x, programs) for name, value in (given or {}).items()}
+    if isinstance(x, Rows):
+        if observed is not None:
+            raise ConfigError("x are hv.Rows, which mark missing entries by NaN, so there is no mask beside them.")
+        x = x.with_given(beside) if beside else x
+    elif isinstance(x, Batch):
+        x = Batch.of(_read(x.x, programs), {**x.given, **beside}, x.observed if observed is None else observed)
+    else:
         x = _read(x, programs)
+        if beside or observed is not None or (x.device.type == "cpu" and x.is_floating_point() and _may_have_nan(x)):
+            x = Batch.of(x, beside, observed)
     if x.shape and not x.shape[0]:
         raise ConfigError(f"there are no data: x has the shape {tuple(x.shape)}. Give at least one datum.")
+    if not isinstance(x, Tensor) and len(programs) > 1 and None not in programs:
+        require_taken(programs, x.given)
     return x
 
 
-def takes_data(question: Callable[P, R]) -> Callable[P, R]:
-    """Decorates a function that asks about data: its arguments `x` and `data` go through `take_data` and `check_data`."""
-    signature = inspect.signature(question)
+def take_pass(args: Sequence[Any], kwargs: Mapping[str, Any], *programs: Any) -> Any:
+    """The data of a pass `loss(x, y=y)`: x is the only positional argument, given inputs and `observed` have names."""
+    inputs = dict(kwargs)
+    x = args[0] if args else inputs.pop("x", None)
+    if len(args) > 1 or x is None:
+        found = f"{len(args)} arguments without a name" if len(args) > 1 else "no x"
+        raise ContractError(f"a pass is of x, with other inputs by name, loss(x, y=y), but it was given {found}.")
+    observed = inputs.pop(OBSERVED, None)
+    return take_data(x, *programs, given=inputs, observed=observed)
+
+
+class Question(Protocol[P, R]):
+    """A question about data, which also takes what stands beside its x."""
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def __call__(self, *args: Any, given: Mapping[str, Any] | None = None, observed: Any = None, **kwargs: Any) -> R: ...
+
+
+def takes_data(question: Callable[P, R]) -> Question[P, R]:
+    """Decorates a function that asks about data: its arguments `x` and `data` go through `take_data` and `check_data`.
+
+    The function also takes `given` and `observed`, which stand beside its x. Beside `data` they are in a `Batch`.
+    """
+    signature, names = inspect.signature(question), ("given", OBSERVED)
 
     @wraps(question)
-    def ask(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = signature.bind(*args, **kwargs)
-        programs = [given.arguments.get(name) for name in ("model", "guide")]
+    def ask(*args: Any, **kwargs: Any) -> R:
+        asked = signature.bind(*args, **{name: value for name, value in kwargs.items() if name not in names})
+        beside: dict[str, Any] = {name: kwargs.get(name) for name in names}
+        if asked.arguments.get("x") is None and "given" in signature.parameters:
+            asked.arguments["given"] = beside["given"]
+        programs = [asked.arguments.get(name) for name in ("model", "guide")]
         for name in DATA:
-            if given.arguments.get(name) is not None:
-                given.arguments[name] = x = take_data(given.arguments[name], *programs)
-                check_data(x, given.arguments.get("model"))
-        return question(*given.args, **given.kwargs)
+            if asked.arguments.get(name) is not None:
+                asked.arguments[name] = x = take_data(asked.arguments[name], *programs, **(beside if name == "x" else {}))
+                check_data(x, asked.arguments.get("model"))
+        return question(*asked.args, **asked.kwargs)
 
-    return ask
+    further = [
+        inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=None) for n in names if n not in signature.parameters
+    ]
+    setattr(ask, "__signature__", signature.replace(parameters=[*signature.parameters.values(), *further]))  # noqa: B010
+    return cast(Question[P, R], ask)
+
+
+def _take_given(name: str, value: Any, x: Any, programs: tuple[Any, ...]) -> Tensor:
+    """A given input as a tensor where x is. Its floats are of the programs' type; integers, such as classes, stay integers."""
+    value = to_tensor(value, name)
+    if value.is_floating_point() and (like := _first_parameter(value, programs)) is not None:
+        value = value.to(like.dtype)
+    home = x.device if isinstance(x, Tensor | Batch | Rows) else None
+    return value if home is None else value.to(home)
+
+
+def _may_have_nan(x: Tensor) -> bool:
+    """Whether a cheap look leaves NaN possible: a sum is NaN, too, where infinities cancel."""
+    return bool(x.detach().sum().isnan())
 
 
 def _read(x: Any, programs: tuple[Any, ...]) -> Tensor:

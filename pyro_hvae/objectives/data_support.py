@@ -11,11 +11,13 @@ from torch.distributions import constraints
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from pyro_hvae.data import Rows
+from pyro_hvae.data import Batch, Rows, x_of
 from pyro_hvae.errors import DataError
-from pyro_hvae.objectives.handlers import Site, apply_mask, draw_sites, scalar_family
+from pyro_hvae.objectives.given_inputs import draw_sites
+from pyro_hvae.objectives.handlers import Site, scalar_family
+from pyro_hvae.objectives.site_masks import is_entry_mask, site_log_prob
 
-Data = TypeVar("Data", Tensor, Rows, Tensor | Rows)
+Data = TypeVar("Data", bound=Tensor | Batch | Rows)
 BLOCK = 2**22  # numbers that are looked at together
 SOFT_BITS = (torch.distributions.Bernoulli, torch.distributions.ContinuousBernoulli)  # grey levels are a usual target
 # Model -> the support of x in its last pass, for captured passes, which run no checks of their own.
@@ -81,7 +83,12 @@ def check_site(model: Any, site: Site) -> None:
     with suppress(TypeError):  # a model that cannot be referred to weakly
         _last[getattr(model, "__self__", model)] = support
     outside = support.excludes(value)
-    if outside is not None and isinstance(site["mask"], Tensor | bool):
+    if outside is not None and is_entry_mask(site):
+        known = site["mask"]
+        while known.dim() > value.dim():
+            known = known.any(0)  # over the particles
+        outside = _without_missing(outside, Batch(value, observed=known.expand(value.shape)))
+    elif outside is not None and isinstance(site["mask"], Tensor | bool):
         mask, plates = torch.as_tensor(site["mask"]), value.dim() - len(site["fn"].event_shape)
         while mask.dim() > plates:
             mask = mask.any(0)  # over the particles
@@ -92,24 +99,36 @@ def check_site(model: Any, site: Site) -> None:
 
 def observed_log_prob(site: Site) -> Tensor:
     """log p(x | z) under the site's mask, shape (*plates,); NaN outside the support where `check_site` does not look."""
-    log_prob = site["fn"].log_prob(site["value"])
-    if site["value"].device.type != "cpu":
-        log_prob = spoil_outside(site, log_prob)
-    return apply_mask(log_prob, site["mask"])
+    log_prob = site_log_prob(site)
+    return log_prob if site["value"].device.type == "cpu" else spoil_outside(site, log_prob)
 
 
 def spoil_outside(site: Site, log_prob: Tensor) -> Tensor:
-    """log p(x | z), with NaN for each datum outside the support."""
+    """log p(x | z) under the site's mask, with NaN for each datum that the mask leaves in and that is outside the support."""
+    mask, plates = site["mask"], site["value"].dim() - len(site["fn"].event_shape)
     inside = find_support(site["fn"]).constraint.check(site["value"])
-    plates = site["value"].dim() - len(site["fn"].event_shape)
-    return log_prob.where(inside.flatten(plates).all(-1) if inside.dim() > plates else inside, math.nan)
+    if event := max(0, inside.dim() - plates):
+        if is_entry_mask(site):
+            inside, mask = inside | ~mask, None
+        inside = inside.flatten(-event).all(-1)
+    return log_prob.where(inside if mask is None else inside | ~torch.as_tensor(mask, device=inside.device), math.nan)
 
 
-def check_batch(x: Tensor, model: Any) -> None:
+def check_batch(data: Tensor | Batch, model: Any) -> None:
     """Checks a batch for a captured pass: by the support that x had in the model's last pass in Python, if there was one."""
-    support = _last.get(getattr(model, "__self__", model))
-    if support and x.device.type == "cpu" and get_proxy_mode() is None and (outside := support.excludes(x)) is not None:
+    support, x = _last.get(getattr(model, "__self__", model)), x_of(data)
+    if not support or x.device.type != "cpu" or get_proxy_mode() is not None:
+        return
+    outside = _without_missing(support.excludes(x), data)
+    if outside is not None and outside.any():
         raise _describe(support, x, outside, place=" of this batch")
+
+
+def _without_missing(outside: Tensor | None, data: Tensor | Batch) -> Tensor | None:
+    """Which values lie outside among those that are observed."""
+    if outside is None or not isinstance(data, Batch) or data.observed is None:
+        return outside
+    return outside & data.observed.reshape(*outside.shape, -1).any(-1)
 
 
 def check_data(x: Data, model: Any = None) -> Data:
@@ -126,7 +145,7 @@ def check_data(x: Data, model: Any = None) -> Data:
     """
     if get_proxy_mode() is not None or (isinstance(x, Rows) and not isinstance(x.store, Tensor)):
         return x
-    sites = {} if model is None else draw_sites(model, x.device)
+    sites = {} if model is None else draw_sites(model, x)
     support = find_support(sites["x"]["fn"]) if "x" in sites else NUMBERS
     if any(isinstance(bound, Tensor) for bound in vars(support.constraint).values()):
         support = NUMBERS  # it depends on z: the passes check it
@@ -134,8 +153,9 @@ def check_data(x: Data, model: Any = None) -> Data:
         return x
     done = 0
     for piece in x.split(max(1, BLOCK // max(1, math.prod(x.shape[1:])))):
-        if (outside := support.excludes(piece)) is not None:
-            raise _describe(support, piece, outside, done)
+        outside = _without_missing(support.excludes(x_of(piece)), piece)
+        if outside is not None and outside.any():
+            raise _describe(support, x_of(piece), outside, done)
         done += len(piece)
     return x
 

@@ -12,13 +12,16 @@ from pyro.infer.elbo import ELBO as PyroELBO
 from pyro.infer.elbo import ELBOModule
 from torch import Tensor, nn
 
+from pyro_hvae.data import Batch
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.objectives.data_entry import take_data
+from pyro_hvae.objectives.data_entry import take_data, take_pass
 from pyro_hvae.objectives.data_support import check_batch, check_site, observed_log_prob
 from pyro_hvae.objectives.estimate import Estimate
-from pyro_hvae.objectives.handlers import Record, Share, Site, common_scale, is_point, site_log_prob
-from pyro_hvae.objectives.program_contract import check_contract, explain_errors, only_x
+from pyro_hvae.objectives.given_inputs import run_program
+from pyro_hvae.objectives.handlers import Record, Share, Site, common_scale, is_point
+from pyro_hvae.objectives.program_contract import check_contract, explain_errors
 from pyro_hvae.objectives.program_module import as_module
+from pyro_hvae.objectives.site_masks import is_entry_mask, mask_missing, site_log_prob
 from pyro_hvae.runtime import evaluation_mode
 
 Sites = dict[str, Site]
@@ -35,20 +38,25 @@ def kl_is_valid(name: str, p: Mapping[str, Site], q: Mapping[str, Site]) -> bool
 
 
 class Objective(ELBOModule):
-    """A model/guide pair with its bound: an `nn.Module` with `.parameters()` and `loss(x)`; no parameter store."""
+    """A model/guide pair with its bound: an `nn.Module` with `.parameters()` and `loss(x)`; no parameter store.
+
+    Inputs that the programs take beside x are given by name, `loss(x, y=y)`. Entries of x that are NaN, or false in
+    `loss(x, observed=mask)`, are missing: the bound is that of log p(x_observed), with one particle the ELBO and with K the
+    bound of MIWAE (Mattei and Frellsen 2019).
+    """
 
     elbo: "ELBO"
 
-    def estimate(self, x: Tensor) -> Estimate:
+    def estimate(self, x: Tensor | Batch) -> Estimate:
         return self.elbo.estimate(self.model, self.guide, x)
 
-    def take_arguments(self, x: Any) -> tuple[Tensor]:
-        """The arguments of a pass, for `capture`: a graph is of floats, whatever was given."""
-        x = take_data(x, self.model, self.guide)
+    def take_arguments(self, *args: Any, **kwargs: Any) -> tuple[Tensor | Batch]:
+        """The argument of a pass, for `capture`: a graph is of floats, whatever was given."""
+        x = take_pass(args, kwargs, self.model, self.guide)
         check_batch(x, self.model)
         return (x,)
 
-    def reconstruction_parameters(self, x: Tensor) -> list[nn.Parameter]:
+    def reconstruction_parameters(self, x: Tensor | Batch) -> list[nn.Parameter]:
         """The parameters that reach log p(x | z) in autograd: theta and phi of the VHP, whatever the pair."""
         # A pass that leaves the caller's random stream as it was.
         with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), torch.enable_grad(), evaluation_mode(self):
@@ -105,7 +113,7 @@ class ELBO(PyroELBO):
         """The pair with this bound; methods of a module and functions are trained with the modules that they use."""
         return Objective(as_module(model), as_module(guide), self)
 
-    def estimate(self, model: Callable[..., Any], guide: Callable[..., Any], x: Tensor) -> Estimate:
+    def estimate(self, model: Callable[..., Any], guide: Callable[..., Any], x: Tensor | Batch) -> Estimate:
         """Runs guide and model once on x of shape (B, *event) and returns the terms of all sites."""
         x = take_data(x, model, guide)
         p, q = self.sites(model, guide, x)
@@ -116,23 +124,24 @@ class ELBO(PyroELBO):
         penalties = self.penalties(model, guide, x, p, q)
         return Estimate(terms, self.particles, self.alpha, penalties, scales=scales, latents=latents, x=p["x"])
 
-    def penalties(self, model: Any, guide: Any, x: Tensor, p: Sites, q: Sites) -> dict[str, Tensor]:
+    def penalties(self, model: Any, guide: Any, x: Tensor | Batch, p: Sites, q: Sites) -> dict[str, Tensor]:
         """Additions of a subclass to the reconstruction cost (see `Terms.penalties`), given the sites of this pass."""
         return {}
 
-    def sites(self, model: Any, guide: Any, x: Tensor) -> tuple[Sites, Sites]:
+    def sites(self, model: Any, guide: Any, x: Tensor | Batch) -> tuple[Sites, Sites]:
         """The recorded sites of the model (replaying the guide's latents) and of the guide, checked against the contract."""
-        with explain_errors(model, x), Record() as q, self._particle_plate():
-            guide(x)
+        with explain_errors(guide, model, x), Record() as q, self._particle_plate():
+            run_program(guide, x)
         check_contract(None, q.sites, x, self.particles, self.shared)  # before the model gets the guide's values
         replay = {name: site["value"] for name, site in q.sites.items()}
-        with explain_errors(model, x, q.sites), Record(replay) as p, self._particle_plate():
-            model(x)
+        with explain_errors(model, model, x, q.sites), Record(replay) as p, self._particle_plate():
+            run_program(model, x)
         check_contract(p.sites, q.sites, x, self.particles, self.shared)
+        mask_missing(p.sites["x"], x)
         check_site(model, p.sites["x"])
         return p.sites, q.sites
 
-    def check(self, model: Any, guide: Any, x: Tensor) -> None:
+    def check(self, model: Any, guide: Any, x: Tensor | Batch) -> None:
         """Checks the program contract by a pass that changes neither the random stream nor the modules."""
         with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), torch.no_grad(), evaluation_mode(model, guide):
             self.sites(model, guide, x)
@@ -145,7 +154,8 @@ class ELBO(PyroELBO):
         if site["is_observed"]:
             return observed_log_prob(site)
         # Pyro's KL of a Delta leaves its log_density out; one draw of it is exact anyway.
-        if self.particles == 1 and self.analytic_kl and not is_point(q[name]) and kl_is_valid(name, p, q):
+        closed = self.particles == 1 and self.analytic_kl and not is_point(q[name]) and kl_is_valid(name, p, q)
+        if closed and not is_entry_mask(site) and not is_entry_mask(q[name]):
             with suppress(NotImplementedError):  # no closed form registered for this pair of distributions
                 return self._masked_kl(site, q[name])
         return site_log_prob(site) - site_log_prob(q[name])
@@ -161,10 +171,10 @@ class ELBO(PyroELBO):
     # The interface of pyro.infer.SVI and ELBOModule.
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Sites, Sites]:
-        return self.sites(model, guide, *only_x(args, kwargs))
+        return self.sites(model, guide, take_pass(args, kwargs, model, guide))
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
-        return self.estimate(model, guide, *only_x(args, kwargs)).loss()
+        return self.estimate(model, guide, take_pass(args, kwargs, model, guide)).loss()
 
     def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         with torch.no_grad():

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives.handlers import Site, location_scale, standard_noise
+from pyro_hvae.objectives.site_masks import apply_mask, is_entry_mask, site_log_prob
 
 Weights = Mapping[str, "float | Tensor"]
 
@@ -21,10 +22,10 @@ def _flatten_event(values: Tensor, fn: Any) -> Tensor:
 
 
 def _nats(x: Site) -> Tensor:
-    """-log p(x | z) in nats per datum, shape (*plates,), without the normaliser of a Gaussian or Laplace."""
-    base = location_scale(x["fn"])
+    """-log p(x | z) of the observed entries, nats per datum, (*plates,), without the normaliser of a Gaussian or Laplace."""
+    base, known = location_scale(x["fn"]), _known_entries(x)
     if base is None:
-        return -x["fn"].log_prob(x["value"])
+        return -site_log_prob({**x, "mask": known})
     if base.scale.requires_grad:
         raise ConfigError(
             "the constraint in nats needs a likelihood with a fixed scale: with a learned one it could be met by widening the "
@@ -32,13 +33,22 @@ def _nats(x: Site) -> Tensor:
         )
     off = standard_noise(x)
     energy = 0.5 * off**2 if isinstance(base, torch.distributions.Normal) else off.abs()
-    return _flatten_event(energy, x["fn"]).sum(-1)
+    return _flatten_event(apply_mask(energy, known), x["fn"]).sum(-1)
 
 
 def _mean_square(x: Site) -> Tensor:
-    """Mean over the pixels of (x - E[x | z])^2, shape (*plates,); its root is the paper's kappa on images."""
-    fn = x["fn"]
-    return _flatten_event((x["value"] - fn.mean) ** 2, fn).mean(-1)
+    """Mean over observed pixels of (x - E[x | z])^2, shape (*plates,); its root is the paper's kappa on images."""
+    fn, known = x["fn"], _known_entries(x)
+    square = (x["value"] - fn.mean) ** 2
+    if known is None:
+        return _flatten_event(square, fn).mean(-1)
+    counts = _flatten_event(known.expand_as(square), fn).sum(-1)
+    return _flatten_event(apply_mask(square, known), fn).sum(-1) / counts.clamp(min=1)
+
+
+def _known_entries(x: Site) -> Tensor | None:
+    """The mask of entries of x, where it has one."""
+    return x["mask"] if is_entry_mask(x) else None
 
 
 def renyi_mean(log_w: Tensor, alpha: float) -> Tensor:
@@ -164,6 +174,8 @@ class Estimate(Terms):
     def constraint(self, measure: str) -> Tensor:
         """Batch mean of C in the given measure (a key of `MEASURES`), detached; of the data that `poutine.mask` leaves in."""
         values, mask = MEASURES[measure](self.x).detach(), self.x["mask"]
+        if is_entry_mask(self.x):
+            mask = mask.flatten(-len(self.x["fn"].event_shape)).any(-1)  # data of which nothing is known are left out
         if not isinstance(mask, Tensor):
             return values.mean()
         kept = mask.expand_as(values)

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from typing import Any
 
 import pyro
@@ -14,7 +13,6 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from pyro_hvae.errors import NoMeanWarning
-from pyro_hvae.runtime import evaluation_mode
 
 USUAL = (torch.distributions.Normal, torch.distributions.Laplace, torch.distributions.Bernoulli, dist.Delta)  # have means
 CORRELATED = (torch.distributions.MultivariateNormal, torch.distributions.LowRankMultivariateNormal)
@@ -48,20 +46,6 @@ class Record(Messenger):
             self.sites[msg["name"]] = msg
 
 
-def draw_sites(model: Any, device: torch.device) -> dict[str, Site]:
-    """The sites of one datum that a model draws without data, in evaluation mode and apart from the random stream.
-
-    Nothing where the model cannot do that, whatever its error.
-    """
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.no_grad(), evaluation_mode(model), suppress(Exception):
-        store = pyro.get_param_store()
-        with store.scope(store.get_state()), pyro.validation_enabled(False), Record() as record:
-            model(size=1)
-        return record.sites
-    return {}
-
-
 def scalar_family(fn: Any) -> Any:
     """The distribution inside `to_event`. Only there: the base of a flow or of a LogNormal is another distribution."""
     while isinstance(fn, torch.distributions.Independent):
@@ -79,18 +63,6 @@ def common_scale(one: float | Tensor, two: float | Tensor) -> float | Tensor:
     if get_proxy_mode() is None or not (isinstance(one, Tensor) or isinstance(two, Tensor)):
         return one
     return torch.where(torch.eq(torch.as_tensor(one), torch.as_tensor(two)), one, torch.nan)
-
-
-def apply_mask(values: Tensor, mask: Any) -> Tensor:
-    """Values with zeros where the mask of `poutine.mask` (a boolean, a tensor of booleans, or None) is false."""
-    if mask is None or mask is True:
-        return values
-    return torch.zeros_like(values) if mask is False else values.where(mask, 0.0)
-
-
-def site_log_prob(msg: Site) -> Tensor:
-    """The log-density of a recorded site's value under its mask, without its scale; shape (*plates,)."""
-    return apply_mask(msg["fn"].log_prob(msg["value"]), msg["mask"])
 
 
 def find_mean(fn: Any) -> tuple[Tensor | None, str]:

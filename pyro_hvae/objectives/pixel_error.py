@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pyro_hvae.data import Batch, x_of
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.objectives.handlers import Site
 
@@ -23,6 +24,6 @@ class PixelError(ELBO):
         super().__init__()
         self.decode = decode
 
-    def penalties(self, model: Any, guide: Any, x: Tensor, p: dict[str, Site], q: dict[str, Site]) -> dict[str, Tensor]:
-        error = self.decode(p["x"]["value"]) - x
+    def penalties(self, model: Any, guide: Any, x: Tensor | Batch, p: dict[str, Site], q: dict[str, Site]) -> dict[str, Tensor]:
+        error = self.decode(p["x"]["value"]) - x_of(x)
         return {"pixels": error.square().flatten(1).sum(1).mean()}

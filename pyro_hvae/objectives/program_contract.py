@@ -1,6 +1,6 @@
 """Checks a pair against the program contract, with one error that lists all faults and the remedy."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,21 +8,26 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
+from pyro_hvae.data import Batch, given_of
 from pyro_hvae.errors import ContractError, HVAEError
 from pyro_hvae.objectives.data_support import check_data
-from pyro_hvae.objectives.handlers import draw_sites
+from pyro_hvae.objectives.given_inputs import describe_untaken, draw_sites
+from pyro_hvae.objectives.site_masks import fits
 
 REMEDY = (
-    'A pair needs: model(x=None, size=1) and guide(x); a plate "data" at dim -1 of size len(x), or `size` without x, without '
-    'subsampling around every site; the observed site "x" in the model; and the same latent sites (by convention z1 next to x '
-    "... zL at the top) in model and guide, each with .to_event(n) so that its batch shape is the plates'."
+    'A pair needs: model(x=None, size=1) and guide(x), with given inputs as further arguments; a plate "data" at dim -1 of '
+    'size len(x), or `size` without x, without subsampling around every site; the observed site "x" in the model; and the same '
+    "latent sites (by convention z1 next to x ... zL at the top) in model and guide, each with .to_event(n) so that its batch "
+    "shape is the plates'."
 )
 
 NO_X = "the model has no observed site 'x'"
 Sites = Mapping[str, dict[str, Any]]
 
 
-def check_contract(model: Sites | None, guide: Sites, x: Tensor, particles: int = 1, shared: Collection[str] = ()) -> None:
+def check_contract(
+    model: Sites | None, guide: Sites, x: Tensor | Batch, particles: int = 1, shared: Collection[str] = ()
+) -> None:
     """Raises one `ContractError` when the recorded sites of a pair break the contract.
 
     Arguments:
@@ -84,11 +89,6 @@ def _equal(one: float | Tensor, two: float | Tensor) -> bool:
     return one is two or torch.equal(*(torch.as_tensor(scale).double().cpu() for scale in (one, two)))
 
 
-def _fits(shape: Sequence[int], into: Sequence[int]) -> bool:
-    """Whether a tensor of a shape broadcasts to another shape, which stays as it is."""
-    return len(shape) <= len(into) and all(n in (1, m) for n, m in zip(reversed(shape), reversed(into), strict=False))
-
-
 def _number(scale: float | Tensor) -> str:
     return f"{scale:.4g}" if not isinstance(scale, Tensor) or scale.dim() == 0 else "a tensor"
 
@@ -107,27 +107,34 @@ def _site_faults(name: str, site: Mapping[str, Any], size: int, particles: int) 
         faults.append(f"site '{name}': its batch shape is {shape}, expected ({size},); call .to_event(n) on its distribution")
     event, value = tuple(site["fn"].event_shape), tuple(site["value"].shape)
     split = len(value) - len(event)
-    if split < 0 or value[split:] != event or not _fits(value[:split], shape):
+    if split < 0 or value[split:] != event or not fits(value[:split], shape):
         faults.append(f"site '{name}': its value has the shape {value}, its distribution {(*shape, *event)}")
-    faults += [
-        f"site '{name}': its {what} has the shape {tuple(site[what].shape)}, which does not broadcast to {shape}"
-        for what in ("mask", "scale")
-        if isinstance(site[what], Tensor) and not _fits(site[what].shape, shape)
-    ]
+    for what, wanted in (("mask", (shape, (*shape, *event))), ("scale", (shape,))):
+        if isinstance(site[what], Tensor) and not any(fits(site[what].shape, into) for into in wanted):
+            into = " or ".join(map(str, dict.fromkeys(wanted)))
+            faults.append(
+                f"site '{name}': its {what} has the shape {tuple(site[what].shape)}, which does not broadcast to {into}"
+            )
     return faults
 
 
 @contextmanager
-def explain_errors(model: Callable[..., Any], x: Tensor, guide: Sites | None = None) -> Iterator[None]:
+def explain_errors(
+    program: Callable[..., Any], model: Callable[..., Any], x: Tensor | Batch, guide: Sites | None = None
+) -> Iterator[None]:
     """Turns an error of a program into a `ContractError` where shapes or rows differ from those that the model draws itself.
 
     Numbers that are not finite are a `DataError`.
 
     Arguments:
-        x: the batch. guide: the guide's sites, while the model runs.
+        program: that runs. x: the batch. guide: the guide's sites, while the model runs.
     """
     try:
         yield
+    except TypeError as error:
+        if untaken := describe_untaken(program, given_of(x)):
+            raise ContractError(untaken) from error
+        raise
     except (RuntimeError, ValueError, IndexError) as error:
         if (isinstance(error, HVAEError) and not isinstance(error, ContractError)) or get_proxy_mode() is not None:
             raise
@@ -146,23 +153,10 @@ def explain_errors(model: Callable[..., Any], x: Tensor, guide: Sites | None = N
         raise
 
 
-def _event_shapes(model: Callable[..., Any], x: Tensor) -> dict[str, tuple[int, ...]]:
+def _event_shapes(model: Callable[..., Any], x: Tensor | Batch) -> dict[str, tuple[int, ...]]:
     """Site -> shape of one value, of the sites that the model draws without data; none if it cannot."""
-    return {name: tuple(site["fn"].event_shape) for name, site in draw_sites(model, x.device).items()}
+    return {name: tuple(site["fn"].event_shape) for name, site in draw_sites(model, x).items()}
 
 
 def _other_event(name: str, guide: tuple[int, ...], model: tuple[int, ...]) -> str:
     return f"site '{name}' has the event shape {guide} in the guide, but {model} in the model"
-
-
-def only_x(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[Any]:
-    """The one argument of a pass; raises `ContractError` for more, or another."""
-    if len(args) == 1 and not kwargs:
-        return args
-    if not args and set(kwargs) == {"x"}:
-        return (kwargs["x"],)
-    given = ", ".join([*(f"argument {i + 1}" for i in range(len(args))), *map(repr, kwargs)]) or "nothing"
-    raise ContractError(
-        f"a pass is of x alone, but it was given {given}. Where the other inputs are the same in every pass, bind them: "
-        "functools.partial(model, y=y) and functools.partial(guide, y=y) are a pair."
-    )

@@ -9,6 +9,7 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
+from pyro_hvae.data import Batch
 from pyro_hvae.errors import ContractError
 from pyro_hvae.objectives.handlers import Site
 from pyro_hvae.runtime import evaluation_mode, find_modules
@@ -58,7 +59,7 @@ class _StoredParameters(Messenger):
         self.found[msg["name"]] = value.unconstrained() if hasattr(value, "unconstrained") else value
 
 
-def refuse_stored_parameters(objective: nn.Module, x: Tensor) -> None:
+def refuse_stored_parameters(objective: nn.Module, x: Tensor | Batch) -> None:
     """Raises `ContractError` for a pair that reads a `pyro.param` that is no parameter of its modules: none would train it.
 
     `pyro.module` and PyroModules announce parameters of modules, which is fine. The pass changes nothing but the

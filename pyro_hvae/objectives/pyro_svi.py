@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.objectives.data_entry import take_pass
 from pyro_hvae.objectives.elbo import ELBO, Estimate
 from pyro_hvae.schedules import Constant, Schedule
 
@@ -106,7 +107,7 @@ class ScheduledELBO(ELBO):
         self.schedule, self.reconstruction, self.on_estimate = schedule or Constant(), reconstruction, on_estimate
 
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
-        estimate = self.estimate(model, guide, *args, **kwargs)
+        estimate = self.estimate(model, guide, take_pass(args, kwargs, model, guide))
         measure = self.schedule.measure
         self.schedule.update(estimate.constraint(measure) if measure else None)
         loss = estimate.loss(self.schedule.weights())

@@ -8,30 +8,33 @@ import torch
 from pyro.infer.inspect import get_dependencies
 from torch import Tensor
 
+from pyro_hvae.data import Batch, given_of, x_of
 from pyro_hvae.errors import ConfigError, require_known
+from pyro_hvae.objectives.given_inputs import inputs_for
 from pyro_hvae.runtime import evaluation_mode
 
 
-def site_graph(model: Callable[..., Any], x: Tensor) -> nx.DiGraph:
+def site_graph(model: Callable[..., Any], x: Tensor | Batch) -> nx.DiGraph:
     """The directed graph of the model's sites, with an edge from every site to those that depend on it directly.
 
     Arguments:
         x: a few data of shape (B, *event); their values do not matter.
     """
     with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), evaluation_mode(model):
-        dependencies: Any = get_dependencies(model, (x[:2],))["prior_dependencies"]
+        given = inputs_for(model, given_of(x[:2]))
+        dependencies: Any = get_dependencies(model, (x_of(x[:2]),), given)["prior_dependencies"]
     graph = nx.DiGraph()
     graph.add_nodes_from(dependencies)
     graph.add_edges_from((up, down) for down, ups in dependencies.items() for up in ups if up != down)
     return graph
 
 
-def parents(model: Callable[..., Any], x: Tensor, site: str = "x") -> list[str]:
+def parents(model: Callable[..., Any], x: Tensor | Batch, site: str = "x") -> list[str]:
     """The sites that `site` depends on directly, sorted by name: z1 for a Markov chain, all latents for a skip model."""
     return sorted(site_graph(model, x).predecessors(site))
 
 
-def resolve_sites(model: Callable[..., Any], x: Tensor, sites: Collection[str] | str) -> tuple[str, ...]:
+def resolve_sites(model: Callable[..., Any], x: Tensor | Batch, sites: Collection[str] | str) -> tuple[str, ...]:
     """The names of the sites that a chain keeps, with "all" for every latent; `check_sites` checks them."""
     graph = site_graph(model, x)
     every = [name for name in graph if name != "x"]

@@ -9,8 +9,10 @@ import pyro
 import torch
 from torch import Tensor, nn
 
+from pyro_hvae.data import Batch, given_of
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives.elbo import ELBO, Sites
+from pyro_hvae.objectives.given_inputs import inputs_for, run_program
 from pyro_hvae.objectives.handlers import Means, Record, site_mean
 from pyro_hvae.objectives.program_contract import check_contract
 from pyro_hvae.runtime import evaluation_mode
@@ -77,27 +79,27 @@ class Supervision(ELBO):
         self.teacher = teacher
         self._matched: set[ref[Any]] = set()  # models that the teacher has been compared with
 
-    def sites(self, model: Any, guide: Any, x: Tensor) -> tuple[Sites, Sites]:
+    def sites(self, model: Any, guide: Any, x: Tensor | Batch) -> tuple[Sites, Sites]:
         """As of `ELBO`; raises `ConfigError` at first use when the teacher does not match the student."""
         if ref(model) not in self._matched:
             teacher = self._teacher_on(x.device)[0]
             with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), torch.no_grad(), evaluation_mode(model):
-                _check_match(_event_shapes(teacher), _event_shapes(model))
+                _check_match(_event_shapes(teacher, x[:2]), _event_shapes(model, x[:2]))
             self._matched.add(ref(model))
         return super().sites(model, guide, x)
 
-    def penalties(self, model: Any, guide: Any, x: Tensor, p: Sites, q: Sites) -> dict[str, Tensor]:
+    def penalties(self, model: Any, guide: Any, x: Tensor | Batch, p: Sites, q: Sites) -> dict[str, Tensor]:
         order = torch.randperm(len(x), device=x.device)
         means = {name: site_mean(site) for name, site in q.items()}
         teacher, encoder = self._teacher_on(x.device)
         with torch.no_grad(), Record() as record, Means():
-            encoder(x)
+            run_program(encoder, x)
         check_contract(None, record.sites, x)
         targets = {name: site["value"] for name, site in record.sites.items()}
         factors = {name: means[name] for name in targets}
         f, t = _concatenate(factors), _concatenate(targets)
         n = _concatenate({name: mean for name, mean in means.items() if name not in targets})
-        scale = x[0].numel()
+        scale = x.shape[1:].numel()
         values: dict[str, Tensor] = {}
         if self.weights["code"]:
             values["code"] = (t - f).square().mean()
@@ -119,19 +121,21 @@ def _concatenate(codes: Codes) -> Tensor:
     return torch.cat([code.flatten(1) for code in codes.values()], 1)
 
 
-def _output_difference(model: Program, x: Tensor, codes: Codes, permuted: Collection[str], order: Tensor) -> Tensor:
+def _output_difference(model: Program, x: Tensor | Batch, codes: Codes, permuted: Collection[str], order: Tensor) -> Tensor:
     """E[x | codes] minus E[x | codes with the named sites in another order], (B, *event), in one pass."""
     both = {name: torch.cat([code, code[order] if name in permuted else code]) for name, code in codes.items()}
     with Record(both) as record:
-        model(torch.cat([x, x]))  # only the shape of x matters; without it the model would draw one
+        run_program(
+            model, x[torch.arange(len(x)).repeat(2)]
+        )  # only the shape of x matters; without it the model would draw one
     first, second = site_mean(record.sites["x"]).chunk(2)
     return first - second
 
 
-def _event_shapes(model: Program) -> Shapes:
-    """Site -> event shape, x included, of the model's draws."""
+def _event_shapes(model: Program, x: Tensor | Batch) -> Shapes:
+    """Site -> event shape, x included, of the model's draws beside the given inputs of x."""
     with pyro.validation_enabled(False), Record() as record:
-        model(size=2)
+        model(size=len(x), **inputs_for(model, given_of(x)))
     return {name: tuple(site["fn"].event_shape) for name, site in record.sites.items()}
 
 

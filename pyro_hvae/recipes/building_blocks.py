@@ -1,16 +1,20 @@
 """The building blocks of recipes: likelihoods, encoders and the conditionals between layers, sized by the data."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pyro_hvae.conditionals import Bernoulli, Gaussian, Laplace, StandardNormal
+from pyro_hvae.data import Batch, given_of, x_of
 from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.models import Chain
-from pyro_hvae.networks import network_pair
+from pyro_hvae.networks import InputLayer, network_pair
 
 # The codes of a learned prior spread over tens (VHP), and their distances are what its graph measures: they enter as they are.
 INPUTS: dict[str, Any] = {"input_bound": None}
@@ -19,6 +23,16 @@ INPUTS: dict[str, Any] = {"input_bound": None}
 def _range(x: Tensor) -> tuple[float, float]:
     low, high = x.aminmax()
     return low.item(), high.item()
+
+
+def _fill_with_mean(data: Tensor | Batch) -> Tensor:
+    """The data, with the mean of the known entries of a column in its missing ones; of all columns where none is known."""
+    x = x_of(data)
+    if not isinstance(data, Batch) or data.observed is None:
+        return x
+    known = data.observed
+    mean, overall = x.sum(0) / known.sum(0), x.sum() / known.sum()  # x is 0 where it is missing
+    return x.where(known, mean.where(known.any(0), overall))
 
 
 def _bernoulli(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network: Any) -> nn.Module:
@@ -62,15 +76,20 @@ class BuildingBlocks:
     """Builds the conditionals of one system from its settings.
 
     Attributes:
-        x: the training data. likelihood: of p(x | z), a key of `LIKELIHOODS`.
+        data: the training data x. The guide's networks read beside x the mask, where entries are missing, and the given inputs,
+            which are parents of the model's conditionals, too.
+        likelihood: of p(x | z), a key of `LIKELIHOODS`.
         sigma: a Gaussian's standard deviation, a Laplace's scale b. learn_sigma: train it (Gaussian only).
         network: of x's encoder and decoder, a key of `NETWORKS`. hidden: its widths. upper: widths of the networks between
             layers. activation: of all networks. norm: batch normalisation in fully connected ones.
         squash: a Gaussian's or Laplace's mean is a sigmoid where the data lie in [0, 1]; without it a Gibbs chain can run away.
         posterior: of q(z1 | x), diagonal (the papers') or isotropic. std: of all latents (see `Gaussian`).
+
+    Raises:
+        ConfigError: for given inputs that are no columns of floats.
     """
 
-    x: Tensor
+    data: Tensor | Batch
     likelihood: str
     sigma: float
     hidden: Sequence[int]
@@ -83,23 +102,69 @@ class BuildingBlocks:
     norm: bool = False
     squash: bool = False
 
+    def __post_init__(self) -> None:
+        for name, value in given_of(self.data).items():
+            if value.dim() != 2 or not value.is_floating_point():
+                raise ConfigError(
+                    f"the given input '{name}' has the shape {tuple(value.shape)} and {value.dtype}, but recipes take "
+                    "floats (n, width). Give numbers as y.float().reshape(len(y), -1), classes as one_hot(y).float() of "
+                    "torch.nn.functional."
+                )
+
+    @cached_property
+    def x(self) -> Tensor:
+        """The training data, with the mean of what is known of a column in its missing entries."""
+        return _fill_with_mean(self.data)
+
+    @property
+    def event(self) -> tuple[int, ...]:
+        return tuple(self.data.shape[1:])
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Names of the given inputs."""
+        return tuple(given_of(self.data))
+
+    @property
+    def width(self) -> int:
+        """Features of the given inputs."""
+        return sum(value.shape[1] for value in given_of(self.data).values())
+
+    @property
+    def mask(self) -> bool:
+        """Whether there are missing entries, so that guides are told which."""
+        return isinstance(self.data, Batch) and self.data.observed is not None
+
+    @property
+    def reads(self) -> dict[str, Any]:
+        """The arguments of a guide that say what it reads beside x."""
+        return {"given": self.given, "mask": self.mask}
+
+    @property
+    def joined_features(self) -> int:
+        """Features of x and of what a guide's network reads beside it."""
+        return math.prod(self.event) * (1 + self.mask) + self.width
+
+    @property
+    def joined_event(self) -> tuple[int, ...]:
+        """The event of x with what a guide's network reads beside it: more channels of an image, or more features."""
+        if self.network == "mlp":
+            return (self.joined_features,) if self.given or self.mask else self.event
+        return (self.event[0] * (1 + self.mask) + self.width, *self.event[1:])
+
     @property
     def in_unit_range(self) -> bool:
         """Whether the data lie in [0, 1]."""
         low, high = _range(self.x)
         return low >= 0 and high <= 1
 
-    @property
-    def event(self) -> tuple[int, ...]:
-        return tuple(self.x.shape[1:])
-
     def markov_chain(self, dims: Sequence[int]) -> tuple[Chain, BottomUp]:
         """A Markov chain of Gaussian layers with its bottom-up guide; `dims` from z1 upwards."""
         pairs = list(zip(dims[:-1], dims[1:], strict=True))
-        levels = [self.prior_level(above, below) for below, above in reversed(pairs)]
-        up = [self.posterior_level(below, above) for below, above in pairs]
-        model = Chain(StandardNormal(dims[-1]), levels, self.decoder(dims[0]))
-        return model, BottomUp([self.encoder(dims[0]), *up])
+        levels = [self.prior_level(above + self.width, below) for below, above in reversed(pairs)]
+        up = [self.posterior_level(below + self.width, above) for below, above in pairs]
+        model = Chain(StandardNormal(dims[-1]), levels, self.decoder(dims[0] + self.width), given=self.given)
+        return model, BottomUp([self.encoder(dims[0]), *up], **self.reads)
 
     def decoder(self, parents: int) -> nn.Module:
         """p(x | `parents` features). Its mean starts at the data's mean where the network allows that."""
@@ -117,20 +182,41 @@ class BuildingBlocks:
         return LIKELIHOODS[self.likelihood](parents, self.x, self.sigma, self.learn_sigma, **network)
 
     def encoder(self, latent: int) -> Gaussian:
-        """q(z | x). Starts narrow (log sigma = -3) and near the origin, so that early noise cannot fold the embedding."""
+        """q(z | x [, mask, y]). Starts narrow (log sigma = -3) and near the origin: early noise cannot fold the embedding.
+
+        It subtracts the mean of x; after that a missing entry is 0.
+        """
         require_known("posterior", self.posterior, ("diagonal", "isotropic"))
-        start: dict[str, Any] = {"std": self.std, "init_log_scale": -3.0, "input_mean": self.x.mean(0), **INPUTS}
-        if self.network == "mlp":
+        mean = self.x.mean(0).flatten()
+        start: dict[str, Any] = {"std": self.std, "init_log_scale": -3.0, **INPUTS}
+        start["input_mean"] = torch.cat([mean, mean.new_zeros(self.joined_features - len(mean))])
+        layer = self.input_layer()
+        if self.network == "mlp" and layer is None:
             start |= {"hidden": self.hidden, "activation": self.activation, "norm": self.norm}
         else:
-            build = network_pair(self.network).encoder
-            start["net"] = lambda _, outputs: build(self.event, outputs, self.hidden, self.activation, 0.1)
-        return Gaussian(self.event, latent, isotropic=self.posterior == "isotropic", **start)
+            start["net"] = lambda _, outputs: self._reading(layer, outputs, 0.1)
+        parents: list[Sequence[int]] = [self.event, *[self.event] * self.mask]
+        parents += [y.shape[1:] for y in given_of(self.data).values()]
+        return Gaussian(parents, latent, isotropic=self.posterior == "isotropic", **start)
 
     def trunk(self, features: int) -> nn.Module:
-        """A network from x to features that several conditionals share, shape (*plates, *event) -> (*plates, features)."""
-        net = network_pair(self.network).encoder(self.event, features, self.hidden, self.activation, 1.0)
-        return nn.Sequential(nn.Flatten(-len(self.event)), net, nn.ReLU())
+        """A network that several conditionals share, from x to features (*plates, features).
+
+        It takes x (*plates, *event), or what stands beside x joined to it (see `join_inputs`).
+        """
+        net = self._reading(self.input_layer(self.x.mean(0)), features, 1.0)
+        return nn.Sequential(nn.Flatten(-1 if self.mask or self.given else -len(self.event)), net, nn.ReLU())
+
+    def input_layer(self, fill: Tensor | None = None) -> InputLayer | None:
+        """Makes joined inputs those of a network of `joined_event`, `fill` in missing entries; None where they are already."""
+        maps = self.network != "mlp" and bool(self.given)
+        return InputLayer(self.event, self.mask, maps, fill if self.mask else None) if self.mask or maps else None
+
+    def _reading(self, layer: InputLayer | None, outputs: int, gain: float) -> nn.Module:
+        """The network's encoder of x and of what stands beside it."""
+        options = [self.hidden, self.activation, gain, *([self.norm] if self.network == "mlp" else [])]
+        net = network_pair(self.network).encoder(self.joined_event, outputs, *options)
+        return net if layer is None else nn.Sequential(layer, *(net if isinstance(net, nn.Sequential) else [net]))
 
     def prior_level(self, parents: int, latent: int) -> Gaussian:
         """p(z_l | above). Near N(0, I) at first: while REWO's initial phase keeps it frozen it is the usual prior."""

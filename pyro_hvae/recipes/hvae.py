@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from pyro_hvae.conditionals import StandardNormal
+from pyro_hvae.data import Batch
 from pyro_hvae.guides import Autoregressive
 from pyro_hvae.models import Chain
 from pyro_hvae.objectives import ELBO
@@ -11,7 +12,7 @@ from pyro_hvae.recipes.recipe import Stage
 
 
 def hvae(
-    x: Tensor,
+    x: Tensor | Batch,
     *,
     dims: tuple[int, ...] = (8, 8, 8),
     likelihood: str = "gaussian",
@@ -30,7 +31,7 @@ def hvae(
 
 
 def ar_hvae(
-    x: Tensor,
+    x: Tensor | Batch,
     *,
     dims: tuple[int, ...] = (8, 8, 8),
     likelihood: str = "gaussian",
@@ -50,7 +51,7 @@ def ar_hvae(
     dims = check_dims(dims)
     more = {"std": std, "learn_sigma": learn_sigma, "squash": True}
     blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network, **more)
-    levels = [blocks.prior_level(sum(dims[level:]), dims[level - 1]) for level in range(len(dims) - 1, 0, -1)]
-    model = Chain(StandardNormal(dims[-1]), levels, blocks.decoder(sum(dims)), skip=True)
+    levels = [blocks.prior_level(sum(dims[level:]) + blocks.width, dims[level - 1]) for level in range(len(dims) - 1, 0, -1)]
+    model = Chain(StandardNormal(dims[-1]), levels, blocks.decoder(sum(dims) + blocks.width), skip=True, given=blocks.given)
     q = {f"z{i + 1}": blocks.posterior_level(features + sum(dims[:i]), dims[i]) for i in range(len(dims))}
-    return [Stage("ar-hvae", ELBO()(model, Autoregressive(q, blocks.trunk(features))))]
+    return [Stage("ar-hvae", ELBO()(model, Autoregressive(q, blocks.trunk(features), **blocks.reads)))]

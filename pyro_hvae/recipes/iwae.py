@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from pyro_hvae.data import Batch
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives import ELBO
 from pyro_hvae.recipes.building_blocks import BuildingBlocks
@@ -9,7 +10,7 @@ from pyro_hvae.recipes.recipe import Stage
 
 
 def iwae(
-    x: Tensor,
+    x: Tensor | Batch,
     *,
     levels: int = 1,
     latent: int = 2,

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from pyro_hvae.conditionals import Gaussian, StandardNormal
+from pyro_hvae.data import Batch
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import TopDown
 from pyro_hvae.models import Chain
@@ -16,7 +16,7 @@ from pyro_hvae.recipes.recipe import Stage
 
 
 def lvae(
-    x: Tensor,
+    x: Tensor | Batch,
     *,
     dims: tuple[int, ...] = (8, 4),
     widths: tuple[int, ...] = (128, 64),
@@ -36,12 +36,15 @@ def lvae(
         raise ConfigError(f"lvae needs one width a layer: dims={dims} but widths={widths}. Example: -o widths={example}.")
     more: dict[str, Any] = {"activation": activation, "learn_sigma": learn_sigma, "norm": norm, "squash": True}
     blocks = BuildingBlocks(x, likelihood, sigma, (widths[0], widths[0]), **more)
-    inputs = [torch.Size(blocks.event).numel(), *widths[:-1]]
+    inputs = [blocks.joined_features, *widths[:-1]]
     steps = [mlp(i, w, (w,), activation, norm=norm, end=False) for i, w in zip(inputs, widths, strict=True)]
+    if layer := blocks.input_layer(blocks.x.mean(0)):
+        steps[0].insert(0, layer)
     messages = [Gaussian(w, d, (), gain=1.0, std="softplus") for w, d in zip(widths, dims, strict=True)]
+    options: Any = {"activation": activation, "norm": norm}
     levels = [
-        Gaussian(dims[i], dims[i - 1], (widths[i], widths[i]), activation=activation, gain=1.0, std="softplus", norm=norm)
+        Gaussian(dims[i] + blocks.width, dims[i - 1], (widths[i], widths[i]), gain=1.0, std="softplus", **options)
         for i in range(len(dims) - 1, 0, -1)
     ]
-    model = Chain(StandardNormal(dims[-1]), levels, blocks.decoder(dims[0]))
-    return [Stage("lvae", ELBO()(model, TopDown(steps, messages, levels)))]
+    model = Chain(StandardNormal(dims[-1]), levels, blocks.decoder(dims[0] + blocks.width), given=blocks.given)
+    return [Stage("lvae", ELBO()(model, TopDown(steps, messages, levels, **blocks.reads)))]

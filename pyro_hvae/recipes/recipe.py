@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae.data import Rows
+from pyro_hvae.data import Batch, Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives import Objective
 from pyro_hvae.schedules import PlateauRule
@@ -60,16 +60,16 @@ class Stage:
     until: PlateauRule | None = None
     pixels: Pixels | None = None
 
-    def view_of(self, x: Tensor | Rows, device: torch.device) -> Rows:
+    def view_of(self, x: Tensor | Batch | Rows, device: torch.device) -> Rows:
         """The stage's view of x on a device, computed when it is read."""
         rows = Rows.of(x).to(device)
         return rows.map(self.view) if self.view else rows
 
-    def training_data(self, x: Tensor | Rows, device: torch.device) -> Rows:
+    def training_data(self, x: Tensor | Batch | Rows, device: torch.device) -> Rows:
         """The stage's view of its training data, in a run whose training data are x."""
         return self._hold(self.view_of(self.data[0] if self.data else x, device))
 
-    def validation_data(self, x: Tensor | Rows, device: torch.device) -> Rows:
+    def validation_data(self, x: Tensor | Batch | Rows, device: torch.device) -> Rows:
         """The stage's view of its validation data, in a run whose validation data are x."""
         return self._hold(self.view_of(self.data[1] if self.data else x, device))
 

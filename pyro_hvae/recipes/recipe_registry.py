@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_hvae.data import Dataset, cut_crops
+from pyro_hvae.data import Batch, Dataset, cut_crops, x_of
 from pyro_hvae.errors import require_known
 from pyro_hvae.recipes.hvae import ar_hvae, hvae
 from pyro_hvae.recipes.iwae import iwae
@@ -63,13 +63,14 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def build(name: str, x: Tensor, options: dict[str, Any], crops: Callable[[int], Dataset] | None = None) -> list[Stage]:
+def build(name: str, x: Tensor | Batch, options: dict[str, Any], crops: Callable[[int], Dataset] | None = None) -> list[Stage]:
     """The stages of a recipe for training data x; raises `ConfigError` for an unknown name.
 
     Arguments:
+        x: a `Batch` where there are conditions, columns of floats (n, width), or missing entries. The pair takes both.
         crops: side in pixels -> squares of what the images x are made of (see `Dataset`); None cuts them out of x.
     """
     require_known("recipe", name, RECIPES)
-    more = [crops or partial(cut_crops, x)] if RECIPES[name].crops else []
+    more = [crops or partial(cut_crops, x_of(x))] if RECIPES[name].crops else []
     with torch.no_grad():
         return RECIPES[name].build(x, *more, **options)

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pyro_hvae.conditionals import Gaussian, Point, StandardNormal
+from pyro_hvae.data import Batch
 from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.guides import Heads
 from pyro_hvae.models import Ladder, Rung
@@ -19,7 +20,7 @@ CODES = ("gaussian", "point")
 
 
 def teacher_student(
-    x: Tensor,
+    x: Tensor | Batch,
     *,
     dims: tuple[int, ...] = (3, 3, 3),
     code: str = "gaussian",
@@ -75,11 +76,13 @@ def teacher_student(
 
 def _model(blocks: BuildingBlocks, latents: dict[str, int], features: int) -> Ladder:
     """All latents (site -> size), the eldest first, through one linear layer over the joined code, then the decoder."""
-    branches = {site: linear(size, features, 2.0) for site, size in latents.items()}
-    youngest = list(latents)[-1]
+    eldest, youngest = list(latents)[0], list(latents)[-1]
+    sizes = {**latents, eldest: latents[eldest] + blocks.width}
+    branches = {site: linear(size, features, 2.0) for site, size in sizes.items()}
     nets = {site: nn.ReLU() if site == youngest else nn.Identity() for site in latents}
     rungs = {site: Rung(branches[site], nets[site], features, join="sum") for site in latents}
-    return Ladder({site: StandardNormal(size) for site, size in latents.items()}, rungs, blocks.decoder(features))
+    priors = {site: StandardNormal(size) for site, size in latents.items()}
+    return Ladder(priors, rungs, blocks.decoder(features), blocks.given)
 
 
 def _guide(blocks: BuildingBlocks, latents: dict[str, int], features: int, code: str, norm: bool) -> Heads:
@@ -91,7 +94,7 @@ def _guide(blocks: BuildingBlocks, latents: dict[str, int], features: int, code:
         after = [FlattenPlates(nn.BatchNorm1d(size, affine=False), [size])] if norm else []
         return Point(Gaussian(features, size, scale=1.0, net=nn.Sequential(*mlp(features, size, ()), *after)))
 
-    return Heads({site: head(latents[site]) for site in reversed(latents)}, trunk=blocks.trunk(features))
+    return Heads({site: head(latents[site]) for site in reversed(latents)}, trunk=blocks.trunk(features), **blocks.reads)
 
 
 def _inherit(teacher: Objective, student: Objective) -> None:

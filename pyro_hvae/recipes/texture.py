@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae.conditionals import Gaussian, ImageLikelihood, ImagePosterior, PatchDecoder, PatchEncoder, StandardNormal
-from pyro_hvae.data import Dataset
+from pyro_hvae.data import Batch, Dataset, given_of, x_of
 from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.models import Chain, EncodingModel
@@ -25,7 +25,7 @@ SAMPLE = 256  # images for the mean and variance of features
 
 
 def texture(
-    x: Tensor,
+    x: Tensor | Batch,
     crops: Callable[[int], Dataset],
     *,
     latent: int = 16,
@@ -55,15 +55,22 @@ def texture(
     encoder on the loss of the global stage and degenerates; `joint=pixels`, which also trains the texture encoder and decoder,
     on that loss plus the squared error of the pixels decoded from z1.
 
+    Conditions y are those of whole images, and enter the second stage: p(z1 | z2, y) and q(z2 | z1, y).
+
     Arguments:
         crops: side in pixels -> a data set of squares for stage one.
         latent, texture_latent: dimensions of z2 and of a patch's z1.
         texture_share: largest share of the steps for stage one, ended when five epochs change the mean loss by 0.1 % or less.
     """
-    if x.dim() != 4 or x.shape[-1] != x.shape[-2]:
+    if len(x.shape) != 4 or x.shape[-1] != x.shape[-2]:
         raise ConfigError(
             f"the texture recipe needs square images (channels, height, width), but these data have shape {tuple(x.shape[1:])}."
             " A folder of images takes size=64; crop or pad arrays to squares before they are saved."
+        )
+    if isinstance(x, Batch) and x.observed is not None:
+        raise ConfigError(
+            "the texture recipe needs all entries of x, but some are missing: a patch's code is that of all its pixels. Use "
+            "another recipe, such as vae or hvae, or fill the entries in."
         )
     require_known("joint", joint, JOINT)
     if not 0 < texture_share < 1:
@@ -80,26 +87,23 @@ def texture(
         until=PlateauRule(),
     )
     encode, decode = PatchEncoder(up, patches), PatchDecoder(down, patches)
-    event, nets = encode.event, network_pair(network)
+    # The features are not known before stage one is trained; zeros have their shape.
+    one = Batch(torch.zeros(1, *encode.event), {name: y[:1] for name, y in given_of(x).items()})
+    blocks = BuildingBlocks(one, "gaussian", SCALE, hidden, (), activation, network)
+    build, given = network_pair(network).decoder, blocks.given
     prior = StandardNormal(latent)
-    p = Gaussian(latent, event, scale=SCALE, net=lambda inputs, _: nets.decoder(inputs, event, hidden, activation))
-    q = Gaussian(
-        event,
-        latent,
-        init_log_scale=-3.0,
-        input_mean=torch.zeros(event),
-        net=lambda _, outputs: nets.encoder(event, outputs, hidden, activation, 0.1),
-    )
-    model = Chain(prior, [], p, first=2)
-    guide = BottomUp([ImagePosterior(q, encode)], first=2)
+    p = blocks.decoder_with(latent + blocks.width, net=lambda inputs, _: build(inputs, encode.event, hidden, activation))
+    q = blocks.encoder(latent)
+    model = Chain(prior, [], p, first=2, given=given)
+    guide = BottomUp([ImagePosterior(q, encode)], first=2, given=given)
     if joint == "none":
-        objective: Objective = ELBO()(model, BottomUp([q], first=2))
+        objective: Objective = ELBO()(model, BottomUp([q], first=2, given=given))
     elif joint == "features":
         objective = ELBO()(EncodingModel(model, encode), guide)
     else:
         objective = PixelError(decode)(EncodingModel(model, encode, decode), guide)
     pixels = Pixels(
-        Chain(prior, [], ImageLikelihood(p, decode, SCALE), first=2),
+        Chain(prior, [], ImageLikelihood(p, decode, SCALE), first=2, given=given),
         guide,
         f"z1, the codes of {patches.rows} x {patches.columns} patches, {texture_latent} each",
         lambda images: decode(encode(images)),
@@ -112,7 +116,7 @@ def texture(
         objective,
         share=1 - texture_share,
         view=encode if joint == "none" else None,
-        before=partial(_measure_features, encode, q, x[:SAMPLE].clone()),
+        before=partial(_measure_features, encode, q, x_of(x)[:SAMPLE].clone()),
         keep=joint == "none",
         pixels=pixels,
     )
@@ -132,5 +136,5 @@ def _measure_features(encode: PatchEncoder, q: Gaussian, x: Tensor) -> None:
     encode.to(device)  # its buffer is no part of an objective that sees features
     features = encode(x.to(device))
     if q.input_mean is not None:
-        q.input_mean.copy_(features.mean(0).flatten())
+        q.input_mean[: features[0].numel()].copy_(features.mean(0).flatten())
     encode.spread.copy_(encode.variance_over_patches(x.to(device)))

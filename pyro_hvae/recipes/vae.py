@@ -4,13 +4,14 @@ from typing import Any
 
 from torch import Tensor
 
+from pyro_hvae.data import Batch
 from pyro_hvae.objectives import ELBO
 from pyro_hvae.recipes.building_blocks import BuildingBlocks
 from pyro_hvae.recipes.recipe import Stage
 
 
 def vae(
-    x: Tensor,
+    x: Tensor | Batch,
     *,
     latent: int = 2,
     likelihood: str = "gaussian",

@@ -5,16 +5,18 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae.conditionals import Gaussian, Vamp
+from pyro_hvae.data import Batch, given_of
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import Autoregressive, BottomUp
 from pyro_hvae.models import Chain
+from pyro_hvae.networks import join_inputs
 from pyro_hvae.objectives import ELBO
 from pyro_hvae.recipes.building_blocks import BuildingBlocks
 from pyro_hvae.recipes.recipe import Stage
 
 
 def vampprior(
-    x: Tensor,
+    x: Tensor | Batch,
     *,
     levels: int = 1,
     latent: int = 2,
@@ -31,6 +33,9 @@ def vampprior(
     """VAE whose top prior is the mixture of its own posteriors at learnt pseudo-inputs (Tomczak and Welling 2018).
 
     With two levels x sees both latents, and the guide is q(z2 | x) q(z1 | x, z2).
+
+    Deviation: with conditions y the pseudo-inputs have learnt conditions of their own, so that the top prior stays p(z), not
+    p(z | y); the mixture given y would encode all pseudo-inputs anew for every datum. Nothing is missing in a pseudo-input.
     """
     if levels not in (1, 2):
         raise ConfigError(f"vampprior has one or two levels, got levels={levels}.")
@@ -41,21 +46,27 @@ def vampprior(
         )
     blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network, learn_sigma=learn_sigma)
     encoder = blocks.encoder([latent, latent2][levels - 1])
-    prior = Vamp(encoder, x[torch.randperm(len(x))[:components]], (0.0, 1.0) if blocks.in_unit_range else None)
+    start = torch.randperm(len(x))[:components]
+    clip = (0.0, 1.0) if blocks.in_unit_range else None
+    prior = Vamp(encoder, blocks.x[start], clip, [y[start] for y in given_of(x).values()], blocks.mask)
+    width, given = blocks.width, blocks.given
     if levels == 1:
-        return [Stage("vampprior", ELBO()(Chain(prior, [], blocks.decoder(latent)), BottomUp([encoder])))]
-    model = Chain(prior, [blocks.prior_level(latent2, latent)], blocks.decoder(latent + latent2), skip=True)
+        model = Chain(prior, [], blocks.decoder(latent + width), given=given)
+        return [Stage("vampprior", ELBO()(model, BottomUp([encoder], **blocks.reads)))]
+    level = blocks.prior_level(latent2 + width, latent)
+    model = Chain(prior, [level], blocks.decoder(latent + latent2 + width), skip=True, given=given)
     trunk = blocks.trunk(hidden[-1])
     q1 = _WithTrunk(trunk, Gaussian([(hidden[-1],), (latent2,)], latent, (hidden[-1] + latent2,), gain=1.0))
-    return [Stage("vampprior", ELBO()(model, Autoregressive({"z2": encoder, "z1": q1})))]
+    return [Stage("vampprior", ELBO()(model, Autoregressive({"z2": encoder, "z1": q1}, **blocks.reads)))]
 
 
 class _WithTrunk(nn.Module):
-    """q(z | f(x), other parents): computes the features f(x) before x meets any particles."""
+    """q(z | f(x, mask, y), last parent): computes the features f before x meets any particles."""
 
     def __init__(self, trunk: nn.Module, conditional: nn.Module) -> None:
         super().__init__()
         self.trunk, self.conditional = trunk, conditional
 
-    def forward(self, x: Tensor, *others: Tensor) -> dist.Independent:
-        return self.conditional(self.trunk(x), *others)
+    def forward(self, *parents: Tensor) -> dist.Independent:
+        *inputs, above = parents
+        return self.conditional(self.trunk(join_inputs(inputs)), above)

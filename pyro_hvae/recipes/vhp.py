@@ -2,13 +2,14 @@
 
 from torch import Tensor
 
+from pyro_hvae.data import Batch
 from pyro_hvae.objectives import ELBO
 from pyro_hvae.recipes.building_blocks import BuildingBlocks
 from pyro_hvae.recipes.recipe import Stage
 
 
 def vhp(
-    x: Tensor,
+    x: Tensor | Batch,
     *,
     latent: int = 2,
     latent2: int = 2,

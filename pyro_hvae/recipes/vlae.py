@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from pyro_hvae.conditionals import Gaussian, StandardNormal
+from pyro_hvae.data import Batch
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import Heads
 from pyro_hvae.models import Ladder, ladder_networks
@@ -12,7 +13,7 @@ from pyro_hvae.recipes.recipe import Stage
 
 
 def vlae(
-    x: Tensor,
+    x: Tensor | Batch,
     *,
     dims: tuple[int, ...] = (2, 2, 2),
     network: str = "dense",
@@ -32,13 +33,18 @@ def vlae(
     dims = check_dims(dims)
     if width < 1:
         raise ConfigError(f"width is that of the ladder's networks, at least 1, got {width}.")
-    blocks = BuildingBlocks(x, likelihood, sigma, (), learn_sigma=learn_sigma, squash=True)
-    nets = ladder_networks(network)(blocks.event, dims, width, join, None if norm == "default" else norm)
+    reads = "mlp" if network == "dense" else network
+    blocks = BuildingBlocks(x, likelihood, sigma, (), network=reads, learn_sigma=learn_sigma, squash=True)
+    make, options = ladder_networks(network), (width, join, None if norm == "default" else norm)
+    # The given inputs join z_L in the top branch, and x where the guide reads it, so that each needs networks of its own.
+    nets = up = make(blocks.event, (*dims[:-1], dims[-1] + blocks.width), *options)
+    if blocks.given or blocks.mask:
+        up = make(blocks.joined_event, dims, *options)
     sizes = {f"z{level}": d for level, d in enumerate(dims, start=1)}
     priors = {site: StandardNormal(sizes[site]) for site in nets.rungs}
-    model = Ladder(priors, nets.rungs, blocks.decoder_with(nets.features, net=nets.output))
+    model = Ladder(priors, nets.rungs, blocks.decoder_with(nets.features, net=nets.output), blocks.given)
     heads = {
         site: nn.Sequential(net, Gaussian(features, sizes[site], (), gain=1.0, std=std))
-        for site, (net, features) in nets.heads.items()
+        for site, (net, features) in up.heads.items()
     }
-    return [Stage("ladder", ELBO()(model, Heads(heads, nets.steps)))]
+    return [Stage("ladder", ELBO()(model, Heads(heads, up.steps, blocks.input_layer(blocks.x.mean(0)), **blocks.reads)))]

@@ -1,12 +1,13 @@
 """Compares the spread of training data with the scale of their likelihood: defaults made for pixels do not suit every unit."""
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from pyro_hvae.data import Rows
+from pyro_hvae.data import Batch, Rows
 from pyro_hvae.objectives import draw_sites, location_scale
 from pyro_hvae.runtime import fixed_seed
 
@@ -15,7 +16,7 @@ MEASURED = 2**22  # numbers at most
 
 
 @torch.no_grad()
-def describe_scale(x: Tensor | Rows, model: Any) -> str:
+def describe_scale(x: Tensor | Batch | Rows, model: Any) -> str:
     """A warning when the data's standard deviation is far from the scale of a Gaussian or Laplace p(x | z), else an empty text.
 
     The standard deviation is that over data, squared and averaged over the values of a datum that vary at all.
@@ -26,17 +27,17 @@ def describe_scale(x: Tensor | Rows, model: Any) -> str:
     >>> describe_scale(x, model), describe_scale(1e3 * x, model)[:77]
     ('', 'the training data have a standard deviation of 1e+03, 5e+03 times the sigma o')
     """
-    site = draw_sites(model, x.device).get("x")
+    site = draw_sites(model, x).get("x")
     base = None if site is None else location_scale(site["fn"])
     if base is None or base.scale.shape[1:] != x.shape[1:]:
         return ""
     with fixed_seed(0):
-        values = Rows.of(x).sample(MEASURED).cpu().double()
-    deviation = values.var(0, unbiased=False).sqrt()
-    varies = deviation > 1e-12 * values.abs().amax(0)
+        values = Rows.of(x).alone.sample(MEASURED).cpu().double()
+    deviation = (values - values.nanmean(0)).square().nanmean(0).sqrt()
+    varies = deviation > 1e-12 * values.nan_to_num().abs().amax(0)
     deviation, scale = deviation[varies], base.scale[0].cpu().double()[varies]
     ratio = (deviation / scale).square().mean().sqrt().item()
-    if not (ratio < 1 / FAR or ratio > FAR):  # nor where nothing varies, or values are missing
+    if not (ratio < 1 / FAR or FAR < ratio < math.inf):  # nor where nothing varies, or values are not finite
         return ""
     gaussian, std, low, high = isinstance(base, Normal), deviation.square().mean().sqrt().item(), *deviation.aminmax()
     vectors, standard = values.dim() == 2, bool(((deviation - 1).abs() < 0.01).all())

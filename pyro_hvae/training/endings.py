@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from pyro_hvae.data import x_of
 from pyro_hvae.errors import DataError, DivergenceError, HVAEError, Interrupted
 from pyro_hvae.runs import RunDirectory, read_checkpoint
 from pyro_hvae.runtime import GivenUp, Signals
@@ -61,7 +62,7 @@ def refuse_divergence(
         last = run.checkpoint()
         where = f" The last good checkpoint is kept: {last}." if last.is_file() else ""
     if detector.starts_above(HUGE):
-        largest = session.x[: session.batches.batch_size].abs().max().item()
+        largest = x_of(session.x[: session.batches.batch_size]).abs().max().item()
         advice = (
             f"The loss was so before the first step, so the learning rate is not the cause: data (up to {largest:.3g}) and "
             "likelihood do not go together in float32. Bring the data to values of about 1 (standardize=true), or give the "

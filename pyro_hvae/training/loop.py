@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.compilation import decide_training
-from pyro_hvae.data import Rows
+from pyro_hvae.data import Batch, Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference import InformationFlow
 from pyro_hvae.objectives import Objective, check_data, take_data
@@ -43,12 +43,14 @@ Row = dict[str, Any]
 
 def fit(
     objective: Objective | Sequence[Stage],
-    x: Tensor | Rows,
+    x: Tensor | Batch | Rows,
     config: TrainConfig | None = None,
     schedule: Schedule | Sequence[Schedule] | None = None,
     out: str | PathLike[str] | None = None,
     *,
-    validation: Tensor | Rows | None = None,
+    given: Mapping[str, Any] | None = None,
+    observed: Any = None,
+    validation: Tensor | Batch | Rows | None = None,
     resume: bool = False,
     trackers: Sequence[Tracker] = (),
     experiment: Experiment | None = None,
@@ -58,10 +60,11 @@ def fit(
 
     Arguments:
         objective: `ELBO(...)(model, guide)`, or stages trained one after the other.
-        x: training data of shape (n, *event): a tensor, or `Rows` such as a data set's `train.x`.
+        x: training data of shape (n, *event): a tensor, or `Rows` such as a data set's `train.x`. NaN are missing entries.
+        given: inputs of the programs beside x, name -> values of shape (n, ...). observed: a mask of the entries of x.
         config: see `TrainConfig`. schedule: one per stage; default `Constant(1)`, the bound itself.
         out: run directory for metrics and checkpoints; None keeps nothing.
-        validation: data for the unweighted bound that chooses `checkpoints/best.pt`.
+        validation: data for the unweighted bound that chooses `checkpoints/best.pt`; with given inputs a `Batch`.
         resume: go on from `out`'s last checkpoint. On the CPU the result is bit-identical to an uninterrupted run.
         trackers: told of every step (see `Tracker`). experiment: the configuration to write into the run, for recipes.
         progress: without trackers, show a bar on stderr, or a line every so often where that is no terminal.
@@ -83,7 +86,9 @@ def fit(
     config = config or TrainConfig()
     stages = [Stage("main", objective)] if isinstance(objective, Objective) else list(objective)
     pair = stages[0].objective.model, stages[0].objective.guide
-    x, validation = take_data(x, *pair), None if validation is None else take_data(validation, *pair)
+    programs = [program for stage in stages for program in (stage.objective.model, stage.objective.guide)]
+    x = take_data(x, *programs, given=given, observed=observed)
+    validation = None if validation is None else take_data(validation, *programs)
     if schedule is None:
         schedule = [Constant() for _ in stages]
     schedules = [schedule] if isinstance(schedule, Schedule) else list(schedule)
@@ -91,12 +96,12 @@ def fit(
         raise ConfigError(f"{len(stages)} stages need as many schedules, got {len(schedules)}.")
     lengths, device = stage_lengths(config.steps, stages), pick_device(config.device)
     run = RunDirectory(out) if out is not None else None
-    given = replace(experiment or Experiment(None, "own data", type(schedules[0]).__name__.lower()), train=config)
+    whole = replace(experiment or Experiment(None, "own data", type(schedules[0]).__name__.lower()), train=config)
     with ExitStack() as stack:
         if run:
             run.require_checkpoint() if resume else run.require_empty()
             stack.enter_context(run.lock())
-        saved = load_saved(run, given, len(stages), pair) if run and resume else None
+        saved = load_saved(run, whole, len(stages), pair) if run and resume else None
         if run and saved:
             if config.compile is None:
                 config = replace(config, compile=saved.get("compile", False))  # older runs were trained eagerly
@@ -108,11 +113,11 @@ def fit(
             start_schedule(each, stage.objective, length)  # sets the number of kinds of passes
         graphs = sum(each.pass_kinds for each in schedules)
         compile, why = decide_training(config.compile, config.engine, lengths, graphs, device)
-        given, rows = replace(given, train=replace(config, compile=compile)), run.rows() if run else []
+        whole, rows = replace(whole, train=replace(config, compile=compile)), run.rows() if run else []
         if run and not resume:
-            run.create(given, record_program(given.program, *pair) if given.recipe is None else None)
+            run.create(whole, record_program(whole.program, *pair) if whole.recipe is None else None)
         shown = list(trackers) or ([Progress()] if progress else [])
-        loop = _Loop(stages, schedules, lengths, given, run, shown, saved, rows, python=not trackers)
+        loop = _Loop(stages, schedules, lengths, whole, run, shown, saved, rows, python=not trackers)
         stack.enter_context(record_failure(run))
         stack.enter_context(fixed_seed(config.seed))
         stack.enter_context(limit_threads(config.threads))
@@ -160,7 +165,7 @@ class _Loop:
     def config(self) -> TrainConfig:
         return self.experiment.train
 
-    def run_stages(self, x: Tensor | Rows, validation: Tensor | Rows | None, device: torch.device) -> None:
+    def run_stages(self, x: Tensor | Batch | Rows, validation: Tensor | Batch | Rows | None, device: torch.device) -> None:
         """Trains the stages that are not finished."""
         saved, current = self.saved, self.saved["stage"] if self.saved else -1
         if saved:

@@ -10,7 +10,7 @@ from pyro.infer import SVI
 from torch import Tensor
 
 from pyro_hvae.compilation import Captured, capture
-from pyro_hvae.data import Batches, Rows
+from pyro_hvae.data import Batch, Batches, Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference import bound
 from pyro_hvae.networks import program_gates, set_gates
@@ -103,7 +103,7 @@ class Session:
     def __init__(
         self,
         objective: Objective,
-        x: Tensor | Rows,
+        x: Tensor | Batch | Rows,
         config: TrainConfig,
         schedule: Schedule,
         length: int,
@@ -161,7 +161,7 @@ class Session:
             self._step(batch)
         self.entered_main = before and not self.initial
 
-    def _step(self, batch: Tensor) -> None:
+    def _step(self, batch: Tensor | Batch) -> None:
         captured = None if self.schedule.unique_pass else self.captured
         weights = self.training_pass.arguments(self.schedule)
         # The optimiser skips parameters without a gradient and makes no Adam state for them.
@@ -179,7 +179,7 @@ class Session:
         """Reads whether the initial phase lasts; once it has ended, no later step waits for the device."""
         self.initial = self.initial and self.schedule.initial
 
-    def _run_captured(self, captured: Captured, *arguments: Tensor) -> Any:
+    def _run_captured(self, captured: Captured, *arguments: Tensor | Batch) -> Any:
         """Runs a captured pass; in the initial phase without gradients of frozen parameters.
 
         Only the pass itself shows whether the phase ends with this batch. The step that ends it is of all parameters, so this

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pyro_hvae.data import Batch
 from pyro_hvae.networks import network_precision
 from pyro_hvae.objectives import Objective, Terms
 from pyro_hvae.schedules import Schedule
@@ -47,7 +48,7 @@ class TrainingPass(nn.Module):
         self.sites = tuple(weights)
         return tuple(torch.as_tensor(weight) for weight in weights.values())
 
-    def forward(self, x: Tensor, *weights: Tensor) -> dict[str, Tensor]:
+    def forward(self, x: Tensor | Batch, *weights: Tensor) -> dict[str, Tensor]:
         """Name -> tensor, "loss" among them; see `result`."""
         with network_precision(self.precision):
             estimate = self.objective.estimate(x)

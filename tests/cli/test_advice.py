@@ -321,6 +321,10 @@ NOT_RUN = {
         "Example: -o seed=1",
         "Go on there: hv.fit(..., out=",
         "Hand data over: --dataset NAME|PATH on the command line",
+        "in a pass of an objective, given={",
+        "Leave it out, or build the program with given=",
+        "Give numbers as y.float().reshape(len(y), -1)",
+        "Use another recipe, such as vae or hvae, or fill the entries in",
     ),
     "needs a run of stages or of patches, which takes long to train": (
         "Leave the steps out to go on as planned",

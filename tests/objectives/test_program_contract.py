@@ -1,6 +1,7 @@
 """A program that breaks the contract gets one error that says what was found and what to do."""
 
 import functools
+import math
 
 import pyro
 import pyro.distributions as dist
@@ -10,7 +11,7 @@ from torch import nn
 
 import pyro_hvae as hv
 from pyro_hvae import ELBO
-from pyro_hvae.errors import ContractError
+from pyro_hvae.errors import ConfigError, ContractError
 
 
 def normal(batch=()):
@@ -165,7 +166,7 @@ def test_a_model_that_draws_no_data_says_how_it_begins():
         hv.generate(lambda size: (_ for _ in ()).throw(TypeError("an error of its own")), 3)
 
 
-def test_programs_of_two_arguments_are_told_how_to_bind_one():
+def test_programs_of_two_arguments_take_one_by_name_or_bound():
     class Conditional(Named):
         def forward(self, x=None, y=0.0, size=1):
             return super().forward(x, size)
@@ -181,9 +182,13 @@ def test_programs_of_two_arguments_are_told_how_to_bind_one():
 
     model, guide, x, y = Conditional("x"), Guide(), torch.randn(5, 3), torch.ones(3)
     svi = pyro.infer.SVI(model, guide, pyro.optim.Adam({}), ELBO())
-    for ask in (lambda: ELBO()(model, guide)(x, y), lambda: svi.step(x, y), lambda: svi.evaluate_loss(x, y=y)):
-        with pytest.raises(ContractError, match="of x alone, but it was given argument 1, .*partial"):
+    for ask in (lambda: ELBO()(model, guide)(x, y), lambda: svi.step(x, y)):
+        with pytest.raises(ContractError, match=r"loss\(x, y=y\), but it was given 2 arguments without a name"):
             ask()
+    for ask in (lambda: ELBO()(model, guide)(x, y=y), lambda: svi.evaluate_loss(x, y=y)):
+        with pytest.raises(ConfigError, match="'y' has 3 rows, but x has 5"):
+            ask()
+    assert math.isfinite(svi.evaluate_loss(x, y=torch.ones(5, 3))) and ELBO()(model, guide)(x=x).isfinite()
     bound = functools.partial(model, y=y), functools.partial(guide, y=y)
     assert ELBO()(*bound)(x=x).isfinite() and hv.log_likelihood(*bound, x, particles=3).isfinite().all()
     hv.fit(ELBO()(*bound), x, hv.TrainConfig(steps=2, batch_size=5), progress=False)

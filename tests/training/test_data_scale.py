@@ -1,5 +1,8 @@
 """The warning about a likelihood whose scale is far from that of the data."""
 
+import math
+
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -51,11 +54,18 @@ def test_standardised_data_and_images_are_not_told_to_be_standardised():
     assert "times the scale of their Laplace likelihood, 0.2" in laplace and "learn_sigma" not in laplace
 
 
+def test_missing_entries_are_left_out():
+    known = torch.rand(X.shape, generator=torch.Generator().manual_seed(0)) < 0.5
+    holes = X.where(known, torch.nan)
+    deviation = math.sqrt(np.nanvar(holes.numpy(), axis=0).mean())
+    assert f"a standard deviation of {deviation:.3g} " in describe_scale(holes, model(float(deviation) / 100))
+
+
 def test_other_likelihoods_and_programs_without_one():
     assert describe_scale(1e3 * X, hv.Chain(hv.StandardNormal(2), [], hv.Bernoulli(2, 3, (4,)))) == ""
     assert describe_scale(1e3 * X, lambda x: None) == ""
     assert describe_scale(torch.ones(5, 3), model(0.2)) == ""
-    assert describe_scale((1e3 * X).where(X < 2, torch.nan), model(0.2)) == ""
+    assert describe_scale((1e3 * X).where(X < 2, torch.inf), model(0.2)) == ""
 
     def rated(x=None, size=1):
         with pyro.plate("data", size if x is None else len(x)):

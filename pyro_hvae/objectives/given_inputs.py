@@ -1,0 +1,98 @@
+"""Runs a program on data with what stands beside them: the inputs that it takes, and the mask of observed entries."""
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor, nn
+
+from pyro_hvae.data import OBSERVED, Batch, Rows, given_of
+from pyro_hvae.errors import ContractError
+from pyro_hvae.objectives.handlers import Record, Site
+from pyro_hvae.objectives.program_module import ProgramModule
+from pyro_hvae.runtime import evaluation_mode
+
+Program = Callable[..., Any]
+
+
+def run_program(program: Program, x: Tensor | Batch) -> Any:
+    """Calls a program with x, and with those inputs beside x that it takes."""
+    return program(x) if isinstance(x, Tensor) else program(x.x, **inputs_for(program, x.given, x.observed))
+
+
+def inputs_for(program: Program, given: Mapping[str, Tensor], observed: Tensor | None = None) -> dict[str, Tensor]:
+    """The keyword arguments of a program: the given inputs that it takes, and the mask if it has a parameter `observed`.
+
+    >>> inputs_for(lambda x, y: None, {"y": 1, "size_factor": 2})
+    {'y': 1}
+    """
+    if not given and observed is None:
+        return {}
+    names, takes_any = _parameters(program)
+    inputs = {name: value for name, value in given.items() if takes_any or name in names}
+    return inputs if observed is None or OBSERVED not in names else {**inputs, OBSERVED: observed}
+
+
+def draw_sites(model: Any, x: Tensor | Batch | Rows) -> dict[str, Site]:
+    """The sites of one datum that a model draws, given what stands beside the first datum, in evaluation mode.
+
+    It leaves the random stream as it was. Nothing where the model cannot do that, whatever its error.
+    """
+    devices = [x.device] if x.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.no_grad(), evaluation_mode(model), suppress(Exception):
+        given = given_of(x[:1]) if isinstance(x, Batch) or (isinstance(x, Rows) and x.given) else {}
+        store = pyro.get_param_store()
+        with store.scope(store.get_state()), pyro.validation_enabled(False), Record() as record:
+            model(size=1, **inputs_for(model, given))
+        return record.sites
+    return {}
+
+
+def require_taken(programs: Collection[Program], given: Collection[str]) -> None:
+    """Raises `ContractError` for a given input that no program of a pair takes: it would change nothing."""
+    kinds = [_parameters(program) for program in programs] if given else []
+    unused = [name for name in given if not any(takes_any or name in names for names, takes_any in kinds)]
+    if unused:
+        taken = ", ".join(sorted({name for names, _ in kinds for name in names} - {"x", "size", OBSERVED}))
+        raise ContractError(
+            f"neither model nor guide takes the given input '{unused[0]}'{f', only {taken}' if taken else ''}. "
+            f"Add it to a program, def forward(self, x=None, size=1, {unused[0]}=None), or do not give it."
+        )
+
+
+def describe_untaken(program: Program, given: Collection[str]) -> str:
+    """A sentence on inputs without which a program cannot run, else an empty text."""
+    parameters = list(inspect.signature(_callable(program)).parameters.values())
+    plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    needed = [p.name for p in parameters[1:] if p.kind in plain and p.default is p.empty and p.name not in (*given, "size")]
+    if not needed:
+        return ""
+    name = needed[0]
+    return (
+        f"a program takes the input '{name}', which was not given. Give it beside x: loss(x, {name}={name}) in a pass, and "
+        f"given={{'{name}': {name}}} in hv.fit and in questions."
+    )
+
+
+def _parameters(program: Program) -> tuple[set[str], bool]:
+    """Names of a program's arguments, and whether it takes any others. Our own programs say which in `given`."""
+    function = _callable(program)
+    parameters = list(inspect.signature(function).parameters.values())
+    names, takes_any = {p.name for p in parameters}, any(p.kind == p.VAR_KEYWORD for p in parameters)
+    declared = getattr(getattr(function, "__self__", None), "given", None)
+    return (names | set(declared), False) if takes_any and isinstance(declared, tuple) else (names, takes_any)
+
+
+def _callable(program: Program) -> Program:
+    """The function whose arguments are those of a program: that of a module, also inside handlers such as `poutine.scale`."""
+    while True:
+        if isinstance(program, ProgramModule):
+            program = program.program
+        elif isinstance(program, partial) and (modules := [arg for arg in program.args if isinstance(arg, nn.Module)]):
+            program = modules[0]
+        else:
+            return program.forward if isinstance(program, nn.Module) else program
