@@ -11,7 +11,7 @@ import numpy as np
 
 from pyro_hvae.data.files.data_file import convert_errors
 from pyro_hvae.data.files.declared_sizes import require_memory
-from pyro_hvae.data.files.text_tables import TextLayout, find_layout
+from pyro_hvae.data.files.text_tables import TRUTHS, TextLayout, find_layout
 from pyro_hvae.errors import ConfigError, missing_extra
 
 DIGITS = 6  # that a filled number has, and more where a column varies by less than a tenth of its values
@@ -92,10 +92,12 @@ def _iterate_spans(text: str, position: int, delimiter: str) -> Iterator[list[tu
         while True:
             match = cell.match(text, position)
             assert match is not None  # an empty cell matches
-            inner = held.fullmatch(text, *match.span())
-            assert inner is not None
-            spans.append(inner.span(1))
-            position = match.end()
+            start, position = match.span()
+            edges = text[start : start + 1] + text[position - 1 : position] if position > start else ""
+            if '"' in edges or edges.strip() != edges:
+                match = held.fullmatch(text, start, position)
+                assert match is not None
+            spans.append(match.span(match.lastindex or 0))
             if not text.startswith(delimiter, position):
                 break
             position += 1
@@ -120,21 +122,21 @@ class _Style:
 def _find_styles(layout: TextLayout, places: Sequence[int], x: np.ndarray) -> list[_Style]:
     """The style of each column, by its known cells."""
     styles = [_Style(count_digits(column)) for column in x.T]
-    truths = [True] * len(places)
-    for row, (_, cells) in enumerate(layout.iterate_rows()):
-        for column, style in enumerate(styles):
-            if np.isnan(x[row, column]):
-                continue
-            cell = cells[places[column]]
-            truths[column] &= cell.lower() in ("true", "false")
-            if truths[column]:
-                style.words.setdefault(float(cell.lower() == "true"), cell)
-            elif not style.decimal and layout.delimiter == ";":
+    pending = set(range(len(places)))  # columns whose style is not known yet
+    for missing, (_, cells) in zip(np.isnan(x), layout.iterate_rows(), strict=True):
+        for column in [column for column in pending if not missing[column]]:
+            style, cell = styles[column], cells[places[column]]
+            if cell.lower() in TRUTHS:  # then all of the column are
+                style.words.setdefault(TRUTHS[cell.lower()], cell)
+            elif layout.delimiter == ";":
                 style.decimal = next((mark for mark in ",." if mark in cell), "")
+            if len(style.words) == 2 or style.decimal or not (style.words or layout.delimiter == ";"):
+                pending.remove(column)
+        if not pending:
+            break
     common = "," if any(style.decimal == "," for style in styles) else "."
-    for style, true in zip(styles, truths, strict=True):
-        style.decimal = style.decimal or common
-        style.words = _complete_words(style.words) if true else {}
+    for style in styles:
+        style.decimal, style.words = style.decimal or common, _complete_words(style.words)
     return styles
 
 

@@ -14,7 +14,7 @@ from pyro_hvae.data.array_values import explain_nonfinite
 from pyro_hvae.data.dataset import Split
 from pyro_hvae.data.factor_kinds import most_classes
 from pyro_hvae.data.files.table_files import Table, TableColumn
-from pyro_hvae.data.files.text_tables import is_missing, to_number
+from pyro_hvae.data.files.text_tables import TRUTHS, is_missing, to_number
 from pyro_hvae.data.option_checks import check_names
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.data.sets.user_parts import UserParts
@@ -24,7 +24,6 @@ LABELS = frozenset(("class", "classes", "label", "labels", "target"))  # in smal
 IDENTIFIERS = re.compile(r"(.*[_ .-])?(id|index|nr|number)|unnamed: 0", re.IGNORECASE)
 DATES = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d-%m-%Y", "%d %b %Y", "%b %d %Y", "%Y-%m")
 TIMES = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f")
-TRUTHS = {"true": 1.0, "false": 0.0}
 # How people write numbers that float() does not take: thousands, decimal commas, percent, currencies, in quotes.
 SIGN, UNIT = "[+\\-\u2212]?", "[%$\u20ac\u00a3\u00a5]?"
 NUMERAL = re.compile(rf"'?{UNIT} ?{SIGN}{UNIT} ?(\d{{1,3}}([,.' \u00a0\u202f]\d{{3}})+([.,]\d*)?|\d*[.,]?\d+) ?{UNIT}'?")
