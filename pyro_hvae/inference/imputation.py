@@ -8,11 +8,11 @@ import pyro
 import torch
 from torch import Tensor
 
-from pyro_hvae.data import Batch, Rows, given_of
+from pyro_hvae.data import Batch, Rows, given_of, x_of
 from pyro_hvae.errors import ConfigError, FewEffectiveSamplesWarning
 from pyro_hvae.inference.importance_sampling import FEW_EFFECTIVE
 from pyro_hvae.inference.sampling import generate
-from pyro_hvae.objectives import ELBO, Estimate, site_mean, takes_data
+from pyro_hvae.objectives import ELBO, Estimate, find_mean, scalar_family, site_mean, takes_data
 from pyro_hvae.runtime import in_evaluation_mode
 
 Program = Callable[..., Any]
@@ -23,7 +23,14 @@ MAX_DRAWS = 10_000
 @takes_data
 @torch.no_grad()
 @in_evaluation_mode
-def impute(model: Program, guide: Program, x: Tensor | Batch | Rows, particles: int = 1000, draws: int = 0) -> Tensor:
+def impute(
+    model: Program,
+    guide: Program,
+    x: Tensor | Batch | Rows,
+    particles: int = 1000,
+    draws: int = 0,
+    progress: Callable[[int], Any] | None = None,
+) -> Tensor:
     r"""The data with values in their missing entries, shape (N, *event); observed entries stay as they are.
 
     A value is the mean $\sum_k \tilde w_k E[x_m \mid z_k]$ of the missing $x_m$ given the observed $x_o$, with the normalised
@@ -31,9 +38,12 @@ def impute(model: Program, guide: Program, x: Tensor | Batch | Rows, particles: 
     Frellsen 2019, eq. 12). With `draws` = M the result is M complete data sets for multiple imputation: z is one of the K
     draws, chosen by its weight, and $x_m$ is drawn from $p(x_m \mid z)$, so that the draws vary as much as is not known.
 
+    Where x is a Categorical, a value is the most probable class instead of a mean.
+
     Arguments:
         x: data with NaN in missing entries, or with `observed=mask` beside them; `given=` as in every question.
         particles: K; the mean and the draws are exact for large K. draws: M; 0 gives the means.
+        progress: called with the number of finished data after every batch.
 
     Returns:
         shape (N, *event), or (M, N, *event) with draws; on the device of x.
@@ -60,16 +70,18 @@ def impute(model: Program, guide: Program, x: Tensor | Batch | Rows, particles: 
     size = max(1, VALUES // (max(particles, draws) * max(1, x.shape[1:].numel())))
     filled, effective = list[Tensor](), list[Tensor]()
     for batch in x.split(size):
-        if not isinstance(batch, Batch) or batch.observed is None or batch.observed.all():
-            complete = batch.x if isinstance(batch, Batch) else batch
-            filled.append(complete.expand(draws, *complete.shape) if draws else complete)
-            continue
-        with pyro.validation_enabled(False):
-            estimate = ELBO(particles=particles, analytic_kl=False).estimate(model, guide, batch)
-        weights = estimate.log_weights().double().softmax(0)
-        effective.append(weights.square().sum(0).reciprocal())
-        values = _draw(model, batch, estimate, weights, draws) if draws else _average(estimate, weights)
-        filled.append(batch.x.where(batch.observed, values))
+        known = batch.observed if isinstance(batch, Batch) else None
+        values = x_of(batch).expand(draws, *batch.shape) if draws else x_of(batch)
+        if known is not None and not known.all():
+            with pyro.validation_enabled(False):
+                estimate = ELBO(particles=particles, analytic_kl=False).estimate(model, guide, batch)
+            weights = estimate.log_weights().double().softmax(0)
+            effective.append(weights.square().sum(0).reciprocal()[~known.flatten(1).all(1)])
+            found = _draw(model, batch, estimate, weights, draws) if draws else _average(estimate, weights)
+            values = values.where(known, found.to(batch.dtype))
+        filled.append(values)
+        if progress is not None:
+            progress(len(batch))
     if effective and particles >= 100 and (median := torch.cat(effective).quantile(0.5).item()) < FEW_EFFECTIVE:
         warnings.warn(
             f"the imputed values are uncertain: the median effective sample size is {median:.1f} of {particles}, below "
@@ -82,9 +94,14 @@ def impute(model: Program, guide: Program, x: Tensor | Batch | Rows, particles: 
 
 def _average(estimate: Estimate, weights: Tensor) -> Tensor:
     """Means of x under weights (K, B), shape (B, *event)."""
-    means = site_mean(estimate.x)
-    means = means.expand(len(weights), *means.shape[-len(estimate.x["fn"].event_shape) - 1 :])
-    return (weights.reshape(*weights.shape, *[1] * (means.dim() - 2)) * means).sum(0).to(means.dtype)
+    fn, family = estimate.x["fn"], scalar_family(estimate.x["fn"])
+    each = weights.reshape(*weights.shape, *[1] * len(fn.event_shape))
+    if isinstance(family, torch.distributions.Categorical):  # the most probable class, for classes have no mean
+        return (each[..., None] * family.probs).sum(0).argmax(-1)
+    if find_mean(fn)[0] is None:
+        raise ConfigError(f"p(x | z) is a {type(family).__name__} without a mean in closed form. Impute draws: draws=5.")
+    everywhere = estimate.x["value"].expand(fn.batch_shape + fn.event_shape)
+    return (each * site_mean({**estimate.x, "value": everywhere})).sum(0)
 
 
 def _draw(model: Program, batch: Batch, estimate: Estimate, weights: Tensor, draws: int) -> Tensor:
@@ -94,4 +111,4 @@ def _draw(model: Program, batch: Batch, estimate: Estimate, weights: Tensor, dra
     fixed = {name: value[chosen, rows].flatten(0, 1) for name, value in estimate.latents.items()}
     given = {name: value.repeat(draws, *[1] * (value.dim() - 1)) for name, value in given_of(batch).items()}
     values = generate(model, draws * len(batch), fixed, mean=False, given=given)["x"]
-    return values.reshape(draws, *batch.shape).to(batch.dtype)
+    return values.reshape(draws, *batch.shape)

@@ -3,10 +3,10 @@ from .fully_connected import image_shape as image_shape
 from .fully_connected import init_weights as init_weights
 from .fully_connected import linear as linear
 from .fully_connected import mlp as mlp
-from .given_inputs import InputLayer as InputLayer
-from .given_inputs import join_inputs as join_inputs
-from .given_inputs import mask_input as mask_input
-from .given_inputs import take_given as take_given
+from .joined_inputs import InputLayer as InputLayer
+from .joined_inputs import join_inputs as join_inputs
+from .joined_inputs import mask_input as mask_input
+from .joined_inputs import take_given as take_given
 from .layer_gates import Gate as Gate
 from .layer_gates import program_gates as program_gates
 from .layer_gates import set_gates as set_gates

@@ -79,9 +79,12 @@ def describe_untaken(program: Program, given: Collection[str]) -> str:
 
 
 def _parameters(program: Program) -> tuple[set[str], bool]:
-    """Names of a program's arguments after x, and whether it takes any others."""
-    parameters = list(inspect.signature(_callable(program)).parameters.values())
-    return {p.name for p in parameters}, any(p.kind == p.VAR_KEYWORD for p in parameters)
+    """Names of a program's arguments, and whether it takes any others. Our own programs say which in `given`."""
+    function = _callable(program)
+    parameters = list(inspect.signature(function).parameters.values())
+    names, takes_any = {p.name for p in parameters}, any(p.kind == p.VAR_KEYWORD for p in parameters)
+    declared = getattr(getattr(function, "__self__", None), "given", None)
+    return (names | set(declared), False) if takes_any and isinstance(declared, tuple) else (names, takes_any)
 
 
 def _callable(program: Program) -> Program:

@@ -107,7 +107,8 @@ class BuildingBlocks:
             if value.dim() != 2 or not value.is_floating_point():
                 raise ConfigError(
                     f"the given input '{name}' has the shape {tuple(value.shape)} and {value.dtype}, but recipes take "
-                    "floats (n, width). Give numbers as y.float()[:, None], classes as torch.nn.functional.one_hot(y).float()."
+                    "floats (n, width). Give numbers as y.float().reshape(len(y), -1), classes as one_hot(y).float() of "
+                    "torch.nn.functional."
                 )
 
     @cached_property

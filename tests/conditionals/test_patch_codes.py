@@ -263,3 +263,18 @@ def test_particles_are_a_batch_of_data(float64):
     off = pair.encode(pair.x) - pair.p(over_features.latents["z2"]).mean
     expected = off.square().flatten(2).sum(2) + math.prod(pair.encode.event) / 2 * math.log(math.pi)
     assert_close(-over_features.terms["x"], expected)
+
+
+@pytest.mark.parametrize("rows", [11, 1])
+def test_given_inputs_are_cut_into_chunks_with_their_images(float64, rows):
+    pair = Pair()
+    event, y = pair.encode.event, torch.rand(rows, 2)
+    q = ImagePosterior(Gaussian([event, (2,)], 4, (6,)), pair.encode)
+    p = ImageLikelihood(Gaussian(4 + 2, event, (6,), scale=1.0), pair.decode, 1.0)
+    x, z = images_for(pair.patches, 11), torch.randn(3, 11, 4)
+    whole = q(x, y).mean, p(z, y).mean
+    assert_close(whole[0], q.q(pair.encode(x), y).mean)
+    assert_close(whole[1][1], p(z[1], y).mean)
+    with torch.no_grad():
+        assert_close(q(x, y).mean, whole[0])
+        assert_close(p(z, y).mean, whole[1])

@@ -93,3 +93,16 @@ def test_likelihood_under_a_vamp_prior_is_the_mixtures_evidence(float64):
     runs = torch.stack([log_likelihood(model, wide, x, 1000) for _ in range(20)])
     error = runs.std(0) / 20**0.5
     assert ((runs.mean(0) - exact).abs() < 4.5 * error + 1e-3).all()
+
+
+def test_vamp_with_given_inputs_at_the_data_is_the_aggregate_posterior(float64):
+    x, y = torch.rand(30, 4), torch.rand(30, 2)
+    encoder = Gaussian([(4,), (4,), (2,)], 2)
+    prior = Vamp(encoder, x, given=[y], mask=True)
+    prior.pseudo_inputs.data = x.clone()
+    z = torch.randn(6, 2)
+    log_prob = prior().log_prob(z)
+    aggregate = torch.logsumexp(encoder(x, torch.ones(30, 4), y).log_prob(z[:, None]), -1) - math.log(30)
+    assert_close(log_prob, aggregate)
+    log_prob.sum().backward()
+    assert prior.pseudo_given[0].grad.any(1).all()

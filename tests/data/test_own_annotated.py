@@ -102,10 +102,8 @@ def test_values_that_are_missing_or_infinite(tmp_path, kind):
     make(tmp_path / "cells.h5ad", X=kind(x))
     data = load_user_data(tmp_path / "cells.h5ad")
     assert all(getattr(data, part).x.incomplete for part in ("train", "validation", "test"))
-    assert (
-        f"; 1 of {N * D} entries are missing (0.238 %); not used" in data.note
+    assert f"; 1 of {N * D} entries are missing (0.238 %); not used" in data.note
     assert "whole numbers such as counts" in data.note
-    )
     read = torch.cat([batch.with_nan() for batch in (data.train.x[:], data.validation.x[:], data.test.x[:])])
     assert sorted(map(str, read.tolist())) == sorted(map(str, x.tolist()))  # what a sparse matrix does not store is 0
     x[9, 1] = np.inf

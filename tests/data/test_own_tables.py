@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_hvae.data.files import declared_sizes, table_files
+from pyro_hvae.data.files import declared_sizes, table_files, text_tables
 from pyro_hvae.data.sets.user_data import load_user_data
 from pyro_hvae.errors import ConfigError, DataError, DeviceError
 
@@ -195,7 +195,7 @@ def test_sizes_are_compared_with_the_free_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(declared_sizes, "free_memory", lambda: 1000)
     with pytest.raises(DataError, match="needs .* GB of memory, but .* GB are free"):
         load_user_data(path)
-    monkeypatch.setattr(table_files, "LONGEST", 1000)
+    monkeypatch.setattr(text_tables, "LONGEST", 1000)
     with gzip.open(tmp_path / "bomb.csv.gz", "wb") as file:
         file.write(b"0" * 10**6)
     with pytest.raises(DataError, match="not a text of lines"):

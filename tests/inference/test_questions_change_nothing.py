@@ -29,6 +29,8 @@ QUESTIONS = {
     "gibbs": lambda m, g, x: inference.gibbs(m, g, x, steps=3).x,
     "gibbs, resampled": lambda m, g, x: inference.gibbs(m, g, x, steps=2, particles=3).x,
     "grid_layers": lambda m, g, x: inference.grid_layers(m) == ["z2", "z1"],
+    "impute": lambda m, g, x: inference.impute(m, g, x.where(x < 0.5, torch.nan), particles=5),
+    "impute, draws": lambda m, g, x: inference.impute(m, g, x.where(x < 0.5, torch.nan), particles=5, draws=2),
     "importance_weights": lambda m, g, x: [w.bound for w in inference.importance_weights(m, g, x, 3)],
     "interpolate": lambda m, g, x: inference.interpolate(m, g, x[0], x[1], nodes=20).images,
     "kl_per_dimension": lambda m, g, x: inference.kl_per_dimension(m, g, x),

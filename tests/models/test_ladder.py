@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from pyro_hvae import Rung
+from pyro_hvae import Gaussian, Ladder, Rung, StandardNormal
 
 
 def test_joins_of_a_branch_and_the_features_above():
@@ -19,3 +19,20 @@ def test_joins_of_a_branch_and_the_features_above():
     # Particles of one layer, shared draws of the other.
     many = torch.randn(4, 6, 2)
     assert_close(Rung(branch, identity, 5)(many, g)[3], Rung(branch, identity, 5)(many[3], g))
+
+
+def test_given_inputs_join_the_top_branch_alone():
+    seen = []
+
+    class Spy(nn.Identity):
+        def forward(self, z):
+            seen.append(z)
+            return z
+
+    identity = nn.Identity()
+    rungs = {"z2": Rung(Spy(), identity, 5), "z1": Rung(Spy(), identity, 2)}
+    model = Ladder({"z2": StandardNormal(2), "z1": StandardNormal(2)}, rungs, Gaussian(7, 4), given=["y", "w"])
+    y, w = torch.rand(3, 2), torch.rand(1, 1)
+    model(size=3, w=w, y=y)
+    assert_close(seen[0][:, 2:], torch.cat([y, w.expand(3, 1)], 1))
+    assert seen[1].shape == (3, 2)

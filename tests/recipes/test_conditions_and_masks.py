@@ -1,5 +1,6 @@
 """Every recipe with conditions, with missing entries and with both: shapes, dependences, and how the networks start."""
 
+import math
 from contextlib import nullcontext
 
 import pyro
@@ -10,11 +11,13 @@ from test_recipe_contract import ROWS, SHAPE
 from torch import nn
 from torch.testing import assert_close
 
+import pyro_hvae as hv
 from pyro_hvae import recipes
 from pyro_hvae.data import Batch
 from pyro_hvae.errors import ConfigError, ContractError
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.networks import InputLayer
+from pyro_hvae.runs.train_config import TrainConfig
 
 # Number of tensors of each recipe's last stage, and of all values in them, where nothing stands beside x.
 SIZES = {
@@ -143,15 +146,14 @@ def test_the_guide_is_told_the_mask_and_does_not_see_missing_entries(row, kind):
         assert torch.equal(law, found[site]), site
 
 
-@pytest.mark.parametrize("row, kind", CASES)
-def test_gradients_reach_every_parameter_and_every_condition(row, kind):
-    model, guide, batch = built(row, kind)
+@pytest.mark.parametrize("row", ROWS)
+def test_gradients_reach_every_condition(row):
+    model, guide, batch = built(row, "condition")
     given = {name: value.clone().requires_grad_() for name, value in batch.given.items()}
-    p, q = run(model, guide, Batch(batch.x, given, batch.observed))
-    (q.log_prob_sum() - p.log_prob_sum()).backward()
-    for name, parameter in nn.ModuleList([model, guide]).named_parameters():
-        assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
-    assert all(value.grad is not None and value.grad.any(0).all() for value in given.values())
+    for program in (0, 1):
+        traces = run(model, guide, Batch(batch.x, given))
+        grads = torch.autograd.grad(traces[program].log_prob_sum(), list(given.values()))
+        assert all(grad.isfinite().all() and grad.any(0).all() for grad in grads)
 
 
 @ROW
@@ -218,6 +220,53 @@ def test_the_pseudo_inputs_of_a_vampprior_are_data_with_their_conditions():
     assert (prior.pseudo_inputs - (0.05 + 0.9 * batch.x[rows]))[known].abs().max() < 0.1
 
 
+@pytest.mark.parametrize("row, kind", CASES)
+def test_bounds_and_questions(row, kind):
+    name, options = ROWS[row]
+    torch.manual_seed(SEED)
+    batch = data(kind)
+    objective = (stage := recipes.build(name, batch, options)[-1]).objective
+    model, guide, seen = objective.model, objective.guide, stage.view_of(batch, torch.device("cpu"))[:6]
+    objective(seen).backward()
+    grads = {name: parameter.grad for name, parameter in objective.named_parameters()}
+    assert all(grad is not None and grad.isfinite().all() and grad.any() for grad in grads.values())
+    assert hv.ELBO(particles=3).estimate(model, guide, seen).bound().shape == (6,)
+    assert hv.log_likelihood(model, guide, seen, particles=4).isfinite().all()
+    assert hv.reconstruct(model, guide, seen).shape == seen.shape
+    assert hv.generate(model, 3, given={key: y[:1] for key, y in seen.given.items()})["x"].shape == (3, *seen.shape[1:])
+    if kind != "condition":
+        filled = hv.impute(model, guide, seen, particles=4)
+        assert torch.equal(filled[seen.observed], seen.x[seen.observed]) and filled[~seen.observed].any()
+    objective.eval()  # batch normalisation looks at the whole batch while it trains
+    codes = hv.latents(guide, seen, mean=True)
+    for i in range(len(seen)):
+        for site, value in hv.latents(guide, seen[i : i + 1], mean=True).items():
+            assert_close(codes[site][i], value[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "row", ["vae", "vampprior-2", "ar-hvae", "lvae", "pro-vlae", "teacher-student", "texture", "texture-joint"]
+)
+def test_every_stage_trains(row):
+    name, options = ROWS[row]
+    batch = data("condition" if "texture" in row else "both")
+    stages = recipes.build(name, batch, options)
+    before = [{key: value.clone() for key, value in stage.objective.state_dict().items()} for stage in stages]
+    config = TrainConfig(steps=6, batch_size=8, log_every=1, lr=0.01)
+    rows = hv.fit(stages, batch, config, [hv.Constant() for _ in stages], validation=batch[:10], progress=False)
+    assert all(math.isfinite(row["loss"]) for row in rows) and {row["stage"] for row in rows} == set(range(len(stages)))
+    for stage, state in zip(stages, before, strict=True):
+        assert all(not torch.equal(parameter, state[key]) for key, parameter in stage.objective.named_parameters())
+
+
+def test_the_second_stage_of_texture_centres_features_and_leaves_conditions():
+    batch = data("condition")
+    second = recipes.build("texture", batch, ROWS["texture"][1])[1]
+    second.before()
+    q = second.objective.guide.levels[0]
+    assert_close(q.input_mean, torch.cat([second.view(batch.x).mean(0).flatten(), torch.zeros(4)]))
+
+
 def test_students_keep_the_conditions_of_their_teacher():
     stages = recipes.build("teacher-student", data("condition"), {"dims": (1, 2, 3), "hidden": (8,), "features": 6})
     branches = [[rung.branch.in_features for rung in stage.objective.model.rungs.values()] for stage in stages]
@@ -227,15 +276,21 @@ def test_students_keep_the_conditions_of_their_teacher():
 
 
 def test_texture_refuses_missing_entries():
+    batch, options = data("mask"), ROWS["texture"][1]
     with pytest.raises(ConfigError, match="the texture recipe needs all entries of x.*Use another recipe, such as vae or hvae"):
-        recipes.build("texture", data("mask"), ROWS["texture"][1])
+        recipes.build("texture", batch, options)
+    recipes.build("hvae", batch, {})
+    recipes.build("texture", batch.x, options)
 
 
-@pytest.mark.parametrize("y", [torch.arange(20), torch.rand(20), torch.rand(20, 2, 2)])
+@pytest.mark.parametrize("y", [torch.arange(20) % 3, torch.rand(20), torch.rand(20, 2, 2)])
 def test_conditions_of_a_recipe_are_columns_of_floats(y):
     x = data("nothing").x
     with pytest.raises(ConfigError, match=r"the given input 'y' has the shape .* but recipes take floats \(n, width\)"):
         recipes.build("vae", Batch(x, {"y": y}), {})
+    recipes.build("vae", Batch(x, {"y": y.float().reshape(len(y), -1)}), {})
+    if not y.is_floating_point():
+        recipes.build("vae", Batch(x, {"y": nn.functional.one_hot(y).float()}), {})
 
 
 def test_a_pair_that_wants_a_condition_says_so():
@@ -245,7 +300,9 @@ def test_a_pair_that_wants_a_condition_says_so():
             program(batch.x, y=batch.given["y"])
         with pytest.raises(ContractError, match="but it was given 'colour'. Leave it out, or build"):
             program(batch.x, **batch.given, colour=batch.given["y"])
+        program(batch.x, **batch.given)
     model, guide, batch = built("hvae", "nothing")
     for program in (model, guide):
         with pytest.raises(ContractError, match="takes no input beside x, but it was given 'y'"):
             program(batch.x, y=torch.zeros(6, 1))
+        program(batch.x)
