@@ -109,7 +109,6 @@ WRONG = {
     "sample table --given age=": (2, "--given takes name=value, got 'age='."),
     "sample table --given age=40 --given age=41": (2, "--given has two values of 'age', 40 and 41. Give one."),
     "reconstruct digits --given kind=cat": (2, "Known: class."),
-    "reconstruct table plain --given kind=cat": (2, "the programs of 'plain' are given nothing beside x"),
     "interpolate digits --from 0 --to 1": (2, "the ends of the path have different conditions, class="),
     "interpolate table --from 0 --to 1 --given kind=cat": (2, "Say which: --given age="),
     "gibbs table": (2, "needs whole data, but 'holes.csv' has missing entries"),
