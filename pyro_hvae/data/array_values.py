@@ -67,7 +67,7 @@ def explain_nonfinite(value: Any) -> str:
     if np.isfinite(value):
         limit = f"{np.finfo(np.float32).max:.4g}"
         return f", beyond the largest number of single precision, {limit}. Scale the data, for example by a larger unit."
-    return ". Replace values that are not finite."
+    return ". Replace values that are not finite, by NaN where they are missing."
 
 
 def to_tensor(x: Any, name: str = "x") -> Tensor:

@@ -145,14 +145,14 @@ def _measure(data: Dataset, name: str, is_column: bool) -> Condition:
             "another condition."
         )
     if not is_column and class_numbers(data, name, values) is not None:
-        return Condition(name, tuple(_name_classes(data, name, values.unique())))
+        return Condition(name, tuple(_name_classes(data.labels.get(name), values.unique())))
     by = Standardization.measure(Rows(values.double()[:, None]))
     return Condition(name, mean=by.mean[0], scale=by.scale[0])
 
 
-def _name_classes(data: Dataset, name: str, values: Tensor) -> list[str]:
+def _name_classes(labels: Sequence[str] | None, values: Tensor) -> list[str]:
     """The names of values of a factor: their labels, else the numbers themselves."""
-    if labels := data.labels.get(name):
+    if labels:
         return [labels[int(value)] for value in values]
     return [str(value).removesuffix(".0") for value in values.numpy()]
 
@@ -164,29 +164,39 @@ def _give(data: Dataset, conditions: Sequence[Condition]) -> Dataset:
     grid = data.grid
     if grid:
         factors = dict(zip(grid.sizes, grid.values(torch.arange(len(grid.x))).unbind(1), strict=True))
-        grid = replace(grid, x=grid.x.with_given(_encode(data, "grid's", factors, conditions)))
+        grid = replace(grid, x=grid.x.with_given(encode_factors(factors, data.labels, conditions, "grid's")))
 
     def give(part: str, split: Split) -> Split:
         if grid and split.x.store is grid.x.store:  # no copy of what may be large
             return Split(replace(split.x, given={**split.x.given, **grid.x.given}), split.factors)
-        return Split(split.x.with_given(_encode(data, part, split.factors, conditions)), split.factors)
+        return Split(split.x.with_given(encode_factors(split.factors, data.labels, conditions, part)), split.factors)
 
     train, validation, test = (give(part, split) for part, split in list_splits(data).items())
     return replace(data, train=train, validation=validation, test=test, grid=grid)
 
 
-def _encode(data: Dataset, part: str, factors: Mapping[str, Tensor], conditions: Sequence[Condition]) -> dict[str, Tensor]:
+def encode_factors(
+    factors: Mapping[str, Tensor], labels: Mapping[str, Sequence[str]], conditions: Sequence[Condition], part: str
+) -> dict[str, Tensor]:
+    """What programs are given, float32 (n, width) under the key of each condition, of factors (n,) of some data.
+
+    Arguments:
+        labels: the names of classes, as in `Dataset`. part: the data in words, for errors.
+
+    Raises:
+        DataError: for a class that is unknown.
+    """
     given = {}
     for condition in conditions:
         values, classes = factors[condition.name], condition.classes
-        if not classes and condition.name in data.labels:
+        if not classes and condition.name in labels:
             raise DataError(
                 f"'{condition.name}' was a number of the training data, but the {part} data have classes there. Use data of "
                 "the same kind."
             )
         if classes:
             levels, values = values.unique(return_inverse=True)
-            texts = _name_classes(data, condition.name, levels)
+            texts = _name_classes(labels.get(condition.name), levels)
             if unknown := [text for text in texts if text not in classes]:
                 raise DataError(
                     f"the {part} data have the class '{unknown[0]}' of '{condition.name}', but the training data have only "

@@ -120,7 +120,7 @@ def _to_numbers(cells: Sequence[str], decimal: str) -> np.ndarray | None:
     """The numbers in cells, NaN for a missing value; None where one of them is a text."""
     if "_" not in "".join(cells):  # Python takes 1_000 for a number
         try:
-            return np.array([*map(float, cells)])
+            return np.array([float(cell or "nan") for cell in cells])
         except ValueError:
             pass
     numbers = [to_number(cell, decimal) for cell in cells]

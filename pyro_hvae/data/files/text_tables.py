@@ -13,6 +13,7 @@ from typing import IO, Any
 from pyro_hvae.errors import DataError
 
 MISSING = frozenset(("", "na", "n/a", "#n/a", "<na>", "nan", "null", "?"))  # in small letters: cells without a value
+TRUTHS = {"true": 1.0, "false": 0.0}  # in small letters
 DELIMITERS = "\t;,|"  # in order of preference: names and texts contain commas more often than tabs
 LONGEST = 2**24  # characters of a line
 SAMPLE = 20  # lines that tell the delimiter

@@ -19,7 +19,7 @@ def is_mask(name: str, member: StoredArray) -> bool:
     return name.lower() in MASKS and member.dtype.kind == "b"
 
 
-def read_mask(path: Path, members: Mapping[str, StoredArray], data: StoredArray) -> np.ndarray | None:
+def find_mask(path: Path, members: Mapping[str, StoredArray], data: StoredArray) -> StoredArray | None:
     """The mask beside an array of data, true where an entry is known; None where there is none.
 
     Raises:
@@ -28,14 +28,12 @@ def read_mask(path: Path, members: Mapping[str, StoredArray], data: StoredArray)
     masks = [member for name, member in members.items() if is_mask(name, member) and member.name != data.name]
     if len(masks) > 1:
         raise DataError(f"{path} has two masks of missing entries, {masks[0].name} and {masks[1].name}. Remove one of them.")
-    if not masks:
-        return None
-    if masks[0].shape != data.shape:
+    if masks and masks[0].shape != data.shape:
         raise DataError(
             f"the mask '{masks[0].name}' of {path} has the shape {masks[0].shape}, but the data have {data.shape}. Give it one "
             "boolean for each entry of the data, true where it is known, or rename it if it is no mask of missing entries."
         )
-    return masks[0].read()
+    return masks[0] if masks else None
 
 
 def hide(array: np.ndarray, observed: np.ndarray) -> np.ndarray:

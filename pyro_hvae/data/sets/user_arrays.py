@@ -3,6 +3,7 @@
 import contextlib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +12,18 @@ from torch import Tensor
 
 from pyro_hvae.data.array_values import may_be_grey
 from pyro_hvae.data.dataset import Split
-from pyro_hvae.data.factor_kinds import most_classes
 from pyro_hvae.data.files.array_files import ARRAY_READERS, StoredArray
 from pyro_hvae.data.files.file_kind import find_kind
 from pyro_hvae.data.rows import Rows, as_float
+from pyro_hvae.data.sets.array_factors import COLUMN_NAMES, add_text_factors, describe_array, is_text, read_factors
 from pyro_hvae.data.sets.array_layouts import arrange_axes, describe_layout
 from pyro_hvae.data.sets.array_ranges import check_grey_range, find_range, iterate_pieces
-from pyro_hvae.data.sets.missing_entries import hide, is_mask, read_mask
+from pyro_hvae.data.sets.missing_entries import find_mask, hide, is_mask
 from pyro_hvae.data.sets.user_parts import UserParts
 from pyro_hvae.data.sets.user_splits import PARTS
 from pyro_hvae.errors import DataError, unknown_name
 
 NAMES = ("", "x", "images", "imgs", "image", "data")  # names for the array of data, in order of preference
-COLUMN_NAMES = ("columns", "feature_names")  # names for the array of columns' names
-COLUMNS = 32  # a table with more columns is not taken as factors
 
 
 def read_arrays(path: Path, key: str = "") -> UserParts:
@@ -78,17 +77,53 @@ def read_arrays(path: Path, key: str = "") -> UserParts:
         store = torch.from_numpy(array / np.float32(255) if hidden else array)
         x = Rows(store, _to_grey if grey[part] and not hidden else _to_floats, ahead=stored.mapped, incomplete=incomplete)
         others = {name: m for name, m in parts[part].items() if name != names[part] and not is_mask(name, m)}
-        factors, left_out = _read_factors(path, others, len(array))
+        factors, left_out = read_factors(path, others, len(array))
         splits[part], unused = Split(x, factors), unused | left_out
-    labels = _add_text_factors(parts, splits, unused)
+    labels = add_text_factors(parts, splits, unused)
     stored, shape = parts["train"][names["train"]], splits["train"].x.shape
     what = describe_layout(stored.shape, shape)
     meaning = " as grey values" if grey["train"] else ""
     columns, about = _read_columns(members, shape)
     if columns:
         unused = {name: why for name, why in unused.items() if name.lower() not in COLUMN_NAMES}
-    data = _describe_array(path, stored)
+    data = describe_array(path, stored)
     return UserParts(splits, f"{what} from {data}, {stored.dtype.name}{meaning}{about}", labels, columns, unused=unused)
+
+
+@dataclass(frozen=True)
+class SingleArray:
+    """The array of data in a file of one part.
+
+    Attributes:
+        stored: as the file has it.
+        mask: of its missing entries, if there is one.
+        values: (n, d) or (n, c, h, w), with NaN in missing entries; in [0, 255] where they are grey values.
+        grey: whether they are.
+    """
+
+    stored: StoredArray
+    mask: StoredArray | None
+    values: np.ndarray
+    grey: bool
+
+
+def read_single_array(path: Path, key: str = "") -> SingleArray:
+    """The array of data in a file of one part.
+
+    Raises:
+        ConfigError, DataError: as `read_arrays`, and for a file of several parts.
+    """
+    members = ARRAY_READERS[find_kind(path)](path)
+    parts = _group_by_part(members, key)
+    if len(parts) > 1:
+        names = [_choose_array(path, held, key) for held in parts.values()]
+        full = [held[name].name for held, name in zip(parts.values(), names, strict=True)]
+        raise DataError(f"{path} has several parts: {', '.join(full)}. Choose one by key={full[0]}.")
+    (held,) = parts.values()
+    stored = held[_choose_array(path, held, key)]
+    values, highest, _ = _read_data(path, stored, held)
+    grey = highest > 1 and may_be_grey(stored.dtype.kind in "iu", stored.dtype == np.uint8, values.shape)
+    return SingleArray(stored, find_mask(path, held, stored), values, grey)
 
 
 def _read_columns(members: dict[str, StoredArray], shape: Sequence[int]) -> tuple[tuple[str, ...], str]:
@@ -166,14 +201,10 @@ def _choose_array(path: Path, members: dict[str, StoredArray], key: str) -> str:
     raise DataError(f"it is not clear which array of {path} holds the data: {listed or 'there is none'}. Name it: -o key=NAME.")
 
 
-def _describe_array(path: Path, member: StoredArray) -> str:
-    return f"{member.name} of {path.name}" if member.name else path.name
-
-
 def _read_data(path: Path, member: StoredArray, members: Mapping[str, StoredArray]) -> tuple[np.ndarray, float, bool]:
     """The array as (n, d) or (n, c, h, w), its highest value (for bytes: 1, or 2 for any above 1), and whether it has NaN."""
-    title, shape, kind = _describe_array(path, member), member.shape, member.dtype.kind
-    if _is_text(member):
+    title, shape, kind = describe_array(path, member), member.shape, member.dtype.kind
+    if is_text(member):
         raise DataError(f"{title} is an array of texts; data are numbers. Save it as uint8 or float32.")
     if kind == "O":
         raise DataError(
@@ -190,8 +221,8 @@ def _read_data(path: Path, member: StoredArray, members: Mapping[str, StoredArra
         )
     if 0 in shape:
         raise DataError(f"{title} is empty: its shape is {shape}. Save at least three data.")
-    array, observed = member.read(), read_mask(path, members, member)
-    if observed is not None and not observed.all():
+    array, mask = member.read(), find_mask(path, members, member)
+    if mask and not (observed := mask.read()).all():
         array = hide(array, observed)
     arranged = arrange_axes(array)
     if array.dtype == np.bool_:
@@ -202,68 +233,3 @@ def _read_data(path: Path, member: StoredArray, members: Mapping[str, StoredArra
     if arranged.ndim > 2:
         check_grey_range(title, kind == "f", lowest, highest)
     return arranged, highest, missing
-
-
-def _read_factors(path: Path, members: dict[str, StoredArray], count: int) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The factors of a part, and by its full name the reason for each array that is none."""
-    factors: dict[str, Tensor] = {}
-    unused: dict[str, str] = {}
-    for name, member in members.items():
-        if reason := _find_obstacle(member, count):
-            unused[member.name] = reason
-            continue
-        floats, columns = member.dtype.kind == "f", member.shape[1] if len(member.shape) == 2 else 1
-        values = member.read().reshape(count, columns)
-        if floats and np.isnan(values).any():
-            unused[member.name] = "missing values"
-            continue
-        if floats and columns > 1 and not np.isfinite(values).all():
-            unused[member.name] = "values that are not finite"
-            continue
-        if floats:
-            find_range(_describe_array(path, member), values)
-        table = torch.from_numpy(np.array(values, dtype=np.float64 if floats else np.int64))
-        factors |= {name if columns == 1 else f"{name}_{column}": table[:, column] for column in range(columns)}
-    return factors, unused
-
-
-def _add_text_factors(
-    parts: dict[str, dict[str, StoredArray]], splits: dict[str, Split], unused: dict[str, str]
-) -> dict[str, list[str]]:
-    """Adds arrays of n texts with few different ones to the factors and takes them from `unused`; returns their texts."""
-    labels: dict[str, list[str]] = {}
-    for name in dict.fromkeys(name for held in parts.values() for name in held if name.lower() not in COLUMN_NAMES):
-        found = {
-            part: (member, np.array([t.decode(errors="replace") if isinstance(t, bytes) else str(t) for t in member.read()]))
-            for part, held in parts.items()
-            if (member := held.get(name)) and unused.get(member.name) == "text" and member.shape == (len(splits[part]),)
-        }
-        if not found:
-            continue
-        known = np.unique(np.concatenate([texts for _, texts in found.values()]))
-        if len(known) > most_classes(sum(len(texts) for _, texts in found.values())):
-            continue
-        labels[name] = known.tolist()
-        for part, (member, texts) in found.items():
-            splits[part].factors[name] = torch.from_numpy(np.searchsorted(known, texts))
-            del unused[member.name]
-    return labels
-
-
-def _is_text(member: StoredArray) -> bool:
-    """Whether an array is of texts of any length, which h5py describes as objects."""
-    return (member.dtype.metadata or {}).get("vlen") in (str, bytes)
-
-
-def _find_obstacle(member: StoredArray, count: int) -> str | None:
-    """Why an array beside the data is no factor, or None."""
-    shape, kind = member.shape, member.dtype.kind
-    if kind not in "biuf":
-        if _is_text(member):
-            return "text"
-        return {"O": "pickled objects", "U": "text", "S": "text", "V": "no array of numbers"}.get(kind, f"{member.dtype}")
-    if not shape or shape[0] != count:
-        return f"{shape[0] if shape else 'one'} value{'s' * bool(shape)} for {count} data"
-    if len(shape) > 2:
-        return f"shape {shape}"
-    return f"{shape[1]} columns" if len(shape) == 2 and not 0 < shape[1] <= COLUMNS else None

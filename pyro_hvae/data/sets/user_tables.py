@@ -14,7 +14,7 @@ from pyro_hvae.data.array_values import explain_nonfinite
 from pyro_hvae.data.dataset import Split
 from pyro_hvae.data.factor_kinds import most_classes
 from pyro_hvae.data.files.table_files import Table, TableColumn
-from pyro_hvae.data.files.text_tables import is_missing, to_number
+from pyro_hvae.data.files.text_tables import TRUTHS, is_missing, to_number
 from pyro_hvae.data.option_checks import check_names
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.data.sets.user_parts import UserParts
@@ -24,7 +24,6 @@ LABELS = frozenset(("class", "classes", "label", "labels", "target"))  # in smal
 IDENTIFIERS = re.compile(r"(.*[_ .-])?(id|index|nr|number)|unnamed: 0", re.IGNORECASE)
 DATES = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d-%m-%Y", "%d %b %Y", "%b %d %Y", "%Y-%m")
 TIMES = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f")
-TRUTHS = {"true": 1.0, "false": 0.0}
 # How people write numbers that float() does not take: thousands, decimal commas, percent, currencies, in quotes.
 SIGN, UNIT = "[+\\-\u2212]?", "[%$\u20ac\u00a3\u00a5]?"
 NUMERAL = re.compile(rf"'?{UNIT} ?{SIGN}{UNIT} ?(\d{{1,3}}([,.' \u00a0\u202f]\d{{3}})+([.,]\d*)?|\d*[.,]?\d+) ?{UNIT}'?")
@@ -84,11 +83,40 @@ def interpret_table(path: Path, table: Table, columns: Sequence[str] = (), label
         raise DataError(f"{path} has no column of numbers to be x: {found}. {advice}.")
     order = columns or numbers
     x = np.stack([_check_numbers(path, table, known[name], numbers[name]) for name in order], 1)
-    factors, names = _to_factors(path, table, labels or classes)
+    factors, names = to_factors(path, table, labels or classes)
     what = f"{len(x):,} rows of {path.name}, {x.shape[1]} column{'s' * (x.shape[1] > 1)} of numbers{table.about}"
     what += f"; factors: {', '.join(factors)}" if factors else ""
     split = Split(Rows(torch.from_numpy(x), Tensor.float, incomplete=bool(np.isnan(x).any())), factors)
     return UserParts({"train": split}, what, names, tuple(order), unused=unused)
+
+
+def require_columns(path: Path, table: Table, names: Sequence[str]) -> None:
+    """Raises `DataError` for the first name that no column has."""
+    known = [column.name for column in table.columns]
+    if lacking := next((name for name in names if name not in known), None):
+        raise DataError(
+            f"{path} has no column '{lacking}', only {', '.join(known)}. Add the column; where it is a part of x, its "
+            "cells may be empty."
+        )
+
+
+def read_numbers(path: Path, table: Table, names: Sequence[str]) -> np.ndarray:
+    """The numbers of the named columns, (n, len(names)), with NaN for missing values.
+
+    Raises:
+        DataError: for a column that is not there or holds no numbers, and values that are infinite or too large for float32.
+    """
+    require_columns(path, table, names)
+    known = {column.name: column for column in table.columns}
+    numbers = []
+    for name in names:
+        kind, values = _find_kind(known[name], True)
+        if kind == "numbers with texts":
+            raise _describe_text(path, table, known[name])
+        if kind not in ("numbers", "empty"):
+            raise DataError(f"the column '{name}' of {path} holds {kind}, but numbers are needed. Use a table like the run's.")
+        numbers.append(np.full(len(table.rows), np.nan) if values is None else values)
+    return np.stack([_check_numbers(path, table, known[name], values) for name, values in zip(names, numbers, strict=True)], 1)
 
 
 def _find_kind(column: TableColumn, wanted: bool) -> tuple[str, np.ndarray | None]:
@@ -173,10 +201,10 @@ def find_factors(
         check_names("label", labels, kinds)
     chosen = labels or [name for name, kind in kinds.items() if kind == "classes"]
     unused = {name: "not in labels" if kind == "classes" else kind for name, kind in kinds.items() if name not in chosen}
-    return *_to_factors(path, table, chosen), unused
+    return *to_factors(path, table, chosen), unused
 
 
-def _to_factors(path: Path, table: Table, chosen: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
+def to_factors(path: Path, table: Table, chosen: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
     known = {column.name: column for column in table.columns}
     found = {name: _to_factor(path, table, known[name]) for name in chosen}
     return {name: values for name, (values, _) in found.items()}, {name: texts for name, (_, texts) in found.items() if texts}

@@ -1,0 +1,190 @@
+"""A user's file with missing entries: its data in the file's order, and copies in which these entries are filled."""
+
+import gzip
+import shutil
+import zipfile
+from collections.abc import Sequence
+from copy import copy
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_hvae.data.conditioning import encode_factors
+from pyro_hvae.data.conditions import Condition
+from pyro_hvae.data.files.file_kind import find_kind
+from pyro_hvae.data.files.filled_tables import fill_csv, fill_parquet
+from pyro_hvae.data.files.table_files import TABLE_READERS, Table
+from pyro_hvae.data.sets.array_layouts import arrange_axes
+from pyro_hvae.data.sets.user_arrays import SingleArray, read_arrays, read_single_array
+from pyro_hvae.data.sets.user_tables import read_numbers, require_columns, to_factors
+from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.runtime import atomic_write
+
+ARRAYS = (".npy", ".npz")
+
+
+def read_incomplete(path: Path, columns: Sequence[str] = (), key: str = "") -> Tensor:
+    """All data of a table or a file of arrays in the order of the file, (n, *event) in their own units, NaN where missing.
+
+    A table's rows of empty cells only are left out. Its other columns do not matter, nor does their order.
+
+    Arguments:
+        columns: of a table, the names of those of x, as `Dataset.columns` has them.
+        key: for a file with several arrays: the array that holds the data.
+
+    Returns:
+        float64; images are grey values in [0, 1], as `read_arrays` has them.
+
+    Raises:
+        ConfigError: for a table without columns, and an unknown key.
+        DataError: for a file of another kind, one that cannot be read, and a table without one of the columns.
+    """
+    if (kind := _check_kind(path)) in ARRAYS:
+        single = read_single_array(path, key)
+        values = torch.from_numpy(single.values.astype(np.float64, order="C"))
+        return values / 255 if single.grey else values
+    return torch.from_numpy(read_numbers(path, _read_table(path, kind, columns), columns))
+
+
+def read_given(path: Path, conditions: Sequence[Condition], key: str = "") -> dict[str, Tensor]:
+    """What the programs of a conditional run are given beside the data of `read_incomplete`, float32 (n, width) by key.
+
+    Raises:
+        DataError: for a condition that the file lacks, a value of one that is missing, and a class that is unknown.
+    """
+    if not conditions:
+        return {}
+    names = [condition.name for condition in conditions]
+    if (kind := _check_kind(path)) in ARRAYS:
+        found = read_arrays(path, key)
+        factors, labels = found.parts["train"].factors, found.labels
+        if lacking := next((name for name in names if name not in factors), None):
+            why = f" ({found.unused[lacking]})" if lacking in found.unused else ""
+            raise DataError(f"{path} has no factor '{lacking}'{why} beside the data. Add an array of this name, complete.")
+        return encode_factors(factors, labels, conditions, path.name)
+    table = _read_table(path, kind, names)
+    require_columns(path, table, names)
+    numbers = [condition.name for condition in conditions if not condition.classes]
+    classes = [condition.name for condition in conditions if condition.classes]
+    factors: dict[str, Tensor] = {}
+    if numbers:
+        values = torch.from_numpy(read_numbers(path, table, numbers))
+        for name, column in zip(numbers, values.unbind(1), strict=True):
+            if column.isnan().any():
+                rows = [table.rows[i] for i in column.isnan().nonzero().flatten().tolist()]
+                raise DataError(
+                    f"{path} has no '{name}' in row {rows[0]}, and p(x | {name}) says nothing about data without it. Fill it "
+                    "in, or leave the row out."
+                )
+            factors[name] = column
+    found, labels = to_factors(path, table, classes)
+    return encode_factors({**factors, **found}, labels, conditions, path.name)
+
+
+def write_filled(
+    source: Path,
+    out: Path,
+    filled: Tensor | np.ndarray,
+    columns: Sequence[str] = (),
+    key: str = "",
+    overwrite: bool = False,
+) -> None:
+    """Writes a copy of a file in which only the missing entries of x are filled.
+
+    In a CSV file every other cell, its quotes, the encoding and the ends of lines stay as they are; numbers have the decimal
+    mark of their column, and true or false its words. In a Parquet file columns of whole numbers that are filled become floats.
+    In a file of arrays all other arrays stay; an array of whole numbers becomes one of floats, unless these are grey values; a
+    mask becomes all true.
+
+    Arguments:
+        filled: what `read_incomplete` gave, without NaN, of the same shape and in the same units.
+        columns, key: as for `read_incomplete`.
+        overwrite: whether a file that is called `out` may be replaced.
+
+    Raises:
+        ConfigError: for an `out` of another kind or that is there, or values of another shape or that are not finite.
+        DataError: as `read_incomplete`, and when `out` cannot be written, which then stays as it was.
+    """
+    kind, values = check_copy(source, out, overwrite), np.asarray(filled, dtype=np.float64)
+    x = read_incomplete(source, columns, key).numpy()
+    missing = np.isnan(x)
+    if values.shape != x.shape:
+        raise ConfigError(
+            f"{source.name} has data of shape {x.shape}, but filled has {values.shape}. Give values of that shape."
+        )
+    if not np.isfinite(values[missing]).all():
+        raise ConfigError(f"some values for the missing entries of {source.name} are not finite. Give finite ones.")
+    with atomic_write(out, "Choose a folder that exists and that you may write to.") as part:
+        if kind == ".parquet":
+            fill_parquet(source, part, columns, x, values)
+        elif kind in ARRAYS:
+            single = read_single_array(source, key)
+            array = _fill_array(single, missing, values)
+            if kind == ".npz":
+                _fill_archive(source, part, single, array)
+            else:
+                with part.open("wb") as file:
+                    _save(file, array)
+        else:
+            content = fill_csv(source, columns, x, values)
+            part.write_bytes(gzip.compress(content, mtime=0) if out.suffix.lower() == ".gz" else content)
+
+
+def check_copy(source: Path, out: Path, overwrite: bool = False) -> str:
+    """The kind of a file to be copied; errors are those of `write_filled` about the names of both files."""
+    kind = _check_kind(source)
+    if find_kind(out).removesuffix(".gz") != kind.removesuffix(".gz"):
+        raise ConfigError(f"{out} would be a copy of {source.name}, so it has to end in {kind}. Change its name.")
+    if out.exists() and not overwrite:
+        raise ConfigError(f"{out} is there already. Choose another name, or overwrite it by overwrite=true.")
+    return kind
+
+
+def _check_kind(path: Path) -> str:
+    if not path.is_file():
+        raise DataError(f"there is no file '{path}'. Check the path.")
+    if (kind := find_kind(path)) not in (*TABLE_READERS, *ARRAYS):
+        raise DataError(f"{path} is of no kind that can be filled. Save it as {', '.join((*TABLE_READERS, *ARRAYS))}.")
+    return kind
+
+
+def _read_table(path: Path, kind: str, columns: Sequence[str]) -> Table:
+    if not columns:
+        raise ConfigError(f"it is not said which columns of {path} are x. Name them by columns=.")
+    return TABLE_READERS[kind](path)
+
+
+def _fill_array(single: SingleArray, missing: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The array of data as it is stored, with the missing entries filled."""
+    stored = single.stored
+    kind = stored.dtype if single.grey or stored.dtype.kind in "bf" else np.dtype(np.float64)
+    if single.grey:
+        values = np.rint(255 * values).clip(0, 255)
+    elif kind.kind == "b":
+        values = values >= 0.5
+    full = stored.read().astype(kind, order="C")
+    places = arrange_axes(np.arange(full.size).reshape(full.shape))
+    full.flat[places[missing]] = values[missing].astype(kind)
+    return full
+
+
+def _save(file: IO[bytes], array: np.ndarray) -> None:
+    np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def _fill_archive(source: Path, part: Path, single: SingleArray, array: np.ndarray) -> None:
+    """A copy of an .npz file with another array of data, and with a mask that is all true; other members stay bytes."""
+    changed = {single.stored.name: array}
+    if single.mask:
+        changed[single.mask.name] = np.ones(single.mask.shape, dtype=bool)
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(part, "w") as new:
+        for item in old.infolist():
+            with old.open(item) as member, new.open(copy(item), "w", force_zip64=True) as target:
+                name = item.filename.removesuffix(".npy")
+                if name in changed:
+                    _save(target, changed[name])
+                else:
+                    shutil.copyfileobj(member, target)
