@@ -31,7 +31,7 @@ SPEED = {
     "graphs": "shortest_paths",
     "data": "data_loading",
 }
-STUDIES = ("pendulum", "stacked", "likelihood", "gibbs", "texture", "vlae", "disentangling")
+STUDIES = ("pendulum", "stacked", "likelihood", "gibbs", "texture", "vlae", "disentangling", "imputation", "conditional")
 
 
 def selected(only: list[str] | None) -> list[str]:

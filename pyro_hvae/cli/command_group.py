@@ -24,6 +24,7 @@ COMMANDS = {
     "interpolate": ("picture_commands", "Graph-based interpolation along the prior, drawn."),
     "sample": ("picture_commands", "Samples of the generative model, drawn."),
     "reconstruct": ("picture_commands", "Test data and their reconstructions, drawn."),
+    "impute": ("impute_command", "Missing entries of a table filled in, by means or draws."),
     "gibbs": ("gibbs_command", "Gibbs chains on the bottom layer or on all, beside ancestral samples."),
     "layers": ("layers_command", "What the noise of each layer does to x, drawn and measured."),
     "traverse": ("traverse_command", "One latent dimension at a time, drawn, for one or several runs."),

@@ -45,6 +45,34 @@ def key_values(ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     return pairs
 
 
+def _given(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """`--given name=value,name=value` as a dict. A part without "=" goes on with the value before it, which has a comma."""
+    parts = list[str]()
+    for text in values:
+        first, *more = text.split(",")
+        parts.append(first)
+        for part in more:
+            if "=" in part:
+                parts.append(part)
+            else:
+                parts[-1] += f",{part}"
+    pairs = dict[str, str]()
+    for text in parts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not name or not value:
+            raise ConfigError(f"--given takes name=value, got '{text}'. Example: --given class=3.")
+        if name in pairs:
+            raise ConfigError(f"--given has two values of '{name}', {pairs[name]} and {value}. Give one.")
+        pairs[name] = value
+    return pairs
+
+
+def given_option(default: str) -> Callable[[Any], Any]:
+    """The option --given, whose help says what is given without it."""
+    help = f"Condition of a conditional RUN: a class by name or number, or a number; repeatable. Default: {default}."
+    return click.option("--given", multiple=True, callback=_given, metavar="NAME=VALUE,...", help=help)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else on stdout.")
 
 

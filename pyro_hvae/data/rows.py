@@ -122,8 +122,12 @@ class Rows:
         """Moves the result of `raw(index)` to the device, prepares it and puts beside it what is given."""
         if not self.given and not self.incomplete:
             return self.prepare(raw.to(self.device))
+        return self._beside(raw, self.given_at(index))
+
+    def given_at(self, index: Tensor) -> dict[str, Tensor]:
+        """The given inputs of the data at indices (k,), where they are stored; x is not read."""
         stored = self._stored(index)
-        return self._beside(raw, {name: values.index_select(0, stored) for name, values in self.given.items()})
+        return {name: values.index_select(0, stored) for name, values in self.given.items()}
 
     def _beside(self, raw: Tensor, given: Mapping[str, Tensor]) -> Any:
         x = self.prepare(raw.to(self.device))
@@ -171,8 +175,7 @@ class Rows:
 
     def hold(self, index: Tensor) -> "Rows":
         """The data at indices (k,), read now and kept in their stored type, which is small."""
-        given = {name: values.index_select(0, self._stored(index)) for name, values in self.given.items()}
-        return replace(self, store=self.raw(index), select=None, ahead=False, given=given)
+        return replace(self, store=self.raw(index), select=None, ahead=False, given=self.given_at(index))
 
     def sample(self, values: int = SAMPLE_VALUES) -> Any:
         """Floats of all data if they are at most `values` numbers, else of a fixed random subset of that size."""

@@ -76,11 +76,11 @@ class Standardization:
     def rows(self, x: Rows) -> Rows:
         """The standardised data, as float32; NaN stays. In memory where they fit, else standardised at each reading."""
 
-        def prepare(raw: Tensor) -> Tensor:
-            values = _exact(x, raw)
-            return ((values - self._vector("mean", values)) / self._vector("scale", values)).float()
+        return replace(x, prepare=lambda raw: self.apply(_exact(x, raw)).float()).load_into_memory()
 
-        return replace(x, prepare=prepare).load_into_memory()
+    def apply(self, values: Tensor) -> Tensor:
+        """Data in their own units (..., d) -> standardised data of the same type; `undo` is the inverse."""
+        return (values - self._vector("mean", values)) / self._vector("scale", values)
 
     def undo(self, features: Tensor) -> Tensor:
         """Standardised data (..., d) -> data in their own units, float64 where the device has it."""

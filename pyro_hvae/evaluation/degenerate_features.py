@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from pyro_hvae.data import x_of
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.factor_probes import PROBED_FACTORS, regression
 from pyro_hvae.inference import bound
@@ -34,7 +35,7 @@ def feature_state(run: OpenRun, images: int = 200, seed: int = 0) -> dict[str, A
         )
     test = run.dataset.test.x
     chosen = test.take(torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))[:images])
-    now, before = run.stage.pixels.variance(chosen[:])
+    now, before = run.stage.pixels.variance(x_of(chosen[:]))
     if not before:
         raise ConfigError(
             f"the features of '{run.directory.path}' had no variance to begin with: no textures were learned, or all alike."

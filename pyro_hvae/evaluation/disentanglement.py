@@ -37,6 +37,7 @@ def _select_factors(
         if name not in data.factors:
             raise ConfigError(f"factor '{name}' of {run.dataset.name} is continuous; gaps and votes need few values.")
     excluded = data.excluded | {name: "by protocol" for name in left_out if name in data.factors}
+    excluded |= {c.name: "given beside x" for c in run.conditions if c.name in data.factors}
     if wanted:
         excluded = {name: "not among those named" for name in {**data.factors, **data.excluded} if name not in wanted}
     excluded |= {name: "one value only" for name, v in data.factors.items() if name not in excluded and len(v.unique()) < 2}

@@ -62,7 +62,8 @@ def regression(
     codes = {"code": [np.concatenate(list(posterior_means(run, split.x, seed).values()), 1) for split in splits]}
     if len(data.shape) == 3:
         with fixed_seed(seed):
-            codes["mean_colour"] = [split.x[:].flatten(2).mean(2).double().numpy() for split in splits]
+            colours = (split.x.alone[:].flatten(2).nanmean(2) for split in splits)
+            codes["mean_colour"] = [colour.nan_to_num().double().numpy() for colour in colours]
     errors = {
         name: asdict(regression_probe(train_codes, truth[0], test_codes, truth[1], columns, hidden, epochs, seed, groups))
         for name, (train_codes, test_codes) in codes.items()

@@ -8,30 +8,36 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.compilation import ROWS_PER_CHAIN_STEP, decide_evaluation, print_line
+from pyro_hvae.data import Batch, x_of
 from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.inference import Chains, ancestral, generate, gibbs, latents
 from pyro_hvae.metrics import convergence, energy_distance
 from pyro_hvae.objectives import parents, site_mean
-from pyro_hvae.runs import OpenRun
+from pyro_hvae.runs import OpenRun, draw_given
 from pyro_hvae.runtime import fixed_seed
 
 
-def _draw_data(run: OpenRun, count: int) -> Tensor:
+def _draw_data(run: OpenRun, count: int) -> Tensor | Batch:
     held = run.dataset.validation.x  # not the test split, with which the chains are compared
     return held[torch.randint(len(held), (count,))]
 
 
 def _draw_noise(run: OpenRun, count: int) -> Tensor:
-    x = run.dataset.train.x.sample()
+    x = x_of(run.dataset.train.x.sample())
     noise = torch.rand(count, *x.shape[1:]) * (x.max() - x.min()) + x.min()
     return noise.round() if torch.equal(x[:100], x[:100].round()) else noise
 
 
-# name -> (run, chains) -> starting points
-STARTING_POINTS: dict[str, Callable[[OpenRun, int], Tensor]] = {
+def _draw_prior(run: OpenRun, count: int) -> Tensor | Batch:
+    given = draw_given(run, count)
+    return Batch.of(generate(run.model, count, mean=False, given=given)["x"], given)
+
+
+# name -> (run, chains) -> starting points, with the conditions of random data
+STARTING_POINTS: dict[str, Callable[[OpenRun, int], Tensor | Batch]] = {
     "data": _draw_data,
-    "noise": _draw_noise,
-    "prior": lambda run, count: generate(run.model, count, mean=False)["x"].cpu(),
+    "noise": lambda run, count: Batch.of(_draw_noise(run, count).to(run.device), draw_given(run, count)),
+    "prior": _draw_prior,
 }
 
 
@@ -67,7 +73,8 @@ def sample_by_gibbs(
 
     Each distance is measured for draws x ~ p(x | z), the model's data, and for means E[x | z], which pictures show. `test` is
     the distance between two sets of test data, the value of perfect samples. Diagnostics are of the kept sites. For chains
-    from data with classes, `class_changed` is the share of chains whose nearest training datum changes its class.
+    from data with classes, `class_changed` is the share of chains whose nearest training datum changes its class. A chain keeps
+    the condition that it starts with: that of its datum, or of a random training datum.
 
     Arguments:
         sites: of `gibbs`; None keeps the latents that x depends on, z1 of a Markov hierarchy, all of a skip model.
@@ -75,7 +82,8 @@ def sample_by_gibbs(
         compile: see `gibbs`; None decides by the number of steps and of chains.
 
     Raises:
-        ConfigError: see `gibbs`; also for an unknown init, fewer than two chains or samples, or a run trained on features.
+        ConfigError: see `gibbs`; also for an unknown init, fewer than two chains or samples, a run trained on features, or data
+            with missing entries.
     """
     require_known("init", init, STARTING_POINTS)
     if run.stage.pixels:
@@ -87,21 +95,27 @@ def sample_by_gibbs(
     if chains < 2 or samples < 2:
         raise ConfigError(f"distances need at least two chains and two samples, got {chains} and {samples}.")
     test = run.dataset.test.x
+    if test.incomplete:
+        raise ConfigError(
+            f"the distance of samples to test data needs whole data, but '{run.dataset.name}' has missing entries. In Python, "
+            "hv.gibbs runs chains that keep the observed entries of x."
+        )
     samples = min(samples, len(test) // 2)
     of_one = f"{chains:,} chains" + (f" x {particles:,} draws" if particles > 1 else "")
     work = steps * (chains * particles + ROWS_PER_CHAIN_STEP)
     compile = decide_evaluation(compile, "the chains' step", f"{steps:,} steps of {of_one}", work, run.device)
     with fixed_seed(seed):
         sites = parents(run.model, test[:2].to(run.device)) if sites is None else sites
-        start = STARTING_POINTS[init](run, chains).to(run.device, test[:1].dtype)
+        start = STARTING_POINTS[init](run, chains).to(run.device)
+        start = start.with_x(start.x.to(test[:1].dtype)) if isinstance(start, Batch) else start.to(test[:1].dtype)
         options: dict[str, Any] = {"noise": noise, "particles": particles, "burn_in": burn_in, "thin": thin}
         how: dict[str, Any] = {"compile": compile, "warn": lambda text: print_line(f"Warning: {text}")}
         found = gibbs(run.model, run.guide, start, steps, sites, **options, **how, progress=progress)
-        x = ancestral(run.model, samples)["x"]
+        x = ancestral(run.model, samples, given=draw_given(run, samples))["x"]
         means, draws = site_mean(x).cpu(), x["value"].cpu()
         order = torch.randperm(len(test))
         pick = torch.randperm(found.x.shape[0] * chains)[:samples]
-    reference, others = test[order[:samples]], test[order[samples : 2 * samples]]
+    reference, others = (x_of(test[some]) for some in order[: 2 * samples].split(samples))
     chain = pick % chains
     pairs = {
         "gibbs": (found.x.flatten(0, 1).cpu()[pick], found.mean.flatten(0, 1).cpu()[pick], chain),
@@ -119,7 +133,7 @@ def sample_by_gibbs(
         "diagnostics": {name: asdict(d) if (d := convergence(z)) else None for name, z in found.z.items()},
     }
     if init == "data" and "class" in run.dataset.train.factors and found.mean[-1].isfinite().all():
-        before, after = (_nearest_classes(run, state) for state in (start.cpu(), found.mean[-1].cpu()))
+        before, after = (_nearest_classes(run, state) for state in (x_of(start).cpu(), found.mean[-1].cpu()))
         values["class_changed"] = (before != after).double().mean().item()
         shares = run.dataset.train.factors["class"].bincount().double() / len(run.dataset.train)
         values["class_changed_if_independent"] = 1 - shares.square().sum().item()
@@ -128,7 +142,7 @@ def sample_by_gibbs(
     return GibbsReport(found, means, values)
 
 
-def _find_proposition(run: OpenRun, sites: set[str], x: Tensor) -> int | None:
+def _find_proposition(run: OpenRun, sites: set[str], x: Tensor | Batch) -> int | None:
     """1 for the bottom layer of a Markov chain, 2 for all of several layers, None for others (not in the paper)."""
     if sites == {"z1"} and parents(run.model, x) == ["z1"]:
         return 1
@@ -143,5 +157,5 @@ def proposition_note(values: dict[str, Any]) -> str:
 def _nearest_classes(run: OpenRun, x: Tensor, neighbours: int = 5000) -> Tensor:
     """Class of the nearest one of the first training data, for every row of x."""
     split = run.dataset.train
-    nearest = torch.cdist(x.flatten(1), split.x[:neighbours].flatten(1)).argmin(1)
+    nearest = torch.cdist(x.flatten(1), split.x.alone[:neighbours].flatten(1)).argmin(1)
     return split.factors["class"][nearest]

@@ -1,25 +1,41 @@
 """Graph interpolations between two data, and jumps in the decoded data along them."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_hvae.data import Batch, Split, given_of
 from pyro_hvae.errors import ConfigError, DataError
-from pyro_hvae.inference import Interpolation, interpolate
+from pyro_hvae.inference import Interpolation, first_row, interpolate
 from pyro_hvae.metrics import wrap
-from pyro_hvae.runs import OpenRun
+from pyro_hvae.runs import OpenRun, describe_values
 
 
 def graph_paths(
-    run: OpenRun, nodes: int = 1000, k: int = 10, seed: int = 0, ends: tuple[int, int] | None = None
+    run: OpenRun,
+    nodes: int = 1000,
+    k: int = 10,
+    seed: int = 0,
+    ends: tuple[int, int] | None = None,
+    under: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Interpolation]:
     """Name -> graph path between two test data, or for every pair of ends of the data set (pendulum: 0 and 180 degrees).
 
     All paths use the same prior samples. A pair that these do not connect is left out; `DataError` where none is connected.
+
+    Arguments:
+        under: encoded conditions, one row each, of prior and decoder; default: those beside the ends, which then are equal.
+            Ends that are not chosen are the first datum and the next one of equal conditions. Where there is none they are the
+            first two data, under the conditions of the first.
+
+    Raises:
+        ConfigError: for ends out of range, and where chosen ends differ in conditions that `under` lacks.
     """
+    under = under or {}
     data = run.dataset
     if ends is not None:
         if not all(0 <= i < len(data.test) for i in ends):
@@ -27,18 +43,48 @@ def graph_paths(
         pairs = {f"test datum {ends[0]} to {ends[1]}": data.test.x[list(ends)]}
     else:
         split, part = (data.test, "test") if len(data.test) > 1 else (data.train, "training")
-        if not data.ends and len(split) < 2:
+        known = {} if run.conditions else data.ends  # they have no conditions
+        if not known and len(split) < 2:
             raise DataError("an interpolation needs two data as its ends, and there is only one.")
-        pairs = data.ends or {f"the first two {part} data": split.x[:2]}
+        pairs = known or _first_pair(split, part, set(split.x.given) - set(under))
     found: dict[str, Interpolation] = {}
     for name, pair in pairs.items():
-        start, end = pair.to(run.device)
+        if ends is not None:
+            _require_one_condition(run, pair, under)
+        given = given_of(pair.to(run.device))
+        one = {**first_row(given), **under}
+        name += f", {describe_values(run, one)}" if one else ""
+        start, end = (pair.with_nan() if isinstance(pair, Batch) else pair).to(run.device)
+        beside: dict[str, Any] = {"given": given, "under": one}
         try:
-            found[name] = interpolate(run.model, run.guide, start, end, nodes=nodes, k=k, seed=seed)
+            found[name] = interpolate(run.model, run.guide, start, end, nodes=nodes, k=k, seed=seed, **beside)
         except DataError:
-            if not found and name == list(pairs)[-1]:
+            if not found and pair is list(pairs.values())[-1]:
                 raise
     return found
+
+
+def _first_pair(split: Split, part: str, names: set[str]) -> dict[str, Any]:
+    """The first datum and the next one with equal values of the named inputs, or simply the next one where none has them."""
+    second = 1
+    if names:
+        given = split.x.given_at(torch.arange(len(split)))
+        alike = torch.stack([(given[name] == given[name][:1]).flatten(1).all(1) for name in names]).all(0)
+        second = next(iter(alike.nonzero().flatten()[1:].tolist()), 1)
+    name = f"the first two {part} data" if second == 1 else f"{part} datum 0 to {second}"
+    return {name: split.x[[0, second]]}
+
+
+def _require_one_condition(run: OpenRun, pair: Tensor | Batch, under: Mapping[str, Tensor]) -> None:
+    """Raises `ConfigError` for two data of different conditions that `under` lacks."""
+    given = given_of(pair)
+    differ = [c for c in run.conditions if c.key not in under and not torch.equal(*given[c.key])]
+    if differ:
+        first, last = (", ".join(f"{c.name}={c.describe(given[c.key][end])}" for c in differ) for end in (0, 1))
+        raise ConfigError(
+            f"the ends of the path have different conditions, {first} and {last}, and the path is decoded under one. Say which: "
+            f"--given {first.replace(', ', ',')}."
+        )
 
 
 def largest_jump(run: OpenRun, images: Tensor) -> dict[str, float]:
@@ -75,6 +121,11 @@ def interpolation(run: OpenRun, draws: int = 4, nodes: int = 1000, k: int = 10) 
     if run.dataset.read_angles is None:
         raise ConfigError(
             f"the metric 'interpolation' needs data with a readable angle, such as pendulum, not '{run.dataset.name}'."
+        )
+    if run.conditions:
+        raise ConfigError(
+            "the metric 'interpolation' is of paths between two images without conditions, but this run is given "
+            f"{', '.join(condition.name for condition in run.conditions)}. Measure 'smoothness' instead."
         )
     if draws < 1:
         raise ConfigError(f"draws={draws}: at least one draw of the prior is needed. Example: -o draws=4.")

@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.svm import SVC
 from torch import Tensor, nn
 
-from pyro_hvae.data import Dataset, Split, class_numbers, list_splits
+from pyro_hvae.data import Dataset, Split, class_numbers, list_splits, x_of
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.encoded_data import posterior_means, probe_parts, random_subset
 from pyro_hvae.inference import (
@@ -31,7 +31,7 @@ from pyro_hvae.inference import (
     variance_share,
 )
 from pyro_hvae.metrics import STROKES
-from pyro_hvae.runs import OpenRun
+from pyro_hvae.runs import OpenRun, draw_given
 from pyro_hvae.runtime import fixed_seed
 
 Measure = Callable[[Tensor], dict[str, np.ndarray]]
@@ -65,6 +65,8 @@ def layer_factors(
       Sobol index $V_l$ of `layer_shares`; `share` is that of the pixels. None where nothing varies, or where the variance is
       not estimable.
 
+    In a run with conditions the images of a group have those of one training datum, and those of independent images vary.
+
     Without a factor "class" (or `factor`) of two values or more, the results that need one are left out. Images are
     clamped to [0, 1].
 
@@ -73,7 +75,7 @@ def layer_factors(
         outer, inner: draws of the other layers' noise, and of the layer's own for each; for shares as in `layer_shares`.
 
     Raises:
-        ConfigError: for data that are no images of one channel; as `layer_shares` and `random_subset`.
+        ConfigError: for data that are no images of one channel, or incomplete; as `layer_shares` and `random_subset`.
     """
     data, model = run.dataset, run.model
     if len(data.shape) != 3 or data.shape[0] != 1:
@@ -81,11 +83,16 @@ def layer_factors(
             f"the metric 'layer-factors' measures strokes in images of one channel, such as 'mnist' has; '{data.name}' has "
             f"data of shape {data.shape}."
         )
+    if data.train.x.incomplete:
+        raise ConfigError(
+            f"the metric 'layer-factors' measures strokes of whole images, but '{data.name}' has missing entries. Fill them "
+            "in, or measure 'reconstruction', which is of the observed entries."
+        )
     with fixed_seed(seed):
         try:
-            shares = layer_shares(model, outer, inner)
+            shares = layer_shares(model, outer, inner, given=draw_given(run, outer))
         except NotEstimable:
-            shares = dict.fromkeys(sample_noise(model, 1), LayerShare(math.nan, math.nan))
+            shares = dict.fromkeys(sample_noise(model, 1, given=draw_given(run, 1)), LayerShare(math.nan, math.nan))
         sites = list(reversed(shares))
         named = any(factor in split.factors for split in list_splits(data).values())
         fitted, judged, tested_on = probe_parts(data, [factor] if named else [])
@@ -95,10 +102,13 @@ def layer_factors(
         splits = [random_subset(split, points, seed) for split in (fitted, judged)]
         images = [split.x[:] for split in splits]  # read once: an image that is binarised anew differs from the encoded one
         codes = [posterior_means(run, x, seed) for x in images]
-        shown = {"accuracy": images[1], "reconstructions": reconstruct(model, run.guide, images[1].to(run.device))}
+        shown = {"accuracy": x_of(images[1]), "reconstructions": reconstruct(model, run.guide, images[1].to(run.device))}
         classifier = _fit_classifier(data, fitted, factor, train, seed) if known else None
-        strokes = _measure_samples(model, combine_draws(model, count_blocks(len(sites), outer, inner)), _measure_strokes)
-        classes = _sample_classes(model, sites, outer, inner, classifier) if classifier else {}
+        blocks = count_blocks(len(sites), outer, inner)
+        given = draw_given(run, blocks)
+        combined = {name: _repeat(value, 2 ** len(sites)) for name, value in given.items()}
+        strokes = _measure_samples(model, combine_draws(model, blocks, given), combined, _measure_strokes)
+        classes = _sample_classes(run, sites, outer, inner, classifier) if classifier else {}
     result: dict[str, Any] = {"consistency_gap": None}
     if classifier:
         consistency = {site: _class_consistency(values) for site, values in classes.items()}
@@ -113,7 +123,7 @@ def layer_factors(
             "class_accuracy": accuracy | {"chance": 1 / len(np.unique(truth[1]))},
             "consistency": consistency,
         }
-    drawn = [_measure_strokes(x) for x in images]
+    drawn = [_measure_strokes(x_of(x)) for x in images]
     linear, nearest = LinearRegression(), KNeighborsRegressor(min(NEIGHBOURS, len(images[0])))
     for key, regression in (("correlation", linear), ("correlation_nonlinear", nearest)):
         result[key] = {site: _correlations(regression, codes[0][site], codes[1][site], *drawn) for site in sites}
@@ -151,35 +161,49 @@ def _is_class(data: Dataset, split: Split, factor: str) -> bool:
 def _fit_classifier(data: Dataset, fitted: Split, factor: str, train: int, seed: int) -> Pipeline:
     """A classifier of images, fitted on data, so it does not depend on the model."""
     split = random_subset(fitted, train, seed)
-    pixels, labels = _pixels(split.x[:]), np.asarray(class_numbers(data, factor, split.factors[factor]))
+    pixels, labels = _pixels(split.x.alone[:]), np.asarray(class_numbers(data, factor, split.factors[factor]))
     if len(np.unique(labels)) < 2:
         raise ConfigError(f"train={train}: the classifier's images are all of class {labels[0]}. Example: -o train=5000.")
     components = PCA(min(COMPONENTS, *pixels.shape), random_state=seed)
     return make_pipeline(components, SVC(C=10)).fit(pixels, labels)
 
 
-def _measure_samples(model: nn.Module, noise: Mapping[str, Tensor], measure: Measure) -> dict[str, np.ndarray]:
-    """Each measure of E[x | z] for given noise, (rows,)."""
+def _repeat(value: Tensor, times: int) -> Tensor:
+    return value.repeat(times, *[1] * (value.dim() - 1))
+
+
+def _measure_samples(
+    model: nn.Module, noise: Mapping[str, Tensor], given: Mapping[str, Tensor], measure: Measure
+) -> dict[str, np.ndarray]:
+    """Each measure of E[x | z] for given noise and inputs, (rows,)."""
     size = len(next(iter(noise.values())))
-    chunks = [{name: value[start : start + ROWS] for name, value in noise.items()} for start in range(0, size, ROWS)]
-    parts = [measure(decode_noise(model, chunk)) for chunk in chunks]
+    chunks = [
+        [{name: value[start : start + ROWS] for name, value in held.items()} for held in (noise, given)]
+        for start in range(0, size, ROWS)
+    ]
+    parts = [measure(decode_noise(model, *chunk)) for chunk in chunks]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _sample_classes(
-    model: nn.Module, sites: Sequence[str], outer: int, inner: int, classifier: Pipeline
-) -> dict[str, np.ndarray]:
+def _sample_classes(run: OpenRun, sites: Sequence[str], outer: int, inner: int, classifier: Pipeline) -> dict[str, np.ndarray]:
     """Site -> classes of `inner` images E[x | z] for each of `outer` draws of all other noise, (outer, inner); "all" varies."""
 
-    def classes(noise: Mapping[str, Tensor]) -> np.ndarray:
-        found = _measure_samples(model, noise, lambda x: {"class": _predict_classes(classifier, x)})
+    model = run.model
+
+    def classes(noise: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> np.ndarray:
+        found = _measure_samples(model, noise, given, lambda x: {"class": _predict_classes(classifier, x)})
         return found["class"].reshape(outer, inner)
 
     result = {}
     for site in sites:
-        noise = {name: value.repeat_interleave(inner, 0) for name, value in sample_noise(model, outer).items()}
-        result[site] = classes(noise | {site: sample_noise(model, outer * inner)[site]})
-    return result | {"all": classes(sample_noise(model, outer * inner))}
+        given = draw_given(run, outer)
+        noise, beside = (
+            {name: value.repeat_interleave(inner, 0) for name, value in held.items()}
+            for held in (sample_noise(model, outer, given=given), given)
+        )
+        result[site] = classes(noise | {site: sample_noise(model, outer * inner, given=beside)[site]}, beside)
+    given = draw_given(run, outer * inner)
+    return result | {"all": classes(sample_noise(model, outer * inner, given=given), given)}
 
 
 def _class_consistency(groups: np.ndarray) -> dict[str, float]:

@@ -11,12 +11,12 @@ from tqdm import tqdm
 
 from pyro_hvae import inference
 from pyro_hvae.compilation import decide_evaluation, print_line
-from pyro_hvae.data import Rows
+from pyro_hvae.data import Rows, Standardization
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.resumable_results import ResumableResults
-from pyro_hvae.inference import data_per_batch, describe_few_effective_samples, importance_weights
+from pyro_hvae.inference import ROWS, data_per_batch, describe_few_effective_samples, importance_weights
 from pyro_hvae.objectives import ELBO, Site, scalar_family
-from pyro_hvae.runs import Experiment, OpenRun
+from pyro_hvae.runs import Experiment, OpenRun, draw_given
 from pyro_hvae.runtime import fixed_seed
 
 NAMES = ("log_likelihood", "bound", "effective", "half")
@@ -53,7 +53,8 @@ def evaluate(
         the standard error, it is `corrected` to all test data by
         the control variate E[log w] (the one-sample bound): plus its mean over all, minus its mean over the subset. `space`
         names the space of all densities: the data, standardised data, or a stage's features; they do not compare with each
-        other. Of standardised data there is also `log_likelihood_own_units`, the density of the data as they were given.
+        other. Of standardised data there is also `log_likelihood_own_units`, the density of the data as they were given. With
+        conditions all are of p(x | y), and with missing entries of the observed ones.
     """
     test, objective, by = run.view_of(run.dataset.test.x), run.objective, run.dataset.standardization
     model, guide, elbo = objective.model, objective.guide, objective.elbo
@@ -76,7 +77,11 @@ def evaluate(
         result = (corrected if better else result) | {"subset": result, "corrected": better}
     result |= {"half": result["log_likelihood"] - gap, "importance_bias": abs(gap)}
     with fixed_seed(seed):
-        unit = _bits_unit(inference.ancestral(model)["x"], test) if run.space == "data" else None
+        given = draw_given(run, 1)
+        unit = _bits_unit(inference.ancestral(model, given=given)["x"], test) if run.space == "data" else None
+        likelihood = inference.likelihood_name(model, given)
+    order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
+    measured = test if result.get("corrected") else test.take(order[:n])
     bits = None if unit is None else -result["log_likelihood"] / (unit.dims * math.log(2)) + unit.offset
     result |= {"bits_per_dim": bits, "bits_per_dim_of": unit and unit.of}
     with fixed_seed(seed):
@@ -98,9 +103,9 @@ def evaluate(
         "inner": inner,
         "weights": f"inner, {inner} for all but {', '.join(sorted(elbo.shared))}" if inner > 1 else "joint",
         "bound": {"particles": elbo.particles, "shared": sorted(elbo.shared)},
-        "likelihood": inference.likelihood_name(model),
+        "likelihood": likelihood,
         "space": run.space,
-        **({"log_likelihood_own_units": result["log_likelihood"] - by.log_scale} if by else {}),
+        **({"log_likelihood_own_units": result["log_likelihood"] - _log_scale(by, measured)} if by else {}),
         "split": "test",
         "n": n,
         "n_bound": len(test),
@@ -155,6 +160,8 @@ def published_likelihood(experiment: Experiment) -> str | None:
     e, static = experiment, experiment.dataset == "mnist-static"
     if e.dataset not in PUBLISHED_LIKELIHOOD or not (static or e.data_options.get("binarize") == "dynamic"):
         return None
+    if e.condition:
+        return None
     which = (e.recipe, e.schedule if e.recipe == "vhp" else "", e.recipe_options.get("levels", 1))
     return f"{PUBLISHED_LIKELIHOOD[e.dataset][COLUMNS.index(which)]}" if which in COLUMNS else None
 
@@ -173,7 +180,9 @@ def _bits_unit(site: Site, x: Rows) -> BitsUnit | None:
     Discrete are whole numbers under a discrete likelihood, not grey values under a Bernoulli. Bytes v are data v / 255 under a
     density; published bits per dimension refer to steps of 1 / 256, so log2 256 is added to them.
     """
-    values, family, dims, discrete = x.sample(), scalar_family(site["fn"]), site["fn"].event_shape.numel(), False
+    if x.incomplete:
+        return None
+    values, family, dims, discrete = x.alone.sample(), scalar_family(site["fn"]), site["fn"].event_shape.numel(), False
     with suppress(NotImplementedError, AttributeError):  # a distribution without a known support
         discrete = family.support.is_discrete
     if not torch.as_tensor(True if site["mask"] is None else site["mask"]).all():
@@ -186,6 +195,16 @@ def _bits_unit(site: Site, x: Rows) -> BitsUnit | None:
     if whole or values.min() < 0 or values.max() > 1 or not torch.allclose(steps, steps.round(), rtol=0, atol=1e-3):
         return None
     return BitsUnit("bytes: a density on [0, 1] without dequantisation, + log2 256", dims, 8.0)
+
+
+def _log_scale(by: Standardization, x: Rows) -> float:
+    """The sum of log scale over the observed entries of a datum, in the mean over data."""
+    if not x.incomplete:
+        return by.log_scale
+    logs, total = torch.tensor(by.scale, dtype=torch.float64).log(), 0.0
+    for batch in x.split(ROWS):
+        total += (batch.observed.cpu() * logs).sum().item()
+    return total / len(x)
 
 
 def _control_variate_mean(values: Tensor, bounds: Tensor, everywhere: Tensor) -> dict[str, Any]:

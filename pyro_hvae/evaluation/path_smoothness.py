@@ -9,7 +9,7 @@ from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.inference import decode_points, join_sites, latents, prior_latents, resample_path, shortest_paths
 from pyro_hvae.metrics import smoothness_factor
 from pyro_hvae.objectives import parents
-from pyro_hvae.runs import OpenRun
+from pyro_hvae.runs import OpenRun, draw_given
 from pyro_hvae.runtime import fixed_seed
 
 
@@ -20,7 +20,8 @@ def smoothness(
 
     Lower is smoother. `raw` is of the nodes of the paths, as in the paper, which are fewer where the graph is coarse;
     `resampled` is of `points` equidistant points on each path. Pairs that the prior does not connect, and paths of fewer than
-    three points, which have no second difference, are left out and counted. Units are those of the training data.
+    three points, which have no second difference, are left out and counted. Units are those of the training data. In a run
+    with conditions, prior and decoder of each graph are under those of a random training datum, and a code under its datum's.
 
     Arguments:
         graphs: number of graphs with prior samples and random ends of their own. paths, nodes, k: of each graph.
@@ -34,7 +35,8 @@ def smoothness(
         sites = tuple(parents(run.model, split.x[:2].to(run.device)))
         for _ in range(graphs):
             ends = torch.stack([torch.randperm(len(split))[:2] for _ in range(paths)]).flatten()
-            prior = prior_latents(run.model, nodes)
+            given = draw_given(run, 1)
+            prior = prior_latents(run.model, nodes, given=given)
             codes = join_sites(latents(run.guide, split.x[ends].to(run.device), mean=True), sites)
             pairs = nodes + np.arange(2 * paths).reshape(-1, 2)
             found = shortest_paths(np.concatenate([join_sites(prior, sites), codes]), pairs, k)
@@ -44,7 +46,7 @@ def smoothness(
             if not ways:
                 continue
             for factors, lines in ((raw, ways), (resampled, [resample_path(way, points) for way in ways])):
-                frames = decode_points(run.model, np.concatenate(lines), sites, prior).flatten(1).double().numpy()
+                frames = decode_points(run.model, np.concatenate(lines), sites, prior, given).flatten(1).double().numpy()
                 parts = np.split(frames, np.cumsum([len(line) for line in lines])[:-1])
                 factors += [smoothness_factor(part) for part in parts]
     if not raw:

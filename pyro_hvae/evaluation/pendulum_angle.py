@@ -19,7 +19,8 @@ PUBLISHED_ANGLE = {
 
 def published_angle(experiment: Experiment) -> str | None:
     """The paper's error for an experiment, None where it has none."""
-    return PUBLISHED_ANGLE.get((experiment.recipe or "", experiment.schedule)) if experiment.dataset == "pendulum" else None
+    known = experiment.dataset == "pendulum" and not experiment.condition
+    return PUBLISHED_ANGLE.get((experiment.recipe or "", experiment.schedule)) if known else None
 
 
 def angle(run: OpenRun, train: int = 12_000) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from .neighbour_graph import resample_path as resample_path
 from .neighbour_graph import shortest_paths as shortest_paths
 from .sampling import ROWS as ROWS
 from .sampling import ancestral as ancestral
+from .sampling import first_row as first_row
 from .sampling import generate as generate
 from .sampling import latents as latents
 from .sampling import likelihood_name as likelihood_name

@@ -8,11 +8,11 @@ import pyro
 import torch
 from torch import Tensor
 
-from pyro_hvae.data import Batch, Rows, given_of
+from pyro_hvae.data import Batch, Rows, given_of, x_of
 from pyro_hvae.errors import ConfigError, FewEffectiveSamplesWarning
 from pyro_hvae.inference.importance_sampling import FEW_EFFECTIVE
 from pyro_hvae.inference.sampling import generate
-from pyro_hvae.objectives import ELBO, Estimate, scalar_family, site_mean, takes_data
+from pyro_hvae.objectives import ELBO, Estimate, find_mean, scalar_family, site_mean, takes_data
 from pyro_hvae.runtime import in_evaluation_mode
 
 Program = Callable[..., Any]
@@ -23,7 +23,14 @@ MAX_DRAWS = 10_000
 @takes_data
 @torch.no_grad()
 @in_evaluation_mode
-def impute(model: Program, guide: Program, x: Tensor | Batch | Rows, particles: int = 1000, draws: int = 0) -> Tensor:
+def impute(
+    model: Program,
+    guide: Program,
+    x: Tensor | Batch | Rows,
+    particles: int = 1000,
+    draws: int = 0,
+    progress: Callable[[int], Any] | None = None,
+) -> Tensor:
     r"""The data with values in their missing entries, shape (N, *event); observed entries stay as they are.
 
     A value is the mean $\sum_k \tilde w_k E[x_m \mid z_k]$ of the missing $x_m$ given the observed $x_o$, with the normalised
@@ -36,6 +43,7 @@ def impute(model: Program, guide: Program, x: Tensor | Batch | Rows, particles: 
     Arguments:
         x: data with NaN in missing entries, or with `observed=mask` beside them; `given=` as in every question.
         particles: K; the mean and the draws are exact for large K. draws: M; 0 gives the means.
+        progress: called with the number of finished data after every batch.
 
     Returns:
         shape (N, *event), or (M, N, *event) with draws; on the device of x.
@@ -62,16 +70,18 @@ def impute(model: Program, guide: Program, x: Tensor | Batch | Rows, particles: 
     size = max(1, VALUES // (max(particles, draws) * max(1, x.shape[1:].numel())))
     filled, effective = list[Tensor](), list[Tensor]()
     for batch in x.split(size):
-        if not isinstance(batch, Batch) or batch.observed is None or batch.observed.all():
-            complete = batch.x if isinstance(batch, Batch) else batch
-            filled.append(complete.expand(draws, *complete.shape) if draws else complete)
-            continue
-        with pyro.validation_enabled(False):
-            estimate = ELBO(particles=particles, analytic_kl=False).estimate(model, guide, batch)
-        weights = estimate.log_weights().double().softmax(0)
-        effective.append(weights.square().sum(0).reciprocal())
-        values = _draw(model, batch, estimate, weights, draws) if draws else _average(estimate, weights)
-        filled.append(batch.x.where(batch.observed, values.to(batch.dtype)))
+        known = batch.observed if isinstance(batch, Batch) else None
+        values = x_of(batch).expand(draws, *batch.shape) if draws else x_of(batch)
+        if known is not None and not known.all():
+            with pyro.validation_enabled(False):
+                estimate = ELBO(particles=particles, analytic_kl=False).estimate(model, guide, batch)
+            weights = estimate.log_weights().double().softmax(0)
+            effective.append(weights.square().sum(0).reciprocal()[~known.flatten(1).all(1)])
+            found = _draw(model, batch, estimate, weights, draws) if draws else _average(estimate, weights)
+            values = values.where(known, found.to(batch.dtype))
+        filled.append(values)
+        if progress is not None:
+            progress(len(batch))
     if effective and particles >= 100 and (median := torch.cat(effective).quantile(0.5).item()) < FEW_EFFECTIVE:
         warnings.warn(
             f"the imputed values are uncertain: the median effective sample size is {median:.1f} of {particles}, below "
@@ -88,7 +98,10 @@ def _average(estimate: Estimate, weights: Tensor) -> Tensor:
     each = weights.reshape(*weights.shape, *[1] * len(fn.event_shape))
     if isinstance(family, torch.distributions.Categorical):  # the most probable class, for classes have no mean
         return (each[..., None] * family.probs).sum(0).argmax(-1)
-    return (each * site_mean({**estimate.x, "value": fn.mean})).sum(0)
+    if find_mean(fn)[0] is None:
+        raise ConfigError(f"p(x | z) is a {type(family).__name__} without a mean in closed form. Impute draws: draws=5.")
+    everywhere = estimate.x["value"].expand(fn.batch_shape + fn.event_shape)
+    return (each * site_mean({**estimate.x, "value": everywhere})).sum(0)
 
 
 def _draw(model: Program, batch: Batch, estimate: Estimate, weights: Tensor, draws: int) -> Tensor:

@@ -67,6 +67,7 @@ def layer_samples(
     x: Tensor | Batch | None = None,
     *,
     given: Fixed = None,
+    under: Fixed = None,
 ) -> Tensor:
     r"""E[x | z] for `count` draws of the noise of one layer, all other noise fixed; shape (count, *event).
 
@@ -74,13 +75,14 @@ def layer_samples(
 
     Arguments:
         guide, x: fix the other layers at the code of one datum, x of shape (1, *event), instead of at a random draw.
-        given: inputs of the model, one row, or one for each draw.
+        given: inputs of the model, one row, or one for each draw. under: inputs, one row, to decode the code of x under,
+            instead of those beside x.
 
     Raises:
         ConfigError: for an unknown site, or a site with parents whose distribution has no standard noise.
     """
     _check_guide(guide, x)
-    given = given if x is None else given_of(x[:1])
+    given = given if x is None else given_of(x[:1]) | dict(under or {})
     fresh = sample_noise(model, count, given=given)
     check_noise(model, site, fresh, given)
     if guide is None or x is None:
@@ -207,6 +209,7 @@ def layer_grid(
     x: Tensor | Batch | None = None,
     *,
     given: Fixed = None,
+    under: Fixed = None,
 ) -> Tensor:
     r"""E[x | z] for the noise of a 2-d layer on a square grid; shape (cells * cells, *event), row by row from the top.
 
@@ -217,7 +220,7 @@ def layer_grid(
     Arguments:
         cells: along each axis. reach: r, in standard deviations.
         guide, x: fix the other layers at the code of one datum, x of shape (1, *event), instead.
-        given: inputs of the model, one row for all cells.
+        given: inputs of the model, one row for all cells. under: as in `layer_samples`.
 
     Raises:
         ConfigError: as `grid_layers` and `layer_samples`; for cells outside 2..50, or a reach that is not positive and finite.
@@ -230,7 +233,7 @@ def layer_grid(
         raise ConfigError(f"a grid has from 2 to {MAX_CELLS} cells along an axis, got {cells}.")
     if not 0 < reach < math.inf:
         raise ConfigError(f"a grid reaches from -r to r with r positive and finite, got {reach:g}.")
-    given = first_row(given) if x is None else given_of(x[:1])
+    given = first_row(given) if x is None else given_of(x[:1]) | dict(under or {})
     grid_layers(model, site, given)
     require_continuous(model, [site], given)
     noise = sample_noise(model, cells * cells, given=given)

@@ -1,7 +1,7 @@
 """Grids of many images, each drawn as one array: samples of a model, and contact sheets."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,19 +14,25 @@ from torch.nn import functional
 from pyro_hvae.inference import generate
 from pyro_hvae.plots.figure_base import new_figure, run_name
 from pyro_hvae.plots.vector_scale import VectorScale, find_scale
-from pyro_hvae.runs import OpenRun
+from pyro_hvae.runs import OpenRun, describe_given, draw_given
 from pyro_hvae.runtime import fixed_seed
 
+MISSING = (0.90, 0.62, 0.0)  # colour of missing entries of images: orange
 STRIP, WIDTH = 12, 48  # height and least width in pixels of the strip that shows a vector
 LABELLED = 300  # rows with a number each on a sheet, whose height has a limit
 
 
-def plot_samples(run: OpenRun, count: int = 64, seed: int = 0) -> Figure:
-    """E[x | z] of ancestral samples of the whole prior, in a grid."""
+def plot_samples(run: OpenRun, count: int = 64, seed: int = 0, given: Mapping[str, Tensor] | None = None) -> Figure:
+    """E[x | z] of ancestral samples of the whole prior, in a grid.
+
+    Arguments:
+        given: encoded conditions, one row each; others are those of random training data.
+    """
     with fixed_seed(seed):
-        images = generate(run.model, count)["x"].cpu()
-    images = run.images(images)
-    return plot_image_sheet(images, f"Samples E[x|z] of {run_name(run)}", find_scale(run, images))
+        images = generate(run.model, count, given=draw_given(run, count, given))["x"].cpu()
+    images, about = run.images(images), describe_given(run, given)
+    title = f"Samples E[x|z] of {run_name(run)}" + (f"\n{about}" if about else "")
+    return plot_image_sheet(images, title, find_scale(run, images))
 
 
 def plot_image_sheet(
@@ -60,6 +66,17 @@ def strips_height(count: int, scale: VectorScale | None) -> float:
 def add_blanks(images: Tensor, count: int) -> Tensor:
     """Appends images of NaN, which are drawn white, up to a number of images."""
     return torch.cat([images, images.new_full((count - len(images), *images.shape[1:]), torch.nan)])
+
+
+def colour_missing(images: Tensor) -> Tensor:
+    """Images of one or three channels in colour, with orange in the place of NaN.
+
+    >>> colour_missing(torch.tensor([0.5, torch.nan]).reshape(1, 1, 1, 2))[0, 0].tolist()
+    [[0.5, 0.8999999761581421]]
+    """
+    missing = images.isnan().any(1, keepdim=True)
+    colour = images.new_tensor(MISSING).reshape(1, 3, 1, 1)
+    return images.expand(-1, 3, -1, -1).where(~missing, colour)
 
 
 def tile_images(images: Tensor, columns: int) -> tuple[np.ndarray, tuple[int, int]]:

@@ -22,7 +22,7 @@ from pyro_hvae.objectives import parents
 from pyro_hvae.plots.figure_base import BLUE, GREY, new_figure, run_name
 from pyro_hvae.plots.image_grid import draw_image_grid
 from pyro_hvae.plots.vector_scale import find_scale
-from pyro_hvae.runs import OpenRun
+from pyro_hvae.runs import OpenRun, describe_given, draw_given
 from pyro_hvae.runtime import fixed_seed
 
 CLASSES = 20  # distinct colours
@@ -32,11 +32,14 @@ CYCLIC = "twilight"
 PATH_COLOURS = ("black", "#E69F00", "#D55E00", "#882255", "#009E73", "#CC79A7")
 
 
-def plot_latent_space(run: OpenRun, paths: Mapping[str, Interpolation], shown: int = 3000) -> Figure:
+def plot_latent_space(
+    run: OpenRun, paths: Mapping[str, Interpolation], shown: int = 3000, given: Mapping[str, Tensor] | None = None
+) -> Figure:
     """Posterior means (coloured by a factor) beside prior samples, and the k-NN graph with the shortest paths.
 
     Arguments:
         paths: by name; without any, the graph is left out. shown: how many test data, at random where there are more.
+        given: encoded conditions of the prior, one row each; others are those of random training data.
     """
     split = run.dataset.test
     pick = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:shown].sort().values
@@ -45,7 +48,7 @@ def plot_latent_space(run: OpenRun, paths: Mapping[str, Interpolation], shown: i
     sites = first.sites if first is not None else tuple(parents(run.model, x))
     codes = join_sites(latents(run.guide, x, mean=True), sites)
     with fixed_seed(0):
-        prior = join_sites(generate(run.model, 1000), sites)
+        prior = join_sites(generate(run.model, 1000, given=draw_given(run, 1000, given)), sites)
     name = ", ".join(sites)
     project, axis_names = _projection(codes, name)
     panels = 2 if first is None else 3
@@ -55,7 +58,8 @@ def plot_latent_space(run: OpenRun, paths: Mapping[str, Interpolation], shown: i
     longest = _draw_codes(axes[0], run, points, pick)
     figure.set_figwidth(4.3 * panels + 0.08 * max(0, longest - SHORT))
     axes[1].scatter(*prior_points.T, s=4, color=GREY)
-    axes[1].set_title(f"1000 samples of the prior of {name}")
+    about = describe_given(run, given)
+    axes[1].set_title(f"1000 samples of the prior of {name}" + (f",\n{about}" if about else ""))
     if first is not None:
         _draw_graph(axes[2], paths, project)
     # The same square in every panel: equal scales, and the layout does not have to guess shapes.

@@ -10,7 +10,7 @@ from pyro_hvae.reports.text_table import describe_headline, format_number, forma
 
 # what densities are of -> how a text says so; others are of features
 SPACES = {"data": "", "standardised data": " of standardised data"}
-PROTOCOL = ("metric", "options", "step", "run_seed", "data", "program", "versions")
+PROTOCOL = ("metric", "options", "step", "run_seed", "data", "given", "observed", "program", "versions")
 
 
 def metrics_text(values: Mapping[str, Any]) -> str:
@@ -37,7 +37,8 @@ def _metric_text(values: Mapping[str, Any]) -> str:
             nested.append(format_table(first | row for first, row in zip(named, cells, strict=True)))
         else:
             single.append((key, _join_numbers(value)))
-    protocol = {"data": values["data"]["name"], "step": values["step"], **values["options"]}
+    beside = {key: values[key] for key in ("given", "observed") if key in values}
+    protocol = {"data": values["data"]["name"], "step": values["step"], **beside, **values["options"]}
     indent = 4 + max((len(key) for key, _ in single), default=0)
     lines = [headline, *(_wrap(f"  {key}".ljust(indent) + text, indent) for key, text in single)]
     lines += [f"\n{text}" for text in nested]
@@ -85,6 +86,8 @@ def evaluation_text(values: Mapping[str, Any]) -> str:
     of = f"from {n} data, corrected to all {values['n_bound']} by their bounds" if corrected else f"{n} data"
     bias = values.get("importance_bias")
     lines = [f"log-likelihood  {_likelihood_text(values, bias)} ({of})"]
+    if "given" in values or "observed" in values:
+        lines.append(f"  which is      {_density_text(values)}")
     if "log_likelihood_own_units" in values:
         lines.append(f"  in own units  {values['log_likelihood_own_units']:.4f}")
     if corrected and (subset := values.get("subset")):
@@ -113,6 +116,13 @@ def evaluation_text(values: Mapping[str, Any]) -> str:
         f"{values['split']} split of {values['data']['name']}" + (f" ({protocol})" if protocol else ""),
     ]
     return "\n".join(lines)
+
+
+def _density_text(values: Mapping[str, Any]) -> str:
+    """What densities are given and of, such as "log p(x | class), of the observed entries, 70.1 % of all"."""
+    given = f" | {', '.join(values['given'])}" if "given" in values else ""
+    observed = f", of the observed entries, {values['observed']:.1%} of all" if "observed" in values else ""
+    return f"log p(x{given}){observed}"
 
 
 def _list_options(data: Mapping[str, Any]) -> str:

@@ -28,7 +28,8 @@ def catalogue(what: str) -> dict[str, dict[str, Any]]:
     """Name -> summary, source and options of one of the tables; raises `ConfigError` for another word."""
     tables: dict[str, Callable[[], dict[str, dict[str, Any]]]] = {
         "recipes": lambda: {
-            n: _entry(r.build, summary=r.summary, paper=r.paper, **_pair(n), schedule=r.schedule) for n, r in RECIPES.items()
+            n: _with_condition(_entry(r.build, summary=r.summary, paper=r.paper, **_pair(n), schedule=r.schedule))
+            for n, r in RECIPES.items()
         },
         "datasets": lambda: {n: _entry(s.load) for n, s in DATASETS.items()},
         "schedules": lambda: {n: _entry(f) for n, f in SCHEDULES.items()},
@@ -52,8 +53,14 @@ def catalogue_text(entries: Mapping[str, Mapping[str, Any]]) -> str:
         options = " ".join(f"{k}={format_option(v)}" for k, v in entry["options"].items())
         lines.append(f"    options: {options or 'none'}")
     if any("bound" in entry for entry in entries.values()):
+        lines.append("condition=NAME,... are factors or columns of the data that the programs are given beside x: p(x | y).")
         lines.append("Presets of (recipe, data set) override these defaults: 'pyro-hvae train ... --dry-run' shows what holds.")
     return "\n".join(lines)
+
+
+def _with_condition(entry: dict[str, Any]) -> dict[str, Any]:
+    """The entry of a recipe with the option that all recipes, and one's own programs, have."""
+    return entry | {"options": entry["options"] | {"condition": []}}
 
 
 def _pair(name: str) -> dict[str, str]:

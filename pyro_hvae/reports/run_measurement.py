@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError, DivergenceError, require_known
 from pyro_hvae.evaluation import METRICS
+from pyro_hvae.inference import ROWS
 from pyro_hvae.runs import OpenRun, package_versions, parameters, share_options
 
 
@@ -16,7 +18,8 @@ def measure_metric(run: OpenRun, name: str, how: Mapping[str, Any] | None = None
 
     Returns:
         The result of the metric's function, with `metric`, the `options` it ran with, `run_seed`, `step`, `data` with its
-        options and `versions`.
+        options and `versions`; for a run with conditions y the names `given`, since its densities are p(x | y), and for
+        incomplete data the share of `observed` entries of the test data, which alone are measured.
 
     Raises:
         ConfigError: for an unknown metric, or one that makes no sense for this run. DivergenceError: for weights that are NaN
@@ -36,11 +39,19 @@ def measure_metric(run: OpenRun, name: str, how: Mapping[str, Any] | None = None
         "step": run.step,
         "run_seed": experiment.train.seed,
         "data": {"name": experiment.dataset, **experiment.data_options},
+        **({"given": [condition.name for condition in run.conditions]} if run.conditions else {}),
+        **({"observed": _observed_share(run.dataset.test.x)} if run.dataset.test.x.incomplete else {}),
         **({"program": experiment.program} if experiment.recipe is None and experiment.program else {}),
         "versions": package_versions(),
     }
     run.directory.write_json(f"eval/{name}.json", values)
     return values
+
+
+def _observed_share(x: Rows) -> float:
+    """The share of entries that are known."""
+    known = sum(int((~piece.isnan()).sum()) for piece in x.alone.split(ROWS))
+    return known / (len(x) * x.shape[1:].numel())
 
 
 def _require_finite_weights(run: OpenRun) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pyro_hvae.data import Batch
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation import discontinuities, graph_paths, largest_jump, random_subset
 from pyro_hvae.inference import Interpolation, traverse
@@ -28,7 +29,7 @@ from pyro_hvae.plots import (
     run_name,
     save_figure,
 )
-from pyro_hvae.runs import OpenRun
+from pyro_hvae.runs import OpenRun, describe_given, describe_values, parse_given
 from pyro_hvae.runtime import fixed_seed
 
 TRAVERSAL_DATA = 10_000  # test data over which the variances of a traversal's dimensions are taken
@@ -64,19 +65,32 @@ def draw_standard_pictures(run: OpenRun) -> tuple[list[Path], dict[str, str]]:
     return files, left_out
 
 
-def draw_interpolation(run: OpenRun, nodes: int, k: int, seed: int, first: int | None, second: int | None) -> dict[str, Any]:
+def draw_interpolation(
+    run: OpenRun,
+    nodes: int,
+    k: int,
+    seed: int,
+    first: int | None,
+    second: int | None,
+    given: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Draws the graph of prior samples and the data along its shortest paths.
 
+    Arguments:
+        given: values of conditions as typed, of the prior and of the decoder.
+
     Raises:
-        ConfigError: when only one end is given. DataError: when the ends cannot be connected.
+        ConfigError: when only one end is given, and as `parse_given` and `graph_paths`.
+        DataError: when the ends cannot be connected.
     """
     if (first is None) != (second is None):
         raise ConfigError("--from and --to go together: give both or neither.")
     ends = None if first is None or second is None else (first, second)
     if nodes < 2:
         raise ConfigError(f"--nodes must be at least 2, got {nodes}.")
-    paths = graph_paths(run, nodes, k, seed, ends)
-    figures = {"latent_space": plot_latent_space(run, paths), "interpolation": plot_interpolation(run, paths)}
+    under = parse_given(run, given or {})
+    paths = graph_paths(run, nodes, k, seed, ends, under)
+    figures = {"latent_space": plot_latent_space(run, paths, given=under), "interpolation": plot_interpolation(run, paths)}
     rows = [
         {
             "path": name,
@@ -99,65 +113,86 @@ def draw_interpolation(run: OpenRun, nodes: int, k: int, seed: int, first: int |
     return report | {"text": "\n".join([report["text"], *lines])}
 
 
-def draw_samples(run: OpenRun, count: int, seed: int, picture: Path | None = None) -> dict[str, Any]:
-    """Draws a grid of samples into a file; default figures/samples.png of the run."""
-    file = _shared_picture([run], picture, "samples.png")
-    return picture_report([save_figure(plot_samples(run, require_count(count), seed), file)], [], n=count)
+def draw_samples(
+    run: OpenRun, count: int, seed: int, picture: Path | None = None, given: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Draws a grid of samples into a file; default figures/samples.png of the run.
+
+    Arguments:
+        given: values of conditions as typed; others are those of random training data.
+
+    Raises:
+        ConfigError: for a count below one, a file name that is no picture's, and as `parse_given`.
+    """
+    file, values = _shared_picture([run], picture, "samples.png"), parse_given(run, given or {})
+    figure, about = plot_samples(run, require_count(count), seed, values), describe_given(run, values)
+    return picture_report([save_figure(figure, file)], [f"Samples {about}"] if about else [], n=count, given=about)
 
 
-def draw_reconstructions(runs: Sequence[OpenRun], count: int, picture: Path | None = None) -> dict[str, Any]:
+def draw_reconstructions(
+    runs: Sequence[OpenRun], count: int, picture: Path | None = None, given: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Draws test data above their reconstructions by each run, and by the features alone of a run on features.
 
     Arguments:
         picture: the file to draw into; default figures/reconstructions.png of the first run.
+        given: values of conditions as typed, under which the codes are decoded instead of the data's own.
 
     Raises:
-        ConfigError: for runs of different data, a count below one, and a file name that is no picture's.
+        ConfigError: for runs of different data, a count below one, a file name that is no picture's, and as `parse_given`.
     """
-    file = _shared_picture(runs, picture, "reconstructions.png")
-    reconstructions = reconstruct_test_data(runs, require_count(count))
+    file, under = _shared_picture(runs, picture, "reconstructions.png"), [parse_given(run, given or {}) for run in runs]
+    reconstructions = reconstruct_test_data(runs, require_count(count), under)
     save_figure(plot_reconstructions(runs, reconstructions), file)
     n = len(reconstructions[0].data)
     values, lines = [], [f"Reconstructions at the posterior means of {n} test data"]
     for run, one in zip(runs, reconstructions, strict=True):
         features = {"features_rmse": one.rmse[FEATURES]} if FEATURES in one.rmse else {}
         space = {} if one.space == "data" else {"space": one.space}
+        space |= {"given": one.under} if one.under else {}
         values.append({**_identify(run), "rmse": one.rmse[FULL], **features, **space})
         lines.append(f"{run_name(run)} ({run.directory.path}): {one}")
     return picture_report([file], lines, n=n, runs=values)
 
 
 def draw_traversals(
-    runs: Sequence[OpenRun], image: int = 0, seed: int = 0, picture: Path | None = None, **options: Any
+    runs: Sequence[OpenRun],
+    image: int = 0,
+    seed: int = 0,
+    picture: Path | None = None,
+    given: Mapping[str, str] | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Draws x as one latent dimension at a time varies around the code of a test datum; a row for each dimension in use.
 
     Arguments:
         image: the index of the test datum. seed: of the choice of test data for the variances, and of the draws there.
         picture: the file to draw into; default figures/traversals.png of the first run.
+        given: values of conditions as typed, under which the codes are decoded instead of the datum's own.
         options: reach, steps, most and draws of `traverse`.
 
     Raises:
         ConfigError: for runs of different data, an index out of range, a file name that is no picture's, and as `traverse`,
             with the run's path.
     """
-    file, first = _shared_picture(runs, picture, "traversals.png"), runs[0]
-    x, data = pick_test_datum(first, image, seed), random_subset(first.dataset.test, TRAVERSAL_DATA, seed).x
-    traversals = []
+    file, traversals, about, count = _shared_picture(runs, picture, "traversals.png"), [], f"test datum {image}", 0
     for run in runs:
+        x, data = pick_test_datum(run, image, seed), random_subset(run.dataset.test, TRAVERSAL_DATA, seed).x
+        under, count = parse_given(run, given or {}), len(data)
+        about = f"test datum {image}" + (f" under {describe_values(run, under)}" if under else "")
         try:
-            one = traverse(run.model, run.guide, x.to(run.device), data.to(run.device), seed=seed, **options)
+            one = traverse(run.model, run.guide, x, data.to(run.device), seed=seed, under=under, **options)
         except ConfigError as error:
             raise ConfigError(f"{run.directory.path}: {error}") from error
         traversals.append(one)
-    save_figure(plot_traversals(runs, traversals, f"test datum {image}"), file)
-    values, lines = [], [f"Latent dimensions by the variance of their posterior means over {len(data)} test data"]
+    save_figure(plot_traversals(runs, traversals, about), file)
+    values, lines = [], [f"Latent dimensions by the variance of their posterior means over {count} test data"]
     for run, one in zip(runs, traversals, strict=True):
         values.append({**_identify(run), "rows": [asdict(unit) for unit in one.units], "dead": one.dead, "hidden": one.hidden})
         lines += [f"{run_name(run)} ({run.directory.path}):"]
         lines += [f"  {unit.name:8s} {unit.variance:.4f}" for unit in one.units]
         lines += [f"  {one.describe_left_out()}"]
-    return picture_report([file], lines, image=image, **options, seed=seed, data=len(data), runs=values)
+    return picture_report([file], lines, image=image, **options, given=dict(given or {}), seed=seed, data=count, runs=values)
 
 
 def save_figures(run: OpenRun, figures: Mapping[str, Any]) -> list[Path]:
@@ -178,8 +213,12 @@ def require_count(count: int) -> int:
     return count
 
 
-def pick_test_datum(run: OpenRun, image: int, seed: int) -> Tensor:
-    """One test datum (1, *event) on the run's device; `seed` is that of data that are binarised anew at every reading."""
+def pick_test_datum(run: OpenRun, image: int, seed: int) -> Tensor | Batch:
+    """One test datum (1, *event), with what stands beside it, on the run's device.
+
+    Arguments:
+        seed: of data that are binarised anew at every reading.
+    """
     test = run.dataset.test.x
     if not 0 <= image < len(test):
         raise ConfigError(f"--image is the index of one of the {len(test)} test data, got {image}.")

@@ -8,7 +8,8 @@ from pyro_hvae.evaluation import feature_state
 from pyro_hvae.inference import likelihood_name
 from pyro_hvae.reports.metric_report import SPACES
 from pyro_hvae.reports.run_measurement import measure_metric
-from pyro_hvae.runs import OpenRun
+from pyro_hvae.runs import OpenRun, draw_given
+from pyro_hvae.runtime import fixed_seed
 
 
 def report_training(run: OpenRun) -> dict[str, Any]:
@@ -20,7 +21,8 @@ def report_training(run: OpenRun) -> dict[str, Any]:
     report |= {"left_out": left_out} if left_out else {}
     final = run.directory.rows()[-1:]
     report |= {key: row[key] for row in final for key in ("elbo", "validation_elbo", "beta") if key in row}
-    report |= {"likelihood": likelihood_name(run.objective.model), "space": run.space}
+    with fixed_seed(0):
+        report |= {"likelihood": likelihood_name(run.objective.model, draw_given(run, 1)), "space": run.space}
     data, batch = run.dataset, run.experiment.train.batch_size
     report["bound_of"] = (
         f"{len(data.validation)} validation data"

@@ -10,6 +10,10 @@ from .experiment import read_toml as read_toml
 from .fixed_settings import RESUMABLE as RESUMABLE
 from .fixed_settings import describe_edits as describe_edits
 from .fixed_settings import require_same_settings as require_same_settings
+from .given_values import describe_given as describe_given
+from .given_values import describe_values as describe_values
+from .given_values import draw_given as draw_given
+from .given_values import parse_given as parse_given
 from .handed_over import check_program as check_program
 from .handed_over import has_known_data as has_known_data
 from .handed_over import require_program as require_program
@@ -23,6 +27,9 @@ from .program_record import record_program as record_program
 from .program_spec import split_program_spec as split_program_spec
 from .resolution import Tables as Tables
 from .resolution import resolve as resolve
+from .run_data import load_dataset as load_dataset
+from .run_data import measure_conditions as measure_conditions
+from .run_data import read_conditions as read_conditions
 from .run_directory import CHECKPOINTS as CHECKPOINTS
 from .run_directory import RunDirectory as RunDirectory
 from .run_directory import find_run as find_run
@@ -31,7 +38,6 @@ from .run_directory import replace_nonfinite as replace_nonfinite
 from .run_loading import OpenRun as OpenRun
 from .run_loading import build_stages as build_stages
 from .run_loading import load as load
-from .run_loading import load_dataset as load_dataset
 from .run_loading import open_run as open_run
 from .run_loading import read_config as read_config
 from .run_loading import read_experiment as read_experiment

@@ -20,8 +20,11 @@ class Experiment:
     Attributes:
         recipe: None for a user's own program. program: where that came from, for the record; never imported from here.
         recipe_options, schedule_options, data_options: each by its key.
+        condition: names of the factors or columns that the programs are given beside x, for p(x | y).
         data_identity: of the user's own data when the run began (see `Dataset.identity`).
         standardization: mean and scale of standardised data (see `Standardization`).
+        conditions: of each condition its name with its classes, or its mean and scale (see `Condition.from_dict`). They are
+            those of the training data, and None before these are read.
     """
 
     recipe: str | None
@@ -31,9 +34,11 @@ class Experiment:
     recipe_options: dict[str, Any] = field(default_factory=dict)
     schedule_options: dict[str, Any] = field(default_factory=dict)
     data_options: dict[str, Any] = field(default_factory=dict)
+    condition: tuple[str, ...] = ()
     program: str | None = None
     data_identity: str | None = None
     standardization: dict[str, list[float]] | None = None
+    conditions: list[dict[str, Any]] | None = None
 
     @property
     def method(self) -> str:
@@ -72,7 +77,7 @@ class Experiment:
         if "seed" in typed:
             typed["seed"] %= SEEDS  # as torch did for an older version, which took larger ones
         train = TrainConfig(**typed)
-        return cls(**{"recipe": None, **values, "train": train})
+        return cls(**{"recipe": None, **values, "train": train, "condition": tuple(values.get("condition", ()))})
 
 
 def read_toml(path: Path) -> dict[str, Any]:

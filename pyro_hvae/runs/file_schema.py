@@ -16,6 +16,8 @@ CONFIG: Kind = {
     "recipe_options?": {...: ANY},
     "schedule_options?": {...: ANY},
     "data_options?": {...: ANY},
+    "condition?": [str],
+    "conditions?": [{"name": str, ...: ANY}],
     "program?": str,
     "data_identity?": str,
     "standardization?": {...: [(float, int)]},

@@ -11,6 +11,7 @@ from pyro_hvae.runs.experiment import Experiment
 # The training settings that a resumed run may change: its length, device and cadence.
 RESUMABLE = {"steps", "device", "threads", "compile", "log_every", "eval_every", "save_every"}
 RESUMABLE |= {"information_every", "information_points"}
+WHOLE = ("recipe", "schedule", "data_identity", "dataset", "condition", "conditions")  # compared as they are
 
 
 def require_same_settings(saved: Mapping[str, Any], experiment: Experiment, run: Path, whole: bool = True) -> None:
@@ -53,7 +54,7 @@ def _fixed_settings(experiment: Experiment) -> dict[str, Any]:
     tables = {name: values.pop(name) for name in ("train", "recipe_options", "schedule_options", "data_options")}
     fixed = {f"{name}.{key}": value for name, table in tables.items() for key, value in table.items()}
     fixed = {key: value for key, value in fixed.items() if key.removeprefix("train.") not in RESUMABLE}
-    return fixed | {key: values[key] for key in ("recipe", "schedule", "data_identity", "dataset") if key in values}
+    return fixed | {key: values[key] for key in WHOLE if key in values}
 
 
 def _describe(key: str, values: Mapping[str, Any]) -> str:

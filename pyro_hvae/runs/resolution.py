@@ -41,7 +41,8 @@ def resolve(
     """Flags and options win over the config file, it over the preset of (recipe, dataset), that over the defaults.
 
     Arguments:
-        options: `-o` keys, those of the recipe, its schedule and its data set, and `preset` (cpu or paper).
+        options: `-o` keys, those of the recipe, its schedule and its data set, `preset` (cpu or paper), and `condition`: names
+            of factors or columns that the programs are given beside x.
         train: fields of `TrainConfig`. config: contents of a config file (see `read_toml`).
         tables: other ones than the package's.
 
@@ -75,7 +76,7 @@ def resolve(
     asked = {**_flatten(config, known_options), **options, **(train or {})}
     for key in asked:
         what = f"option of {recipe or 'this program'} with schedule {schedule} on {dataset}"
-        require_known(what, key, {"preset"}.union(*known_options.values()))
+        require_known(what, key, {"preset", "condition"}.union(*known_options.values()))
     # A preset may depend on the schedule (geco.beta0) or the network (conv.hidden: widths mean channels there).
     prefixes = (f"{schedule}.", f"{asked.get('network', defaults.get('network'))}.", "")
     values: dict[str, dict[str, Any]] = {name: {} for name in known_options}
@@ -87,8 +88,9 @@ def resolve(
                 preset_values = (defaults[prefix + key] for prefix in prefixes if prefix + key in defaults)
                 values[name][key] = next(preset_values, parameter.default)
     _check_positive(values["recipe_options"])
+    condition = tuple(name.strip() for name in coerce("condition", asked.get("condition", ()), tuple[str, ...]))
     return Experiment(
-        recipe, dataset, schedule, TrainConfig(**values.pop("train")), **values, program=program, data_identity=None
+        recipe, dataset, schedule, TrainConfig(**values.pop("train")), **values, condition=condition, program=program
     )
 
 
@@ -115,7 +117,7 @@ def _flatten(config: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, 
     for key, value in config.items():
         if key in tables and isinstance(value, Mapping):
             flat.update(value)
-        elif key not in ("recipe", "dataset", "schedule", "program", "data_identity", "standardization"):
+        elif key not in ("recipe", "dataset", "schedule", "program", "data_identity", "standardization", "conditions"):
             flat[key] = value
     return flat
 

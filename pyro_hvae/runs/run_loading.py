@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pyro_hvae import recipes
-from pyro_hvae.data import Dataset, Rows, Standardization, find_source, is_path
+from pyro_hvae.data import Condition, Dataset, Rows, find_source, is_path
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, require_known
 from pyro_hvae.objectives import ELBO, Objective
 from pyro_hvae.recipes import RECIPES, Stage
@@ -22,13 +22,11 @@ from pyro_hvae.runs.experiment import Experiment, read_toml
 from pyro_hvae.runs.fixed_settings import require_same_settings
 from pyro_hvae.runs.handed_over import check_pair, check_program, has_known_data, replace_data, require_program
 from pyro_hvae.runs.options import known_options
+from pyro_hvae.runs.run_data import load_dataset, read_conditions
 from pyro_hvae.runs.run_directory import RunDirectory, find_run
 from pyro_hvae.runs.user_program import Program, program_from_file
 from pyro_hvae.runtime import fixed_seed, pick_device
 from pyro_hvae.schedules import SCHEDULES
-
-# What was asked for last: name and options -> the state of its files, and the data.
-_last: dict[tuple[str, str], tuple[str, Dataset]] = {}
 
 
 class LoadedPair(NamedTuple):
@@ -90,6 +88,11 @@ class OpenRun:
         return self.stage.pixels.guide if self.stage.pixels else self.objective.guide
 
     @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """What the programs are given beside x."""
+        return read_conditions(self.experiment)
+
+    @property
     def device(self) -> torch.device:
         return next(self.objective.parameters()).device
 
@@ -104,45 +107,6 @@ def build_stages(experiment: Experiment, data: Dataset | None, program: Program 
     return [Stage("program", (elbo[0] if elbo else ELBO())(model, guide))]
 
 
-def load_dataset(experiment: Experiment) -> Dataset:
-    """The data of an experiment; raises `DataError` where they are no longer those of its run."""
-    if not has_known_data(experiment):
-        raise ConfigError(
-            f"this run was trained on '{experiment.dataset}', which only the script that made it has. Hand data over: "
-            "--dataset NAME|PATH on the command line. In Python, hv.load(RUN, program=(model, guide)) opens it without data."
-        )
-    if is_path(experiment.dataset) and not os.path.exists(experiment.dataset):
-        raise DataError(
-            f"the data of this run are no longer at '{experiment.dataset}'. Put them back, or say where they are: --dataset."
-        )
-    data = _load_dataset(experiment.dataset, experiment.data_options)
-    # An older version recorded the beginning of the identity.
-    if experiment.data_identity and not data.identity.startswith(experiment.data_identity):
-        raise DataError(
-            f"the data at {experiment.dataset} are no longer those of this run: {data.identity} instead of "
-            f"{experiment.data_identity}. Test data may have become training data; restore them, or train anew."
-        )
-    if experiment.standardization:
-        by = Standardization.from_dict(experiment.standardization)
-        by.require_equal(data.standardization, f"the run on {experiment.dataset}")
-    return data
-
-
-def _load_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
-    """The data, or those of the last call where nothing has changed since: trial starts, training and evaluation share them."""
-    source = find_source(name)
-    options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
-    asked = name, repr(sorted(options.items()))
-    if asked in _last and _last[asked][0] == source.state():
-        return _last[asked][1]
-    state = "" if source.identify else source.state()  # that of own data takes time, and is their identity
-    with fixed_seed(0):  # for data sets of one's own that draw: the same data for every seed
-        data = source.load(**options)
-    _last.clear()
-    _last[asked] = data.identity or state, data
-    return data
-
-
 def read_config(path: Path) -> Experiment:
     """The experiment of a run as its config.toml has it; raises `CheckpointError` where that is missing or damaged."""
     file = path / "config.toml"
@@ -152,6 +116,7 @@ def read_config(path: Path) -> Experiment:
         experiment = Experiment.from_dict(read_toml(file))
         if schedule := SCHEDULES.get(experiment.schedule):
             known_options(experiment.schedule_options, schedule)
+        read_conditions(experiment)
         return experiment
 
 

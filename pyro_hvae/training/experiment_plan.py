@@ -10,7 +10,7 @@ from pyro_hvae.data import Dataset
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference import InformationFlow
 from pyro_hvae.recipes import Stage, stage_lengths
-from pyro_hvae.runs import Experiment, build_stages, load_dataset, program_from_file
+from pyro_hvae.runs import Experiment, build_stages, load_dataset, measure_conditions, program_from_file
 from pyro_hvae.runtime import fixed_seed, pick_device
 from pyro_hvae.schedules import SCHEDULES, Schedule
 from pyro_hvae.training.session import explain_batch_norm, start_schedule
@@ -45,6 +45,7 @@ def plan(experiment: Experiment, start: int = 0) -> Plan:
     Raises:
         ConfigError, ContractError: when the combination makes no sense, saying why.
     """
+    experiment = measure_conditions(experiment)
     dataset = load_dataset(experiment)
     with fixed_seed((experiment.train.seed + 1_000_003 * start) % 2**32):
         program = program_from_file(experiment.program, dataset.train.x.sample()) if experiment.program else None

@@ -52,7 +52,9 @@ def train(
     else:
         built = plan(experiment)
     by = built.dataset.standardization
-    experiment = replace(experiment, data_identity=built.dataset.identity or None, standardization=by.to_dict() if by else None)
+    experiment = replace(
+        built.experiment, data_identity=built.dataset.identity or None, standardization=by.to_dict() if by else None
+    )
     if resume and experiment.program:  # another one may have been forced, and older runs have no record
         pair = built.stages[0].objective.model, built.stages[0].objective.guide
         RunDirectory(out).write_json("program.json", record_program(experiment.program, *pair))

@@ -234,6 +234,9 @@ def test_bounds_and_questions(row, kind):
     assert hv.log_likelihood(model, guide, seen, particles=4).isfinite().all()
     assert hv.reconstruct(model, guide, seen).shape == seen.shape
     assert hv.generate(model, 3, given={key: y[:1] for key, y in seen.given.items()})["x"].shape == (3, *seen.shape[1:])
+    if kind != "condition":
+        filled = hv.impute(model, guide, seen, particles=4)
+        assert torch.equal(filled[seen.observed], seen.x[seen.observed]) and filled[~seen.observed].any()
     objective.eval()  # batch normalisation looks at the whole batch while it trains
     codes = hv.latents(guide, seen, mean=True)
     for i in range(len(seen)):

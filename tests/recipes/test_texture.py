@@ -20,7 +20,8 @@ from pyro_hvae.evaluation.degenerate_features import degeneracy, feature_state
 from pyro_hvae.evaluation.factor_probes import regression
 from pyro_hvae.metrics import constant_probe
 from pyro_hvae.runs.resolution import resolve
-from pyro_hvae.runs.run_loading import _last, open_run
+from pyro_hvae.runs.run_data import _last
+from pyro_hvae.runs.run_loading import open_run
 from pyro_hvae.schedules.plateau import PlateauRule
 from pyro_hvae.training.experiment_plan import plan
 

@@ -108,11 +108,7 @@ def write_filled(
         ConfigError: for an `out` of another kind or that is there, or values of another shape or that are not finite.
         DataError: as `read_incomplete`, and when `out` cannot be written, which then stays as it was.
     """
-    kind, values = _check_kind(source), np.asarray(filled, dtype=np.float64)
-    if find_kind(out).removesuffix(".gz") != kind.removesuffix(".gz"):
-        raise ConfigError(f"{out} would be a copy of {source.name}, so it has to end in {kind}. Change its name.")
-    if out.exists() and not overwrite:
-        raise ConfigError(f"{out} is there already. Choose another name, or overwrite it by overwrite=true.")
+    kind, values = check_copy(source, out, overwrite), np.asarray(filled, dtype=np.float64)
     x = read_incomplete(source, columns, key).numpy()
     missing = np.isnan(x)
     if values.shape != x.shape:
@@ -135,6 +131,16 @@ def write_filled(
         else:
             content = fill_csv(source, columns, x, values)
             part.write_bytes(gzip.compress(content, mtime=0) if out.suffix.lower() == ".gz" else content)
+
+
+def check_copy(source: Path, out: Path, overwrite: bool = False) -> str:
+    """The kind of a file to be copied; errors are those of `write_filled` about the names of both files."""
+    kind = _check_kind(source)
+    if find_kind(out).removesuffix(".gz") != kind.removesuffix(".gz"):
+        raise ConfigError(f"{out} would be a copy of {source.name}, so it has to end in {kind}. Change its name.")
+    if out.exists() and not overwrite:
+        raise ConfigError(f"{out} is there already. Choose another name, or overwrite it by overwrite=true.")
+    return kind
 
 
 def _check_kind(path: Path) -> str:

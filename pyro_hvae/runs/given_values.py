@@ -1,0 +1,55 @@
+"""Values of a run's conditions: those that are typed, and those of the training data."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from pyro_hvae.errors import ConfigError, require_known
+from pyro_hvae.runs.run_loading import OpenRun
+
+
+def parse_given(run: OpenRun, typed: Mapping[str, str]) -> dict[str, Tensor]:
+    """Encoded values of conditions, one row each, from texts such as {"class": "3"}: a class by name or number, or a number.
+
+    Raises:
+        ConfigError: for a run without conditions, an unknown condition or class, or a text that is no number.
+    """
+    known = {condition.name: condition for condition in run.conditions}
+    if typed and not known:
+        text = ",".join(f"{name}={value}" for name, value in typed.items())
+        raise ConfigError(
+            f"the programs of '{run.directory.path}' are given nothing beside x, so {text} would change nothing. Leave it out, "
+            f"or name a run that was trained with condition={','.join(typed)}."
+        )
+    for name in typed:
+        require_known("condition of the run", name, known)
+    return {known[name].key: known[name].parse(text)[None].to(run.device) for name, text in typed.items()}
+
+
+def draw_given(run: OpenRun, count: int, given: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """Inputs beside x for samples without x, (count, ...) each: those of random training data, but for what is `given`.
+
+    They are empty where the programs are given nothing. The data are chosen by the global random stream.
+    """
+    fixed = {name: value.expand(count, *value.shape[1:]) for name, value in (given or {}).items()}
+    train = run.dataset.train.x
+    if not set(train.given) - set(fixed):
+        return fixed
+    drawn = train.given_at(torch.randint(len(train), (count,)))
+    return {name: value.to(run.device) for name, value in drawn.items()} | fixed
+
+
+def describe_values(run: OpenRun, given: Mapping[str, Tensor]) -> str:
+    """Encoded conditions, of one row each, in words, such as "class=3, age=40"."""
+    known = (condition for condition in run.conditions if condition.key in given)
+    return ", ".join(f"{condition.name}={condition.describe(given[condition.key][0])}" for condition in known)
+
+
+def describe_given(run: OpenRun, given: Mapping[str, Tensor] | None = None) -> str:
+    """What `draw_given` gives, such as "given class=3 and age of random training data"; empty where that is nothing."""
+    given, names = given or {}, {condition.key: condition.name for condition in run.conditions}
+    drawn = ", ".join(names.get(key, key) for key in run.dataset.train.x.given if key not in given)
+    parts = [describe_values(run, given), f"{drawn} of random training data" if drawn else ""]
+    text = " and ".join(filter(None, parts))
+    return f"given {text}" if text else ""

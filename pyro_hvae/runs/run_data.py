@@ -1,0 +1,82 @@
+"""The data of an experiment, with the conditions that stand beside x."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pyro_hvae.data import Condition, Dataset, Standardization, condition_on, find_source, give_conditions, is_path
+from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.runs.experiment import Experiment
+from pyro_hvae.runs.handed_over import has_known_data
+from pyro_hvae.runtime import fixed_seed
+
+# What was asked for last: name and options -> the state of its files, and the data.
+_last: dict[tuple[str, str], tuple[str, Dataset]] = {}
+
+
+def load_dataset(experiment: Experiment) -> Dataset:
+    """The data of an experiment with its conditions beside x.
+
+    Raises:
+        ConfigError: for a condition that the data do not have.
+        DataError: where the data are no longer those of the run, or have a class that the run does not know.
+    """
+    data = _load_alone(experiment)
+    if experiment.conditions:
+        data = give_conditions(data, read_conditions(experiment))
+    elif experiment.condition:
+        data, _ = condition_on(data, experiment.condition)
+    if experiment.standardization:
+        by = Standardization.from_dict(experiment.standardization)
+        by.require_equal(data.standardization, f"the run on {experiment.dataset}")
+    return data
+
+
+def measure_conditions(experiment: Experiment) -> Experiment:
+    """The experiment with the classes, or mean and scale, that its conditions have in its training data."""
+    if not experiment.condition or experiment.conditions:
+        return experiment
+    _, conditions = condition_on(_load_alone(experiment), experiment.condition)
+    return replace(experiment, conditions=[condition.to_dict() for condition in conditions])
+
+
+def read_conditions(experiment: Experiment) -> tuple[Condition, ...]:
+    """The conditions of a run, in their order; raises `ConfigError` for what is none."""
+    return tuple(Condition.from_dict(values) for values in experiment.conditions or ())
+
+
+def _load_alone(experiment: Experiment) -> Dataset:
+    """The data without conditions."""
+    if not has_known_data(experiment):
+        raise ConfigError(
+            f"this run was trained on '{experiment.dataset}', which only the script that made it has. Hand data over: "
+            "--dataset NAME|PATH on the command line. In Python, hv.load(RUN, program=(model, guide)) opens it without data."
+        )
+    if is_path(experiment.dataset) and not os.path.exists(experiment.dataset):
+        raise DataError(
+            f"the data of this run are no longer at '{experiment.dataset}'. Put them back, or say where they are: --dataset."
+        )
+    data = _load_by_name(experiment.dataset, experiment.data_options)
+    # An older version recorded the beginning of the identity.
+    if experiment.data_identity and not data.identity.startswith(experiment.data_identity):
+        raise DataError(
+            f"the data at {experiment.dataset} are no longer those of this run: {data.identity} instead of "
+            f"{experiment.data_identity}. Test data may have become training data; restore them, or train anew."
+        )
+    return data
+
+
+def _load_by_name(name: str, options: Mapping[str, Any]) -> Dataset:
+    """The data, or those of the last call where nothing has changed since: trial starts, training and evaluation share them."""
+    source = find_source(name)
+    options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    asked = name, repr(sorted(options.items()))
+    if asked in _last and _last[asked][0] == source.state():
+        return _last[asked][1]
+    state = "" if source.identify else source.state()  # that of own data takes time, and is their identity
+    with fixed_seed(0):  # for data sets of one's own that draw: the same data for every seed
+        data = source.load(**options)
+    _last.clear()
+    _last[asked] = data.identity or state, data
+    return data
