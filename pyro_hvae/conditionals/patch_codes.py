@@ -22,9 +22,11 @@ def _in_chunks(function: Callable[..., Tensor], x: Tensor, dims: int, *given: Te
     """
     plates, size = x.shape[:-dims], CHUNK_SIZES.get(x.device.type, CHUNK_SIZE)
     rows = [x.reshape(-1, *x.shape[-dims:]), *(y.expand(*plates, y.shape[-1]).reshape(-1, y.shape[-1]) for y in given)]
-    whole = torch.is_grad_enabled() or len(rows[0]) <= size
-    chunks = zip(*(values.split(size) for values in rows), strict=True)
-    values = function(*rows) if whole else torch.cat([function(*chunk) for chunk in chunks])
+    if torch.is_grad_enabled() or len(rows[0]) <= size:
+        values = function(*rows)
+    else:
+        chunks = zip(*(part.split(size) for part in rows), strict=True)
+        values = torch.cat([function(*chunk) for chunk in chunks])
     return values.reshape(*plates, *values.shape[1:])
 
 

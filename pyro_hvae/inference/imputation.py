@@ -72,7 +72,7 @@ def impute(
     for batch in x.split(size):
         known = batch.observed if isinstance(batch, Batch) else None
         values = x_of(batch).expand(draws, *batch.shape) if draws else x_of(batch)
-        if known is not None and not known.all():
+        if isinstance(batch, Batch) and known is not None and not known.all():
             with pyro.validation_enabled(False):
                 estimate = ELBO(particles=particles, analytic_kl=False).estimate(model, guide, batch)
             weights = estimate.log_weights().double().softmax(0)

@@ -49,7 +49,7 @@ def join_inputs(inputs: Sequence[Tensor]) -> Tensor:
     """
     if len(inputs) == 1:
         return inputs[0]
-    return torch.cat([value.flatten(1).expand(len(inputs[0]), -1) for value in inputs], 1)
+    return torch.cat([value.flatten(1).expand(inputs[0].shape[0], -1) for value in inputs], 1)
 
 
 class InputLayer(nn.Module):

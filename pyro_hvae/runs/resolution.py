@@ -89,8 +89,9 @@ def resolve(
                 values[name][key] = next(preset_values, parameter.default)
     _check_positive(values["recipe_options"])
     condition = tuple(name.strip() for name in coerce("condition", asked.get("condition", ()), tuple[str, ...]))
+    options_of = (values[name] for name in ("recipe_options", "schedule_options", "data_options"))
     return Experiment(
-        recipe, dataset, schedule, TrainConfig(**values.pop("train")), **values, condition=condition, program=program
+        recipe, dataset, schedule, TrainConfig(**values["train"]), *options_of, condition=condition, program=program
     )
 
 

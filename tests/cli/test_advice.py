@@ -32,6 +32,7 @@ ARRAYS = {
     "twelve": RANDOM.random((40, 1, 12, 12), dtype=np.float32),
     "sixteen": RANDOM.random((40, 1, 16, 16), dtype=np.float32),
     "colour": RANDOM.random((20, 3, 64, 64), dtype=np.float32),
+    "holes": np.where(RANDOM.random((40, 1, 16, 16)) < 0.1, np.nan, 0.5).astype(np.float32),
 }
 
 # `train --dry-run`: a part of the message -> what is typed, and what is typed as it advises
@@ -42,6 +43,7 @@ TRAINING = {
         "vae --dataset twelve.npy -o network=conv",
         "vae --dataset twelve.npy -o network=conv -o hidden=32,64",
     ),
+    "Use another recipe, such as vae or hvae": ("texture --dataset holes.npy", "hvae --dataset holes.npy"),
     "A folder of images takes size=64": ("texture --dataset wide/", "texture --dataset wide/ -o size=64"),
     "Example: -o hidden=32,64.": (
         "vae --dataset twelve.npy -o network=gated-conv -o hidden=32",
@@ -348,7 +350,6 @@ NOT_RUN = {
         "in a pass of an objective, given={",
         "Leave it out, or build the program with given=",
         "Give numbers as y.float().reshape(len(y), -1)",
-        "Use another recipe, such as vae or hvae, or fill the entries in",
     ),
     "needs a run of stages or of patches, which takes long to train": (
         "Leave the steps out to go on as planned",

@@ -122,6 +122,18 @@ def test_a_mask_beside_arrays_of_any_type(tmp_path, name, kind, event):
         assert words in data.note
 
 
+def test_masks_in_other_kinds_of_files(tmp_path):
+    x = RANDOM.random((20, 3))
+    observed = x > 0.3
+    h5py, io = pytest.importorskip("h5py"), pytest.importorskip("scipy.io")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"], file["mask"] = x, observed
+    io.savemat(tmp_path / "a.mat", {"x": x, "observed": observed})
+    for name in ("a.h5", "a.mat"):
+        read = whole(load_user_data(tmp_path / name))
+        assert same(read, torch.from_numpy(np.where(observed, x, np.nan)).float())
+
+
 def test_a_mask_that_hides_nothing_and_arrays_that_are_no_masks(tmp_path):
     x = RANDOM.random((20, 4))
     data = load_user_data(save(tmp_path / "a.npz", x=x, observed=np.ones((20, 4), bool)))

@@ -244,6 +244,27 @@ def test_bounds_and_questions(row, kind):
             assert_close(codes[site][i], value[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("row, kind", CASES)
+def test_a_captured_pass_equals_the_eager_one(row, kind):
+    name, options = ROWS[row]
+    torch.manual_seed(SEED)
+    batch = data(kind)
+    objective = (stage := recipes.build(name, batch, options)[-1]).objective
+    seen = stage.view_of(batch, torch.device("cpu"))
+    captured = hv.capture(objective, compile=False, warn=pytest.fail)
+    for rows in (slice(0, 6), slice(6, 12)):
+        torch.manual_seed(1)
+        objective.zero_grad()
+        loss = objective(seen[rows])
+        loss.backward()
+        expected = [parameter.grad for parameter in objective.parameters()]
+        torch.manual_seed(1)
+        assert_close(captured(seen[rows]), loss.detach())
+        for parameter, grad in zip(objective.parameters(), expected, strict=True):
+            assert_close(parameter.grad, grad, rtol=1e-4, atol=1e-5)
+    assert captured.eager is None and captured.graphs == 1
+
+
 @pytest.mark.parametrize(
     "row", ["vae", "vampprior-2", "ar-hvae", "lvae", "pro-vlae", "teacher-student", "texture", "texture-joint"]
 )

@@ -85,19 +85,16 @@ def _iterate_data(layout: TextLayout, text: str) -> Iterator[list[tuple[int, int
 
 def _iterate_spans(text: str, position: int, delimiter: str) -> Iterator[list[tuple[int, int]]]:
     """The places of what the cells of every row hold, in a text that `csv.reader` takes as strict."""
-    cell = re.compile(rf' *"[^"]*(?:""[^"]*)*"|[^{re.escape(delimiter)}\r\n]*')
-    held = re.compile(r'\s*"?\s*(.*?)\s*"?\s*', re.DOTALL)
+    cell = re.compile(rf' *"([^"]*(?:""[^"]*)*)"|[^{re.escape(delimiter)}\r\n]*')
     while position < len(text):
         spans = []
         while True:
             match = cell.match(text, position)
             assert match is not None  # an empty cell matches
-            start, position = match.span()
-            edges = text[start : start + 1] + text[position - 1 : position] if position > start else ""
-            if '"' in edges or edges.strip() != edges:
-                match = held.fullmatch(text, start, position)
-                assert match is not None
-            spans.append(match.span(match.lastindex or 0))
+            position = match.end()
+            start, end = match.span(match.lastindex or 0)
+            held = text[start:end].lstrip()
+            spans.append((end - len(held), end - len(held) + len(held.rstrip())))
             if not text.startswith(delimiter, position):
                 break
             position += 1
