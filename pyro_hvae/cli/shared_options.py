@@ -131,7 +131,7 @@ _handed_over = (
         multiple=True,
         callback=key_values,
         metavar="KEY=VALUE",
-        help="Option of the data of --dataset; repeatable.",
+        help="Option of the data of --dataset, or condition=NAME,... for a conditional run of a script; repeatable.",
     ),
     click.option("--dataset", metavar="NAME|PATH", help="Data of the shape that RUN was trained on, for a run of a script."),
     click.option("--program", metavar="FILE.py:FUNCTION", help="The pair of a run of your own program (runs your code)."),
@@ -172,7 +172,7 @@ def _print_result(command: Callable[..., Result]) -> Callable[..., None]:
     ) -> None:
         check_runs(runs or [run], checkpoint)
         if dataset is not None:
-            check_dataset(dataset, data_options or {})
+            check_dataset(dataset, {key: value for key, value in (data_options or {}).items() if key != "condition"})
 
         def open_one(name: str) -> Any:
             from pyro_hvae.runs import find_run, open_run, read_experiment

@@ -8,7 +8,7 @@ from typing import Any
 from pyro_hvae.data import DATASETS, find_source, is_path
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.runs.experiment import Experiment
-from pyro_hvae.runs.options import absolute_path, parameters, typed_options
+from pyro_hvae.runs.options import absolute_path, parameters, split_names, typed_options
 from pyro_hvae.runs.program_record import find_other_program, find_other_settings
 from pyro_hvae.runs.run_directory import RunDirectory
 from pyro_hvae.runs.user_program import Program
@@ -66,9 +66,19 @@ def replace_data(
 ) -> Experiment:
     """The experiment on data that are handed over, with the run's own options where the same loader reads them.
 
+    Arguments:
+        typed: options of the data as typed, with `condition` for a run that a script has trained, which does not know its own.
+
     Raises:
-        ConfigError: for other data than the run recorded, unless it is forced.
+        ConfigError: for other data than the run recorded, unless it is forced; for a condition of a run that knows its own.
     """
+    typed = dict(typed)
+    condition = split_names(typed.pop("condition", ""))
+    if condition and has_known_data(experiment):
+        raise ConfigError(
+            f"the run '{directory.path}' knows its own conditions ({', '.join(experiment.condition) or 'none'}), so "
+            "condition= is no option of other data. Leave it out."
+        )
     name = absolute_path(dataset) if is_path(dataset) else dataset
     source = find_source(name)
     before, known = experiment.data_options, has_known_data(experiment)
@@ -85,7 +95,8 @@ def replace_data(
             f"{_list_options(options)}: its test data may have been training data, and results would replace the run's own. "
             "Leave --dataset out, or use --force."
         )
-    return replace(experiment, dataset=name, data_options=options, data_identity=identity)
+    condition = condition or experiment.condition
+    return replace(experiment, dataset=name, data_options=options, data_identity=identity, condition=condition)
 
 
 def _list_options(options: Mapping[str, Any]) -> str:

@@ -63,6 +63,15 @@ def coerce(key: str, value: Any, annotation: Any) -> Any:
         raise ConfigError(f"option {key}={value} is not {wanted}. Example: -o {key}={example}.") from None
 
 
+def split_names(value: Any) -> tuple[str, ...]:
+    """Names between commas, or in a list, without blanks around them.
+
+    >>> split_names("class, cell type"), split_names(["class"]), split_names("")
+    (('class', 'cell type'), ('class',), ())
+    """
+    return tuple(name.strip() for name in coerce("condition", value, tuple[str, ...]))
+
+
 def known_options(options: Mapping[str, Any], function: Callable[..., Any]) -> dict[str, Any]:
     """The options that a function takes, as its annotations type them; others are left out."""
     known = parameters(function)

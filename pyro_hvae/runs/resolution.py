@@ -7,7 +7,7 @@ from pyro_hvae.data import is_path
 from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.recipes import preset
 from pyro_hvae.runs.experiment import Experiment
-from pyro_hvae.runs.options import absolute_path, coerce, parameters
+from pyro_hvae.runs.options import absolute_path, coerce, parameters, split_names
 from pyro_hvae.runs.train_config import TrainConfig
 
 
@@ -88,7 +88,7 @@ def resolve(
                 preset_values = (defaults[prefix + key] for prefix in prefixes if prefix + key in defaults)
                 values[name][key] = next(preset_values, parameter.default)
     _check_positive(values["recipe_options"])
-    condition = tuple(name.strip() for name in coerce("condition", asked.get("condition", ()), tuple[str, ...]))
+    condition = split_names(asked.get("condition", ()))
     options_of = (values[name] for name in ("recipe_options", "schedule_options", "data_options"))
     return Experiment(
         recipe, dataset, schedule, TrainConfig(**values["train"]), *options_of, condition=condition, program=program

@@ -22,7 +22,7 @@ from pyro_hvae.runs.experiment import Experiment, read_toml
 from pyro_hvae.runs.fixed_settings import require_same_settings
 from pyro_hvae.runs.handed_over import check_pair, check_program, has_known_data, replace_data, require_program
 from pyro_hvae.runs.options import known_options
-from pyro_hvae.runs.run_data import load_dataset, read_conditions
+from pyro_hvae.runs.run_data import load_dataset, measure_conditions, read_conditions
 from pyro_hvae.runs.run_directory import RunDirectory, find_run
 from pyro_hvae.runs.user_program import Program, program_from_file
 from pyro_hvae.runtime import fixed_seed, pick_device
@@ -179,7 +179,7 @@ def open_run(
     require_same_settings(saved, read_config(directory.path), directory.path)
     experiment = read_experiment(directory.path)
     if dataset is not None:
-        experiment = replace_data(directory, experiment, dataset, data_options or {}, force)
+        experiment = measure_conditions(replace_data(directory, experiment, dataset, data_options or {}, force))
     elif data_options:
         raise ConfigError("--data-option is of the data that --dataset names. Give both, or neither.")
     require_program(directory, experiment, program)

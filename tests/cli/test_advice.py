@@ -249,6 +249,10 @@ COMMANDS = {
     "Name others: -o factors=a,b": ("metrics pendulum3 regression", "metrics pendulum3 regression -o factors=angle"),
     "Choose one: -o factor=NAME": ("metrics hvae classes -o factor=shape", "metrics hvae classes -o factor=class"),
     "no site to keep. Name some of": ("gibbs hvae --sites , --steps 60", "gibbs hvae --sites all --steps 60"),
+    "knows its own conditions (none), so condition= is no option of other data. Leave it out": (
+        "sample vae --dataset few.npy --data-option condition=y",
+        "sample vae --dataset few.npy",
+    ),
     "Leave it out, or name a run that was trained with condition=": (
         "sample hvae --given class=3",
         "sample conditional --given class=3",

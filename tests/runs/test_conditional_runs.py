@@ -10,7 +10,7 @@ from conditional_runs import CLASSES, write_table
 from small_runs import At, assert_same_run, interrupt
 
 import pyro_hvae as hv
-from pyro_hvae.data import Batch, Condition
+from pyro_hvae.data import Batch, Condition, condition_on, digits
 from pyro_hvae.errors import ConfigError, Interrupted
 from pyro_hvae.recipes import RECIPES
 from pyro_hvae.runs import Experiment, draw_given, open_run, parse_given, read_experiment, resolve
@@ -189,6 +189,24 @@ def test_a_program_of_one_s_own_is_given_the_condition(tmp_path, command):
     means = [hv.generate(opened.model, 1, {"z1": torch.zeros(1, 2)}, given={"class": row[None]})["x"] for row in torch.eye(10)]
     nearest = torch.cdist(x.x.flatten(1), torch.cat(means).flatten(1)).argmin(1)
     assert (nearest == opened.dataset.test.factors["class"]).double().mean() > 0.6  # of chance 0.1: each class has its mean
+
+
+def test_a_run_of_a_script_is_told_its_condition_with_its_data(tmp_path, run, command):
+    (tmp_path / "own.py").write_text(PROGRAM)
+    data, _ = condition_on(digits(), ["class"])
+    scope: dict = {}
+    exec(PROGRAM, scope)
+    model, guide = scope["build"](data.train.x.sample())
+    hv.fit(hv.ELBO()(model, guide), data.train.x, hv.TrainConfig(steps=9), out="fitted", progress=False)
+    own = ["--program", "own.py:build", "--dataset", "digits"]
+    code, _, err = command("evaluate", "fitted", *own, "--particles", 9)
+    assert code == 3 and "do not fit a pair for data" in err
+    code, out, err = command("evaluate", "fitted", *own, "--particles", 9, "--data-option", "condition=class", "--json")
+    assert code == 0 and json.loads(out)["given"] == ["class"], err
+    code, out, err = command("sample", "fitted", *own, "--data-option", "condition=class", "--given", "class=4")
+    assert code == 0 and "given class=4" in out, err
+    code, _, err = command("sample", run, "--dataset", "digits", "--data-option", "condition=class")
+    assert code == 2 and "knows its own conditions (kind, age), so condition= is no option" in err
 
 
 def test_a_condition_is_parsed_by_the_run_s_own_classes(run):
