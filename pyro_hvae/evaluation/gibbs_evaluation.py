@@ -73,8 +73,8 @@ def sample_by_gibbs(
 
     Each distance is measured for draws x ~ p(x | z), the model's data, and for means E[x | z], which pictures show. `test` is
     the distance between two sets of test data, the value of perfect samples. Diagnostics are of the kept sites. For chains
-    from data with classes, `class_changed` is the share of chains whose nearest training datum changes its class. A chain keeps
-    the condition that it starts with: that of its datum, or of a random training datum.
+    from data with classes that are not given, `class_changed` is the share of chains whose nearest training datum changes its
+    class. A chain keeps the condition that it starts with: that of its datum, or of a random training datum.
 
     Arguments:
         sites: of `gibbs`; None keeps the latents that x depends on, z1 of a Markov hierarchy, all of a skip model.
@@ -132,7 +132,8 @@ def sample_by_gibbs(
         "distance": distances,
         "diagnostics": {name: asdict(d) if (d := convergence(z)) else None for name, z in found.z.items()},
     }
-    if init == "data" and "class" in run.dataset.train.factors and found.mean[-1].isfinite().all():
+    drawn = "class" in run.dataset.train.factors and "class" not in [condition.name for condition in run.conditions]
+    if init == "data" and drawn and found.mean[-1].isfinite().all():
         before, after = (_nearest_classes(run, state) for state in (x_of(start).cpu(), found.mean[-1].cpu()))
         values["class_changed"] = (before != after).double().mean().item()
         shares = run.dataset.train.factors["class"].bincount().double() / len(run.dataset.train)

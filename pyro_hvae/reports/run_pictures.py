@@ -126,7 +126,9 @@ def draw_samples(
     """
     file, values = _shared_picture([run], picture, "samples.png"), parse_given(run, given or {})
     figure, about = plot_samples(run, require_count(count), seed, values), describe_given(run, values)
-    return picture_report([save_figure(figure, file)], [f"Samples {about}"] if about else [], n=count, given=about)
+    return picture_report(
+        [save_figure(figure, file)], [f"Samples {about}"] if about else [], n=count, **({"given": about} if about else {})
+    )
 
 
 def draw_reconstructions(
@@ -192,7 +194,9 @@ def draw_traversals(
         lines += [f"{run_name(run)} ({run.directory.path}):"]
         lines += [f"  {unit.name:8s} {unit.variance:.4f}" for unit in one.units]
         lines += [f"  {one.describe_left_out()}"]
-    return picture_report([file], lines, image=image, **options, given=dict(given or {}), seed=seed, data=count, runs=values)
+    return picture_report(
+        [file], lines, image=image, **options, **({"given": dict(given)} if given else {}), seed=seed, data=count, runs=values
+    )
 
 
 def save_figures(run: OpenRun, figures: Mapping[str, Any]) -> list[Path]:
