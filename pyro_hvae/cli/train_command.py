@@ -25,7 +25,7 @@ from pyro_hvae.runtime import require_device_name
     multiple=True,
     callback=key_values,
     metavar="KEY=VALUE",
-    help="Option of recipe, schedule, data or training (lr_decay, information_every, ...); repeatable.",
+    help="Option of recipe, schedule, data or training (condition, lr_decay, information_every, ...); repeatable.",
 )
 @click.option("--steps", type=int, metavar="N", help="Gradient steps in total.")
 @click.option("--epochs", type=COUNT, metavar="N", help="Passes over the training data; with several stages, of the last.")
@@ -81,15 +81,21 @@ def train_command(
 
     -o takes the keys of the recipe, its schedule, its data set ('pyro-hvae list ...' shows them) and the training settings, and
     preset=cpu (default) or preset=paper, the papers' sizes. --dry-run shows what a run would use.
-    A --config file holds such keys in TOML, or is a run's config.toml. The FUNCTION of --program takes the training data x
-    and returns (model, guide) or (model, guide, ELBO). Precedence: flag, environment PYRO_HVAE_TRAIN_*, file, preset of
-    (recipe, data set), default.
+    A --config file holds such keys in TOML, or is a run's config.toml. Precedence: flag, environment PYRO_HVAE_TRAIN_*, file,
+    preset of (recipe, data set), default.
+
+    -o condition=NAME,... gives the programs factors or columns of the data beside x, for p(x | y): classes one-hot, numbers
+    standardised. Empty cells and NaN of one's own data are missing entries, of which nothing has to be said.
+
+    The FUNCTION of --program takes the training data x and returns (model, guide) or (model, guide, ELBO). With conditions or
+    missing entries x is a pyro_hvae.Batch, and the programs take what is beside its x.
 
     \b
     Examples:
       pyro-hvae train vhp --dataset pendulum
       pyro-hvae train vhp --dataset pendulum --schedule warmup -o warmup=0.8 --seed 3
       pyro-hvae train iwae --dataset pendulum -o levels=2 -o particles=16 --steps 5000
+      pyro-hvae train hvae --dataset digits -o condition=class
       pyro-hvae train --program examples/own_model.py:build --dataset pendulum
       pyro-hvae train --resume last
     """

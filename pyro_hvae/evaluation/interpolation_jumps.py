@@ -82,8 +82,8 @@ def _require_one_condition(run: OpenRun, pair: Tensor | Batch, under: Mapping[st
     if differ:
         first, last = (", ".join(f"{c.name}={c.describe(given[c.key][end])}" for c in differ) for end in (0, 1))
         raise ConfigError(
-            f"the ends of the path have different conditions, {first} and {last}, and the path is decoded under one. Say which: "
-            f"--given {first.replace(', ', ',')}."
+            f"the ends of the path have different conditions, {first} and {last}, and the path is decoded under one. Say "
+            f"which: --given {first.replace(', ', ',')}."
         )
 
 

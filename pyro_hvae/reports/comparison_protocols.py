@@ -42,7 +42,7 @@ def _protocol(run: ComparedRun, metric: str) -> dict[str, Any]:
         used["limit"] = 0  # a limit above the number of data takes all
     used |= {"likelihood": result["likelihood"].split(",")[0]} if "likelihood" in result else {}
     used |= {key: result[key] for key in PARTS if result.get(key, "data") not in USUAL}
-    used |= {"given": ", ".join(result.get("given", [])) or "nothing", "observed": result.get("observed", "all")}
+    used |= {"given": ", ".join(result.get("given", [])) or "nothing", "observed": f"{result.get('observed', 1):.1%}"}
     used.pop("seed", None)
     return used | _handed_over(run, result)
 

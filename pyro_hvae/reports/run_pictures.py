@@ -249,6 +249,9 @@ def _shared_picture(runs: Sequence[OpenRun], picture: Path | None, name: str) ->
 
 
 def _describe_data(run: OpenRun) -> str:
-    """Name, options and identity of a run's data as they are now: what a run recorded depends on its version."""
-    e, identity = run.experiment, run.dataset.identity
-    return ", ".join([e.dataset, *(f"{k}={v}" for k, v in sorted(e.data_options.items())), *filter(None, [identity])])
+    """Name, options, identity and shape of a run's data as they are now: what a run recorded depends on its version."""
+    e, data = run.experiment, run.dataset
+    shape = f"shape {' x '.join(map(str, data.shape))}"  # without the columns that are given beside x
+    return ", ".join(
+        [e.dataset, *(f"{k}={v}" for k, v in sorted(e.data_options.items())), *filter(None, [data.identity]), shape]
+    )

@@ -79,7 +79,7 @@ def resolve(
         require_known(what, key, {"preset", "condition"}.union(*known_options.values()))
     # A preset may depend on the schedule (geco.beta0) or the network (conv.hidden: widths mean channels there).
     prefixes = (f"{schedule}.", f"{asked.get('network', defaults.get('network'))}.", "")
-    values: dict[str, dict[str, Any]] = {name: {} for name in known_options}
+    values: dict[str, Any] = {name: {} for name in known_options}
     for name, known in known_options.items():
         for key, parameter in known.items():
             if key in asked:

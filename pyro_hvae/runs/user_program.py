@@ -4,6 +4,7 @@ import importlib.util
 
 from torch import Tensor, nn
 
+from pyro_hvae.data import Batch
 from pyro_hvae.errors import ConfigError, HVAEError
 from pyro_hvae.objectives import ELBO
 from pyro_hvae.runs.program_spec import split_program_spec
@@ -11,8 +12,11 @@ from pyro_hvae.runs.program_spec import split_program_spec
 Program = tuple[nn.Module, nn.Module] | tuple[nn.Module, nn.Module, ELBO]
 
 
-def program_from_file(spec: str, x: Tensor) -> Program:
+def program_from_file(spec: str, x: Tensor | Batch) -> Program:
     """Calls `build(x)` of a user's file, given as FILE.py:FUNCTION; it returns (model, guide) or (model, guide, ELBO).
+
+    With conditions or missing entries x is a `Batch`. Its `given` holds encoded conditions, (n, width) by the keys under which
+    model and guide get them.
 
     This runs the user's code, so `spec` must be typed by the user.
 

@@ -249,6 +249,27 @@ COMMANDS = {
     "Name others: -o factors=a,b": ("metrics pendulum3 regression", "metrics pendulum3 regression -o factors=angle"),
     "Choose one: -o factor=NAME": ("metrics hvae classes -o factor=shape", "metrics hvae classes -o factor=class"),
     "no site to keep. Name some of": ("gibbs hvae --sites , --steps 60", "gibbs hvae --sites all --steps 60"),
+    "Leave it out, or name a run that was trained with condition=": (
+        "sample hvae --given class=3",
+        "sample conditional --given class=3",
+    ),
+    "--given takes name=value, got 'class'. Example: --given class=3": (
+        "sample conditional --given class",
+        "sample conditional --given class=3",
+    ),
+    "has two values of 'class', 3 and 4. Give one": (
+        "sample conditional --given class=3,class=4",
+        "sample conditional --given class=4",
+    ),
+    "Say which: --given class=": (
+        "interpolate conditional --from 0 --to 1 --nodes 50",
+        "interpolate conditional --from 0 --to 1 --nodes 50 --given class=3",
+    ),
+    "Measure 'smoothness' instead": (
+        "metrics angled interpolation",
+        "metrics angled smoothness -o graphs=1 -o paths=20 -o nodes=500",
+    ),
+    "Fill them in, or measure 'reconstruction'": ("metrics holes layer-factors", "metrics holes reconstruction"),
     "Use a batch size of 2 or more": (
         "train lvae --dataset few.npy --batch-size 1 --steps 2 --out norm",
         "train lvae --dataset few.npy --batch-size 2 --steps 2 --out norm2",
@@ -400,6 +421,10 @@ def place(tmp_path_factory):
     train_once(folder, "hvae", *"--dataset digits -o hidden=8 -o upper=8 -o dims=3,2 --steps 8 --out hvae".split())
     small = "--dataset pendulum -o size=100 -o latent=3 -o hidden=8 -o starts=1 --steps 8 --out pendulum3"
     train_once(folder, "vae", *small.split())
+    train_once(folder, "vae", *small.replace("latent=3", "latent=2 -o condition=angle").split()[:-1], "angled")
+    train_once(folder, *"hvae --dataset digits -o condition=class -o dims=3,2 --steps 8 --out conditional".split())
+    np.save(folder / "holes.npy", np.where(RANDOM.random((40, 1, 6, 6)) < 0.2, np.nan, 0.5))
+    train_once(folder, *"vae --dataset holes.npy -o hidden=8 --steps 8 --out holes".split())
     train_once(folder, *"--program own.py:build --dataset few.npy --steps 8 --out program".split())
     return folder
 

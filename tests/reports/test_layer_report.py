@@ -8,7 +8,7 @@ from pyro_hvae.runs import open_run
 
 
 def test_a_variance_that_is_not_estimable_costs_no_picture(hvae_run, tmp_path, monkeypatch):
-    def refuse(*arguments):
+    def refuse(*arguments, **given):
         raise inference.NotEstimable("the variance of E[x | z] is not estimable: ...")
 
     run = open_run(shutil.copytree(hvae_run, tmp_path / "run"))
