@@ -1,6 +1,6 @@
 """Imputation of scikit-learn's tables, beside its own imputers: error of the values and coverage of the intervals.
 
-    python -m benchmarks.imputation                # three tables, five splits; about ten minutes on two cores
+    python -m benchmarks.imputation                # three tables, five splits; about two minutes on two cores
     python -m benchmarks.imputation --tables wine --seeds 10-11
 
 A split (a seed) removes 30 % of all entries at random and standardises the others, column by column. Every imputer is fitted to
@@ -91,6 +91,6 @@ def summarise(rows: list[studies.Row]) -> list[studies.Row]:
 
 if __name__ == "__main__":
     parser = studies.study_parser(__doc__, "imputation", "10-14", tables=TABLES)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=600)
     args = parser.parse_args()
     studies.run_study(args, studies.over_seeds(args.tables, args.seeds), measure, summarise, steps=args.steps)
