@@ -109,7 +109,7 @@ def test_what_is_not_used_is_named_in_the_note(tmp_path, command):
         "wide (40 columns)",
         f"other (7 values for {N} data)",
         f"scalar (one value for {N} data)",
-        "holes (values that are not finite)",
+        "holes (missing values)",
         "cube (shape (120, 2, 2))",
     ):
         assert words in note
