@@ -104,8 +104,9 @@ def stage_lengths(steps: int, stages: Sequence[Stage]) -> list[int]:
     """
     if steps < len(stages):
         raise ConfigError(f"{steps} steps are fewer than the {len(stages)} stages of this recipe. Use at least one for each.")
-    total = sum(stage.share for stage in stages)
-    ends = [round(steps * sum(s.share for s in stages[: i + 1]) / total) for i in range(len(stages))]
-    lengths = [max(1, end - start) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-    lengths[-1] = max(1, steps - sum(lengths[:-1]))
+    total, lengths = sum(stage.share for stage in stages), list[int]()
+    for left in reversed(range(len(stages))):  # a step remains for each stage that follows
+        end = round(steps * sum(stage.share for stage in stages[: len(stages) - left]) / total)
+        done = sum(lengths)
+        lengths.append(min(max(1, end - done), steps - done - left) if left else steps - done)
     return lengths

@@ -216,3 +216,21 @@ def test_all_recipes_are_listed_with_the_option(command):
     code, out, _ = command("list", "recipes", "--json")
     assert code == 0 and all(entry["options"]["condition"] == [] for entry in json.loads(out).values())
     assert "condition=NAME,... are factors or columns" in command("list", "recipes")[1]
+
+
+def test_a_run_on_features_is_given_the_condition_of_whole_images(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    sprites = "--dataset sprites -o side=16 -o scales=2 -o orientations=2 -o positions=4 -o condition=shape"
+    small = "-o patch=3 -o latent=2 -o texture_latent=2 -o hidden=8 -o texture_hidden=8 -o network=mlp --steps 4"
+    code, _, err = command("train", "texture", *sprites.split(), *small.split(), "--out", "run")
+    assert code == 0, err
+    code, out, err = command("sample", "run", "--given", "shape=heart")
+    assert code == 0 and "Samples given shape=heart\n" in out, err
+    code, out, err = command("reconstruct", "run", "--given", "shape=0")
+    assert code == 0 and "decoded under shape=square" in out, err
+    code, out, err = command("evaluate", "run", "--particles", 4)
+    assert code == 0 and "which is      log p(x | shape)\n" in out, err
+    code, out, err = command("metrics", "run", "mig", "-o", "points=60", "--json")
+    assert code == 0 and json.loads(out)["excluded"]["shape"] == "given beside x", err
+    code, _, err = command("train", "--resume", "run")
+    assert code == 0, err

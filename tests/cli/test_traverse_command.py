@@ -56,7 +56,11 @@ def test_runs_of_other_data_are_refused(run, command, second):
     other = second("vae", "other", "-o", "data_seed=1")
     code, out, err = command("traverse", run, other)
     assert code == 2 and not out
-    assert str(run) in err and "(digits, data_seed=0, shape 1 x 8 x 8)" in err and "other (digits, data_seed=1, shape 1 x 8 x 8)" in err
+    assert (
+        str(run) in err
+        and "(digits, data_seed=0, shape 1 x 8 x 8)" in err
+        and "other (digits, data_seed=1, shape 1 x 8 x 8)" in err
+    )
 
 
 def test_a_collapsed_run_is_named(run, command, second):

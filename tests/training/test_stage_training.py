@@ -74,6 +74,16 @@ def weights(stages):
     return [p.detach().clone() for stage in stages for p in stage.objective.parameters()]
 
 
+@pytest.mark.parametrize("shares", [(0.9, 0.1), (0.1, 0.9), (1, 1, 1), (0.98, 0.01, 0.01), (0.01, 0.01, 0.98)])
+def test_the_lengths_of_stages_add_up_however_few_the_steps(shares):
+    stages = [replace(make()[0], share=share) for share in shares]
+    for steps in range(len(shares), 40):
+        lengths = stage_lengths(steps, stages)
+        assert sum(lengths) == steps and min(lengths) >= 1
+    long = stage_lengths(100_000, stages)
+    assert long == pytest.approx([100_000 * share / sum(shares) for share in shares], abs=1)
+
+
 def test_a_stage_ends_early_and_the_next_follows(tmp_path):
     assert stage_lengths(60, make()) == [45, 15]
     told = At()
