@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from keyword import iskeyword
 from typing import Any, TypeVar
 
 import torch
@@ -105,10 +106,10 @@ class Batch:
 
 def check_name(name: str) -> None:
     """Raises `ConfigError` for a name that a program could not take as an argument beside x."""
-    if not isinstance(name, str) or not name.isidentifier() or name in RESERVED:
+    if not isinstance(name, str) or not name.isidentifier() or name in RESERVED or iskeyword(name):
         raise ConfigError(
             f"a given input cannot be called {name!r}: programs take it as an argument beside {', '.join(RESERVED)}. Use a "
-            "name such as y."
+            "name such as y, and class_ for a class."
         )
 
 
