@@ -51,8 +51,11 @@ class Batch:
 
     @staticmethod
     def of(x: Tensor, given: Mapping[str, Tensor] | None = None, observed: Tensor | None = None) -> "Tensor | Batch":
-        """A batch of x whose NaN entries are missing, whatever `observed` says; x itself where there is nothing beside it."""
-        known = ~x.isnan() if x.is_floating_point() else None
+        """A batch of x whose NaN entries are missing, whatever `observed` says; x itself where there is nothing beside it.
+
+        On other devices than the CPU nothing waits to find NaN where there is no `observed`.
+        """
+        known = ~x.isnan() if x.is_floating_point() and (observed is not None or x.device.type == "cpu") else None
         if observed is not None:
             observed = torch.as_tensor(observed, device=x.device)
             if observed.dtype != torch.bool:
