@@ -60,7 +60,7 @@ def _number(out: Path, number: int) -> Path:
 def _describe(source: Path, outs: list[Path], missing: Tensor, columns: Any, particles: int, run: OpenRun) -> dict[str, Any]:
     count, total = int(missing.sum()), missing.numel()
     by_column = dict(zip(columns, missing.sum(0).tolist(), strict=True)) if columns else {}
-    text = [f"{count:,} of {total:,} entries of {source.name} filled in ({count / total:.3g}), {particles} particles:"]
+    text = [f"{count:,} of {total:,} entries of {source.name} filled in ({100 * count / total:.3g} %), {particles} particles:"]
     text += [f"  {file}" for file in outs]
     if not run.dataset.train.x.incomplete:
         text.append(

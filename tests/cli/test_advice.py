@@ -359,6 +359,7 @@ NOT_RUN = {
         "Add it to a program, def forward(self, x=None, size=1,",
         "Give one row, or one for each",
         "Give one row for each datum",
+        "Leave these rows out, or give it a value in each",
         "Say which: under={'",
         "Take 1000",
         "Use a name such as y",
