@@ -46,8 +46,11 @@ def fill_file(
     batch = Batch.of(scaled.float(), read_given(source, run.conditions, key)).to(run.device)
     with fixed_seed(seed), tqdm(total=len(x), unit="row", disable=None) as bar:
         values = impute(run.model, run.guide, batch, particles, draws, progress=bar.update).cpu()
+    values = by.undo(values) if by else values.double()
+    if len(data.shape) == 3:  # grey values, which a Gaussian leaves: a file with others would be refused as data
+        values = values.clamp(0, 1)
     for file, filled in zip(outs, values if draws else [values], strict=True):
-        write_filled(source, file, x.where(~missing, by.undo(filled) if by else filled.double()), data.columns, key, overwrite)
+        write_filled(source, file, x.where(~missing, filled), data.columns, key, overwrite)
     return _describe(source, outs, missing, data.columns, particles, run)
 
 

@@ -199,7 +199,9 @@ def test_missing_pixels_are_drawn_in_a_colour(tmp_path, monkeypatch, command):
     x[:, 0, 2, 3] = np.nan
     x[:3, 0, 2, 3] = 0.5
     np.savez("x.npz", x=x)
-    code, _, err = command("train", "vae", "--dataset", "./x.npz", "-o", "hidden=8", "--steps", 3, "--out", "run")
+    code, _, err = command(
+        "train", "vae", "--dataset", "./x.npz", "-o", "hidden=8", "-o", "sigma=1", "--steps", 3, "--out", "run"
+    )
     assert code == 0, err
     run = open_run("run")
     from pyro_hvae.plots import plot_reconstructions
@@ -210,6 +212,11 @@ def test_missing_pixels_are_drawn_in_a_colour(tmp_path, monkeypatch, command):
     coloured = np.isclose(array, MISSING, atol=1e-5).all(-1)
     assert coloured.sum() == int(one.data.isnan().sum()) > 0
     assert isinstance(run.dataset.test.x[:], Batch) and "orange: missing" in figure.get_suptitle()
+    # What is filled in are grey values, too, so the copy is data again: many draws of so wide a Gaussian are negative.
+    code, _, err = command("impute", "run", "x.npz", "--out", "filled.npz", "--draws", 2, "--particles", 10)
+    assert code == 0, err
+    drawn = np.load("filled-1.npz")["x"][3:, 0, 2, 3]
+    assert 5 < (drawn == 0).sum() < 57 and command("data", "info", "filled-1.npz")[0] == 0
 
 
 def test_all_recipes_are_listed_with_the_option(command):
