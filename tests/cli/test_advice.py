@@ -296,6 +296,7 @@ NOT_RUN = {
         "Make it smaller, or remove it",
     ),
     "the user's files have to be others: there is nothing to type": (
+        "Restore its configuration and its data if they were changed, or train anew",
         "Name another folder",
         "Make them different",
         "Use a larger image",
