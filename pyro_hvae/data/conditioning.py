@@ -199,7 +199,7 @@ def encode_factors(
             texts = _name_classes(labels.get(condition.name), levels)
             if unknown := [text for text in texts if text not in classes]:
                 raise DataError(
-                    f"the {part} data have the class '{unknown[0]}' of '{condition.name}', but the training data have only "
+                    f"the {part} data have the class '{unknown[0]}' of '{condition.name}', but the data trained on have only "
                     f"{', '.join(classes)}. Leave data of that class out, or train with some of them."
                 )
             values = torch.tensor([classes.index(text) for text in texts])[values]

@@ -11,7 +11,7 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from pyro_hvae.data import OBSERVED, Batch, Rows, may_be_grey, to_floats, to_tensor
-from pyro_hvae.errors import ConfigError, ContractError
+from pyro_hvae.errors import ConfigError, ContractError, DataError
 from pyro_hvae.objectives.data_support import check_data
 from pyro_hvae.objectives.given_inputs import require_taken
 from pyro_hvae.runtime import find_modules
@@ -35,7 +35,8 @@ def take_data(x: Any, *programs: Any, given: Mapping[str, Any] | None = None, ob
         a tensor, or a `Batch` where there are given inputs or missing entries.
 
     Raises:
-        ConfigError: for no data, or as `Batch`. ContractError: for an input that no program takes. DataError: as `to_floats`.
+        ConfigError: for no data, or as `Batch`. ContractError: for an input that no program takes. DataError: as `to_floats`,
+            and for a given input that is NaN or infinite for some data.
     """
     if get_proxy_mode() is not None:
         return x  # a graph is recorded; its arguments were converted before
@@ -47,6 +48,8 @@ def take_data(x: Any, *programs: Any, given: Mapping[str, Any] | None = None, ob
             )
         x = x.with_given(beside) if beside else x
     elif isinstance(x, Batch):
+        for name, value in x.given.items():
+            _require_known(name, value)
         x = Batch.of(_read(x.x, programs), {**x.given, **beside}, x.observed if observed is None else observed)
     else:
         x = _read(x, programs)
@@ -99,8 +102,11 @@ def takes_data(question: Callable[P, R]) -> Question[P, R]:
                 check_data(x, asked.arguments.get("model"))
         return question(*asked.args, **asked.kwargs)
 
+    types: dict[str, Any] = {"given": Mapping[str, Any] | None, OBSERVED: Tensor | None}  # for help() and editors
     further = [
-        inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=None) for n in names if n not in signature.parameters
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in types.items()
+        if name not in signature.parameters
     ]
     setattr(ask, "__signature__", signature.replace(parameters=[*signature.parameters.values(), *further]))  # noqa: B010
     return cast(Question[P, R], ask)
@@ -111,8 +117,21 @@ def _take_given(name: str, value: Any, x: Any, programs: tuple[Any, ...]) -> Ten
     value = to_tensor(value, name)
     if value.is_floating_point() and (like := _first_parameter(value, programs)) is not None:
         value = value.to(like.dtype)
+    _require_known(name, value)
     home = x.device if isinstance(x, Tensor | Batch | Rows) else None
     return value if home is None else value.to(home)
+
+
+def _require_known(name: str, value: Tensor) -> None:
+    """Raises `DataError` where a given input is unknown for some data. On other devices than the CPU nothing waits for that."""
+    if value.device.type != "cpu" or not value.is_floating_point() or not value.dim() or value.detach().sum().isfinite():
+        return
+    unknown = int((~value.detach().isfinite()).reshape(len(value), -1).any(1).sum())
+    if unknown:
+        raise DataError(
+            f"the given input '{name}' is NaN or infinite for {unknown} of {len(value)} data, and p(x | {name}) says nothing "
+            "about data without it. Leave these rows out, or give it a value in each."
+        )
 
 
 def _may_have_nan(x: Tensor) -> bool:

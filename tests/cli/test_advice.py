@@ -296,6 +296,7 @@ NOT_RUN = {
         "Make it smaller, or remove it",
     ),
     "the user's files have to be others: there is nothing to type": (
+        "Restore its configuration and its data if they were changed, or train anew",
         "Name another folder",
         "Make them different",
         "Use a larger image",
@@ -359,6 +360,7 @@ NOT_RUN = {
         "Add it to a program, def forward(self, x=None, size=1,",
         "Give one row, or one for each",
         "Give one row for each datum",
+        "Leave these rows out, or give it a value in each",
         "Say which: under={'",
         "Take 1000",
         "Use a name such as y",

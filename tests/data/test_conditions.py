@@ -167,7 +167,7 @@ def test_known_conditions_are_given_to_other_data(tmp_path):
     assert torch.equal(given.test.x[:].given["b"][:, 0], wanted)
     other = load(save_table(tmp_path / "u.csv", {"cell type": ["red", "green", "black"] * 20}))
     with pytest.raises(
-        DataError, match="have the class 'black' of 'cell type', but the training data have only blue, green, red"
+        DataError, match="have the class 'black' of 'cell type', but the data trained on have only blue, green, red"
     ):
         give_conditions(other, conditions)
     with pytest.raises(

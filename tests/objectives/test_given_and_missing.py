@@ -1,7 +1,10 @@
 """Given inputs and missing entries: bounds, likelihoods and gradients against closed forms, and what is refused."""
 
 import functools
+import inspect
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pyro
@@ -322,3 +325,25 @@ def test_training_is_told_what_is_beside_the_data(case):
         validation = Batch.of(x.float(), {"y": y.float()})
         rows.append(hv.fit(ELBO()(model, guide), **give(), config=settings, validation=validation, progress=False))
     assert all(row == rows[0] for row in rows) and all(math.isfinite(row["loss"]) for row in rows[0])
+
+
+@pytest.mark.parametrize("unknown", [torch.nan, torch.inf])
+def test_a_given_input_that_is_unknown_for_some_data_is_refused_before_it_spoils_the_weights(case, unknown):
+    model, guide, x, _, y = case
+    y = y.clone()
+    y[[1, 4]] = unknown
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    for call in (
+        lambda: hv.fit(ELBO()(model, guide), x, hv.TrainConfig(steps=2, compile=False), given={"y": y}, progress=False),
+        lambda: hv.fit(ELBO()(model, guide), Batch.of(x, {"y": y}), hv.TrainConfig(steps=2, compile=False), progress=False),
+        lambda: hv.log_likelihood(model, guide, x, particles=5, given={"y": y}),
+        lambda: ELBO()(model, guide)(x, y=y),
+    ):
+        with pytest.raises(DataError, match=rf"'y' is NaN or infinite for 2 of {len(x)} data"):
+            call()
+    assert all(map(torch.equal, before, model.parameters()))
+
+
+def test_help_says_what_stands_beside_x():
+    parameters = inspect.signature(hv.impute).parameters
+    assert [parameters[name].annotation for name in ("given", "observed")] == [Mapping[str, Any] | None, torch.Tensor | None]
