@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from pyro_hvae.data import OBSERVED, Batch, Rows, may_be_grey, to_floats, to_tensor
+from pyro_hvae.data import OBSERVED, Batch, Rows, given_of, may_be_grey, to_floats, to_tensor
 from pyro_hvae.errors import ConfigError, ContractError
 from pyro_hvae.objectives.data_support import check_data
 from pyro_hvae.objectives.given_inputs import require_taken
@@ -45,7 +45,9 @@ def take_data(x: Any, *programs: Any, given: Mapping[str, Any] | None = None, ob
             raise ConfigError("x are hv.Rows, which mark missing entries by NaN, so there is no mask beside them.")
         x = x.with_given(beside) if beside else x
     elif isinstance(x, Batch):
-        x = Batch.of(_read(x.x, programs), {**x.given, **beside}, x.observed if observed is None else observed)
+        x = Batch.of(_read(x.x, programs), {**x.given, **beside}, x.observed)
+        if observed is not None:  # what the batch lacks stays missing
+            x = Batch.of(x.with_nan() if isinstance(x, Batch) else x, given_of(x), observed)
     else:
         x = _read(x, programs)
         if beside or observed is not None or (x.device.type == "cpu" and x.is_floating_point() and _may_have_nan(x)):
