@@ -126,6 +126,23 @@ def test_the_error_is_of_observed_entries(tmp_path, missing):
     assert values["mse"] == pytest.approx(sum(squares) / len(squares), abs=1e-10)
 
 
+def test_a_layer_that_reads_the_condition_can_know_more_of_the_pair_than_the_first_layer(tmp_path):
+    class Chain(nn.Module):
+        """z1 knows next to nothing, z2 | z1, kind the kind."""
+
+        def forward(self, x, size=1, *, kind):
+            with pyro.plate("data", len(x), dim=-1):
+                z1 = pyro.sample("z1", dist.Normal(0.01 * x[:, :2], torch.ones(())).to_event(1))
+                pyro.sample("z2", dist.Normal(0.01 * z1 + 20 * kind[:, :2].double(), torch.ones(())).to_event(1))
+
+    run = make_run(tmp_path)
+    pair = Run(tmp_path, run.dataset, run.model, Chain())
+    values = METRICS["mutual-information"].measure(pair, points=N, samples=N)
+    entropy = -sum(p * math.log(p) for p in (run.dataset.train.factors["kind"].bincount() / N).tolist())
+    assert values["z1"] < 0.05 and values["z2"] == pytest.approx(entropy, abs=0.05)
+    assert values["total"] is None and values["over"] is None
+
+
 def test_ancestral_samples_of_a_gibbs_report_have_the_conditions_of_the_data(tmp_path):
     run = make_run(tmp_path)
     report = sample_by_gibbs(run, steps=6, chains=40, burn_in=1, samples=200, compile=False)
