@@ -104,7 +104,8 @@ def layer_shares(model: Program, outer: int = 64, inner: int = 16, *, given: Fix
 
     Arguments:
         outer, inner: for L layers about outer * inner * (L + 1) values of E[x | z] are computed, of at least 256 blocks.
-        given: inputs of the model, any number of rows; each block takes one of them in turn, so that y does not vary inside.
+        given: inputs of the model, any number of rows; each block takes one, so that y does not vary inside. Of more rows than
+            blocks some are taken, spread over all.
 
     Raises:
         ConfigError: for fewer than two draws of either kind, or a site whose noise cannot be fixed.
@@ -121,8 +122,8 @@ def layer_shares(model: Program, outer: int = 64, inner: int = 16, *, given: Fix
     blocks, done, total = [], 0, count_blocks(len(sites), outer, inner)
     while done < total:
         size = min(total - done, max(1, ROWS >> len(sites)))
-        row = torch.arange(done, done + size)
-        beside = {name: value[(row % len(value)).to(value.device)] for name, value in (given or {}).items()}
+        row = torch.arange(done, done + size)  # spread out, for rows may be sorted by class
+        beside = {name: value[(row * len(value) // total).to(value.device)] for name, value in (given or {}).items()}
         noise = combine_draws(model, size, beside)
         x = decode_noise(model, noise, {n: v.repeat(2 ** len(sites), *[1] * (v.dim() - 1)) for n, v in beside.items()}).double()
         blocks.append(squared_differences(x.reshape(*(2,) * len(sites), size, -1)))
