@@ -25,7 +25,8 @@ class Chains:
     Attributes:
         sites: the latents that a step keeps. x: draws of p(x | z_S), shape (T, C, *event). mean: E[x | z] of the same z.
         z: site -> (T, C, *event), the latents from which x was drawn.
-        trail: E[x | z] of the first eight chains at the steps in `trail_steps` (0 is the start), shape (steps, chains, *event).
+        trail: E[x | z] of the first eight chains at the steps in `trail_steps` (0 is the start, with NaN in missing entries),
+            shape (steps, chains, *event).
     """
 
     sites: tuple[str, ...]
@@ -119,7 +120,8 @@ def gibbs(
     names, start = resolve_sites(model, x, sites), x
     known = x.observed if isinstance(x, Batch) else None
     trail_steps = (*(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if s < steps), steps)
-    states, trail = [], [x_of(x[:8])]
+    states, first = [], x[:8]
+    trail = [first.with_nan() if isinstance(first, Batch) else first]
     module = GibbsStep(model, guide, names, particles)
     gibbs_step = capture(module, gradient=False, warn=warn) if compile else module
     for step in range(1, steps + 1):

@@ -95,7 +95,7 @@ def interpolate(
             nothing.
         DataError: when the ends cannot be connected.
     """
-    x = take_data([start, end], model, guide, given=expand_given(given, 2))
+    x = take_data([start, end], model, guide, given=expand_given(given, 2), wait=True)
     check_data(x, model)
     beside = given_of(x) | expand_given(under, 2)
     if differ := [name for name, value in beside.items() if not torch.equal(value[0], value[1])]:

@@ -125,9 +125,8 @@ def _output_difference(model: Program, x: Tensor | Batch, codes: Codes, permuted
     """E[x | codes] minus E[x | codes with the named sites in another order], (B, *event), in one pass."""
     both = {name: torch.cat([code, code[order] if name in permuted else code]) for name, code in codes.items()}
     with Record(both) as record:
-        run_program(
-            model, x[torch.arange(len(x)).repeat(2)]
-        )  # only the shape of x matters; without it the model would draw one
+        # Only the shape of x matters, and what is given beside it; without x the model would draw one.
+        run_program(model, x[torch.arange(len(x), device=x.device).repeat(2)])
     first, second = site_mean(record.sites["x"]).chunk(2)
     return first - second
 
