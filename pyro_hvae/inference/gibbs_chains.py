@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae.compilation import capture
-from pyro_hvae.data import Batch, given_of, x_of
+from pyro_hvae.data import Batch, x_of
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.sampling import ancestral, latents
-from pyro_hvae.objectives import ELBO, resolve_sites, site_mean, takes_data
+from pyro_hvae.objectives import ELBO, given_for, resolve_sites, site_mean, takes_data
 from pyro_hvae.runtime import in_evaluation_mode
 
 Program = Callable[..., Any]
@@ -49,7 +49,7 @@ class GibbsStep(nn.Module):
         """From x of shape (C, *event): the next "x", its "mean" E[x | z], and "z.SITE" for every kept site."""
         drawn = latents(self.guide, x) if self.elbo.particles == 1 else self._resample_latents(x)
         z = {name: drawn[name] for name in self.names}
-        site = ancestral(self.model, x.shape[0], z, given_of(x))["x"]
+        site = ancestral(self.model, x.shape[0], z, given_for(self.model, x))["x"]
         # The draws of a discrete distribution can be of another type than the data.
         return {
             "x": site["value"].to(x.dtype),

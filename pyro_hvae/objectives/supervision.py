@@ -9,10 +9,10 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae.data import Batch, given_of
+from pyro_hvae.data import Batch
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives.elbo import ELBO, Sites
-from pyro_hvae.objectives.given_inputs import inputs_for, run_program
+from pyro_hvae.objectives.given_inputs import given_for, run_program
 from pyro_hvae.objectives.handlers import Means, Record, site_mean
 from pyro_hvae.objectives.program_contract import check_contract
 from pyro_hvae.runtime import evaluation_mode
@@ -134,7 +134,7 @@ def _output_difference(model: Program, x: Tensor | Batch, codes: Codes, permuted
 def _event_shapes(model: Program, x: Tensor | Batch) -> Shapes:
     """Site -> event shape, x included, of the model's draws beside the given inputs of x."""
     with pyro.validation_enabled(False), Record() as record:
-        model(size=len(x), **inputs_for(model, given_of(x)))
+        model(size=len(x), **given_for(model, x))
     return {name: tuple(site["fn"].event_shape) for name, site in record.sites.items()}
 
 

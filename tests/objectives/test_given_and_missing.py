@@ -300,7 +300,11 @@ def test_what_is_given_is_checked(case):
         (lambda: loss(x, y=["a"] * 40), DataError, "y is list of <U1, but data are numbers"),
         (lambda: loss(), ContractError, "a pass is of x, .*but it was given no x"),
         (lambda: hv.generate(model, 3, given={"y": y[:2]}), ConfigError, "'y' has 2 rows, but the size is 3. Give one row, or"),
-        (lambda: hv.generate(model, 3, given={"label": y[:3]}), ContractError, "takes the given input 'label'"),
+        (
+            lambda: hv.generate(model, 3, given={"label": y[:3]}),
+            ContractError,
+            "the model does not take the given input 'label'",
+        ),
         (lambda: Batch(x, {"size": y}), ConfigError, "cannot be called 'size'"),
         (lambda: loss(Rows(x), observed=known), ConfigError, "mark missing entries by NaN"),
     ):
