@@ -75,7 +75,7 @@ def site_log_prob(site: Site) -> Tensor:
     if not is_entry_mask(site):
         return apply_mask(site["fn"].log_prob(site["value"]), site["mask"])
     base = independent_entries(site)
-    value = site["value"].where(site["mask"], torch.as_tensor(neutral_value(base)).detach().to(site["value"]))
+    value = site["value"].where(site["mask"], neutral_value(base))
     return apply_mask(base.log_prob(value), site["mask"]).flatten(-len(site["fn"].event_shape)).sum(-1)
 
 
@@ -96,13 +96,14 @@ def neutral_value(base: Any) -> Any:
         support: Any = base.support
     except (NotImplementedError, AttributeError):
         return 0.0
-    # No look at values, which a graph that is recorded does not have: bounds can be those of each entry.
-    low: Any = getattr(support, "lower_bound", None)
-    high: Any = getattr(support, "upper_bound", None)
-    if low is None and high is None:
-        return 0.0
+    # Bounds can be tensors, of each entry; their values are not looked at, which a graph that is recorded does not have.
+    low, high = (_detach(getattr(support, name, None)) for name in ("lower_bound", "upper_bound"))
     if low is None:
-        return high - 1
+        return 0.0 if high is None else high - 1
     if support.is_discrete:
         return low
     return low + 1 if high is None else (low + high) / 2
+
+
+def _detach(bound: Any) -> Any:
+    return bound.detach() if isinstance(bound, Tensor) else bound
