@@ -232,3 +232,31 @@ def test_published_values_are_of_runs_without_conditions():
     mnist = resolve("vhp", "mnist-static", "rewo")
     assert published_likelihood(mnist) == "-82.74"
     assert published_likelihood(resolve("vhp", "mnist-static", "rewo", options={"condition": "class"})) is None
+
+
+def test_a_condition_may_be_one_of_the_guide_alone(tmp_path):
+    class Plain(nn.Module):
+        """z ~ N(0, I), x | z ~ N(W z, STD^2), whatever the kind."""
+
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(D, 2))
+
+        def forward(self, x=None, size=1):
+            with pyro.plate("data", size if x is None else len(x), dim=-1):
+                z = pyro.sample("z1", dist.Normal(torch.zeros(2), torch.ones(())).to_event(1))
+                return pyro.sample("x", dist.Normal(z @ self.w.T, STD).to_event(1), obs=x)
+
+    class Reader(nn.Module):
+        def forward(self, x, size=1, *, kind):
+            with pyro.plate("data", len(x), dim=-1):
+                pyro.sample("z1", dist.Normal(x[:, :2] + kind[:, :2].double(), torch.ones(())).to_event(1))
+
+    run = make_run(tmp_path)
+    pair = Run(tmp_path, run.dataset, Plain(), Reader())
+    assert math.isfinite(METRICS["likelihood"].measure(pair, particles=5, limit=20)["log_likelihood"])
+    assert math.isfinite(METRICS["reconstruction"].measure(pair)["mse"])
+    for init, start in STARTING_POINTS.items():
+        assert start(pair, 9).given["kind"].shape == (9, 3), init
+        report = sample_by_gibbs(pair, steps=3, chains=20, burn_in=1, samples=50, compile=False, init=init)
+        assert report.ancestral.isfinite().all()
