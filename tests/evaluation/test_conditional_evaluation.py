@@ -16,6 +16,7 @@ from pyro_hvae.evaluation.gibbs_evaluation import STARTING_POINTS, sample_by_gib
 from pyro_hvae.evaluation.likelihood import published_likelihood
 from pyro_hvae.evaluation.pendulum_angle import published_angle
 from pyro_hvae.recipes import Stage
+from pyro_hvae.reports import layer_report
 from pyro_hvae.runs import OpenRun, RunDirectory, resolve
 from pyro_hvae.runs.experiment import Experiment
 
@@ -260,3 +261,24 @@ def test_a_condition_may_be_one_of_the_guide_alone(tmp_path):
         assert start(pair, 9).given["kind"].shape == (9, 3), init
         report = sample_by_gibbs(pair, steps=3, chains=20, burn_in=1, samples=50, compile=False, init=init)
         assert report.ancestral.isfinite().all()
+
+
+def test_the_error_of_a_share_is_one_over_conditions(tmp_path, monkeypatch):
+    """x = 3 y z1 + z2 with y of random data, so that the share of z1 under one y is 9 y^2 / (9 y^2 + 1)."""
+
+    class Scaled(nn.Module):
+        def forward(self, x=None, size=1, *, age):
+            with pyro.plate("data", size if x is None else len(x), dim=-1):
+                z2 = pyro.sample("z2", dist.Normal(torch.zeros(1), torch.ones(())).to_event(1))
+                z1 = pyro.sample("z1", dist.Normal(torch.zeros(1), torch.ones(())).to_event(1))
+                return pyro.sample("x", dist.Normal(3 * age.double() * z1 + z2, STD).to_event(1), obs=x)
+
+    age = Condition("age", mean=0.0, scale=1.0)
+    split = Split(Rows(torch.zeros(N, 1)), {"age": torch.randn(N, dtype=torch.float64)})
+    run = Run(tmp_path, give_conditions(Dataset("toy", split, split, split), [age]), Scaled(), nn.Linear(1, 1), (age,))
+    monkeypatch.setattr(layer_report, "plot_layer_samples", lambda *_: None)
+    monkeypatch.setattr(layer_report, "save_figures", lambda *_: [])
+    found = [layer_report.draw_layers(run, 1, seed, None, "z1", 20, 50)["share"]["z1"] for seed in range(40)]
+    values = torch.tensor([share["share"] for share in found])
+    stated = torch.tensor([share["stderr"] for share in found]).mean()
+    assert stated / 1.4 < values.std() < 1.4 * stated
