@@ -43,7 +43,7 @@ def take_data(x: Any, *programs: Any, given: Mapping[str, Any] | None = None, ob
     beside = {name: _take_given(name, value, x, programs) for name, value in (given or {}).items()}
     if isinstance(x, Rows):
         if observed is not None:
-            raise ConfigError("x are hv.Rows, which mark missing entries by NaN, so there is no mask beside them.")
+            raise ConfigError("x are Rows, which mark missing entries by NaN, so there is no mask beside them.")
         x = x.with_given(beside) if beside else x
     elif isinstance(x, Batch):
         x = Batch.of(_read(x.x, programs), {**x.given, **beside}, x.observed)
