@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from pyro_hvae.data import OBSERVED, Batch, Rows, may_be_grey, to_floats, to_tensor
+from pyro_hvae.data import OBSERVED, Batch, Rows, given_of, may_be_grey, to_floats, to_tensor
 from pyro_hvae.errors import ConfigError, ContractError, DataError
 from pyro_hvae.objectives.data_support import check_data
 from pyro_hvae.objectives.given_inputs import require_taken
@@ -23,13 +23,14 @@ DATA = ("x", "data")  # arguments of a question that hold data
 _grey = WeakIdKeyDictionary()
 
 
-def take_data(x: Any, *programs: Any, given: Mapping[str, Any] | None = None, observed: Any = None) -> Any:
+def take_data(x: Any, *programs: Any, given: Mapping[str, Any] | None = None, observed: Any = None, wait: bool = False) -> Any:
     """Data as `to_floats` makes them, float64 where the programs' parameters are; `Rows` stay as they are.
 
-    NaN means that an entry is missing. On other devices than the CPU nothing waits to find it: there `observed` tells.
+    NaN means that an entry is missing. On other devices than the CPU a pass does not wait to find it: there `observed` tells.
 
     Arguments:
         given: inputs beside x, name -> values (n, ...) of any type. observed: booleans of the shape of x.
+        wait: look for NaN on every device, as questions do, which read all data anyway.
 
     Returns:
         a tensor, or a `Batch` where there are given inputs or missing entries.
@@ -50,10 +51,13 @@ def take_data(x: Any, *programs: Any, given: Mapping[str, Any] | None = None, ob
     elif isinstance(x, Batch):
         for name, value in x.given.items():
             _require_known(name, value)
-        x = Batch.of(_read(x.x, programs), {**x.given, **beside}, x.observed if observed is None else observed)
+        x = Batch.of(_read(x.x, programs), {**x.given, **beside}, x.observed)
+        if observed is not None:  # what the batch lacks stays missing
+            x = Batch.of(x.with_nan() if isinstance(x, Batch) else x, given_of(x), observed)
     else:
         x = _read(x, programs)
-        if beside or observed is not None or (x.device.type == "cpu" and x.is_floating_point() and _may_have_nan(x)):
+        looks = x.is_floating_point() and (wait or x.device.type == "cpu")
+        if beside or observed is not None or (looks and _may_have_nan(x)):
             x = Batch.of(x, beside, observed)
     if x.shape and not x.shape[0]:
         raise ConfigError(f"there are no data: x has the shape {tuple(x.shape)}. Give at least one datum.")
@@ -98,7 +102,8 @@ def takes_data(question: Callable[P, R]) -> Question[P, R]:
         programs = [asked.arguments.get(name) for name in ("model", "guide")]
         for name in DATA:
             if asked.arguments.get(name) is not None:
-                asked.arguments[name] = x = take_data(asked.arguments[name], *programs, **(beside if name == "x" else {}))
+                more = beside if name == "x" else {}
+                asked.arguments[name] = x = take_data(asked.arguments[name], *programs, **more, wait=True)
                 check_data(x, asked.arguments.get("model"))
         return question(*asked.args, **asked.kwargs)
 
