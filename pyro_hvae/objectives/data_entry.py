@@ -11,7 +11,7 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from pyro_hvae.data import OBSERVED, Batch, Rows, may_be_grey, to_floats, to_tensor
-from pyro_hvae.errors import ConfigError, ContractError
+from pyro_hvae.errors import ConfigError, ContractError, DataError
 from pyro_hvae.objectives.data_support import check_data
 from pyro_hvae.objectives.given_inputs import require_taken
 from pyro_hvae.runtime import find_modules
@@ -35,7 +35,8 @@ def take_data(x: Any, *programs: Any, given: Mapping[str, Any] | None = None, ob
         a tensor, or a `Batch` where there are given inputs or missing entries.
 
     Raises:
-        ConfigError: for no data, or as `Batch`. ContractError: for an input that no program takes. DataError: as `to_floats`.
+        ConfigError: for no data, or as `Batch`. ContractError: for an input that no program takes.
+        DataError: for a given input that is not finite, or as `to_floats`.
     """
     if get_proxy_mode() is not None:
         return x  # a graph is recorded; its arguments were converted before
@@ -50,6 +51,9 @@ def take_data(x: Any, *programs: Any, given: Mapping[str, Any] | None = None, ob
         x = _read(x, programs)
         if beside or observed is not None or (x.device.type == "cpu" and x.is_floating_point() and _may_have_nan(x)):
             x = Batch.of(x, beside, observed)
+    if not isinstance(x, Tensor):
+        for name, value in x.given.items():
+            _require_finite(name, value)
     if x.shape and not x.shape[0]:
         raise ConfigError(f"there are no data: x has the shape {tuple(x.shape)}. Give at least one datum.")
     if not isinstance(x, Tensor) and len(programs) > 1 and None not in programs:
@@ -65,7 +69,10 @@ def take_pass(args: Sequence[Any], kwargs: Mapping[str, Any], *programs: Any) ->
         found = f"{len(args)} arguments without a name" if len(args) > 1 else "no x"
         raise ContractError(f"a pass is of x, with other inputs by name, loss(x, y=y), but it was given {found}.")
     observed = inputs.pop(OBSERVED, None)
-    return take_data(x, *programs, given=inputs, observed=observed)
+    data = take_data(x, *programs, given=inputs, observed=observed)
+    if isinstance(data, Rows):
+        raise ContractError("a pass is of one batch, but it was given hv.Rows. Read some of them: loss(rows[:64]).")
+    return data
 
 
 class Question(Protocol[P, R]):
@@ -111,6 +118,16 @@ def _take_given(name: str, value: Any, x: Any, programs: tuple[Any, ...]) -> Ten
         value = value.to(like.dtype)
     home = x.device if isinstance(x, Tensor | Batch | Rows) else None
     return value if home is None else value.to(home)
+
+
+def _require_finite(name: str, value: Tensor) -> None:
+    """Raises `DataError` for a given input that is not finite. On other devices than the CPU nothing waits to find it."""
+    if value.device.type == "cpu" and value.is_floating_point() and not (finite := value.isfinite()).all():
+        row = int((~finite).reshape(len(value), -1).any(1).int().argmax())
+        raise DataError(
+            f"the given input '{name}' is not finite in row {row}, and p(x | {name}) says nothing about data without it. Leave "
+            "such rows out, or fill it in."
+        )
 
 
 def _may_have_nan(x: Tensor) -> bool:

@@ -177,7 +177,7 @@ def test_any_text_that_the_reader_takes(tmp_path):
 def test_nothing_is_half_written_or_overwritten(tmp_path, monkeypatch):
     path = save(tmp_path / "t.csv", "a,b\n1,2\n,3\n")
     out = save(tmp_path / "o.csv", "precious")
-    with pytest.raises(ConfigError, match="is there already. Choose another name, or overwrite it by overwrite=true"):
+    with pytest.raises(ConfigError, match="is there already. Choose another name, or overwrite it .--overwrite"):
         write_filled(path, out, np.ones((2, 2)), ("a", "b"))
     assert out.read_text() == "precious"
     write_filled(path, out, np.ones((2, 2)), ("a", "b"), overwrite=True)
