@@ -10,7 +10,7 @@ from torch import Tensor
 from pyro_hvae.errors import ConfigError
 
 OBSERVED = "observed"  # the name under which a program is given the mask
-RESERVED = ("x", "size", OBSERVED)  # arguments of programs that are no given inputs
+RESERVED = ("x", "size", OBSERVED, "self")  # arguments of programs that are no given inputs
 
 Value = TypeVar("Value")
 

@@ -346,7 +346,7 @@ def test_what_a_conditional_run_is_given(tmp_path):
     for text, why in (
         (
             "x,level,kind,age\n1,1,b,50\n,0,d,35\n",
-            "t.csv data have the class 'd' of 'kind', but the training data have only a, b, c",
+            "t.csv data have the class 'd' of 'kind', but the programs know only a, b, c",
         ),
         ("x,level,kind,age\n1,1,b,50\n,0,a,\n", r"has no 'age' in row 3, and p\(x \| age\) says nothing"),
         ("x,level,kind,age\n1,1,b,50\n,0,,3\n", "has no value in column 'kind', row 3, and a factor needs one"),
