@@ -49,8 +49,6 @@ def take_data(x: Any, *programs: Any, given: Mapping[str, Any] | None = None, ob
             )
         x = x.with_given(beside) if beside else x
     elif isinstance(x, Batch):
-        for name, value in x.given.items():
-            _require_known(name, value)
         x = Batch.of(_read(x.x, programs), {**x.given, **beside}, x.observed)
         if observed is not None:  # what the batch lacks stays missing
             x = Batch.of(x.with_nan() if isinstance(x, Batch) else x, given_of(x), observed)
@@ -59,6 +57,9 @@ def take_data(x: Any, *programs: Any, given: Mapping[str, Any] | None = None, ob
         looks = x.is_floating_point() and (wait or x.device.type == "cpu")
         if beside or observed is not None or (looks and _may_have_nan(x)):
             x = Batch.of(x, beside, observed)
+    if not isinstance(x, Tensor):
+        for name, value in x.given.items():
+            _require_known(name, value)
     if x.shape and not x.shape[0]:
         raise ConfigError(f"there are no data: x has the shape {tuple(x.shape)}. Give at least one datum.")
     if not isinstance(x, Tensor) and len(programs) > 1 and None not in programs:
@@ -74,7 +75,10 @@ def take_pass(args: Sequence[Any], kwargs: Mapping[str, Any], *programs: Any) ->
         found = f"{len(args)} arguments without a name" if len(args) > 1 else "no x"
         raise ContractError(f"a pass is of x, with other inputs by name, loss(x, y=y), but it was given {found}.")
     observed = inputs.pop(OBSERVED, None)
-    return take_data(x, *programs, given=inputs, observed=observed)
+    data = take_data(x, *programs, given=inputs, observed=observed)
+    if isinstance(data, Rows):
+        raise ContractError("a pass is of one batch, but it was given hv.Rows. Read some of them: loss(rows[:64]).")
+    return data
 
 
 class Question(Protocol[P, R]):
@@ -122,7 +126,6 @@ def _take_given(name: str, value: Any, x: Any, programs: tuple[Any, ...]) -> Ten
     value = to_tensor(value, name)
     if value.is_floating_point() and (like := _first_parameter(value, programs)) is not None:
         value = value.to(like.dtype)
-    _require_known(name, value)
     home = x.device if isinstance(x, Tensor | Batch | Rows) else None
     return value if home is None else value.to(home)
 

@@ -30,6 +30,8 @@ def fill_file(
     outs = [out] if not draws else [_number(out, i + 1) for i in range(draws)]
     for file in outs:
         check_copy(source, file, overwrite)
+        if file.resolve() == Path(run.experiment.dataset).resolve():
+            raise ConfigError(f"{file} holds the data of the run, which could not be opened without them. Choose another name.")
     if run.stage.pixels or run.stage.view:
         raise ConfigError(
             f"'{run.directory.path}' was trained on features of x, which need all its entries, so that it cannot fill any in. "

@@ -386,7 +386,7 @@ NOT_RUN = {
         "Name fewer conditions",
         "Choose one by key=",
         "Change its name",
-        "Choose another name, or overwrite it by overwrite=true",
+        "Choose another name, or overwrite it (--overwrite",
         "Give values of that shape",
         "Give finite ones",
         "Name them by columns=",

@@ -241,3 +241,19 @@ def test_a_run_on_features_is_given_the_condition_of_whole_images(tmp_path, monk
     assert code == 0 and json.loads(out)["excluded"]["shape"] == "given beside x", err
     code, _, err = command("train", "--resume", "run")
     assert code == 0, err
+
+
+def test_a_run_does_not_lose_its_own_data_by_imputation(here, command):
+    before = (here / "holes.csv").read_bytes()
+    code, _, err = command("impute", "table", "holes.csv", "--out", "./holes.csv", "--overwrite")
+    assert code == 2 and "holes.csv holds the data of the run" in err and (here / "holes.csv").read_bytes() == before
+
+
+def test_a_column_called_self_is_a_condition(tmp_path, command):
+    write_table(tmp_path / "self.csv", 0.0)
+    text = (tmp_path / "self.csv").read_text().replace("kind", "self", 1)
+    (tmp_path / "self.csv").write_text(text)
+    code, _, err = command("train", "vae", *"--dataset self.csv -o condition=self -o hidden=4 --steps 2 --out self".split())
+    assert code == 0, err
+    code, out, err = command("sample", "self", "--given", "self=dog", "--n", 2)
+    assert code == 0 and "Samples given self=dog" in out, err

@@ -336,9 +336,41 @@ def test_a_pair_that_wants_an_input_and_is_given_none_says_so():
     ):
         with pytest.raises(ContractError, match=text):
             ask()
+
+    class Optional(Model):
+        def forward(self, x=None, size=1, y=None):
+            return super().forward(x, size, y=y.float())
+
+    for ask in (lambda: ELBO()(Optional(), plain)(x), lambda: hv.generate(Optional(), 5)):
+        with pytest.raises(ContractError, match=text):
+            ask()
+    with pytest.raises(ContractError, match=r"was given hv.Rows. Read some of them: loss\(rows\[:64\]\)"):
+        ELBO()(Model(), guide)(Rows(x), y=y)
+    assert ELBO()(Model(), guide)(Rows(x)[:64], y=y).isfinite()
     assert ELBO()(Model(), guide)(x, y=y).isfinite() and ELBO()(Model(), plain)(x, y=y).isfinite()  # one of the two takes it
     assert hv.generate(Model(), 5, given={"y": y[:1]})["x"].shape == (5, 2)
     assert hv.latents(guide, x, given={"y": y})["z1"].shape == (5, 2)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_given_input_that_is_not_finite_is_refused(case, bad):
+    model, guide, x, _, y = case
+    y = y.index_put((torch.tensor(2), torch.tensor(1)), torch.tensor(bad, dtype=y.dtype))
+    loss = ELBO()(model, guide)
+    for ask in (
+        lambda: loss(x, y=y),
+        lambda: loss(Batch.of(x, {"y": y})),
+        lambda: hv.capture(loss, compile=False)(x, y=y),
+        lambda: hv.log_likelihood(model, guide, x, particles=2, given={"y": y}),
+        lambda: hv.fit(loss, Rows.of(x), hv.TrainConfig(steps=1), given={"y": y}, progress=False),
+    ):
+        with pytest.raises(
+            DataError,
+            match="the given input 'y' is NaN or infinite for 1 of .* Leave these rows out, or give it a value in each",
+        ):
+            ask()
+    kept = torch.arange(len(x)) != 2
+    assert loss(x[kept], y=y[kept]).isfinite()
 
 
 def test_a_program_that_takes_nothing_more_is_called_as_before():
