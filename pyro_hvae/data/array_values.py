@@ -84,7 +84,8 @@ def to_tensor(x: Any, name: str = "x") -> Tensor:
         return x if x.dtype in (torch.bool, torch.uint8) or x.is_floating_point() else x.long()
     array = np.asarray(x)
     if array.dtype.kind not in "biuf":
-        raise DataError(f"{name} is {type(x).__name__} of {array.dtype}, but data are numbers.")
+        advice = "" if name == "x" else " Give classes as the whole numbers 0, 1, ..., or as one column of 0 and 1 for each."
+        raise DataError(f"{name} is {type(x).__name__} of {array.dtype}, but data are numbers.{advice}")
     if array.dtype not in (np.bool_, np.uint8, np.float32, np.float64):
         array = array.astype(np.float64 if array.dtype.kind == "f" else np.int64)
     # A copy: a tensor cannot share memory that is read-only, reversed or of another byte order.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyro_hvae.data.conditions import Condition
 from pyro_hvae.data.dataset import Dataset, Split
-from pyro_hvae.data.factor_kinds import class_numbers, is_identifier, list_splits
+from pyro_hvae.data.factor_kinds import class_numbers, factor_values, is_identifier, list_splits
 from pyro_hvae.data.option_checks import check_names
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.data.standardization import Standardization
@@ -133,8 +133,8 @@ def _keep_columns(x: Rows, kept: Sequence[int]) -> Rows:
 
 def _describe_missing(name: str, where: str) -> DataError:
     return DataError(
-        f"'{name}' is missing in {where}, and p(x | {name}) says nothing about data without it. Leave these rows out, or fill "
-        "the column in."
+        f"'{name}' is missing in {where}, and p(x | {name}) says nothing about data without it. Leave these rows out, fill "
+        "the column in, or make it a part of x: a column of 0 and 1 for each class, empty where it is not known."
     )
 
 
@@ -145,6 +145,10 @@ def _measure(data: Dataset, name: str, is_column: bool) -> Condition:
         raise ConfigError(
             f"most values of '{name}' occur once, as row numbers do, so nothing can be learned about p(x | {name}). Choose "
             "another condition."
+        )
+    if len(factor_values(data, name).unique()) == 1:
+        raise ConfigError(
+            f"'{name}' has one value in all data, so that p(x | {name}) is p(x). Choose another condition, or none."
         )
     if not is_column and class_numbers(data, name, values) is not None:
         return Condition(name, tuple(_name_classes(data.labels.get(name), values.unique())))

@@ -177,6 +177,13 @@ class Rows:
         """The data at indices (k,), read now and kept in their stored type, which is small."""
         return replace(self, store=self.raw(index), select=None, ahead=False, given=self.given_at(index))
 
+    def complete(self) -> "Rows":
+        """The data of which no entry is missing."""
+        if not self.incomplete:
+            return self
+        known = torch.cat([batch.observed.flatten(1).all(1) for batch in self.split(PIECE_ROWS)]).cpu()
+        return replace(self.take(known.nonzero()[:, 0]), incomplete=False)
+
     def sample(self, values: int = SAMPLE_VALUES) -> Any:
         """Floats of all data if they are at most `values` numbers, else of a fixed random subset of that size."""
         count = max(1, values // max(1, self.shape[1:].numel()))

@@ -82,6 +82,10 @@ class Standardization:
         """Data in their own units (..., d) -> standardised data of the same type; `undo` is the inverse."""
         return (values - self._vector("mean", values)) / self._vector("scale", values)
 
+    def rescale(self, x: Rows, other: "Standardization") -> Rows:
+        """Data that were standardised by another mean and scale, standardised by these at each reading."""
+        return replace(x, prepare=lambda raw: self.apply(other.undo(x.prepare(raw))).float())
+
     def undo(self, features: Tensor) -> Tensor:
         """Standardised data (..., d) -> data in their own units, float64 where the device has it."""
         values = features if features.device.type == "mps" else features.double()
@@ -97,8 +101,7 @@ class Standardization:
             if mine.shape != theirs.shape or np.any(np.abs(mine - theirs) > 1e-6 * np.array(self.scale)):
                 raise DataError(
                     f"the run was trained on data standardised by another {name} than the training data of {of} have. "
-                    "Restore its configuration and its data if they were changed, or train anew; a run cannot be opened on "
-                    "other data in other units."
+                    "Restore its configuration and its data if they were changed, or train anew."
                 )
 
 

@@ -18,12 +18,14 @@ from pyro_hvae.runtime import fixed_seed
 
 
 def _draw_data(run: OpenRun, count: int) -> Tensor | Batch:
-    held = run.dataset.validation.x  # not the test split, with which the chains are compared
+    held = run.dataset.validation.x.complete()  # not the test split, with which the chains are compared
+    if not len(held):
+        raise ConfigError(f"the validation data of '{run.dataset.name}' all have missing entries. Start chains by init=prior.")
     return held[torch.randint(len(held), (count,))]
 
 
 def _draw_noise(run: OpenRun, count: int) -> Tensor:
-    x = x_of(run.dataset.train.x.sample())
+    x = x_of(run.dataset.train.x.complete().sample())
     noise = torch.rand(count, *x.shape[1:]) * (x.max() - x.min()) + x.min()
     return noise.round() if torch.equal(x[:100], x[:100].round()) else noise
 
@@ -74,7 +76,8 @@ def sample_by_gibbs(
     Each distance is measured for draws x ~ p(x | z), the model's data, and for means E[x | z], which pictures show. `test` is
     the distance between two sets of test data, the value of perfect samples. Diagnostics are of the kept sites. For chains
     from data with classes that are not given, `class_changed` is the share of chains whose nearest training datum changes its
-    class. A chain keeps the condition that it starts with: that of its datum, or of a random training datum.
+    class. A chain keeps the condition that it starts with: that of its datum, or of a random training datum. Of incomplete data
+    those without missing entries start chains and are compared with.
 
     Arguments:
         sites: of `gibbs`; None keeps the latents that x depends on, z1 of a Markov hierarchy, all of a skip model.
@@ -82,8 +85,8 @@ def sample_by_gibbs(
         compile: see `gibbs`; None decides by the number of steps and of chains.
 
     Raises:
-        ConfigError: see `gibbs`; also for an unknown init, fewer than two chains or samples, a run trained on features, or data
-            with missing entries.
+        ConfigError: see `gibbs`; also for an unknown init, fewer than two chains or samples, a run trained on features, or
+            fewer than four test data without missing entries.
     """
     require_known("init", init, STARTING_POINTS)
     if run.stage.pixels:
@@ -94,11 +97,12 @@ def sample_by_gibbs(
         )
     if chains < 2 or samples < 2:
         raise ConfigError(f"distances need at least two chains and two samples, got {chains} and {samples}.")
-    test = run.dataset.test.x
-    if test.incomplete:
+    incomplete, test = run.dataset.test.x.incomplete, run.dataset.test.x.complete()
+    if incomplete and len(test) < 4:
         raise ConfigError(
-            f"the distance of samples to test data needs whole data, but '{run.dataset.name}' has missing entries. In Python, "
-            "hv.gibbs runs chains that keep the observed entries of x."
+            f"the distance of samples to test data needs whole data, but {len(run.dataset.test) - len(test)} of the "
+            f"{len(run.dataset.test)} test data of '{run.dataset.name}' have missing entries. In Python, hv.gibbs runs chains "
+            "that keep the observed entries of x."
         )
     samples = min(samples, len(test) // 2)
     of_one = f"{chains:,} chains" + (f" x {particles:,} draws" if particles > 1 else "")
@@ -139,7 +143,8 @@ def sample_by_gibbs(
         shares = run.dataset.train.factors["class"].bincount().double() / len(run.dataset.train)
         values["class_changed_if_independent"] = 1 - shares.square().sum().item()
     values |= {"steps": steps, "chains": chains, "init": init, **options}
-    values |= {"samples": samples, "seed": seed, "data": run.dataset.name}
+    whole = f", {len(test)} test data without missing entries" if incomplete else ""
+    values |= {"samples": samples, "seed": seed, "data": run.dataset.name + whole}
     return GibbsReport(found, means, values)
 
 

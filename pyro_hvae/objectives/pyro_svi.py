@@ -13,9 +13,11 @@ from pyro.params.param_store import param_with_module_name
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from pyro_hvae.errors import ConfigError
+from pyro_hvae.data import OBSERVED
+from pyro_hvae.errors import ConfigError, ContractError
 from pyro_hvae.objectives.data_entry import take_pass
 from pyro_hvae.objectives.elbo import ELBO, Estimate
+from pyro_hvae.objectives.given_inputs import inputs_for
 from pyro_hvae.schedules import Constant, Schedule
 
 _pairs = itertools.count()
@@ -46,6 +48,10 @@ def for_svi(model: nn.Module, guide: nn.Module, name: str = "") -> tuple[Callabl
 
 
 def _run_registered(name: str, module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
+    if OBSERVED in kwargs and OBSERVED not in inputs_for(module, {}, kwargs[OBSERVED]):
+        raise ContractError(
+            f"'{name}' takes no mask, and Pyro's own bounds leave no entries of x out. Use hv.ELBO as the loss of SVI."
+        )
     _restore(name, module)
     with warnings.catch_warnings():
         # Frozen parameters are left out on purpose.

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pyro_hvae.data import Condition, Dataset, Standardization, condition_on, find_source, give_conditions, is_path
+from pyro_hvae.data import Condition, Dataset, Split, Standardization, condition_on, find_source, give_conditions, is_path
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.runs.experiment import Experiment
 from pyro_hvae.runs.handed_over import has_known_data
@@ -15,8 +15,11 @@ from pyro_hvae.runtime import fixed_seed
 _last: dict[tuple[str, str], tuple[str, Dataset]] = {}
 
 
-def load_dataset(experiment: Experiment) -> Dataset:
+def load_dataset(experiment: Experiment, handed_over: bool = False) -> Dataset:
     """The data of an experiment with its conditions beside x.
+
+    Arguments:
+        handed_over: whether they are others than the run was trained on: these are standardised as the run's own.
 
     Raises:
         ConfigError: for a condition that the data do not have.
@@ -29,8 +32,18 @@ def load_dataset(experiment: Experiment) -> Dataset:
         data, _ = condition_on(data, experiment.condition)
     if experiment.standardization:
         by = Standardization.from_dict(experiment.standardization)
+        if handed_over and data.standardization and len(data.standardization.mean) == len(by.mean):
+            data = _rescale(data, by, data.standardization)
         by.require_equal(data.standardization, experiment.dataset)
     return data
+
+
+def _rescale(data: Dataset, by: Standardization, other: Standardization) -> Dataset:
+    splits = {
+        name: Split(by.rescale(split.x, other), split.factors)
+        for name, split in {"train": data.train, "validation": data.validation, "test": data.test}.items()
+    }
+    return replace(data, **splits, standardization=by, inverse=by.undo)
 
 
 def measure_conditions(experiment: Experiment) -> Experiment:

@@ -196,7 +196,8 @@ def open_run(
             return pair, build_stages(experiment, data, pair, x)
 
     with fixed_seed(experiment.train.seed):  # for what a pair of one's own draws beside its weights
-        data = load_dataset(experiment) if experiment.recipe or dataset is not None or isinstance(program, str) else None
+        known = experiment.recipe or dataset is not None or isinstance(program, str)
+        data = load_dataset(experiment, dataset is not None) if known else None
         pair, stages = build(data.train.x.sample() if data else None)
     if (number := saved["stage"]) < len(stages) - 1:
         raise CheckpointError(

@@ -367,6 +367,10 @@ NOT_RUN = {
         "Give one boolean for each entry of x, true where it is known",
         "Give booleans, true where an entry is known",
         "Use another recipe, or fill the entries in",
+        "Start chains by init=prior",
+        "Read some of them: loss(rows[:64])",
+        "Use hv.ELBO as the loss of SVI",
+        "Make it a tensor: torch.as_tensor(values)",
     ),
     "needs a run of stages or of patches, which takes long to train": (
         "Leave the steps out to go on as planned",

@@ -227,6 +227,13 @@ def test_row_numbers_and_rare_classes(tmp_path):
     assert outcomes == {True, False}
 
 
+def test_a_condition_with_one_value_is_refused(tmp_path):
+    load = lambda **more: load_user_data(save_table(tmp_path / "t.csv", more), columns=("a",), labels=("same",))  # noqa: E731
+    for same in (["u"] * 60, [2.5] * 60):
+        with pytest.raises(ConfigError, match=r"'same' has one value in all data, so that p\(x \| same\) is p\(x\)"):
+            condition_on(load(same=same), ["same"])
+
+
 def test_missing_values_of_a_condition(tmp_path):
     x = torch.randn(30, 3)
     x[4, 1] = torch.nan

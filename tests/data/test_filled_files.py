@@ -349,7 +349,10 @@ def test_what_a_conditional_run_is_given(tmp_path):
             "t.csv data have the class 'd' of 'kind', but the programs know only a, b, c",
         ),
         ("x,level,kind,age\n1,1,b,50\n,0,a,\n", r"has no 'age' in row 3, and p\(x \| age\) says nothing"),
-        ("x,level,kind,age\n1,1,b,50\n,0,,3\n", "has no value in column 'kind', row 3, and a factor needs one"),
+        (
+            "x,level,kind,age\n1,1,b,50\n,0,,3\n",
+            r"has no 'kind' in row 3, and p\(x \| kind\) says nothing about data without it",
+        ),
         ("x,level,age\n1,1,50\n,0,3\n", "has no column 'kind', only x, level, age"),
         ("x,level,kind\n1,1,b\n,0,a\n", "has no column 'age', only x, level, kind"),
     ):

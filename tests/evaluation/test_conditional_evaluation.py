@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pyro_hvae import ELBO
-from pyro_hvae.data import Condition, Dataset, FactorGrid, Rows, Split, give_conditions
+from pyro_hvae.data import Condition, Dataset, FactorGrid, Rows, Split, give_conditions, x_of
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation import METRICS
 from pyro_hvae.evaluation.gibbs_evaluation import STARTING_POINTS, sample_by_gibbs
@@ -154,9 +154,18 @@ def test_ancestral_samples_of_a_gibbs_report_have_the_conditions_of_the_data(tmp
         assert start(run, 9).given["kind"].shape == (9, 3), init
 
 
-def test_gibbs_distances_of_incomplete_data_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="'toy' has missing entries. In Python, hv.gibbs runs chains"):
-        sample_by_gibbs(make_run(tmp_path, 0.2))
+def test_gibbs_distances_of_incomplete_data_are_to_those_without_missing_entries(tmp_path):
+    run = make_run(tmp_path, 0.2)
+    whole = run.dataset.test.x.alone[:]
+    whole = whole[~whole.isnan().any(1)]
+    assert torch.equal(x_of(run.dataset.test.x.complete()[:]), whole) and 4 < len(whole) < len(run.dataset.test)
+    report = sample_by_gibbs(run, steps=3, chains=20, burn_in=1)
+    assert report.values["data"] == f"toy, {len(whole)} test data without missing entries"
+    assert report.values["samples"] == len(whole) // 2 and report.chains.x.isfinite().all()
+    with pytest.raises(
+        ConfigError, match=r"of the \d+ test data of 'toy' have missing entries. In Python, hv.gibbs runs chains"
+    ):
+        sample_by_gibbs(make_run(tmp_path, 0.99))
 
 
 def test_paths_are_between_codes_of_data_with_a_condition(tmp_path):

@@ -84,6 +84,9 @@ def test_a_captured_pass_and_stock_svi_do_what_the_eager_pass_does(case):
     everything = torch.ones_like(known)
     assert complete == pytest.approx(-model.log_observed(x.nan_to_num(), everything, y).mean().item(), abs=1e-10)
     assert step.graphs == 2
+    stock = SVI(*hv.for_svi(guide, model), pyro.optim.Adam({"lr": 0.0}), pyro.infer.Trace_ELBO())  # any pair: it is refused
+    with pytest.raises(ContractError, match="takes no mask, and Pyro's own bounds leave no entries of x out. Use hv.ELBO as"):
+        stock.step(x.nan_to_num(), y=y, observed=known)
     svi = SVI(*hv.for_svi(model, guide), pyro.optim.Adam({"lr": 0.0}), ELBO(analytic_kl=False))
     assert svi.step(x, y=y) == pytest.approx(exact, abs=1e-10)
     assert svi.evaluate_loss(x.nan_to_num(), y=y, observed=known) == pytest.approx(exact, abs=1e-10)

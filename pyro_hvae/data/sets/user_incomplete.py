@@ -67,19 +67,17 @@ def read_given(path: Path, conditions: Sequence[Condition], key: str = "") -> di
         return encode_factors(factors, labels, conditions, path.name)
     table = _read_table(path, kind, names)
     require_columns(path, table, names)
+    for column in table.columns:
+        if column.name in names and not column.obstacle and column.missing.any():
+            row = table.rows[int(np.argmax(column.missing))]
+            raise DataError(
+                f"{path} has no '{column.name}' in row {row}, and p(x | {column.name}) says nothing about data without it. "
+                "Fill it in, or leave the row out."
+            )
     numbers = [condition.name for condition in conditions if not condition.classes]
     classes = [condition.name for condition in conditions if condition.classes]
-    factors: dict[str, Tensor] = {}
-    if numbers:
-        values = torch.from_numpy(read_numbers(path, table, numbers))
-        for name, column in zip(numbers, values.unbind(1), strict=True):
-            if column.isnan().any():
-                rows = [table.rows[i] for i in column.isnan().nonzero().flatten().tolist()]
-                raise DataError(
-                    f"{path} has no '{name}' in row {rows[0]}, and p(x | {name}) says nothing about data without it. Fill it "
-                    "in, or leave the row out."
-                )
-            factors[name] = column
+    values = torch.from_numpy(read_numbers(path, table, numbers)).unbind(1) if numbers else ()
+    factors = dict(zip(numbers, values, strict=True))
     found, labels = to_factors(path, table, classes)
     return encode_factors({**factors, **found}, labels, conditions, path.name)
 
