@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from pyro_hvae.data import OBSERVED, Batch, Rows, given_of, may_be_grey, to_floats, to_tensor
+from pyro_hvae.data import OBSERVED, Batch, Rows, given_of, may_be_grey, to_floats, to_tensor, x_of
 from pyro_hvae.errors import ConfigError, ContractError
 from pyro_hvae.objectives.data_support import check_data
 from pyro_hvae.objectives.given_inputs import require_taken
@@ -43,7 +43,9 @@ def take_data(x: Any, *programs: Any, given: Mapping[str, Any] | None = None, ob
     beside = {name: _take_given(name, value, x, programs) for name, value in (given or {}).items()}
     if isinstance(x, Rows):
         if observed is not None:
-            raise ConfigError("x are Rows, which mark missing entries by NaN, so there is no mask beside them.")
+            raise ConfigError(
+                "x are Rows, which mark missing entries by NaN (Rows(..., incomplete=True)), so there is no mask beside them."
+            )
         x = x.with_given(beside) if beside else x
     elif isinstance(x, Batch):
         x = Batch.of(_read(x.x, programs), {**x.given, **beside}, x.observed)
@@ -51,9 +53,10 @@ def take_data(x: Any, *programs: Any, given: Mapping[str, Any] | None = None, ob
             x = Batch.of(x.with_nan() if isinstance(x, Batch) else x, given_of(x), observed)
     else:
         x = _read(x, programs)
-        looks = x.is_floating_point() and (wait or x.device.type == "cpu")
-        if beside or observed is not None or (looks and _may_have_nan(x)):
+        if beside or observed is not None:
             x = Batch.of(x, beside, observed)
+    if not isinstance(x, Rows) and (wait or (isinstance(x, Tensor) and x.device.type == "cpu")):
+        x = _find_missing(x)
     if x.shape and not x.shape[0]:
         raise ConfigError(f"there are no data: x has the shape {tuple(x.shape)}. Give at least one datum.")
     if not isinstance(x, Tensor) and len(programs) > 1 and None not in programs:
@@ -118,9 +121,13 @@ def _take_given(name: str, value: Any, x: Any, programs: tuple[Any, ...]) -> Ten
     return value if home is None else value.to(home)
 
 
-def _may_have_nan(x: Tensor) -> bool:
-    """Whether a cheap look leaves NaN possible: a sum is NaN, too, where infinities cancel."""
-    return bool(x.detach().sum().isnan())
+def _find_missing(data: Tensor | Batch) -> Tensor | Batch:
+    """The data with a mask, where a cheap look leaves NaN possible: a sum is NaN, too, where infinities cancel."""
+    x = x_of(data)
+    if (isinstance(data, Batch) and data.observed is not None) or not x.is_floating_point() or not x.detach().sum().isnan():
+        return data
+    known = ~x.isnan()
+    return data if known.all() else Batch.of(x, given_of(data), known)
 
 
 def _read(x: Any, programs: tuple[Any, ...]) -> Tensor:

@@ -140,7 +140,7 @@ def test_samples_are_of_the_given_class(here):
     run = open_run("digits")
     figure = plot_samples(run, 4, seed=5, given=parse_given(run, {"class": "3"}))
     with fixed_seed(5):
-        expected = generate(run.model, 4, given={"class": torch.eye(10)[[3]]})["x"]
+        expected = generate(run.model, 4, given={"class_": torch.eye(10)[[3]]})["x"]
     shown = np.asarray(figure.axes[0].get_images()[0].get_array())
     assert np.array_equal(shown, tile_images(expected, 2)[0], equal_nan=True)
 
