@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_hvae.errors import ConfigError
 
 OBSERVED = "observed"  # the name under which a program is given the mask
-RESERVED = ("x", "size", OBSERVED)  # arguments of programs that are no given inputs
+RESERVED = ("x", "size", OBSERVED, "self")  # arguments of programs that are no given inputs
 
 Value = TypeVar("Value")
 
@@ -40,9 +40,12 @@ class Batch:
     def __post_init__(self) -> None:
         for name, value in self.given.items():
             check_name(name)
+            _require_tensor(f"the given input '{name}'", value)
             if value.dim() < 1 or value.shape[0] != self.x.shape[0]:  # `len` would be a constant of a graph
                 rows = f"{len(value)} rows" if value.dim() else "one value"
                 raise ConfigError(f"the given input '{name}' has {rows}, but x has {len(self.x)}. Give one row for each datum.")
+        if self.observed is not None:
+            _require_tensor(f"the mask '{OBSERVED}'", self.observed)
         if self.observed is not None and self.observed.shape != self.x.shape:
             raise ConfigError(
                 f"the mask 'observed' has the shape {tuple(self.observed.shape)}, but x has {tuple(self.x.shape)}. Give one "
@@ -86,7 +89,8 @@ class Batch:
 
     def __getitem__(self, index: Any) -> "Batch":
         """Some rows: a slice, a list or a tensor of positions; a single position keeps its dim, as a batch of one."""
-        index = slice(index, index + 1 or None) if isinstance(index, int) else index
+        if not isinstance(index, slice) and not (isinstance(index, Tensor) and index.dim()):
+            index = torch.arange(len(self))[index].reshape(-1).to(self.device)
         given = {name: value[index] for name, value in self.given.items()}
         return Batch(self.x[index], given, None if self.observed is None else self.observed[index])
 
@@ -105,6 +109,11 @@ class Batch:
     def with_nan(self) -> Tensor:
         """x with NaN in the entries that are not observed."""
         return self.x if self.observed is None else self.x.where(self.observed, torch.nan)
+
+
+def _require_tensor(what: str, value: Any) -> None:
+    if not isinstance(value, Tensor):
+        raise ConfigError(f"{what} of a Batch is a {type(value).__name__}. Make it a tensor: torch.as_tensor(values).")
 
 
 def check_name(name: str) -> None:

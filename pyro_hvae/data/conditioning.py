@@ -64,8 +64,10 @@ def give_conditions(data: Dataset, conditions: Sequence[Condition]) -> Dataset:
         ConfigError: as `condition_on`.
         DataError: where the data lack a factor or some of its values, or have a class that is unknown.
     """
-    known = [*_list_factors(data), *data.columns]
+    known, reasons = [*_list_factors(data), *data.columns], dict(data.unused)
     if lacking := next((condition.name for condition in conditions if condition.name not in known), None):
+        if reasons.get(lacking, "").endswith(INCOMPLETE):
+            raise _describe_missing(lacking, "some rows")
         raise DataError(
             f"the programs are given '{lacking}' beside x, but the data have no factor or column of that name, only "
             f"{', '.join(known) or 'x'}. Add it to the data."
@@ -191,7 +193,7 @@ def encode_factors(
         values, classes = factors[condition.name], condition.classes
         if not classes and condition.name in labels:
             raise DataError(
-                f"'{condition.name}' was a number of the training data, but the {part} data have classes there. Use data of "
+                f"'{condition.name}' is a number for the programs, but the {part} data have classes there. Use data of "
                 "the same kind."
             )
         if classes:
@@ -199,7 +201,7 @@ def encode_factors(
             texts = _name_classes(labels.get(condition.name), levels)
             if unknown := [text for text in texts if text not in classes]:
                 raise DataError(
-                    f"the {part} data have the class '{unknown[0]}' of '{condition.name}', but the training data have only "
+                    f"the {part} data have the class '{unknown[0]}' of '{condition.name}', but the programs know only "
                     f"{', '.join(classes)}. Leave data of that class out, or train with some of them."
                 )
             values = torch.tensor([classes.index(text) for text in texts])[values]

@@ -81,7 +81,7 @@ class Condition:
         if text in self.classes:
             return self.classes.index(text)
         numbers, wanted = [_to_number(name) for name in self.classes], _to_number(text)
-        if wanted is not None and wanted in numbers:  # "0.50" for "0.5"
+        if wanted is not None and numbers.count(wanted) == 1:  # "0.50" for "0.5"
             return numbers.index(wanted)
         by_place = text.isdecimal() and not any(number is not None for number in numbers)
         return int(text) if by_place and int(text) < len(self.classes) else None

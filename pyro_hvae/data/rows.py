@@ -214,6 +214,8 @@ class Rows:
         if self.select is None:
             return replace(self, given={**self.given, **given})
         stored, placed = self._stored(torch.arange(len(self))), dict(self.given)
+        if len(stored.unique()) < len(stored):  # one place in the store has several values, as after drawing with replacement
+            return self.hold(torch.arange(len(self))).with_given(given)
         for name, values in given.items():
             placed[name] = values.new_zeros(self.store.shape[0], *values.shape[1:]).to(self.home)
             placed[name][stored] = values.to(self.home)

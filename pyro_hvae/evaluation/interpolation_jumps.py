@@ -54,7 +54,7 @@ def graph_paths(
             _require_one_condition(run, pair, under)
         given = given_of(pair.to(run.device))
         one = {**first_row(inputs_for(run.model, given)), **under}
-        name += f", {describe_values(run, one)}" if one else ""
+        name += f" under {describe_values(run, one)}" if one else ""
         start, end = (pair.with_nan() if isinstance(pair, Batch) else pair).to(run.device)
         beside: dict[str, Any] = {"given": given, "under": one}
         try:

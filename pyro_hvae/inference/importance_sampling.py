@@ -76,7 +76,7 @@ def log_likelihood(
             progress(len(weights.log_likelihood))
     values, _, effective, half = map(torch.cat, zip(*batches, strict=True))
     if particles >= 100 and (few := describe_few_effective_samples(values, half, effective, particles)):
-        warnings.warn(few, FewEffectiveSamplesWarning, stacklevel=2)
+        warnings.warn(few, FewEffectiveSamplesWarning, stacklevel=3)  # the caller of the decorated function
     return values
 
 

@@ -87,7 +87,7 @@ def impute(
             f"the imputed values are uncertain: the median effective sample size is {median:.1f} of {particles}, below "
             f"{FEW_EFFECTIVE}. Take more particles, or a guide that fits the posterior better.",
             FewEffectiveSamplesWarning,
-            stacklevel=4,
+            stacklevel=5,  # the caller of the decorated function
         )
     return torch.cat(filled, 1 if draws else 0)
 

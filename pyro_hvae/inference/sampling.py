@@ -79,7 +79,7 @@ def _explain_signature(model: Program, given: Mapping[str, Tensor]) -> Iterator[
     try:
         yield
     except (TypeError, AttributeError) as error:
-        if untaken := describe_untaken(model, given):
+        if untaken := describe_untaken(model, given, error):
             raise ContractError(untaken) from error
         if not any(word in str(error) for word in ("'size'", "positional argument", "NoneType")):
             raise

@@ -11,7 +11,7 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from pyro_hvae.data import OBSERVED, Batch, Rows, given_of, may_be_grey, to_floats, to_tensor, x_of
-from pyro_hvae.errors import ConfigError, ContractError
+from pyro_hvae.errors import ConfigError, ContractError, DataError
 from pyro_hvae.objectives.data_support import check_data
 from pyro_hvae.objectives.given_inputs import require_taken
 from pyro_hvae.runtime import find_modules
@@ -36,7 +36,8 @@ def take_data(x: Any, *programs: Any, given: Mapping[str, Any] | None = None, ob
         a tensor, or a `Batch` where there are given inputs or missing entries.
 
     Raises:
-        ConfigError: for no data, or as `Batch`. ContractError: for an input that no program takes. DataError: as `to_floats`.
+        ConfigError: for no data, or as `Batch`. ContractError: for an input that no program takes. DataError: as `to_floats`,
+            and for a given input that is NaN or infinite for some data.
     """
     if get_proxy_mode() is not None:
         return x  # a graph is recorded; its arguments were converted before
@@ -57,6 +58,9 @@ def take_data(x: Any, *programs: Any, given: Mapping[str, Any] | None = None, ob
             x = Batch.of(x, beside, observed)
     if not isinstance(x, Rows) and (wait or (isinstance(x, Tensor) and x.device.type == "cpu")):
         x = _find_missing(x)
+    if not isinstance(x, Tensor):
+        for name, value in x.given.items():
+            _require_known(name, value)
     if x.shape and not x.shape[0]:
         raise ConfigError(f"there are no data: x has the shape {tuple(x.shape)}. Give at least one datum.")
     if not isinstance(x, Tensor) and len(programs) > 1 and None not in programs:
@@ -72,7 +76,10 @@ def take_pass(args: Sequence[Any], kwargs: Mapping[str, Any], *programs: Any) ->
         found = f"{len(args)} arguments without a name" if len(args) > 1 else "no x"
         raise ContractError(f"a pass is of x, with other inputs by name, loss(x, y=y), but it was given {found}.")
     observed = inputs.pop(OBSERVED, None)
-    return take_data(x, *programs, given=inputs, observed=observed)
+    data = take_data(x, *programs, given=inputs, observed=observed)
+    if isinstance(data, Rows):
+        raise ContractError("a pass is of one batch, but it was given hv.Rows. Read some of them: loss(rows[:64]).")
+    return data
 
 
 class Question(Protocol[P, R]):
@@ -105,8 +112,11 @@ def takes_data(question: Callable[P, R]) -> Question[P, R]:
                 check_data(x, asked.arguments.get("model"))
         return question(*asked.args, **asked.kwargs)
 
+    types: dict[str, Any] = {"given": Mapping[str, Any] | None, OBSERVED: Tensor | None}  # for help() and editors
     further = [
-        inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=None) for n in names if n not in signature.parameters
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in types.items()
+        if name not in signature.parameters
     ]
     setattr(ask, "__signature__", signature.replace(parameters=[*signature.parameters.values(), *further]))  # noqa: B010
     return cast(Question[P, R], ask)
@@ -128,6 +138,18 @@ def _find_missing(data: Tensor | Batch) -> Tensor | Batch:
         return data
     known = ~x.isnan()
     return data if known.all() else Batch.of(x, given_of(data), known)
+
+
+def _require_known(name: str, value: Tensor) -> None:
+    """Raises `DataError` where a given input is unknown for some data. On other devices than the CPU nothing waits for that."""
+    if value.device.type != "cpu" or not value.is_floating_point() or not value.dim() or value.detach().sum().isfinite():
+        return
+    unknown = int((~value.detach().isfinite()).reshape(len(value), -1).any(1).sum())
+    if unknown:
+        raise DataError(
+            f"the given input '{name}' is NaN or infinite for {unknown} of {len(value)} data, and p(x | {name}) says nothing "
+            "about data without it. Leave these rows out, or give it a value in each."
+        )
 
 
 def _read(x: Any, programs: tuple[Any, ...]) -> Tensor:

@@ -70,11 +70,17 @@ def require_taken(programs: Collection[Program], given: Collection[str]) -> None
         )
 
 
-def describe_untaken(program: Program, given: Collection[str]) -> str:
-    """A sentence on inputs without which a program cannot run, else an empty text."""
+def describe_untaken(program: Program, given: Collection[str], error: Exception) -> str:
+    """A sentence on inputs without which a program cannot run, else an empty text.
+
+    Arguments:
+        error: where it is about None, inputs whose default is None are needed, too.
+    """
     parameters = list(inspect.signature(_callable(program)).parameters.values())
     plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    needed = [p.name for p in parameters[1:] if p.kind in plain and p.default is p.empty and p.name not in (*given, "size")]
+    empty = (inspect.Parameter.empty, None) if "NoneType" in str(error) else (inspect.Parameter.empty,)
+    others = [p for p in parameters[1:] if p.kind in plain and p.name not in (*given, "size", OBSERVED)]
+    needed = [p.name for p in others if any(p.default is value for value in empty)]
     if not needed:
         return ""
     name = needed[0]

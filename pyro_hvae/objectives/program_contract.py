@@ -131,8 +131,8 @@ def explain_errors(
     """
     try:
         yield
-    except TypeError as error:
-        if untaken := describe_untaken(program, given_of(x)):
+    except (TypeError, AttributeError) as error:
+        if untaken := describe_untaken(program, given_of(x), error):
             raise ContractError(untaken) from error
         raise
     except (RuntimeError, ValueError, IndexError) as error:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pyro_hvae import recipes
-from pyro_hvae.data import Condition, Dataset, Rows, find_source, is_path
-from pyro_hvae.errors import CheckpointError, ConfigError, DataError, require_known
+from pyro_hvae.data import Batch, Condition, Dataset, Rows, find_source, given_of, is_path, x_of
+from pyro_hvae.errors import CheckpointError, ConfigError, DataError, HVAEError, require_known
 from pyro_hvae.objectives import ELBO, Objective
 from pyro_hvae.recipes import RECIPES, Stage
 from pyro_hvae.runs.checkpoint_content import explain_misfit, read_checkpoint, refuse_larger_pairs, restore_pair
@@ -97,10 +97,13 @@ class OpenRun:
         return next(self.objective.parameters()).device
 
 
-def build_stages(experiment: Experiment, data: Dataset | None, program: Program | None) -> list[Stage]:
-    """The stages of a recipe, sized by the data, or the one stage of a user's program, which needs no data."""
+def build_stages(
+    experiment: Experiment, data: Dataset | None, program: Program | None, x: Tensor | Batch | None = None
+) -> list[Stage]:
+    """The stages of a recipe, sized by the data, or by a sample x, or the stage of a user's program, which needs none."""
     if experiment.recipe is not None and data is not None:
-        return recipes.build(experiment.recipe, data.train.x.sample(), experiment.recipe_options, data.crops)
+        sample = data.train.x.sample() if x is None else x
+        return recipes.build(experiment.recipe, sample, experiment.recipe_options, data.crops)
     if program is None:
         raise ConfigError("there is no recipe and no program to build.")
     model, guide, *elbo = program
@@ -185,36 +188,56 @@ def open_run(
     require_program(directory, experiment, program)
     if isinstance(program, str):
         check_program(directory, experiment, program, force)
+
+    def build(x: Any) -> tuple[Any, list[Stage]]:
+        # With a program by name there are data; a finished pair needs none.
+        pair: Any = program_from_file(program, x) if isinstance(program, str) and x is not None else program
+        with refuse_larger_pairs(saved, file) if experiment.recipe else nullcontext():
+            return pair, build_stages(experiment, data, pair, x)
+
     with fixed_seed(experiment.train.seed):  # for what a pair of one's own draws beside its weights
         data = load_dataset(experiment) if experiment.recipe or dataset is not None or isinstance(program, str) else None
-        # With a program by name there are data; a finished pair needs none.
-        pair = program_from_file(program, data.train.x.sample()) if isinstance(program, str) and data else program
-        with refuse_larger_pairs(saved, file) if experiment.recipe else nullcontext():
-            stages = build_stages(experiment, data, pair)  # pyright: ignore[reportArgumentType]
+        pair, stages = build(data.train.x.sample() if data else None)
     if (number := saved["stage"]) < len(stages) - 1:
         raise CheckpointError(
             f"'{directory.path}' is still in stage {number + 1} of {len(stages)}, '{stages[number].name}'; the last stage, "
             f"'{stages[-1].name}', has not begun. Go on with it: pyro-hvae train --resume {directory.path}"
         )
     try:
-        with explain_misfit(file):
-            pairs = list(zip(stages, saved["programs"], strict=True))
-        for stage, programs in pairs:
-            restore_pair(stage.objective, programs, file)
+        _restore(stages, saved, file)
     except CheckpointError as error:
         if dataset is None or data is None:
             raise
-        raise DataError(
-            f"the weights of '{directory.path}' do not fit a pair for data of shape {data.shape}, as {dataset} has them: "
-            f"{error.__cause__ or error} Hand over data of the shape that the run was trained on."
-        ) from error
+        try:  # a guide of incomplete data reads the mask, and serves complete data, too; and the other way round
+            with fixed_seed(experiment.train.seed):
+                pair, stages = build(_other_kind(data.train.x.sample()))
+            _restore(stages, saved, file)
+        except HVAEError:
+            raise DataError(
+                f"the weights of '{directory.path}' do not fit a pair for data of shape {data.shape}, as {dataset} has them: "
+                f"{error.__cause__ or error} Hand over data of the shape that the run was trained on."
+            ) from error
     if pair and (experiment.program is None or not isinstance(program, str)):  # of a file its source was compared
-        check_pair(directory, pair, force)  # pyright: ignore[reportArgumentType]
+        check_pair(directory, pair, force)
     for stage in stages:
         stage.objective.to(pick_device(device))
     if isinstance(program, str):
         experiment = replace(experiment, program=program)
     return OpenRun(directory, experiment, stages, saved["step"], data if dataset is not None else None)
+
+
+def _restore(stages: list[Stage], saved: Mapping[str, Any], file: Path) -> None:
+    with explain_misfit(file):
+        pairs = list(zip(stages, saved["programs"], strict=True))
+    for stage, programs in pairs:
+        restore_pair(stage.objective, programs, file)
+
+
+def _other_kind(x: Tensor | Batch) -> Tensor | Batch:
+    """The same data with a mask of their entries, which are all known, where they had none; else without their mask."""
+    observed = None if isinstance(x, Batch) and x.observed is not None else torch.ones_like(x_of(x), dtype=torch.bool)
+    given = given_of(x)
+    return x_of(x) if observed is None and not given else Batch(x_of(x), given, observed)
 
 
 def load(

@@ -57,6 +57,8 @@ def test_a_condition_encodes_parses_and_describes():
         kind.parse("3")
     with pytest.raises(ConfigError, match="has the classes 0 to 2, got .*3"):
         kind.encode(torch.tensor([0, 3]))
+    with pytest.raises(ConfigError, match="called '001'"):  # two classes are this number
+        Condition("code", ("1", "01")).parse("001")
     age = Condition("age", mean=40.0, scale=10.0)
     assert age.width == 1 and age.encode(torch.tensor([55.0, 30.0])).tolist() == [[1.5], [-1.0]]
     assert age.parse(" 45 ").tolist() == [0.5] and age.describe(torch.tensor([0.5])) == "45"
@@ -67,9 +69,9 @@ def test_a_condition_encodes_parses_and_describes():
 
 
 def test_arguments_of_programs_are_identifiers():
-    names = ("cell type", "7", "x", "size", "observed", "class", "Größe (cm²)", "_", "", "x_")
+    names = ("cell type", "7", "x", "size", "observed", "class", "Größe (cm²)", "_", "", "x_", "self")
     keys = [Condition(name).key for name in names]
-    assert keys == ["cell_type", "_7", "x_", "size_", "observed_", "class_", "Größe__cm__", "_", "_", "x_"]
+    assert keys == ["cell_type", "_7", "x_", "size_", "observed_", "class_", "Größe__cm__", "_", "_", "x_", "self_"]
     for key in keys:
         Batch(torch.zeros(1, 1), {key: torch.zeros(1)})  # checks the name
 
@@ -166,16 +168,14 @@ def test_known_conditions_are_given_to_other_data(tmp_path):
     wanted = ((other.test.x[:][:, 1].double() - b.mean) / b.scale).float()
     assert torch.equal(given.test.x[:].given["b"][:, 0], wanted)
     other = load(save_table(tmp_path / "u.csv", {"cell type": ["red", "green", "black"] * 20}))
-    with pytest.raises(
-        DataError, match="have the class 'black' of 'cell type', but the training data have only blue, green, red"
-    ):
+    with pytest.raises(DataError, match="have the class 'black' of 'cell type', but the programs know only blue, green, red"):
         give_conditions(other, conditions)
     with pytest.raises(
         DataError, match="given 'cell type' beside x, but the data have no factor or column of that name, only a"
     ):
         give_conditions(load_user_data(tmp_path / "t.csv", columns=("a", "b"), labels=("age",)), conditions)
     number = Condition("cell type", mean=1.0, scale=2.0)
-    with pytest.raises(DataError, match="'cell type' was a number of the training data"):
+    with pytest.raises(DataError, match="'cell type' is a number for the programs"):
         give_conditions(load(tmp_path / "t.csv"), [number])
 
 

@@ -177,7 +177,7 @@ def test_any_text_that_the_reader_takes(tmp_path):
 def test_nothing_is_half_written_or_overwritten(tmp_path, monkeypatch):
     path = save(tmp_path / "t.csv", "a,b\n1,2\n,3\n")
     out = save(tmp_path / "o.csv", "precious")
-    with pytest.raises(ConfigError, match="is there already. Choose another name, or overwrite it by overwrite=true"):
+    with pytest.raises(ConfigError, match="is there already. Choose another name, or overwrite it .--overwrite"):
         write_filled(path, out, np.ones((2, 2)), ("a", "b"))
     assert out.read_text() == "precious"
     write_filled(path, out, np.ones((2, 2)), ("a", "b"), overwrite=True)
@@ -346,7 +346,7 @@ def test_what_a_conditional_run_is_given(tmp_path):
     for text, why in (
         (
             "x,level,kind,age\n1,1,b,50\n,0,d,35\n",
-            "t.csv data have the class 'd' of 'kind', but the training data have only a, b, c",
+            "t.csv data have the class 'd' of 'kind', but the programs know only a, b, c",
         ),
         ("x,level,kind,age\n1,1,b,50\n,0,a,\n", r"has no 'age' in row 3, and p\(x \| age\) says nothing"),
         ("x,level,kind,age\n1,1,b,50\n,0,,3\n", "has no value in column 'kind', row 3, and a factor needs one"),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import pyro_hvae as hv
-from pyro_hvae.data import Batches, Drawn, FactorGrid, Rows, Split, rows
+from pyro_hvae.data import Batch, Batches, Drawn, FactorGrid, Rows, Split, rows
 from pyro_hvae.data.files import array_cache as derived
 from pyro_hvae.data.option_checks import split_sizes
 from pyro_hvae.data.rows import as_float, bernoulli
@@ -250,3 +250,37 @@ def test_a_changed_byte_of_the_cache_is_noticed(tmp_path, monkeypatch):
         assert path.read_bytes() == whole
     path.write_bytes(whole[:500] + bytes(400) + whole[900:])
     assert np.array_equal(derived.cache_array("numbers", [source], values.shape, fill).numpy(), values)
+
+
+def test_a_batch_is_indexed_like_rows_of_a_tensor():
+    x, y = torch.arange(12.0).view(4, 3), torch.arange(4)
+    batch = Batch(x, {"y": y}, x > 0)
+    for one in (2, np.int64(2), torch.tensor(2), -2):
+        assert batch[one].x.tolist() == [[6.0, 7.0, 8.0]] and batch[one].given["y"].tolist() == [2]
+    for several in (
+        [0, 3],
+        np.array([0, 3]),
+        torch.tensor([0, 3]),
+        [True, False, False, True],
+        torch.tensor([1, 0, 0, 1]).bool(),
+    ):
+        assert batch[several].given["y"].tolist() == [0, 3] and batch[several].observed.shape == (2, 3)
+    assert len(batch[[]]) == len(batch[4:]) == 0 and [one.given["y"].item() for one in batch] == [0, 1, 2, 3]
+    for outside in (4, -5):
+        with pytest.raises(IndexError):
+            batch[outside]
+    with pytest.raises(ConfigError, match="'y' of a Batch is a list. Make it a tensor"):
+        Batch(x, {"y": y.tolist()})
+    with pytest.raises(ConfigError, match="'observed' of a Batch is a ndarray. Make it a tensor"):
+        Batch(x, {}, np.ones((4, 3), dtype=bool))
+
+
+@pytest.mark.parametrize("store", [BYTES, Drawn(lambda index: BYTES.numpy()[index], tuple(BYTES.shape))])
+def test_rows_that_were_chosen_twice_keep_their_own_inputs(store):
+    index, y = torch.tensor([3, 3, 0, 3]), torch.arange(4.0)
+    rows = (
+        Rows(store, given={"old": torch.arange(20)} if isinstance(store, torch.Tensor) else {}).take(index).with_given({"y": y})
+    )
+    assert rows[:].given["y"].tolist() == y.tolist() and rows[[1, 3]].given["y"].tolist() == [1, 3]
+    assert torch.equal(rows[:].x, Rows(store)[index]) and rows.take([3, 1])[:].given["y"].tolist() == [3, 1]
+    assert "old" not in rows.given or rows[:].given["old"].tolist() == index.tolist()

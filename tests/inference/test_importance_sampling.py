@@ -183,8 +183,11 @@ def test_the_gap_to_half_of_the_samples_is_the_bias_where_many_count():
 def test_few_effective_samples_are_said():
     chain = LinearGaussianChain((3, 2))
     x = chain.evidence.sample((40,))
-    with pytest.warns(FewEffectiveSamplesWarning, match=r"median effective sample size is \d\.\d of 100, below 10 \(half of"):
+    with pytest.warns(
+        FewEffectiveSamplesWarning, match=r"median effective sample size is \d\.\d of 100, below 10 \(half of"
+    ) as caught:
         log_likelihood(chain.model(), chain.guide(1.5), x, 100)
+    assert caught[0].filename == __file__  # the line of the caller
     log_likelihood(chain.model(), chain.guide(), x, 100)  # all are effective
     log_likelihood(chain.model(), chain.guide(1.5), x, 99)  # whoever takes so few asks for a bound
 

@@ -115,8 +115,11 @@ def test_classes_are_the_most_probable_ones():
 
 def test_few_effective_samples_are_told(case):
     model, _, x, _, y = case
-    with pytest.warns(FewEffectiveSamplesWarning, match=r"median effective sample size is \d.\d of 200, below 10. Take more"):
+    with pytest.warns(
+        FewEffectiveSamplesWarning, match=r"median effective sample size is \d.\d of 200, below 10. Take more"
+    ) as caught:
         hv.impute(model, ExactGuide(model, error=30.0), x, particles=200, given={"y": y})
+    assert caught[0].filename == __file__  # the line of the caller
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         hv.impute(model, ExactGuide(model), x, particles=200, given={"y": y})

@@ -1,7 +1,10 @@
 """Given inputs and missing entries: bounds, likelihoods and gradients against closed forms, and what is refused."""
 
 import functools
+import inspect
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pyro
@@ -333,9 +336,41 @@ def test_a_pair_that_wants_an_input_and_is_given_none_says_so():
     ):
         with pytest.raises(ContractError, match=text):
             ask()
+
+    class Optional(Model):
+        def forward(self, x=None, size=1, y=None):
+            return super().forward(x, size, y=y.float())
+
+    for ask in (lambda: ELBO()(Optional(), plain)(x), lambda: hv.generate(Optional(), 5)):
+        with pytest.raises(ContractError, match=text):
+            ask()
+    with pytest.raises(ContractError, match=r"was given hv.Rows. Read some of them: loss\(rows\[:64\]\)"):
+        ELBO()(Model(), guide)(Rows(x), y=y)
+    assert ELBO()(Model(), guide)(Rows(x)[:64], y=y).isfinite()
     assert ELBO()(Model(), guide)(x, y=y).isfinite() and ELBO()(Model(), plain)(x, y=y).isfinite()  # one of the two takes it
     assert hv.generate(Model(), 5, given={"y": y[:1]})["x"].shape == (5, 2)
     assert hv.latents(guide, x, given={"y": y})["z1"].shape == (5, 2)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_given_input_that_is_not_finite_is_refused(case, bad):
+    model, guide, x, _, y = case
+    y = y.index_put((torch.tensor(2), torch.tensor(1)), torch.tensor(bad, dtype=y.dtype))
+    loss = ELBO()(model, guide)
+    for ask in (
+        lambda: loss(x, y=y),
+        lambda: loss(Batch.of(x, {"y": y})),
+        lambda: hv.capture(loss, compile=False)(x, y=y),
+        lambda: hv.log_likelihood(model, guide, x, particles=2, given={"y": y}),
+        lambda: hv.fit(loss, Rows.of(x), hv.TrainConfig(steps=1), given={"y": y}, progress=False),
+    ):
+        with pytest.raises(
+            DataError,
+            match="the given input 'y' is NaN or infinite for 1 of .* Leave these rows out, or give it a value in each",
+        ):
+            ask()
+    kept = torch.arange(len(x)) != 2
+    assert loss(x[kept], y=y[kept]).isfinite()
 
 
 def test_a_program_that_takes_nothing_more_is_called_as_before():
@@ -374,6 +409,28 @@ def test_training_is_told_what_is_beside_the_data(case):
         validation = Batch.of(x.float(), {"y": y.float()})
         rows.append(hv.fit(ELBO()(model, guide), **give(), config=settings, validation=validation, progress=False))
     assert all(row == rows[0] for row in rows) and all(math.isfinite(row["loss"]) for row in rows[0])
+
+
+@pytest.mark.parametrize("unknown", [torch.nan, torch.inf])
+def test_a_given_input_that_is_unknown_for_some_data_is_refused_before_it_spoils_the_weights(case, unknown):
+    model, guide, x, _, y = case
+    y = y.clone()
+    y[[1, 4]] = unknown
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    for call in (
+        lambda: hv.fit(ELBO()(model, guide), x, hv.TrainConfig(steps=2, compile=False), given={"y": y}, progress=False),
+        lambda: hv.fit(ELBO()(model, guide), Batch.of(x, {"y": y}), hv.TrainConfig(steps=2, compile=False), progress=False),
+        lambda: hv.log_likelihood(model, guide, x, particles=5, given={"y": y}),
+        lambda: ELBO()(model, guide)(x, y=y),
+    ):
+        with pytest.raises(DataError, match=rf"'y' is NaN or infinite for 2 of {len(x)} data"):
+            call()
+    assert all(map(torch.equal, before, model.parameters()))
+
+
+def test_help_says_what_stands_beside_x():
+    parameters = inspect.signature(hv.impute).parameters
+    assert [parameters[name].annotation for name in ("given", "observed")] == [Mapping[str, Any] | None, torch.Tensor | None]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -34,6 +34,13 @@ def experiment(folder):
 
 
 @pytest.fixture(scope="module")
+def plain(folder):
+    """On data in their own units, for a run on standardised data takes no others."""
+    options = {"condition": "kind, age", "latent": 2, "hidden": "16", "sigma": "100"}
+    return resolve("vae", str(folder / "holes.csv"), "warmup", options, {"steps": 5})
+
+
+@pytest.fixture(scope="module")
 def run(folder, experiment):
     return train(experiment, folder / "run").directory.path
 
@@ -207,6 +214,32 @@ def test_a_run_of_a_script_is_told_its_condition_with_its_data(tmp_path, run, co
     assert code == 0 and "given class=4" in out, err
     code, _, err = command("sample", run, "--dataset", "digits", "--data-option", "condition=class")
     assert code == 2 and "knows its own conditions (kind, age), so condition= is no option" in err
+
+
+def test_a_run_on_data_with_or_without_missing_entries_which_its_own_had_not_or_had(folder, plain):
+    write_table(folder / "whole.csv", 0.0)
+    whole = train(replace(plain, dataset=str(folder / "whole.csv")), folder / "trained-whole").directory.path
+    holes = train(plain, folder / "trained-holes").directory.path
+    for path, other in ((holes, "whole.csv"), (whole, "holes.csv")):
+        opened, own = open_run(path, dataset=str(folder / other), force=True), open_run(path)
+        assert opened.dataset.test.x.incomplete == (other == "holes.csv") != own.dataset.test.x.incomplete
+        x = opened.dataset.test.x[:]
+        with fixed_seed(0):
+            values = hv.log_likelihood(opened.model, opened.guide, x, particles=50)
+        with fixed_seed(0):  # the pair of the run itself
+            assert torch.equal(values, hv.log_likelihood(own.model, own.guide, x, particles=50)) and values.isfinite().all()
+
+
+def test_other_data_whose_condition_has_an_empty_cell_or_other_classes(folder, plain, command):
+    run = train(plain, folder / "trained-plain").directory.path
+    text = (folder / "holes.csv").read_text()
+    for cell, wanted in (
+        ("", "'kind' is missing in some rows"),
+        ("cow", "have the class 'cow' of 'kind', but the programs know only"),
+    ):
+        (folder / "other.csv").write_text(text.replace("dog", cell, 1))
+        code, _, err = command("evaluate", run, "--dataset", folder / "other.csv", "--force")
+        assert code == 3 and wanted in err
 
 
 def test_a_condition_is_parsed_by_the_run_s_own_classes(run):

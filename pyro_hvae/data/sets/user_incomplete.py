@@ -139,7 +139,10 @@ def check_copy(source: Path, out: Path, overwrite: bool = False) -> str:
     if find_kind(out).removesuffix(".gz") != kind.removesuffix(".gz"):
         raise ConfigError(f"{out} would be a copy of {source.name}, so it has to end in {kind}. Change its name.")
     if out.exists() and not overwrite:
-        raise ConfigError(f"{out} is there already. Choose another name, or overwrite it by overwrite=true.")
+        raise ConfigError(
+            f"{out} is there already. Choose another name, or overwrite it (--overwrite on the command "
+            "line, overwrite=True in Python)."
+        )
     return kind
 
 
