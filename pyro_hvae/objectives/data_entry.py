@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from pyro_hvae.data import OBSERVED, Batch, Rows, given_of, may_be_grey, to_floats, to_tensor
+from pyro_hvae.data import OBSERVED, Batch, Rows, given_of, may_be_grey, to_floats, to_tensor, x_of
 from pyro_hvae.errors import ConfigError, ContractError, DataError
 from pyro_hvae.objectives.data_support import check_data
 from pyro_hvae.objectives.given_inputs import require_taken
@@ -54,9 +54,10 @@ def take_data(x: Any, *programs: Any, given: Mapping[str, Any] | None = None, ob
             x = Batch.of(x.with_nan() if isinstance(x, Batch) else x, given_of(x), observed)
     else:
         x = _read(x, programs)
-        looks = x.is_floating_point() and (wait or x.device.type == "cpu")
-        if beside or observed is not None or (looks and _may_have_nan(x)):
+        if beside or observed is not None:
             x = Batch.of(x, beside, observed)
+    if not isinstance(x, Rows) and (wait or (isinstance(x, Tensor) and x.device.type == "cpu")):
+        x = _find_missing(x)
     if not isinstance(x, Tensor):
         for name, value in x.given.items():
             _require_known(name, value)
@@ -130,6 +131,15 @@ def _take_given(name: str, value: Any, x: Any, programs: tuple[Any, ...]) -> Ten
     return value if home is None else value.to(home)
 
 
+def _find_missing(data: Tensor | Batch) -> Tensor | Batch:
+    """The data with a mask, where a cheap look leaves NaN possible: a sum is NaN, too, where infinities cancel."""
+    x = x_of(data)
+    if (isinstance(data, Batch) and data.observed is not None) or not x.is_floating_point() or not x.detach().sum().isnan():
+        return data
+    known = ~x.isnan()
+    return data if known.all() else Batch.of(x, given_of(data), known)
+
+
 def _require_known(name: str, value: Tensor) -> None:
     """Raises `DataError` where a given input is unknown for some data. On other devices than the CPU nothing waits for that."""
     if value.device.type != "cpu" or not value.is_floating_point() or not value.dim() or value.detach().sum().isfinite():
@@ -140,11 +150,6 @@ def _require_known(name: str, value: Tensor) -> None:
             f"the given input '{name}' is NaN or infinite for {unknown} of {len(value)} data, and p(x | {name}) says nothing "
             "about data without it. Leave these rows out, or give it a value in each."
         )
-
-
-def _may_have_nan(x: Tensor) -> bool:
-    """Whether a cheap look leaves NaN possible: a sum is NaN, too, where infinities cancel."""
-    return bool(x.detach().sum().isnan())
 
 
 def _read(x: Any, programs: tuple[Any, ...]) -> Tensor:

@@ -440,7 +440,7 @@ def test_help_says_what_stands_beside_x():
 def test_nan_is_a_missing_entry_on_every_device():
     model, guide = hv.Chain(hv.StandardNormal(2), [], hv.Gaussian(2, 3)).cuda(), hv.BottomUp([hv.Gaussian(3, 2)]).cuda()
     x = torch.tensor([[1.0, math.nan, 3.0], [4.0, 5.0, 6.0]])
-    for data in (x.numpy(), x.cuda()):
+    for data in (x.numpy(), x.cuda(), Batch(x.cuda())):
         filled = hv.impute(model, guide, data)
         assert filled.is_cuda and filled.isfinite().all() and torch.equal(filled[1].cpu(), x[1])
         assert hv.log_likelihood(model, guide, data, particles=5).isfinite().all()
