@@ -40,7 +40,7 @@ def take_data(x: Any, *programs: Any, given: Mapping[str, Any] | None = None, ob
     """
     if get_proxy_mode() is not None:
         return x  # a graph is recorded; its arguments were converted before
-    beside = {name: _take_given(name, value, x, programs) for name, value in (given or {}).items()}
+    beside = {name: take_given(name, value, *programs, x=x) for name, value in (given or {}).items()}
     if isinstance(x, Rows):
         if observed is not None:
             raise ConfigError("x are hv.Rows, which mark missing entries by NaN, so there is no mask beside them.")
@@ -52,8 +52,8 @@ def take_data(x: Any, *programs: Any, given: Mapping[str, Any] | None = None, ob
         if beside or observed is not None or (x.device.type == "cpu" and x.is_floating_point() and _may_have_nan(x)):
             x = Batch.of(x, beside, observed)
     if not isinstance(x, Tensor):
-        for name, value in x.given.items():
-            _require_finite(name, value)
+        for name in x.given.keys() - beside.keys():
+            _require_finite(name, x.given[name])
     if x.shape and not x.shape[0]:
         raise ConfigError(f"there are no data: x has the shape {tuple(x.shape)}. Give at least one datum.")
     if not isinstance(x, Tensor) and len(programs) > 1 and None not in programs:
@@ -111,9 +111,16 @@ def takes_data(question: Callable[P, R]) -> Question[P, R]:
     return cast(Question[P, R], ask)
 
 
-def _take_given(name: str, value: Any, x: Any, programs: tuple[Any, ...]) -> Tensor:
-    """A given input as a tensor where x is. Its floats are of the programs' type; integers, such as classes, stay integers."""
+def take_given(name: str, value: Any, *programs: Any, x: Any = None) -> Tensor:
+    """A given input as a tensor where x is. Its floats are of the programs' type; integers, such as classes, stay integers.
+
+    Raises:
+        DataError: for what are no numbers, or not finite.
+    """
     value = to_tensor(value, name)
+    if get_proxy_mode() is not None:
+        return value  # a graph is recorded; its arguments were converted before
+    _require_finite(name, value)
     if value.is_floating_point() and (like := _first_parameter(value, programs)) is not None:
         value = value.to(like.dtype)
     home = x.device if isinstance(x, Tensor | Batch | Rows) else None
@@ -122,7 +129,7 @@ def _take_given(name: str, value: Any, x: Any, programs: tuple[Any, ...]) -> Ten
 
 def _require_finite(name: str, value: Tensor) -> None:
     """Raises `DataError` for a given input that is not finite. On other devices than the CPU nothing waits to find it."""
-    if value.device.type == "cpu" and value.is_floating_point() and not (finite := value.isfinite()).all():
+    if value.device.type == "cpu" and value.is_floating_point() and value.dim() and not (finite := value.isfinite()).all():
         row = int((~finite).reshape(len(value), -1).any(1).int().argmax())
         raise DataError(
             f"the given input '{name}' is not finite in row {row}, and p(x | {name}) says nothing about data without it. Leave "

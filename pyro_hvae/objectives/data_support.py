@@ -83,6 +83,8 @@ def check_site(model: Any, site: Site) -> None:
     with suppress(TypeError):  # a model that cannot be referred to weakly
         _last[getattr(model, "__self__", model)] = support
     outside = support.excludes(value)
+    while outside is not None and outside.dim() > value.dim():
+        outside = outside.any(0)  # over the particles, on which the support may depend
     if outside is not None and is_entry_mask(site):
         known = site["mask"]
         while known.dim() > value.dim():

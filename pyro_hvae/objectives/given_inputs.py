@@ -88,7 +88,8 @@ def _parameters(program: Program) -> tuple[set[str], bool]:
     """Names of a program's arguments, and whether it takes any others. Our own programs say which in `given`."""
     function = _callable(program)
     parameters = list(inspect.signature(function).parameters.values())
-    names, takes_any = {p.name for p in parameters}, any(p.kind == p.VAR_KEYWORD for p in parameters)
+    names = {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    takes_any = any(p.kind == p.VAR_KEYWORD for p in parameters)
     declared = getattr(getattr(function, "__self__", None), "given", None)
     return (names | set(declared), False) if takes_any and isinstance(declared, tuple) else (names, takes_any)
 
