@@ -54,9 +54,9 @@ def measure(args: studies.Args, name: str, seed: int) -> studies.Row:
     torch.manual_seed(seed)
     asked = torch.arange(digit.width).repeat_interleave(EACH)
     for kind, mean in (("means", True), ("draws", False)):
-        drawn = hv.generate(model, len(asked), mean=mean, given={"class": digit.encode(asked)})
+        drawn = hv.generate(model, len(asked), mean=mean, given={digit.key: digit.encode(asked)})
         row[kind] = share(drawn["x"], asked)
-    under = [hv.reconstruct(model, guide, x, under={"class": digit.encode(torch.tensor([k]))}) for k in range(digit.width)]
+    under = [hv.reconstruct(model, guide, x, under={digit.key: digit.encode(torch.tensor([k]))}) for k in range(digit.width)]
     reconstructed = hv.reconstruct(model, guide, x)
     pairs = [(a, b) for a in range(digit.width) for b in range(digit.width) if a != b]
     row["changed"] = statistics.fmean(share(under[b][own == a], torch.full_like(own[own == a], b)) for a, b in pairs)

@@ -33,7 +33,7 @@ COMMANDS = {
 }
 
 
-SHOWN = (NoMeanWarning, FewEffectiveSamplesWarning)  # as a line, without the place in the code
+TOLD = (NoMeanWarning, FewEffectiveSamplesWarning)  # warnings for the user of a command, who sees no lines of code
 CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "PYRO_HVAE", "show_default": True}
 
 
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     before = signal.signal(signal.SIGTERM, _terminate)  # a command stores what it has; training handles the signal itself
     try:
         with warnings.catch_warnings():
-            for category in SHOWN:
+            for category in TOLD:
                 warnings.simplefilter("always", category)
             warnings.showwarning = partial(_show_warning, set(), warnings.showwarning)
             cli.main(args=arguments, prog_name="pyro-hvae", standalone_mode=False)
@@ -113,8 +113,8 @@ def _open_missing_streams() -> None:
 
 
 def _show_warning(shown: set[str], show_other: Any, message: Any, category: Any, *where: Any, **more: Any) -> None:
-    """Prints a warning about a result as one line, once in a command; other modules reset what Python itself remembers."""
-    if not issubclass(category, SHOWN):
+    """Prints a warning about results as one line, once in a command; other modules reset what Python itself remembers."""
+    if not issubclass(category, TOLD):
         show_other(message, category, *where, **more)
     elif str(message) not in shown:
         shown.add(str(message))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from keyword import iskeyword
 from typing import Any, TypeVar
 
 import torch
@@ -53,8 +54,11 @@ class Batch:
 
     @staticmethod
     def of(x: Tensor, given: Mapping[str, Tensor] | None = None, observed: Tensor | None = None) -> "Tensor | Batch":
-        """A batch of x whose NaN entries are missing, whatever `observed` says; x itself where there is nothing beside it."""
-        known = ~x.isnan() if x.is_floating_point() else None
+        """A batch of x whose NaN entries are missing, whatever `observed` says; x itself where there is nothing beside it.
+
+        On other devices than the CPU nothing waits to find NaN where there is no `observed`.
+        """
+        known = ~x.isnan() if x.is_floating_point() and (observed is not None or x.device.type == "cpu") else None
         if observed is not None:
             observed = torch.as_tensor(observed, device=x.device)
             if observed.dtype != torch.bool:
@@ -114,10 +118,10 @@ def _require_tensor(what: str, value: Any) -> None:
 
 def check_name(name: str) -> None:
     """Raises `ConfigError` for a name that a program could not take as an argument beside x."""
-    if not isinstance(name, str) or not name.isidentifier() or name in RESERVED:
+    if not isinstance(name, str) or not name.isidentifier() or name in RESERVED or iskeyword(name):
         raise ConfigError(
             f"a given input cannot be called {name!r}: programs take it as an argument beside {', '.join(RESERVED)}. Use a "
-            "name such as y."
+            "name such as y, and class_ for a class."
         )
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from keyword import iskeyword
 from typing import Any
 
 import torch
@@ -36,14 +37,14 @@ class Condition:
 
     @property
     def key(self) -> str:
-        """The argument under which programs are given it: the name, with "_" for what no identifier has.
+        """The argument under which programs are given it: the name, with "_" for what no identifier has and after a keyword.
 
-        >>> Condition("cell type").key, Condition("7").key, Condition("x").key
-        ('cell_type', '_7', 'x_')
+        >>> Condition("cell type").key, Condition("7").key, Condition("x").key, Condition("class").key
+        ('cell_type', '_7', 'x_', 'class_')
         """
         key = "".join(c if f"_{c}".isidentifier() else "_" for c in self.name)
         key = key if key.isidentifier() else f"_{key}"
-        return f"{key}_" if key in RESERVED else key
+        return f"{key}_" if key in RESERVED or iskeyword(key) else key
 
     @property
     def width(self) -> int:

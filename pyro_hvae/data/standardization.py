@@ -91,13 +91,14 @@ class Standardization:
         return torch.tensor(getattr(self, name), dtype=like.dtype, device=like.device)
 
     def require_equal(self, other: "Standardization | None", of: str) -> None:
-        """Raises `DataError` where another scaling differs by more than rounding from this one, which `of` was trained with."""
+        """Raises `DataError` where the scaling of the data called `of` differs by more than rounding from this one, a run's."""
         for name in ("mean", "scale"):
             mine, theirs = (np.array(getattr(by, name, ())) for by in (self, other))
             if mine.shape != theirs.shape or np.any(np.abs(mine - theirs) > 1e-6 * np.array(self.scale)):
                 raise DataError(
-                    f"{of} was trained on data standardised by another {name} than its training data have now. Its "
-                    "configuration or its data were changed: restore them, or train anew."
+                    f"the run was trained on data standardised by another {name} than the training data of {of} have. "
+                    "Restore its configuration and its data if they were changed, or train anew; a run cannot be opened on "
+                    "other data in other units."
                 )
 
 

@@ -157,9 +157,9 @@ def mutual_information(
     For a layer that is a mixture over draws, the value is an upper bound that falls with their number: a draw is compared with
     the draws it came from. `upper_bounds` names these layers. All values are at most log N. `bias` says how many nats they are
     too low about the population that the data come from (see `Information`); for a whole grid it is zero. In a run with
-    conditions y all are of the pair, such as I(x, y; z). In a chain whose
-    later layers depend on the layer before alone, I(x; z) = I(x; z1). Where later layers depend on x too (an autoregressive or
-    top-down guide), q(z | x) at another datum's draw needs a run of the guide for every pair of data; `total` and `over` are
+    conditions y all are of the pair, such as I(x, y; z). In a chain whose later layers depend on the layer before alone,
+    I(x; z) = I(x; z1). Where later layers depend on x too (an autoregressive or top-down guide), or on y (every chain with
+    conditions), q(z | x, y) at another datum's draw needs a run of the guide for every pair of data; `total` and `over` are
     null. `over` is null, too, where an information that it is made of is less than two nats below log N; `unresolved` says so.
     """
     data = encode_data(run, points, draws, seed)

@@ -12,8 +12,8 @@ from pyro_hvae.data import Batch, x_of
 from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.inference import Chains, ancestral, generate, gibbs, latents
 from pyro_hvae.metrics import convergence, energy_distance
-from pyro_hvae.objectives import parents, site_mean
-from pyro_hvae.runs import OpenRun, draw_given
+from pyro_hvae.objectives import inputs_for, parents, site_mean
+from pyro_hvae.runs import OpenRun, draw_beside, draw_given
 from pyro_hvae.runtime import fixed_seed
 
 
@@ -29,14 +29,14 @@ def _draw_noise(run: OpenRun, count: int) -> Tensor:
 
 
 def _draw_prior(run: OpenRun, count: int) -> Tensor | Batch:
-    given = draw_given(run, count)
-    return Batch.of(generate(run.model, count, mean=False, given=given)["x"], given)
+    given = draw_beside(run, count)
+    return Batch.of(generate(run.model, count, mean=False, given=inputs_for(run.model, given))["x"], given)
 
 
 # name -> (run, chains) -> starting points, with the conditions of random data
 STARTING_POINTS: dict[str, Callable[[OpenRun, int], Tensor | Batch]] = {
     "data": _draw_data,
-    "noise": lambda run, count: Batch.of(_draw_noise(run, count).to(run.device), draw_given(run, count)),
+    "noise": lambda run, count: Batch.of(_draw_noise(run, count).to(run.device), draw_beside(run, count)),
     "prior": _draw_prior,
 }
 

@@ -12,6 +12,7 @@ from pyro_hvae.data import Batch, Split, given_of
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.inference import Interpolation, first_row, interpolate
 from pyro_hvae.metrics import wrap
+from pyro_hvae.objectives import inputs_for
 from pyro_hvae.runs import OpenRun, describe_values
 
 
@@ -52,8 +53,8 @@ def graph_paths(
         if ends is not None:
             _require_one_condition(run, pair, under)
         given = given_of(pair.to(run.device))
-        one = {**first_row(given), **under}
-        name += f", {describe_values(run, one)}" if one else ""
+        one = {**first_row(inputs_for(run.model, given)), **under}
+        name += f" under {describe_values(run, one)}" if one else ""
         start, end = (pair.with_nan() if isinstance(pair, Batch) else pair).to(run.device)
         beside: dict[str, Any] = {"given": given, "under": one}
         try:

@@ -18,6 +18,7 @@ from pyro_hvae.data import Dataset, Split, class_numbers, list_splits, x_of
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.encoded_data import posterior_means, probe_parts, random_subset
 from pyro_hvae.inference import (
+    LEAST_BLOCKS,
     ROWS,
     LayerShare,
     NotEstimable,
@@ -90,7 +91,7 @@ def layer_factors(
         )
     with fixed_seed(seed):
         try:
-            shares = layer_shares(model, outer, inner, given=draw_given(run, outer))
+            shares = layer_shares(model, outer, inner, given=draw_given(run, max(LEAST_BLOCKS, outer * inner)))
         except NotEstimable:
             shares = dict.fromkeys(sample_noise(model, 1, given=draw_given(run, 1)), LayerShare(math.nan, math.nan))
         sites = list(reversed(shares))

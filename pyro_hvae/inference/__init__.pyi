@@ -16,6 +16,7 @@ from .importance_sampling import importance_weights as importance_weights
 from .importance_sampling import log_likelihood as log_likelihood
 from .imputation import impute as impute
 from .information_flow import InformationFlow as InformationFlow
+from .layer_effects import LEAST_BLOCKS as LEAST_BLOCKS
 from .layer_effects import LayerShare as LayerShare
 from .layer_effects import NotEstimable as NotEstimable
 from .layer_effects import combine_draws as combine_draws

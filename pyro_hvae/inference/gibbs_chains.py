@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae.compilation import capture
-from pyro_hvae.data import Batch, given_of, x_of
+from pyro_hvae.data import Batch, x_of
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.sampling import ancestral, latents
-from pyro_hvae.objectives import ELBO, resolve_sites, site_mean, takes_data
+from pyro_hvae.objectives import ELBO, given_for, resolve_sites, site_mean, takes_data
 from pyro_hvae.runtime import in_evaluation_mode
 
 Program = Callable[..., Any]
@@ -25,7 +25,8 @@ class Chains:
     Attributes:
         sites: the latents that a step keeps. x: draws of p(x | z_S), shape (T, C, *event). mean: E[x | z] of the same z.
         z: site -> (T, C, *event), the latents from which x was drawn.
-        trail: E[x | z] of the first eight chains at the steps in `trail_steps` (0 is the start), shape (steps, chains, *event).
+        trail: E[x | z] of the first eight chains at the steps in `trail_steps` (0 is the start, with NaN in missing entries),
+            shape (steps, chains, *event).
     """
 
     sites: tuple[str, ...]
@@ -48,7 +49,7 @@ class GibbsStep(nn.Module):
         """From x of shape (C, *event): the next "x", its "mean" E[x | z], and "z.SITE" for every kept site."""
         drawn = latents(self.guide, x) if self.elbo.particles == 1 else self._resample_latents(x)
         z = {name: drawn[name] for name in self.names}
-        site = ancestral(self.model, x.shape[0], z, given_of(x))["x"]
+        site = ancestral(self.model, x.shape[0], z, given_for(self.model, x))["x"]
         # The draws of a discrete distribution can be of another type than the data.
         return {
             "x": site["value"].to(x.dtype),
@@ -119,7 +120,8 @@ def gibbs(
     names, start = resolve_sites(model, x, sites), x
     known = x.observed if isinstance(x, Batch) else None
     trail_steps = (*(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if s < steps), steps)
-    states, trail = [], [x_of(x[:8])]
+    states, first = [], x[:8]
+    trail = [first.with_nan() if isinstance(first, Batch) else first]
     module = GibbsStep(model, guide, names, particles)
     gibbs_step = capture(module, gradient=False, warn=warn) if compile else module
     for step in range(1, steps + 1):

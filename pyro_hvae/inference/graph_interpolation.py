@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data import given_of
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.neighbour_graph import LatentPath, resample_path, shortest_path
 from pyro_hvae.inference.sampling import (
@@ -21,7 +20,7 @@ from pyro_hvae.inference.sampling import (
     prior_latents,
     require_continuous,
 )
-from pyro_hvae.objectives import check_data, parents, take_data
+from pyro_hvae.objectives import check_data, given_for, parents, take_data
 from pyro_hvae.runtime import fixed_seed, in_evaluation_mode
 
 
@@ -95,9 +94,9 @@ def interpolate(
             nothing.
         DataError: when the ends cannot be connected.
     """
-    x = take_data([start, end], model, guide, given=expand_given(given, 2, model))
+    x = take_data([start, end], model, guide, given=expand_given(given, 2, model, guide), wait=True)
     check_data(x, model)
-    beside = given_of(x) | expand_given(under, 2, model)
+    beside = given_for(model, x) | expand_given(under, 2, model)
     if differ := [name for name, value in beside.items() if not torch.equal(value[0], value[1])]:
         raise ConfigError(
             f"the ends of the path have different values of '{differ[0]}', and the path is decoded under one. Say which: "

@@ -22,7 +22,7 @@ class InformationFlow:
     Where the total is less than two nats below log N, $I_\mathrm{over}$ is left out. Points cost passes through the guide.
 
     Arguments:
-        x: training data of shape (n, *event), on the guide's device.
+        x: training data of shape (n, *event), on the guide's device. With inputs y beside them all are of the pair, I(x, y; z).
         points: N, chosen at random; at most all data. samples: number of these data that get a draw of z.
         draws: M of the mixtures of layers that depend on those below (see `posteriors`); the cost is proportional to M.
         seed: of points, samples and draws, the same at every measurement, so only the guide differs.

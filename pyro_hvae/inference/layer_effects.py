@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_hvae.data import Batch, given_of
+from pyro_hvae.data import Batch
 from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.inference.sampling import ROWS, Fixed, ancestral, expand_given, first_row, latents, require_continuous
-from pyro_hvae.objectives import Noise, find_mean, scalar_family, site_graph, site_mean, standard_noise, takes_data
+from pyro_hvae.objectives import Noise, find_mean, given_for, scalar_family, site_graph, site_mean, standard_noise, takes_data
 from pyro_hvae.runtime import in_evaluation_mode
 
 Program = Callable[..., Any]
@@ -53,7 +53,7 @@ def sample_noise(model: Program, size: int, fixed: Fixed = None, given: Fixed = 
 @in_evaluation_mode
 def posterior_noise(model: Program, guide: Program, x: Tensor | Batch) -> dict[str, Tensor]:
     """The noise for which the latents of the model are the posterior means of x: site -> (B, *event)."""
-    return sample_noise(model, len(x), latents(guide, x, mean=True), given_of(x))
+    return sample_noise(model, len(x), latents(guide, x, mean=True), given_for(model, x))
 
 
 @takes_data
@@ -82,7 +82,7 @@ def layer_samples(
         ConfigError: for an unknown site, or a site with parents whose distribution has no standard noise.
     """
     _check_guide(guide, x)
-    given = given if x is None else given_of(x[:1]) | dict(under or {})
+    given = given if x is None else given_for(model, x[:1]) | dict(under or {})
     fresh = sample_noise(model, count, given=given)
     check_noise(model, site, fresh, given)
     if guide is None or x is None:
@@ -104,7 +104,8 @@ def layer_shares(model: Program, outer: int = 64, inner: int = 16, *, given: Fix
 
     Arguments:
         outer, inner: for L layers about outer * inner * (L + 1) values of E[x | z] are computed, of at least 256 blocks.
-        given: inputs of the model, any number of rows; each block takes one of them in turn, so that y does not vary inside.
+        given: inputs of the model, any number of rows; each block takes one, so that y does not vary inside. Of more rows than
+            blocks some are taken, spread over all.
 
     Raises:
         ConfigError: for fewer than two draws of either kind, or a site whose noise cannot be fixed.
@@ -121,8 +122,8 @@ def layer_shares(model: Program, outer: int = 64, inner: int = 16, *, given: Fix
     blocks, done, total = [], 0, count_blocks(len(sites), outer, inner)
     while done < total:
         size = min(total - done, max(1, ROWS >> len(sites)))
-        row = torch.arange(done, done + size)
-        beside = {name: value[(row % len(value)).to(value.device)] for name, value in (given or {}).items()}
+        row = torch.arange(done, done + size)  # spread out, for rows may be sorted by class
+        beside = {name: value[(row * len(value) // total).to(value.device)] for name, value in (given or {}).items()}
         noise = combine_draws(model, size, beside)
         x = decode_noise(model, noise, {n: v.repeat(2 ** len(sites), *[1] * (v.dim() - 1)) for n, v in beside.items()}).double()
         blocks.append(squared_differences(x.reshape(*(2,) * len(sites), size, -1)))
@@ -233,7 +234,7 @@ def layer_grid(
         raise ConfigError(f"a grid has from 2 to {MAX_CELLS} cells along an axis, got {cells}.")
     if not 0 < reach < math.inf:
         raise ConfigError(f"a grid reaches from -r to r with r positive and finite, got {reach:g}.")
-    given = first_row(given) if x is None else given_of(x[:1]) | dict(under or {})
+    given = first_row(given) if x is None else given_for(model, x[:1]) | dict(under or {})
     grid_layers(model, site, given)
     require_continuous(model, [site], given)
     noise = sample_noise(model, cells * cells, given=given)

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.distributions import Laplace, Normal
 
 from pyro_hvae.compilation import capture
-from pyro_hvae.data import Batch, Rows, given_of
+from pyro_hvae.data import Batch, Rows
 from pyro_hvae.errors import ConfigError, ContractError
 from pyro_hvae.objectives import (
     Means,
     Record,
     describe_untaken,
+    given_for,
     inputs_for,
     require_taken,
     run_program,
@@ -209,7 +210,7 @@ def reconstruct(model: Program, guide: Program, x: Tensor | Batch | Rows, *, und
     batches, start = [], 0
     other = expand_given(under, len(x), model)
     for batch in x.split(ROWS):
-        given = given_of(batch) | {name: value[start : start + len(batch)] for name, value in other.items()}
+        given = given_for(model, batch) | {name: value[start : start + len(batch)] for name, value in other.items()}
         batches.append(generate(model, len(batch), fixed=latents(guide, batch, mean=True), given=given)["x"])
         start += len(batch)
     return torch.cat(batches)

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_hvae.data import Batch, Rows, given_of
+from pyro_hvae.data import Batch, Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.layer_effects import check_noise, decode_noise, posterior_noise
 from pyro_hvae.inference.layer_posteriors import posteriors
 from pyro_hvae.inference.sampling import Fixed, latents
 from pyro_hvae.metrics import MEANINGFUL_VARIANCE
-from pyro_hvae.objectives import Record, is_point, run_program, takes_data
+from pyro_hvae.objectives import Record, given_for, is_point, run_program, takes_data
 from pyro_hvae.runtime import fixed_seed, in_evaluation_mode
 
 Program = Callable[..., Any]
@@ -130,7 +130,7 @@ def traverse(
     if most is not None and most < 1:
         raise ConfigError(f"a traversal shows at least one dimension of a layer, got {most}.")
     variances = _posterior_mean_variances(guide, data, draws, seed)
-    given = given_of(x[:1]) | dict(under or {})
+    given = given_for(model, x[:1]) | dict(under or {})
     with fixed_seed(seed):
         noise = posterior_noise(model, guide, x[:1])
         units, dead, hidden = list[Unit](), dict[str, int](), dict[str, int]()

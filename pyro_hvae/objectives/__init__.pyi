@@ -9,6 +9,7 @@ from .elbo import kl_is_valid as kl_is_valid
 from .estimate import Terms as Terms
 from .given_inputs import describe_untaken as describe_untaken
 from .given_inputs import draw_sites as draw_sites
+from .given_inputs import given_for as given_for
 from .given_inputs import inputs_for as inputs_for
 from .given_inputs import require_taken as require_taken
 from .given_inputs import run_program as run_program

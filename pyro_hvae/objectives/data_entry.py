@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from pyro_hvae.data import OBSERVED, Batch, Rows, may_be_grey, to_floats, to_tensor
+from pyro_hvae.data import OBSERVED, Batch, Rows, given_of, may_be_grey, to_floats, to_tensor
 from pyro_hvae.errors import ConfigError, ContractError, DataError
 from pyro_hvae.objectives.data_support import check_data
 from pyro_hvae.objectives.given_inputs import require_taken
@@ -23,37 +23,43 @@ DATA = ("x", "data")  # arguments of a question that hold data
 _grey = WeakIdKeyDictionary()
 
 
-def take_data(x: Any, *programs: Any, given: Mapping[str, Any] | None = None, observed: Any = None) -> Any:
+def take_data(x: Any, *programs: Any, given: Mapping[str, Any] | None = None, observed: Any = None, wait: bool = False) -> Any:
     """Data as `to_floats` makes them, float64 where the programs' parameters are; `Rows` stay as they are.
 
-    NaN means that an entry is missing. On other devices than the CPU nothing waits to find it: there `observed` tells.
+    NaN means that an entry is missing. On other devices than the CPU a pass does not wait to find it: there `observed` tells.
 
     Arguments:
         given: inputs beside x, name -> values (n, ...) of any type. observed: booleans of the shape of x.
+        wait: look for NaN on every device, as questions do, which read all data anyway.
 
     Returns:
         a tensor, or a `Batch` where there are given inputs or missing entries.
 
     Raises:
-        ConfigError: for no data, or as `Batch`. ContractError: for an input that no program takes.
-        DataError: for a given input that is not finite, or as `to_floats`.
+        ConfigError: for no data, or as `Batch`. ContractError: for an input that no program takes. DataError: as `to_floats`,
+            and for a given input that is NaN or infinite for some data.
     """
     if get_proxy_mode() is not None:
         return x  # a graph is recorded; its arguments were converted before
     beside = {name: take_given(name, value, *programs, x=x) for name, value in (given or {}).items()}
     if isinstance(x, Rows):
         if observed is not None:
-            raise ConfigError("x are hv.Rows, which mark missing entries by NaN, so there is no mask beside them.")
+            raise ConfigError(
+                "x are Rows, which mark missing entries by NaN (Rows(..., incomplete=True)), so there is no mask beside them."
+            )
         x = x.with_given(beside) if beside else x
     elif isinstance(x, Batch):
-        x = Batch.of(_read(x.x, programs), {**x.given, **beside}, x.observed if observed is None else observed)
+        x = Batch.of(_read(x.x, programs), {**x.given, **beside}, x.observed)
+        if observed is not None:  # what the batch lacks stays missing
+            x = Batch.of(x.with_nan() if isinstance(x, Batch) else x, given_of(x), observed)
     else:
         x = _read(x, programs)
-        if beside or observed is not None or (x.device.type == "cpu" and x.is_floating_point() and _may_have_nan(x)):
+        looks = x.is_floating_point() and (wait or x.device.type == "cpu")
+        if beside or observed is not None or (looks and _may_have_nan(x)):
             x = Batch.of(x, beside, observed)
     if not isinstance(x, Tensor):
-        for name in x.given.keys() - beside.keys():
-            _require_finite(name, x.given[name])
+        for name, value in x.given.items():
+            _require_known(name, value)
     if x.shape and not x.shape[0]:
         raise ConfigError(f"there are no data: x has the shape {tuple(x.shape)}. Give at least one datum.")
     if not isinstance(x, Tensor) and len(programs) > 1 and None not in programs:
@@ -100,12 +106,16 @@ def takes_data(question: Callable[P, R]) -> Question[P, R]:
         programs = [asked.arguments.get(name) for name in ("model", "guide")]
         for name in DATA:
             if asked.arguments.get(name) is not None:
-                asked.arguments[name] = x = take_data(asked.arguments[name], *programs, **(beside if name == "x" else {}))
+                more = beside if name == "x" else {}
+                asked.arguments[name] = x = take_data(asked.arguments[name], *programs, **more, wait=True)
                 check_data(x, asked.arguments.get("model"))
         return question(*asked.args, **asked.kwargs)
 
+    types: dict[str, Any] = {"given": Mapping[str, Any] | None, OBSERVED: Tensor | None}  # for help() and editors
     further = [
-        inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=None) for n in names if n not in signature.parameters
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in types.items()
+        if name not in signature.parameters
     ]
     setattr(ask, "__signature__", signature.replace(parameters=[*signature.parameters.values(), *further]))  # noqa: B010
     return cast(Question[P, R], ask)
@@ -120,20 +130,22 @@ def take_given(name: str, value: Any, *programs: Any, x: Any = None) -> Tensor:
     value = to_tensor(value, name)
     if get_proxy_mode() is not None:
         return value  # a graph is recorded; its arguments were converted before
-    _require_finite(name, value)
+    _require_known(name, value)
     if value.is_floating_point() and (like := _first_parameter(value, programs)) is not None:
         value = value.to(like.dtype)
     home = x.device if isinstance(x, Tensor | Batch | Rows) else None
     return value if home is None else value.to(home)
 
 
-def _require_finite(name: str, value: Tensor) -> None:
-    """Raises `DataError` for a given input that is not finite. On other devices than the CPU nothing waits to find it."""
-    if value.device.type == "cpu" and value.is_floating_point() and value.dim() and not (finite := value.isfinite()).all():
-        row = int((~finite).reshape(len(value), -1).any(1).int().argmax())
+def _require_known(name: str, value: Tensor) -> None:
+    """Raises `DataError` where a given input is unknown for some data. On other devices than the CPU nothing waits for that."""
+    if value.device.type != "cpu" or not value.is_floating_point() or not value.dim() or value.detach().sum().isfinite():
+        return
+    unknown = int((~value.detach().isfinite()).reshape(len(value), -1).any(1).sum())
+    if unknown:
         raise DataError(
-            f"the given input '{name}' is not finite in row {row}, and p(x | {name}) says nothing about data without it. Leave "
-            "such rows out, or fill it in."
+            f"the given input '{name}' is NaN or infinite for {unknown} of {len(value)} data, and p(x | {name}) says nothing "
+            "about data without it. Leave these rows out, or give it a value in each."
         )
 
 

@@ -82,20 +82,17 @@ def check_site(model: Any, site: Site) -> None:
     support = find_support(site["fn"])
     with suppress(TypeError):  # a model that cannot be referred to weakly
         _last[getattr(model, "__self__", model)] = support
-    outside = support.excludes(value)
-    while outside is not None and outside.dim() > value.dim():
-        outside = outside.any(0)  # over the particles, on which the support may depend
-    if outside is not None and is_entry_mask(site):
-        known = site["mask"]
-        while known.dim() > value.dim():
-            known = known.any(0)  # over the particles
-        outside = _without_missing(outside, Batch(value, observed=known.expand(value.shape)))
-    elif outside is not None and isinstance(site["mask"], Tensor | bool):
-        mask, plates = torch.as_tensor(site["mask"]), value.dim() - len(site["fn"].event_shape)
-        while mask.dim() > plates:
-            mask = mask.any(0)  # over the particles
-        outside = outside & mask.reshape(mask.shape + (1,) * (outside.dim() - plates))
-    if outside is not None and outside.any():
+    outside, mask = support.excludes(value), site["mask"]
+    if outside is None:
+        return
+    dims = support.constraint.event_dim  # of entries that are judged together
+    if isinstance(mask, Tensor | bool):
+        mask = torch.as_tensor(mask)
+        mask = mask if is_entry_mask(site) else mask.reshape(mask.shape + (1,) * len(site["fn"].event_shape))
+        outside = outside & (mask.flatten(-dims).any(-1) if dims else mask)
+    while outside.dim() > value.dim() - dims:
+        outside = outside.any(0)  # over the particles
+    if outside.any():
         raise _describe(support, value, outside, place=" of this batch")
 
 
@@ -107,9 +104,9 @@ def observed_log_prob(site: Site) -> Tensor:
 
 def spoil_outside(site: Site, log_prob: Tensor) -> Tensor:
     """log p(x | z) under the site's mask, with NaN for each datum that the mask leaves in and that is outside the support."""
-    mask, plates = site["mask"], site["value"].dim() - len(site["fn"].event_shape)
-    inside = find_support(site["fn"]).constraint.check(site["value"])
-    if event := max(0, inside.dim() - plates):
+    mask, constraint = site["mask"], find_support(site["fn"]).constraint
+    inside = constraint.check(site["value"])  # of every particle where the support depends on z
+    if event := len(site["fn"].event_shape) - constraint.event_dim:
         if is_entry_mask(site):
             inside, mask = inside | ~mask, None
         inside = inside.flatten(-event).all(-1)

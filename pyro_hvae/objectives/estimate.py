@@ -174,8 +174,9 @@ class Estimate(Terms):
     def constraint(self, measure: str) -> Tensor:
         """Batch mean of C in the given measure (a key of `MEASURES`), detached; of the data that `poutine.mask` leaves in."""
         values, mask = MEASURES[measure](self.x).detach(), self.x["mask"]
-        if is_entry_mask(self.x):
-            mask = mask.flatten(-len(self.x["fn"].event_shape)).any(-1)  # data of which nothing is known are left out
+        if is_entry_mask(self.x):  # data of which nothing is known are left out
+            fn = self.x["fn"]
+            mask = mask.expand(fn.batch_shape + fn.event_shape).flatten(-len(fn.event_shape)).any(-1)
         if not isinstance(mask, Tensor):
             return values.mean()
         kept = mask.expand_as(values)

@@ -37,6 +37,11 @@ def inputs_for(program: Program, given: Mapping[str, Tensor], observed: Tensor |
     return inputs if observed is None or OBSERVED not in names else {**inputs, OBSERVED: observed}
 
 
+def given_for(program: Program, data: Any) -> dict[str, Tensor]:
+    """The given inputs beside data that a program takes; the other program of a pair may take more."""
+    return inputs_for(program, given_of(data))
+
+
 def draw_sites(model: Any, x: Tensor | Batch | Rows) -> dict[str, Site]:
     """The sites of one datum that a model draws, given what stands beside the first datum, in evaluation mode.
 
@@ -57,9 +62,10 @@ def require_taken(programs: Collection[Program], given: Collection[str]) -> None
     kinds = [_parameters(program) for program in programs] if given else []
     unused = [name for name in given if not any(takes_any or name in names for names, takes_any in kinds)]
     if unused:
+        who = "neither model nor guide takes" if len(programs) > 1 else "the model does not take"
         taken = ", ".join(sorted({name for names, _ in kinds for name in names} - {"x", "size", OBSERVED}))
         raise ContractError(
-            f"neither model nor guide takes the given input '{unused[0]}'{f', only {taken}' if taken else ''}. "
+            f"{who} the given input '{unused[0]}'{f', only {taken}' if taken else ''}. "
             f"Add it to a program, def forward(self, x=None, size=1, {unused[0]}=None), or do not give it."
         )
 
@@ -88,8 +94,8 @@ def _parameters(program: Program) -> tuple[set[str], bool]:
     """Names of a program's arguments, and whether it takes any others. Our own programs say which in `given`."""
     function = _callable(program)
     parameters = list(inspect.signature(function).parameters.values())
-    names = {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     takes_any = any(p.kind == p.VAR_KEYWORD for p in parameters)
+    names = {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
     declared = getattr(getattr(function, "__self__", None), "given", None)
     return (names | set(declared), False) if takes_any and isinstance(declared, tuple) else (names, takes_any)
 

@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pyro_hvae.data import Batch, x_of
+from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives.elbo import ELBO
 from pyro_hvae.objectives.handlers import Site
 
@@ -25,5 +26,10 @@ class PixelError(ELBO):
         self.decode = decode
 
     def penalties(self, model: Any, guide: Any, x: Tensor | Batch, p: dict[str, Site], q: dict[str, Site]) -> dict[str, Tensor]:
+        if isinstance(x, Batch) and x.observed is not None:
+            raise ConfigError(
+                "x has missing entries, but features of x, and the pixels that they decode to, need all of them. Fill the "
+                "entries in."
+            )
         error = self.decode(p["x"]["value"]) - x_of(x)
         return {"pixels": error.square().flatten(1).sum(1).mean()}

@@ -8,9 +8,9 @@ import torch
 from pyro.infer.inspect import get_dependencies
 from torch import Tensor
 
-from pyro_hvae.data import Batch, given_of, x_of
+from pyro_hvae.data import Batch, x_of
 from pyro_hvae.errors import ConfigError, require_known
-from pyro_hvae.objectives.given_inputs import inputs_for
+from pyro_hvae.objectives.given_inputs import given_for
 from pyro_hvae.runtime import evaluation_mode
 
 
@@ -21,7 +21,7 @@ def site_graph(model: Callable[..., Any], x: Tensor | Batch) -> nx.DiGraph:
         x: a few data of shape (B, *event); their values do not matter.
     """
     with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []), evaluation_mode(model):
-        given = inputs_for(model, given_of(x[:2]))
+        given = given_for(model, x[:2])
         dependencies: Any = get_dependencies(model, (x_of(x[:2]),), given)["prior_dependencies"]
     graph = nx.DiGraph()
     graph.add_nodes_from(dependencies)

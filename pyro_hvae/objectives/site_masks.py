@@ -5,14 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import constraints
 
 from pyro_hvae.data import Batch
 from pyro_hvae.errors import ConfigError, ContractError
 from pyro_hvae.objectives.handlers import Site, scalar_family
-
-# Supports that hold 0.
-USUAL = (constraints.real, constraints.boolean, constraints.unit_interval, constraints.nonnegative_integer)
 
 
 def fits(shape: Sequence[int], into: Sequence[int]) -> bool:
@@ -21,10 +17,19 @@ def fits(shape: Sequence[int], into: Sequence[int]) -> bool:
 
 
 def mask_missing(site: Site, x: Tensor | Batch) -> None:
-    """Masks the entries of an observed site that are missing in the data, beside what a mask of the program leaves out."""
+    """Masks the entries of an observed site that are missing in the data, beside what a mask of the program leaves out.
+
+    Raises:
+        ContractError: for a site with other entries than the data.
+    """
     if not isinstance(x, Batch) or x.observed is None:
         return
     mask, event = site["mask"], len(site["fn"].event_shape)
+    if (found := site["fn"].event_shape) != x.shape[1:]:
+        raise ContractError(
+            f"x has missing entries and the shape {tuple(x.shape[1:])}, but the model's site 'x' has {tuple(found)}, so "
+            "that it is not known which of its entries are missing. Let the site have the shape of x, or fill the entries in."
+        )
     if isinstance(mask, Tensor) and not is_entry_mask(site):
         mask = mask.reshape(mask.shape + (1,) * event)
     # In full, so that its shape is not that of plates.
@@ -70,7 +75,7 @@ def site_log_prob(site: Site) -> Tensor:
     if not is_entry_mask(site):
         return apply_mask(site["fn"].log_prob(site["value"]), site["mask"])
     base = independent_entries(site)
-    value = site["value"].where(site["mask"], neutral_value(base, site["value"]))
+    value = site["value"].where(site["mask"], neutral_value(base))
     return apply_mask(base.log_prob(value), site["mask"]).flatten(-len(site["fn"].event_shape)).sum(-1)
 
 
@@ -85,15 +90,20 @@ def independent_entries(site: Site) -> Any:
     return base
 
 
-def neutral_value(base: Any, like: Tensor) -> float:
-    """A value inside the support of scalar entries, to stand where none is known: 0, else 1, else 0.5."""
+def neutral_value(base: Any) -> Any:
+    """A value inside the support of scalar entries, away from its bounds, to stand where none is known: 0 for real numbers."""
     try:
         support: Any = base.support
     except (NotImplementedError, AttributeError):
         return 0.0
-    if support in USUAL:  # no look at values, which a graph that is recorded does not have
-        return 0.0
-    if support is constraints.positive:
-        return 1.0
-    inside = (value for value in (0.0, 1.0, 0.5) if bool(support.check(like.new_tensor(value)).all()))
-    return next(inside, 0.0)
+    # Bounds can be tensors, of each entry; their values are not looked at, which a graph that is recorded does not have.
+    low, high = (_detach(getattr(support, name, None)) for name in ("lower_bound", "upper_bound"))
+    if low is None:
+        return 0.0 if high is None else high - 1
+    if support.is_discrete:
+        return low
+    return low + 1 if high is None else (low + high) / 2
+
+
+def _detach(bound: Any) -> Any:
+    return bound.detach() if isinstance(bound, Tensor) else bound

@@ -9,10 +9,10 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae.data import Batch, given_of
+from pyro_hvae.data import Batch
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives.elbo import ELBO, Sites
-from pyro_hvae.objectives.given_inputs import inputs_for, run_program
+from pyro_hvae.objectives.given_inputs import given_for, run_program
 from pyro_hvae.objectives.handlers import Means, Record, site_mean
 from pyro_hvae.objectives.program_contract import check_contract
 from pyro_hvae.runtime import evaluation_mode
@@ -125,9 +125,8 @@ def _output_difference(model: Program, x: Tensor | Batch, codes: Codes, permuted
     """E[x | codes] minus E[x | codes with the named sites in another order], (B, *event), in one pass."""
     both = {name: torch.cat([code, code[order] if name in permuted else code]) for name, code in codes.items()}
     with Record(both) as record:
-        run_program(
-            model, x[torch.arange(len(x)).repeat(2)]
-        )  # only the shape of x matters; without it the model would draw one
+        # Only the shape of x matters, and what is given beside it; without x the model would draw one.
+        run_program(model, x[torch.arange(len(x), device=x.device).repeat(2)])
     first, second = site_mean(record.sites["x"]).chunk(2)
     return first - second
 
@@ -135,7 +134,7 @@ def _output_difference(model: Program, x: Tensor | Batch, codes: Codes, permuted
 def _event_shapes(model: Program, x: Tensor | Batch) -> Shapes:
     """Site -> event shape, x included, of the model's draws beside the given inputs of x."""
     with pyro.validation_enabled(False), Record() as record:
-        model(size=len(x), **inputs_for(model, given_of(x)))
+        model(size=len(x), **given_for(model, x))
     return {name: tuple(site["fn"].event_shape) for name, site in record.sites.items()}
 
 

@@ -43,6 +43,8 @@ def plot_image_sheet(
     Arguments:
         numbers, of: of vectors: the number of each row, and what it counts; default their places on the sheet.
     """
+    images, missing = mark_missing(images)
+    title += f"\n{missing}" if missing else ""
     if images.dim() == 2:
         figure = new_figure(min(14, max(6.0, 0.3 * images.shape[1] + 3)), strips_height(len(images), scale), title)
         axis, step = figure.subplots(), -(-len(images) // LABELLED)
@@ -55,6 +57,15 @@ def plot_image_sheet(
     figure = new_figure(side, side * math.ceil(len(images) / columns) / columns + 0.6, title)
     draw_image_grid(figure.subplots(), images, columns)
     return figure
+
+
+def mark_missing(images: Tensor) -> tuple[Tensor, str]:
+    """Images with their missing entries, NaN, in the colour that they are drawn in, and a line that says which; "" for none."""
+    if not images.isnan().any():
+        return images, ""
+    if images.dim() == 4 and images.shape[1] in (1, 3):
+        return colour_missing(images), "orange: missing"
+    return images, "white: missing"
 
 
 def strips_height(count: int, scale: VectorScale | None) -> float:

@@ -26,6 +26,7 @@ from pyro_hvae.runs import OpenRun, describe_given, draw_given
 from pyro_hvae.runtime import fixed_seed
 
 CLASSES = 20  # distinct colours
+LETTERS = 10  # of a path's title in an inch of its figure
 SHORT, LONG = 8, 40  # letters of a class name: those that fit beside a panel, and those that are shown
 CYCLIC = "twilight"
 # The paper's black, orange, red and maroon, shifted towards hues that everyone can tell apart.
@@ -158,7 +159,8 @@ def plot_interpolation(run: OpenRun, paths: Mapping[str, Interpolation], count: 
         images, labels = run.images(one.dense[picks]), [f"{f:.2f}" for f in fractions]
         above, beside = (None, labels) if vectors else (labels, None)
         across, down = draw_image_grid(axis, images, 1 if vectors else count, above, beside, find_scale(run, images))
-        axis.set_title(f"{name}: {describe_jump(largest_jump(run, one.dense), run.dataset.space)}", fontsize=9, color=colour)
+        title = f"{name}: {describe_jump(largest_jump(run, one.dense), run.dataset.space)}"
+        axis.set_title(textwrap.fill(title, int(LETTERS * size[0])), fontsize=9, color=colour)
         for step in discontinuities(one.dense):
             first = min(int(np.searchsorted(picks, step, side="right")) - 1, count - 2)
             place = (-0.5, first * down - 0.5, across, 2 * down) if vectors else (first * across - 0.5, -0.5, 2 * across, down)

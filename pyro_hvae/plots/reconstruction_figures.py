@@ -12,7 +12,7 @@ from torch import Tensor
 from pyro_hvae.data import Batch, x_of
 from pyro_hvae.inference import reconstruct
 from pyro_hvae.plots.figure_base import new_figure, run_name
-from pyro_hvae.plots.image_grid import add_blanks, colour_missing, draw_image_grid
+from pyro_hvae.plots.image_grid import add_blanks, draw_image_grid, mark_missing
 from pyro_hvae.plots.vector_scale import find_scale
 from pyro_hvae.runs import OpenRun, describe_values
 from pyro_hvae.runtime import fixed_seed
@@ -97,8 +97,8 @@ def plot_reconstructions(runs: Sequence[OpenRun], reconstructions: Sequence[Reco
     else:
         title = [f"Reconstructions of test data of {Path(runs[0].experiment.dataset).name}"]
         title += [f"{name}: {one}" for name, one in zip(names, reconstructions, strict=True)]
-    if x.isnan().any() and shown[0].dim() == 2:
-        title.append("white: missing")
+    shown[0], missing = mark_missing(shown[0])
+    title += [missing] if missing else []
     if shown[0].dim() == 2:  # vectors: a row for each, beside its reconstructions
         width, height = max(3 * len(shown) + 1, 0.09 * max(map(len, title))), 0.2 * len(title) + 1.6
         figure = new_figure(width, min(TALLEST, 0.25 * len(x) + height), "\n".join(title))
@@ -107,8 +107,8 @@ def plot_reconstructions(runs: Sequence[OpenRun], reconstructions: Sequence[Reco
         draw_image_grid(axis, rows, len(shown), labels, numbers, find_scale(runs[0], rows))
         axis.set_ylabel("index in the test data", fontsize=8)
         return figure
-    if x.isnan().any() and shown[0].shape[1] in (1, 3):
-        title, shown = [*title, "orange: missing"], [colour_missing(images) for images in shown]
+    if len({images.shape[1] for images in shown}) > 1:  # only grey images with missing entries became coloured
+        shown = [images.expand(-1, 3, -1, -1) for images in shown]
     columns = min(COLUMNS, len(x))
     parts = zip(*(images.split(columns) for images in shown), strict=True)
     blocks = [add_blanks(block, columns) for part in parts for block in part]

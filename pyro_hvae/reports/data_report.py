@@ -181,7 +181,7 @@ def preview_dataset(
     pick = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count]
     with fixed_seed(seed):  # for dynamic binarisation
         x = rows.alone[pick]
-    images = data.draw(x)  # NaN, a missing entry, stays blank
+    images = data.draw(x)
     shape = f"vectors of {data.shape[0]}" if len(data.shape) == 1 else "x".join(map(str, data.shape))
     title = f"{data.name}: {count} of {len(rows):,} {split} data, {shape}"
     sheet = plot_image_sheet(images, title, dataset_scale(data, images), pick.tolist(), f"index in the {split} data")

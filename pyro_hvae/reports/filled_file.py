@@ -51,8 +51,11 @@ def fill_file(
     batch = Batch.of(scaled.float(), read_given(source, run.conditions, key)).to(run.device)
     with fixed_seed(seed), tqdm(total=len(x), unit="row", disable=None) as bar:
         values = impute(run.model, run.guide, batch, particles, draws, progress=bar.update).cpu()
+    values = by.undo(values) if by else values.double()
+    if len(data.shape) == 3:  # grey values, which a Gaussian leaves: a file with others would be refused as data
+        values = values.clamp(0, 1)
     for file, filled in zip(outs, values if draws else [values], strict=True):
-        write_filled(source, file, x.where(~missing, by.undo(filled) if by else filled.double()), data.columns, key, overwrite)
+        write_filled(source, file, x.where(~missing, filled), data.columns, key, overwrite)
     return _describe(source, outs, missing, data.columns, particles, run)
 
 
@@ -65,7 +68,7 @@ def _number(out: Path, number: int) -> Path:
 def _describe(source: Path, outs: list[Path], missing: Tensor, columns: Any, particles: int, run: OpenRun) -> dict[str, Any]:
     count, total = int(missing.sum()), missing.numel()
     by_column = dict(zip(columns, missing.sum(0).tolist(), strict=True)) if columns else {}
-    text = [f"{count:,} of {total:,} entries of {source.name} filled in ({count / total:.3g}), {particles} particles:"]
+    text = [f"{count:,} of {total:,} entries of {source.name} filled in ({100 * count / total:.3g} %), {particles} particles:"]
     text += [f"  {file}" for file in outs]
     if not run.dataset.train.x.incomplete:
         text.append(

@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from pyro_hvae.data import Batch, given_of
-from pyro_hvae.inference import NotEstimable, grid_layers, layer_grid, layer_samples, layer_shares, sample_noise
+from pyro_hvae.data import Batch
+from pyro_hvae.inference import LEAST_BLOCKS, NotEstimable, grid_layers, layer_grid, layer_samples, layer_shares, sample_noise
+from pyro_hvae.objectives import given_for
 from pyro_hvae.plots import plot_layer_grids, plot_layer_samples
 from pyro_hvae.reports.run_pictures import pick_test_datum, picture_report, require_count, save_figures
 from pyro_hvae.runs import OpenRun, describe_given, describe_values, draw_given, parse_given
@@ -36,7 +37,8 @@ def draw_layers(
     shares, refusal = {}, None
     with fixed_seed(seed):
         try:
-            shares = layer_shares(run.model, outer, inner, given=draw_given(run, outer, typed))
+            # As many conditions as there are blocks of draws or more: the standard error is then one over conditions, too.
+            shares = layer_shares(run.model, outer, inner, given=draw_given(run, max(LEAST_BLOCKS, outer * inner), typed))
         except NotEstimable as error:
             refusal = str(error)
         sites = [site] if site else list(sample_noise(run.model, 1, given=one))
@@ -99,7 +101,7 @@ def _choose(
     """A test datum, if any, and the conditions of a picture, one row each."""
     x = None if image is None else pick_test_datum(run, image, seed)
     with fixed_seed(seed):
-        return x, draw_given(run, 1, typed) if x is None else {**given_of(x), **typed}
+        return x, draw_given(run, 1, typed) if x is None else {**given_for(run.model, x), **typed}
 
 
 def _suffix(site: str | None, image: int | None) -> str:

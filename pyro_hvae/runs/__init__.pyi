@@ -12,6 +12,7 @@ from .fixed_settings import describe_edits as describe_edits
 from .fixed_settings import require_same_settings as require_same_settings
 from .given_values import describe_given as describe_given
 from .given_values import describe_values as describe_values
+from .given_values import draw_beside as draw_beside
 from .given_values import draw_given as draw_given
 from .given_values import parse_given as parse_given
 from .handed_over import check_program as check_program

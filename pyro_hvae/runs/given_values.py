@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.errors import ConfigError, require_known
+from pyro_hvae.objectives import inputs_for
 from pyro_hvae.runs.run_loading import OpenRun
 
 
@@ -28,16 +29,23 @@ def parse_given(run: OpenRun, typed: Mapping[str, str]) -> dict[str, Tensor]:
 
 
 def draw_given(run: OpenRun, count: int, given: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """Inputs beside x for samples without x, (count, ...) each: those of random training data, but for what is `given`.
+    """Inputs of the model for samples without x, (count, ...) each: those of random training data, but for what is `given`.
 
     They are empty where the programs are given nothing. The data are chosen by the global random stream.
     """
     fixed = {name: value.expand(count, *value.shape[1:]) for name, value in (given or {}).items()}
-    train = run.dataset.train.x
-    if not set(train.given) - set(fixed):
+    if not set(run.dataset.train.x.given) - set(fixed):
         return fixed
+    return inputs_for(run.model, draw_beside(run, count)) | fixed
+
+
+def draw_beside(run: OpenRun, count: int) -> dict[str, Tensor]:
+    """What stands beside `count` random training data, for model and guide."""
+    train = run.dataset.train.x
+    if not train.given:
+        return {}
     drawn = train.given_at(torch.randint(len(train), (count,)))
-    return {name: value.to(run.device) for name, value in drawn.items()} | fixed
+    return {name: value.to(run.device) for name, value in drawn.items()}
 
 
 def describe_values(run: OpenRun, given: Mapping[str, Tensor]) -> str:

@@ -90,9 +90,12 @@ def replace_data(
     if experiment.data_identity and identity:  # an older version recorded the beginning of the identity
         same = identity.startswith(experiment.data_identity)
     if known and not force and not (same and options == defaults | before):
+        mine = defaults | before
+        differ = [key for key in options | mine if options.get(key) != mine.get(key)]
+        own, others = ({key: held[key] for key in differ if key in held} for held in (mine, options))
         raise ConfigError(
-            f"the run '{directory.path}' is of {experiment.dataset}{_list_options(before)}, not of {dataset}"
-            f"{_list_options(options)}: its test data may have been training data, and results would replace the run's own. "
+            f"the run '{directory.path}' is of {experiment.dataset}{_list_options(own)}, not of {dataset}"
+            f"{_list_options(others)}: its test data may have been training data, and results would replace the run's own. "
             "Leave --dataset out, or use --force."
         )
     condition = condition or experiment.condition

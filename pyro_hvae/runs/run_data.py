@@ -29,7 +29,7 @@ def load_dataset(experiment: Experiment) -> Dataset:
         data, _ = condition_on(data, experiment.condition)
     if experiment.standardization:
         by = Standardization.from_dict(experiment.standardization)
-        by.require_equal(data.standardization, f"the run on {experiment.dataset}")
+        by.require_equal(data.standardization, experiment.dataset)
     return data
 
 

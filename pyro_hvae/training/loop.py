@@ -87,8 +87,8 @@ def fit(
     stages = [Stage("main", objective)] if isinstance(objective, Objective) else list(objective)
     pair = stages[0].objective.model, stages[0].objective.guide
     programs = [program for stage in stages for program in (stage.objective.model, stage.objective.guide)]
-    x = take_data(x, *programs, given=given, observed=observed)
-    validation = None if validation is None else take_data(validation, *programs)
+    x = take_data(x, *programs, given=given, observed=observed, wait=True)
+    validation = None if validation is None else take_data(validation, *programs, wait=True)
     if schedule is None:
         schedule = [Constant() for _ in stages]
     schedules = [schedule] if isinstance(schedule, Schedule) else list(schedule)

@@ -298,6 +298,7 @@ NOT_RUN = {
     "the user's files have to be others: there is nothing to type": (
         "Choose a folder that exists and that you may write to",
         "Give a file of such arrays",
+        "Restore its configuration and its data if they were changed, or train anew",
         "Name another folder",
         "Make them different",
         "Use a larger image",
@@ -338,7 +339,6 @@ NOT_RUN = {
     ),
     "followed in Python, by the tests of the module": (
         "Read some of them: loss(rows[:64])",
-        "Leave such rows out, or fill it in",
         "Make it a tensor: torch.as_tensor(values)",
         "Give one for each",
         "Example: 2 or (1, 16, 16)",
@@ -364,6 +364,7 @@ NOT_RUN = {
         "Add it to a program, def forward(self, x=None, size=1,",
         "Give one row, or one for each",
         "Give one row for each datum",
+        "Leave these rows out, or give it a value in each",
         "Say which: under={'",
         "Take 1000",
         "Use a name such as y",

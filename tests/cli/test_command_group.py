@@ -5,11 +5,14 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 from command_line import QUICK, real
 
+from pyro_hvae.cli import command_group
 from pyro_hvae.cli.command_group import COMMANDS
+from pyro_hvae.errors import FewEffectiveSamplesWarning, NoMeanWarning
 
 
 @pytest.mark.parametrize(
@@ -137,3 +140,15 @@ def test_standard_streams_may_be_closed_or_full(tmp_path):
     if os.path.exists("/dev/full"):
         done = subprocess.run(f"{evaluate} >/dev/full", shell=True, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
         assert done.returncode == 3 and "cannot write the result to stdout: No space left on device." in done.stderr
+
+
+@pytest.mark.parametrize("category", [NoMeanWarning, FewEffectiveSamplesWarning])
+def test_a_warning_about_results_is_one_line_and_names_no_code(capsys, category):
+    def warn_twice(*args, **kwargs):
+        for _ in range(2):
+            warnings.warn("the values are uncertain.", category, stacklevel=1)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
+        patch.setattr(command_group.cli, "main", warn_twice)
+        command_group.main([])
+    assert stopped.value.code == 0 and capsys.readouterr().err == "Warning: the values are uncertain.\n"

@@ -59,9 +59,9 @@ COMMANDS = {
     "layers digits --grid --cells 3 --image 1 --site z2": ["layer_grid_z2_image1.png"],
     "layers table --n 5 --outer 8 --inner 4": ["(given kind, age of random"],
     "layers plain --n 5 --outer 8 --inner 4 --image 1": ["z1  1.0000"],
-    "interpolate digits --nodes 200": ["test datum 0 to ", ", class="],
-    "interpolate digits --nodes 200 --from 0 --to 1 --given class=3": ["test datum 0 to 1, class=3: "],
-    "interpolate table --nodes 200": ["the first two test data, kind="],
+    "interpolate digits --nodes 200": ["test datum 0 to ", " under class="],
+    "interpolate digits --nodes 200 --from 0 --to 1 --given class=3": ["test datum 0 to 1 under class=3: "],
+    "interpolate table --nodes 200": ["the first two test data under kind="],
     "interpolate plain --nodes 200 --from 1 --to 4": ["test datum 1 to 4: "],
     "gibbs digits --steps 40 --burn-in 20 --chains 5 --samples 50": ["Energy distance to 50 test data"],
     "gibbs digits --steps 40 --burn-in 20 --chains 5 --samples 50 --init noise": ["5 chains from noise"],
@@ -140,7 +140,7 @@ def test_samples_are_of_the_given_class(here):
     run = open_run("digits")
     figure = plot_samples(run, 4, seed=5, given=parse_given(run, {"class": "3"}))
     with fixed_seed(5):
-        expected = generate(run.model, 4, given={"class": torch.eye(10)[[3]]})["x"]
+        expected = generate(run.model, 4, given={"class_": torch.eye(10)[[3]]})["x"]
     shown = np.asarray(figure.axes[0].get_images()[0].get_array())
     assert np.array_equal(shown, tile_images(expected, 2)[0], equal_nan=True)
 
@@ -199,7 +199,9 @@ def test_missing_pixels_are_drawn_in_a_colour(tmp_path, monkeypatch, command):
     x[:, 0, 2, 3] = np.nan
     x[:3, 0, 2, 3] = 0.5
     np.savez("x.npz", x=x)
-    code, _, err = command("train", "vae", "--dataset", "./x.npz", "-o", "hidden=8", "--steps", 3, "--out", "run")
+    code, _, err = command(
+        "train", "vae", "--dataset", "./x.npz", "-o", "hidden=8", "-o", "sigma=1", "--steps", 3, "--out", "run"
+    )
     assert code == 0, err
     run = open_run("run")
     from pyro_hvae.plots import plot_reconstructions
@@ -210,6 +212,11 @@ def test_missing_pixels_are_drawn_in_a_colour(tmp_path, monkeypatch, command):
     coloured = np.isclose(array, MISSING, atol=1e-5).all(-1)
     assert coloured.sum() == int(one.data.isnan().sum()) > 0
     assert isinstance(run.dataset.test.x[:], Batch) and "orange: missing" in figure.get_suptitle()
+    # What is filled in are grey values, too, so the copy is data again: many draws of so wide a Gaussian are negative.
+    code, _, err = command("impute", "run", "x.npz", "--out", "filled.npz", "--draws", 2, "--particles", 10)
+    assert code == 0, err
+    drawn = np.load("filled-1.npz")["x"][3:, 0, 2, 3]
+    assert 5 < (drawn == 0).sum() < 57 and command("data", "info", "filled-1.npz")[0] == 0
 
 
 def test_all_recipes_are_listed_with_the_option(command):

@@ -71,7 +71,7 @@ def test_a_condition_encodes_parses_and_describes():
 def test_arguments_of_programs_are_identifiers():
     names = ("cell type", "7", "x", "size", "observed", "class", "Größe (cm²)", "_", "", "x_", "self")
     keys = [Condition(name).key for name in names]
-    assert keys == ["cell_type", "_7", "x_", "size_", "observed_", "class", "Größe__cm__", "_", "_", "x_", "self_"]
+    assert keys == ["cell_type", "_7", "x_", "size_", "observed_", "class_", "Größe__cm__", "_", "_", "x_", "self_"]
     for key in keys:
         Batch(torch.zeros(1, 1), {key: torch.zeros(1)})  # checks the name
 
@@ -114,10 +114,10 @@ def test_classes_and_numbers_beside_x(table, tmp_path):
         before, after = getattr(loaded, part), getattr(data, part)
         batch = after.x[:]
         assert (
-            torch.equal(batch.x, before.x[:]) and batch.observed is None and set(batch.given) == {"cell_type", "age", "class"}
+            torch.equal(batch.x, before.x[:]) and batch.observed is None and set(batch.given) == {"cell_type", "age", "class_"}
         )
         assert torch.equal(batch.given["cell_type"].argmax(1), before.factors["cell type"])
-        assert torch.equal(batch.given["class"].argmax(1) * 2 + 3, before.factors["class"])
+        assert torch.equal(batch.given["class_"].argmax(1) * 2 + 3, before.factors["class"])
         wanted = ((before.factors["age"] - age.mean) / age.scale).float()[:, None]
         assert torch.equal(batch.given["age"], wanted) and batch.given["age"].dtype == torch.float32
         assert [kind.describe(row) for row in batch.given["cell_type"]] == [
@@ -126,7 +126,7 @@ def test_classes_and_numbers_beside_x(table, tmp_path):
     stream = Batches(data.train.x, 8, seed=0)
     batch = stream.next()
     places = [loaded.train.x[:].tolist().index(row) for row in batch.x.tolist()]
-    assert torch.equal(batch.given["class"].argmax(1) * 2 + 3, loaded.train.factors["class"][places])
+    assert torch.equal(batch.given["class_"].argmax(1) * 2 + 3, loaded.train.factors["class"][places])
 
 
 @pytest.mark.parametrize("standardize", [False, True])
@@ -250,7 +250,7 @@ def test_images_by_class_and_what_has_pictures():
     data, (number,) = condition_on(digits(), ["class"])
     batch = data.test.x[:20]
     assert number.classes == tuple("0123456789") and batch.x.shape == (20, 1, 8, 8)
-    assert torch.equal(batch.given["class"].argmax(1), data.test.factors["class"][:20])
+    assert torch.equal(batch.given["class_"].argmax(1), data.test.factors["class"][:20])
     split = Split(torch.randn(9, 2), {"kind": torch.arange(9) % 2})
     poses = Dataset("poses", split, split, split, columns=("a", "b"), picture=lambda x: x)
     with pytest.raises(

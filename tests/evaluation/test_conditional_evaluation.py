@@ -16,6 +16,7 @@ from pyro_hvae.evaluation.gibbs_evaluation import STARTING_POINTS, sample_by_gib
 from pyro_hvae.evaluation.likelihood import published_likelihood
 from pyro_hvae.evaluation.pendulum_angle import published_angle
 from pyro_hvae.recipes import Stage
+from pyro_hvae.reports import layer_report
 from pyro_hvae.runs import OpenRun, RunDirectory, resolve
 from pyro_hvae.runs.experiment import Experiment
 
@@ -126,6 +127,23 @@ def test_the_error_is_of_observed_entries(tmp_path, missing):
     assert values["mse"] == pytest.approx(sum(squares) / len(squares), abs=1e-10)
 
 
+def test_a_layer_that_reads_the_condition_can_know_more_of_the_pair_than_the_first_layer(tmp_path):
+    class Chain(nn.Module):
+        """z1 knows next to nothing, z2 | z1, kind the kind."""
+
+        def forward(self, x, size=1, *, kind):
+            with pyro.plate("data", len(x), dim=-1):
+                z1 = pyro.sample("z1", dist.Normal(0.01 * x[:, :2], torch.ones(())).to_event(1))
+                pyro.sample("z2", dist.Normal(0.01 * z1 + 20 * kind[:, :2].double(), torch.ones(())).to_event(1))
+
+    run = make_run(tmp_path)
+    pair = Run(tmp_path, run.dataset, run.model, Chain())
+    values = METRICS["mutual-information"].measure(pair, points=N, samples=N)
+    entropy = -sum(p * math.log(p) for p in (run.dataset.train.factors["kind"].bincount() / N).tolist())
+    assert values["z1"] < 0.05 and values["z2"] == pytest.approx(entropy, abs=0.05)
+    assert values["total"] is None and values["over"] is None
+
+
 def test_ancestral_samples_of_a_gibbs_report_have_the_conditions_of_the_data(tmp_path):
     run = make_run(tmp_path)
     report = sample_by_gibbs(run, steps=6, chains=40, burn_in=1, samples=200, compile=False)
@@ -215,3 +233,52 @@ def test_published_values_are_of_runs_without_conditions():
     mnist = resolve("vhp", "mnist-static", "rewo")
     assert published_likelihood(mnist) == "-82.74"
     assert published_likelihood(resolve("vhp", "mnist-static", "rewo", options={"condition": "class"})) is None
+
+
+def test_a_condition_may_be_one_of_the_guide_alone(tmp_path):
+    class Plain(nn.Module):
+        """z ~ N(0, I), x | z ~ N(W z, STD^2), whatever the kind."""
+
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(D, 2))
+
+        def forward(self, x=None, size=1):
+            with pyro.plate("data", size if x is None else len(x), dim=-1):
+                z = pyro.sample("z1", dist.Normal(torch.zeros(2), torch.ones(())).to_event(1))
+                return pyro.sample("x", dist.Normal(z @ self.w.T, STD).to_event(1), obs=x)
+
+    class Reader(nn.Module):
+        def forward(self, x, size=1, *, kind):
+            with pyro.plate("data", len(x), dim=-1):
+                pyro.sample("z1", dist.Normal(x[:, :2] + kind[:, :2].double(), torch.ones(())).to_event(1))
+
+    run = make_run(tmp_path)
+    pair = Run(tmp_path, run.dataset, Plain(), Reader())
+    assert math.isfinite(METRICS["likelihood"].measure(pair, particles=5, limit=20)["log_likelihood"])
+    assert math.isfinite(METRICS["reconstruction"].measure(pair)["mse"])
+    for init, start in STARTING_POINTS.items():
+        assert start(pair, 9).given["kind"].shape == (9, 3), init
+        report = sample_by_gibbs(pair, steps=3, chains=20, burn_in=1, samples=50, compile=False, init=init)
+        assert report.ancestral.isfinite().all()
+
+
+def test_the_error_of_a_share_is_one_over_conditions(tmp_path, monkeypatch):
+    """x = 3 y z1 + z2 with y of random data, so that the share of z1 under one y is 9 y^2 / (9 y^2 + 1)."""
+
+    class Scaled(nn.Module):
+        def forward(self, x=None, size=1, *, age):
+            with pyro.plate("data", size if x is None else len(x), dim=-1):
+                z2 = pyro.sample("z2", dist.Normal(torch.zeros(1), torch.ones(())).to_event(1))
+                z1 = pyro.sample("z1", dist.Normal(torch.zeros(1), torch.ones(())).to_event(1))
+                return pyro.sample("x", dist.Normal(3 * age.double() * z1 + z2, STD).to_event(1), obs=x)
+
+    age = Condition("age", mean=0.0, scale=1.0)
+    split = Split(Rows(torch.zeros(N, 1)), {"age": torch.randn(N, dtype=torch.float64)})
+    run = Run(tmp_path, give_conditions(Dataset("toy", split, split, split), [age]), Scaled(), nn.Linear(1, 1), (age,))
+    monkeypatch.setattr(layer_report, "plot_layer_samples", lambda *_: None)
+    monkeypatch.setattr(layer_report, "save_figures", lambda *_: [])
+    found = [layer_report.draw_layers(run, 1, seed, None, "z1", 20, 50)["share"]["z1"] for seed in range(40)]
+    values = torch.tensor([share["share"] for share in found])
+    stated = torch.tensor([share["stderr"] for share in found]).mean()
+    assert stated / 1.4 < values.std() < 1.4 * stated

@@ -133,18 +133,24 @@ def test_shares_of_layers_are_averages_over_the_given_inputs():
         square = np.square(y).mean()
         share = hv.layer_shares(Scaled(), 200, 50, given={"y": torch.tensor(y)})["z1"]
         assert abs(share.share - square / (square + 1)) < 4 * share.stderr + 1e-6
+    share = hv.layer_shares(Scaled(), 64, 16, given={"y": torch.tensor([[1.0]] * 2000 + [[3.0]] * 2000)})["z1"]
+    assert abs(share.share - 5 / 6) < 4 * share.stderr  # of sorted rows, more than there are blocks
     with pytest.raises(ContractError, match="takes the input 'y', which was not given"):
         hv.layer_shares(Scaled())
 
 
-def test_what_a_guide_reads_of_y_is_no_dependence_on_x():
+def test_what_a_guide_reads_of_y_is_a_dependence_on_the_datum():
     def guide(x, y):
         with pyro.plate("data", len(x)):
             z1 = pyro.sample("z1", dist.Normal(x[:, :2] + y[:, :2], 1.0).to_event(1))
-            pyro.sample("z2", dist.Normal(z1 + y[:, :2], 1.0).to_event(1))
+            z2 = pyro.sample("z2", dist.Normal(z1 + y[:, :2], 1.0).to_event(1))
+            pyro.sample("z3", dist.Normal(z2, 1.0).to_event(1))
 
-    x, y = torch.randn(20, 4), torch.randn(20, 3)
-    assert direct_data_dependence(guide, x, given={"y": y}) == {"z1": True, "z2": False}
+    x = torch.randn(60, 4)
+    y = torch.eye(3)[torch.arange(60) // 20]  # sorted: the first ones are alike
+    assert direct_data_dependence(guide, x, given={"y": y}) == {"z1": True, "z2": True, "z3": False}
+    alike = y[:1].expand(60, -1)
+    assert direct_data_dependence(guide, x, given={"y": alike}) == {"z1": True, "z2": False, "z3": False}
 
 
 def test_the_stated_signature_has_the_inputs():
@@ -177,7 +183,27 @@ def test_values_of_any_type_are_taken_and_those_that_are_not_finite_refused():
         lambda: hv.reconstruct(model, guide, x, given={"y": torch.zeros(6, 3)}, under=bad),
         lambda: prior_latents(model, 9000, compile=True, given=bad),
     ):
-        with pytest.raises(DataError, match="the given input 'y' is not finite in row 0"):
+        with pytest.raises(DataError, match="the given input 'y' is NaN or infinite for"):
             ask()
     with pytest.raises(ContractError, match="takes the given input 'q', only y. Add it"):  # `**given` is no name
         hv.log_likelihood(model, guide, x, given={"q": torch.zeros(6)})
+
+
+def test_an_input_of_the_guide_alone_is_one_of_every_question():
+    model = hv.Chain(hv.StandardNormal(2), [hv.Gaussian(2, 2)], hv.Gaussian(2, 4))
+    guide = hv.BottomUp([hv.Gaussian([(4,), (3,)], 2), hv.Gaussian([(2,), (3,)], 2)], given=["y"])
+    with torch.no_grad():
+        for p in guide.parameters():
+            p.mul_(3)
+    x, y = torch.randn(6, 4), torch.eye(3).repeat(2, 1)
+    data, hole = Batch(x, {"y": y}), Batch.of(x.where(torch.arange(4) > 0, torch.nan), {"y": y})
+    codes = hv.latents(guide, data, mean=True)
+    assert torch.allclose(hv.reconstruct(model, guide, data), hv.generate(model, 6, codes)["x"])
+    assert hv.gibbs(model, guide, data, steps=2).x.shape == (1 + 1, 6, 4)
+    assert hv.impute(model, guide, hole, particles=50, draws=3).isfinite().all()
+    assert hv.interpolate(model, guide, x[0], x[1], nodes=50, given={"y": y[:2]}).images.isfinite().all()
+    assert hv.traverse(model, guide, data[:1], data).images.isfinite().all()
+    assert hv.layer_samples(model, "z1", 3, guide, data[:1]).shape == (3, 4)
+    assert hv.layer_grid(model, "z2", 3, guide=guide, x=data[:1]).shape == (9, 4)
+    with pytest.raises(ContractError, match="the model does not take the given input 'y'. Add it to a program"):
+        hv.reconstruct(model, guide, data, under={"y": y[:1]})

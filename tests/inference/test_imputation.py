@@ -62,6 +62,7 @@ def test_a_chain_keeps_what_is_observed_and_draws_what_is_missing_from_its_condi
     assert 0 < known[0].sum() < 5
     chains = hv.gibbs(model, guide, x, steps=60, burn_in=59, given={"y": y})
     assert torch.equal(chains.x[0][known], x[known]) and chains.x.isfinite().all()
+    assert torch.equal(chains.trail[0].isnan(), ~known[:8]) and chains.trail[1:].isfinite().all()
     ((_, mean, covariance),) = laws(model, x[:1], known[:1], y[:1])
     values, scale = chains.x[0][:, ~known[0]], covariance.diagonal().sqrt()
     assert ((values.mean(0) - mean).abs() < 5 * scale / math.sqrt(2000)).all()

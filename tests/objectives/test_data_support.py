@@ -232,3 +232,29 @@ def test_looking_at_data_leaves_the_parameter_store_as_it_was():
     with pyro.get_param_store().scope():
         check_data(torch.zeros(4, 6), announced)
         assert not list(pyro.get_param_store().keys())
+
+
+def test_a_support_that_depends_on_z_is_checked_for_every_particle():
+    class Bounded(nn.Module):
+        """x is uniform between 0 and a bound that grows with z."""
+
+        def forward(self, x=None, size=1):
+            with pyro.plate("data", size if x is None else len(x)):
+                z = pyro.sample("z1", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+                return pyro.sample("x", dist.Uniform(torch.zeros(6), 2 + z.sum(-1, True).sigmoid()).to_event(1), obs=x)
+
+    model, guide = Bounded(), hv.BottomUp([hv.Gaussian(6, 2)])
+    x = torch.ones(4, 6)
+    for missing in (False, True):
+        x[3, 2] = 5.0
+        x[0, 0] = math.nan if missing else 1.0
+        with pytest.raises(DataError, match=r"value 5 at index \(3, 2\) of this batch, but"):
+            hv.ELBO(particles=3)(model, guide)(x)
+        x[3, 2] = math.nan if missing else 1.0
+        estimate = hv.ELBO(particles=3).estimate(model, guide, x)
+        assert estimate.terms["x"].isfinite().all()
+        fn, known = estimate.x["fn"], ~x.isnan()
+        spoiled = spoil_outside({**estimate.x, "value": x.where(known, 0.0)}, estimate.terms["x"])
+        assert torch.equal(spoiled, estimate.terms["x"]) and spoiled.shape == (3, 4) and fn.batch_shape == (3, 4)
+        outside = spoil_outside({**estimate.x, "value": x.where(known, 0.0) + 9 * (torch.arange(4) == 1)[:, None]}, spoiled)
+        assert outside.isnan().sum(0).tolist() == [0, 3, 0, 0]

@@ -1,7 +1,10 @@
 """Given inputs and missing entries: bounds, likelihoods and gradients against closed forms, and what is refused."""
 
 import functools
+import inspect
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pyro
@@ -15,7 +18,8 @@ from torch import nn
 import pyro_hvae as hv
 from pyro_hvae.data import Batch, Rows
 from pyro_hvae.errors import ConfigError, ContractError, DataError
-from pyro_hvae.objectives import ELBO
+from pyro_hvae.models import EncodingModel
+from pyro_hvae.objectives import ELBO, PixelError
 from tests.factor_model import ExactGuide, FactorModel, incomplete_data
 
 
@@ -187,6 +191,9 @@ FACTORISED = {
     "categorical": lambda h: dist.Categorical(logits=torch.stack([h, -h], -1)).to_event(1),
     "student": lambda h: dist.StudentT(3.0, h, 1.0).to_event(1),
     "bernoulli": lambda h: dist.Bernoulli(logits=h, validate_args=False).to_event(1),
+    # Of these the support depends on z, and does not hold 0.
+    "uniform": lambda h: dist.Uniform(h.sigmoid() / 2, 2 + h.exp()).to_event(1),
+    "pareto": lambda h: dist.Pareto(h.sigmoid() / 2, h.exp()).to_event(1),
 }
 
 
@@ -194,7 +201,7 @@ FACTORISED = {
 @pytest.mark.parametrize("particles", [1, 3])
 def test_every_likelihood_of_independent_entries_counts_the_observed_ones(family, particles):
     model, guide = Own(FACTORISED[family]), hv.BottomUp([hv.Gaussian(3, 2)])
-    value = 0.5 if family in ("log-normal", "gamma", "beta", "student") else 1.0
+    value = 0.6 if family in ("log-normal", "gamma", "beta", "student", "uniform", "pareto") else 1.0
     x = torch.tensor([[value, math.nan, value], [math.nan, math.nan, math.nan], [value, value, value]])
     with pyro.validation_enabled(True):
         estimate = ELBO(particles=particles, analytic_kl=False).estimate(model, guide, x)
@@ -204,7 +211,7 @@ def test_every_likelihood_of_independent_entries_counts_the_observed_ones(family
     estimate.loss().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in [*model.parameters(), *guide.parameters()])
     assert hv.log_likelihood(model, guide, x, particles=5).isfinite().all()
-    assert hv.impute(model, guide, x, particles=50).isfinite().all()
+    assert hv.impute(model, guide, x, particles=50, draws=int(family == "pareto")).isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -241,6 +248,50 @@ def test_the_constraint_counts_observed_entries():
         hv.fit(ELBO()(model, guide), x, hv.TrainConfig(steps=3, batch_size=6), schedule=schedule, progress=False)
 
 
+@pytest.mark.parametrize("mask", [[True, False, True, True], [[True, False, True, True], [False, False, True, False]]])
+@pytest.mark.parametrize("particles", [1, 3])
+def test_the_constraint_counts_the_entries_that_a_mask_of_the_program_leaves_in(mask, particles):
+    mask = torch.tensor(mask)
+
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(2, 8)
+
+        def forward(self, x=None, size=1):
+            with pyro.plate("data", size if x is None else len(x)):
+                z = pyro.sample("z1", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+                with poutine.mask(mask=mask):
+                    return pyro.sample("x", dist.Normal(self.net(z).unflatten(-1, (1, 2, 4)), 0.5).to_event(3), obs=x)
+
+    x = torch.randn(5, 1, 2, 4)
+    estimate = ELBO(particles=particles).estimate(Masked(), hv.BottomUp([hv.Gaussian((1, 2, 4), 2)]), x)
+    squares = (x - estimate.x["fn"].mean).square()[..., mask.expand(1, 2, 4)]
+    assert estimate.constraint("rmse").item() == pytest.approx(squares.mean().item(), rel=1e-5)
+    assert estimate.constraint("nats").item() == pytest.approx(squares.sum(-1).mean().item() / 0.5, rel=1e-5)
+
+
+def test_a_mask_beside_a_batch_leaves_its_missing_entries_missing(case):
+    model, guide, x, known, y = case
+    more = torch.rand(x.shape) > 0.3
+    both = Batch.of(x.where(known & more, math.nan), {"y": y})
+    loss = ELBO()(model, guide)
+    torch.manual_seed(1)
+    one = loss(Batch.of(x.where(known, math.nan), {"y": y}), observed=more)
+    torch.manual_seed(1)
+    assert torch.equal(one, loss(both))
+
+
+def test_missing_entries_of_what_is_no_entry_of_the_model_are_refused():
+    x = torch.tensor([[1.0, math.nan, 3.0]])
+    encode, program = nn.Linear(3, 4), hv.Chain(hv.StandardNormal(2), [], hv.Gaussian(2, 4))
+    with pytest.raises(ContractError, match=r"missing entries and the shape \(3,\), but the model's site 'x' has \(4,\)"):
+        ELBO()(EncodingModel(program, encode), hv.BottomUp([hv.Gaussian(3, 2)]))(x)
+    same = EncodingModel(hv.Chain(hv.StandardNormal(2), [], hv.Gaussian(2, 3)), nn.Linear(3, 3))
+    with pytest.raises(ConfigError, match="features of x, and the pixels that they decode to, need all of them. Fill the"):
+        PixelError(nn.Linear(3, 3))(same, hv.BottomUp([hv.Gaussian(3, 2)]))(x)
+
+
 def test_what_is_given_is_checked(case):
     model, guide, x, known, y = case
     loss = ELBO()(model, guide)
@@ -252,7 +303,11 @@ def test_what_is_given_is_checked(case):
         (lambda: loss(x, y=["a"] * 40), DataError, "y is list of <U1, but data are numbers"),
         (lambda: loss(), ContractError, "a pass is of x, .*but it was given no x"),
         (lambda: hv.generate(model, 3, given={"y": y[:2]}), ConfigError, "'y' has 2 rows, but the size is 3. Give one row, or"),
-        (lambda: hv.generate(model, 3, given={"label": y[:3]}), ContractError, "takes the given input 'label'"),
+        (
+            lambda: hv.generate(model, 3, given={"label": y[:3]}),
+            ContractError,
+            "the model does not take the given input 'label'",
+        ),
         (lambda: Batch(x, {"size": y}), ConfigError, "cannot be called 'size'"),
         (lambda: loss(Rows(x), observed=known), ConfigError, "mark missing entries by NaN"),
     ):
@@ -310,7 +365,8 @@ def test_a_given_input_that_is_not_finite_is_refused(case, bad):
         lambda: hv.fit(loss, Rows.of(x), hv.TrainConfig(steps=1), given={"y": y}, progress=False),
     ):
         with pytest.raises(
-            DataError, match="the given input 'y' is not finite in row 2, .* Leave such rows out, or fill it in"
+            DataError,
+            match="the given input 'y' is NaN or infinite for 1 of .* Leave these rows out, or give it a value in each",
         ):
             ask()
     kept = torch.arange(len(x)) != 2
@@ -370,3 +426,35 @@ def test_training_is_told_what_is_beside_the_data(case):
         validation = Batch.of(x.float(), {"y": y.float()})
         rows.append(hv.fit(ELBO()(model, guide), **give(), config=settings, validation=validation, progress=False))
     assert all(row == rows[0] for row in rows) and all(math.isfinite(row["loss"]) for row in rows[0])
+
+
+@pytest.mark.parametrize("unknown", [torch.nan, torch.inf])
+def test_a_given_input_that_is_unknown_for_some_data_is_refused_before_it_spoils_the_weights(case, unknown):
+    model, guide, x, _, y = case
+    y = y.clone()
+    y[[1, 4]] = unknown
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    for call in (
+        lambda: hv.fit(ELBO()(model, guide), x, hv.TrainConfig(steps=2, compile=False), given={"y": y}, progress=False),
+        lambda: hv.fit(ELBO()(model, guide), Batch.of(x, {"y": y}), hv.TrainConfig(steps=2, compile=False), progress=False),
+        lambda: hv.log_likelihood(model, guide, x, particles=5, given={"y": y}),
+        lambda: ELBO()(model, guide)(x, y=y),
+    ):
+        with pytest.raises(DataError, match=rf"'y' is NaN or infinite for 2 of {len(x)} data"):
+            call()
+    assert all(map(torch.equal, before, model.parameters()))
+
+
+def test_help_says_what_stands_beside_x():
+    parameters = inspect.signature(hv.impute).parameters
+    assert [parameters[name].annotation for name in ("given", "observed")] == [Mapping[str, Any] | None, torch.Tensor | None]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_nan_is_a_missing_entry_on_every_device():
+    model, guide = hv.Chain(hv.StandardNormal(2), [], hv.Gaussian(2, 3)).cuda(), hv.BottomUp([hv.Gaussian(3, 2)]).cuda()
+    x = torch.tensor([[1.0, math.nan, 3.0], [4.0, 5.0, 6.0]])
+    for data in (x.numpy(), x.cuda()):
+        filled = hv.impute(model, guide, data)
+        assert filled.is_cuda and filled.isfinite().all() and torch.equal(filled[1].cpu(), x[1])
+        assert hv.log_likelihood(model, guide, data, particles=5).isfinite().all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_hvae.plots.image_grid import STRIP, tile_images
+from pyro_hvae.plots.image_grid import MISSING, STRIP, plot_image_sheet, tile_images
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -44,3 +44,18 @@ def test_channels_that_are_no_colours_lie_side_by_side(channels):
         for channel, pixels in enumerate(image):
             left = number * across + channel * 6
             assert (grid[:, left : left + 6] == pixels.numpy()).all()
+
+
+@pytest.mark.parametrize(("channels", "colour"), [(1, MISSING), (3, MISSING), (2, None)])
+def test_missing_pixels_of_a_sheet_have_a_colour_that_no_pixel_has_and_the_title_says_which(channels, colour):
+    images = torch.ones(4, channels, 8, 8)
+    images[0, :, 2, 3] = torch.nan
+    figure = plot_image_sheet(images, "t")
+    drawn = figure.axes[0].images[0].get_array()
+    if colour is None:  # channels side by side, which are grey
+        assert figure.get_suptitle() == "t\nwhite: missing" and np.ma.getmaskarray(drawn)[2, 3]
+        return
+    assert figure.get_suptitle() == "t\norange: missing"
+    np.testing.assert_allclose(drawn[2, 3], colour, atol=1e-6)
+    assert (drawn[2, 2] == 1).all() and (drawn[-1, -1] == 1).all()
+    assert plot_image_sheet(images[1:], "t").get_suptitle() == "t"

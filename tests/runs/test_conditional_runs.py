@@ -193,7 +193,7 @@ def test_a_program_of_one_s_own_is_given_the_condition(tmp_path, command):
     assert code == 0, err
     opened = open_run("own", program="own.py:build")
     x = opened.dataset.test.x[:]
-    means = [hv.generate(opened.model, 1, {"z1": torch.zeros(1, 2)}, given={"class": row[None]})["x"] for row in torch.eye(10)]
+    means = [hv.generate(opened.model, 1, {"z1": torch.zeros(1, 2)}, given={"class_": row[None]})["x"] for row in torch.eye(10)]
     nearest = torch.cdist(x.x.flatten(1), torch.cat(means).flatten(1)).argmin(1)
     assert (nearest == opened.dataset.test.factors["class"]).double().mean() > 0.6  # of chance 0.1: each class has its mean
 

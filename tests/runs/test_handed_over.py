@@ -151,6 +151,7 @@ def test_other_data_are_refused_and_named(run, command):
     before = (run / "eval/likelihood.json").read_bytes()
     code, _, err = command(*EVALUATE, "--program", "own.py:build", "--dataset", "wide.npy")
     assert code == 2 and "x.npy" in err and "not of wide.npy" in err and "--force" in err
+    assert "data_seed" not in err  # options that are alike do not tell them apart
     code, _, err = command(*EVALUATE, "--program", "own.py:build", "--dataset", "wide.npy", "--force")
     assert code == 3 and "do not fit a pair for data of shape (7,)" in err
     split = ("--dataset", "x.npy", "--data-option", "data_seed=1")
