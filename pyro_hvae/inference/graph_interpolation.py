@@ -94,9 +94,9 @@ def interpolate(
             nothing.
         DataError: when the ends cannot be connected.
     """
-    x = take_data([start, end], model, guide, given=expand_given(given, 2), wait=True)
+    x = take_data([start, end], model, guide, given=expand_given(given, 2, model, guide), wait=True)
     check_data(x, model)
-    beside = given_for(model, x) | expand_given(under, 2)
+    beside = given_for(model, x) | expand_given(under, 2, model)
     if differ := [name for name, value in beside.items() if not torch.equal(value[0], value[1])]:
         raise ConfigError(
             f"the ends of the path have different values of '{differ[0]}', and the path is decoded under one. Say which: "

@@ -234,11 +234,7 @@ def _batch_weights(
             squares = torch.logaddexp(squares, torch.logsumexp(2 * log_w, 0))
             logs += log_w.sum(0)
     total = torch.logsumexp(halves, 0)
-    if total.isnan().any():
-        raise DivergenceError(
-            f"the importance weights of {int(total.isnan().sum())} of {len(x)} data are no numbers: the networks return NaN. "
-            "Evaluate another checkpoint (best), or train with a smaller learning rate."
-        )
+    require_numbers(total)
     sizes = torch.tensor([[particles - particles // 2], [max(1, particles // 2)]], dtype=torch.float64, device=device)
     half = (halves - sizes.log()).mean(0)
     return Weights(total - math.log(particles), logs / particles, (2 * total - squares).exp(), half)
@@ -251,3 +247,12 @@ def _particle_plates(particles: int, inner: int, shared: frozenset[str]) -> Exit
     if inner > 1:
         stack.enter_context(Share(shared, inner, dim=-3, name="inner"))
     return stack
+
+
+def require_numbers(total: Tensor) -> None:
+    """Raises `DivergenceError` where a sum of importance weights, one for each datum, is NaN."""
+    if total.isnan().any():
+        raise DivergenceError(
+            f"the importance weights of {int(total.isnan().sum())} of {len(total)} data are no numbers: the networks return "
+            "NaN. Evaluate another checkpoint (best), or train with a smaller learning rate."
+        )

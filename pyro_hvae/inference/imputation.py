@@ -10,13 +10,13 @@ from torch import Tensor
 
 from pyro_hvae.data import Batch, Rows, x_of
 from pyro_hvae.errors import ConfigError, FewEffectiveSamplesWarning
-from pyro_hvae.inference.importance_sampling import FEW_EFFECTIVE
+from pyro_hvae.inference.importance_sampling import FEW_EFFECTIVE, require_numbers
 from pyro_hvae.inference.sampling import generate
 from pyro_hvae.objectives import ELBO, Estimate, find_mean, given_for, scalar_family, site_mean, takes_data
 from pyro_hvae.runtime import in_evaluation_mode
 
 Program = Callable[..., Any]
-VALUES = 2**23  # numbers of E[x | z] in one pass
+VALUES = 2**21  # numbers of E[x | z] in one pass: larger tensors cost twice the time, for their memory is new in each
 MAX_DRAWS = 10_000
 
 
@@ -51,6 +51,8 @@ def impute(
     Raises:
         ConfigError: for a number out of range, or p(x | z) that does not factorise over the entries of x.
 
+        DivergenceError: for importance weights that are no numbers.
+
     Warns:
         FewEffectiveSamplesWarning: where the median effective sample size is below 10 of 100 particles or more.
 
@@ -76,6 +78,7 @@ def impute(
             with pyro.validation_enabled(False):
                 estimate = ELBO(particles=particles, analytic_kl=False).estimate(model, guide, batch)
             weights = estimate.log_weights().double().softmax(0)
+            require_numbers(weights.sum(0))
             effective.append(weights.square().sum(0).reciprocal()[~known.flatten(1).all(1)])
             found = _draw(model, batch, estimate, weights, draws) if draws else _average(estimate, weights)
             values = values.where(known, found.to(batch.dtype))

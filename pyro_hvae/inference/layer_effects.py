@@ -278,7 +278,7 @@ def _check_guide(guide: Program | None, x: Tensor | Batch | None) -> None:
 def check_noise(model: Program, site: str, noise: Mapping[str, Tensor], given: Fixed = None) -> None:
     """Raises `ConfigError` for a site that `noise` lacks, and for a model with a site whose noise cannot be fixed."""
     require_known("latent site", site, noise)
-    beside = expand_given(first_row(given), 2)
+    beside = expand_given(first_row(given), 2, model)
     sites = ancestral(model, 2, given=beside)
     graph = site_graph(model, Batch(torch.zeros_like(sites["x"]["value"]), beside))
     for name, message in sites.items():

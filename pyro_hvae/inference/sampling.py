@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Laplace, Normal
 
 from pyro_hvae.compilation import capture
-from pyro_hvae.data import Batch, Rows, to_tensor
+from pyro_hvae.data import Batch, Rows
 from pyro_hvae.errors import ConfigError, ContractError
 from pyro_hvae.objectives import (
     Means,
@@ -25,6 +25,7 @@ from pyro_hvae.objectives import (
     run_program,
     scalar_family,
     site_mean,
+    take_given,
     takes_data,
 )
 from pyro_hvae.runtime import in_evaluation_mode
@@ -61,7 +62,7 @@ def _concatenate(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 @in_evaluation_mode
 def ancestral(model: Program, size: int = 1, fixed: Fixed = None, given: Fixed = None) -> dict[str, Any]:
     """Runs the model: site -> Pyro's message (`fn`, `value`, ...), with x; arguments and errors as for `generate`."""
-    fixed, given = dict(fixed or {}), expand_given(given, size)
+    fixed, given = dict(fixed or {}), expand_given(given, size, model)
     _check_sizes(fixed, size)
     require_taken([model], given)
     with _explain_signature(model, given), pyro.validation_enabled(False), Record(fixed) as record:
@@ -89,13 +90,13 @@ def _explain_signature(model: Program, given: Mapping[str, Tensor]) -> Iterator[
         ) from error
 
 
-def expand_given(given: Mapping[str, Any] | None, size: int) -> dict[str, Tensor]:
-    """Given inputs of `size` rows; a single row is that of all.
+def expand_given(given: Mapping[str, Any] | None, size: int, *programs: Any) -> dict[str, Tensor]:
+    """Given inputs of `size` rows, as the programs compute in; a single row is that of all.
 
     Raises:
-        ConfigError: for values of another number of rows.
+        ConfigError: for values of another number of rows. DataError: for what is not finite.
     """
-    values = {name: to_tensor(value, name) for name, value in (given or {}).items()}
+    values = {name: take_given(name, value, *programs) for name, value in (given or {}).items()}
     for name, value in values.items():
         if not value.dim() or len(value) not in (1, size):
             rows = f"{len(value)} rows" if value.dim() else "no rows"
@@ -176,7 +177,7 @@ def _generate_in_chunks(
 ) -> dict[str, Tensor]:
     """`generate` of 4096 rows at a time without one of the sites; compiled where there are two full chunks or more."""
     _check_sizes(fixed, size)
-    given = expand_given(given, size)
+    given = expand_given(given, size, model)
     draws = AncestralDraws(model, ROWS, fixed, mean, given)
     captured = capture(draws, gradient=False) if compile and size >= 2 * ROWS else None
     chunks = []
@@ -207,7 +208,7 @@ def reconstruct(model: Program, guide: Program, x: Tensor | Batch | Rows, *, und
         under: given inputs to decode under, instead of those beside x: the same code under another class. One row is for all.
     """
     batches, start = [], 0
-    other = expand_given(under, len(x))
+    other = expand_given(under, len(x), model)
     for batch in x.split(ROWS):
         given = given_for(model, batch) | {name: value[start : start + len(batch)] for name, value in other.items()}
         batches.append(generate(model, len(batch), fixed=latents(guide, batch, mean=True), given=given)["x"])

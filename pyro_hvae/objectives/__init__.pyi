@@ -1,4 +1,5 @@
 from .data_entry import take_data as take_data
+from .data_entry import take_given as take_given
 from .data_entry import takes_data as takes_data
 from .data_support import check_data as check_data
 from .elbo import ELBO as ELBO

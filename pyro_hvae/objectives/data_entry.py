@@ -41,7 +41,7 @@ def take_data(x: Any, *programs: Any, given: Mapping[str, Any] | None = None, ob
     """
     if get_proxy_mode() is not None:
         return x  # a graph is recorded; its arguments were converted before
-    beside = {name: _take_given(name, value, x, programs) for name, value in (given or {}).items()}
+    beside = {name: take_given(name, value, *programs, x=x) for name, value in (given or {}).items()}
     if isinstance(x, Rows):
         if observed is not None:
             raise ConfigError(
@@ -122,9 +122,16 @@ def takes_data(question: Callable[P, R]) -> Question[P, R]:
     return cast(Question[P, R], ask)
 
 
-def _take_given(name: str, value: Any, x: Any, programs: tuple[Any, ...]) -> Tensor:
-    """A given input as a tensor where x is. Its floats are of the programs' type; integers, such as classes, stay integers."""
+def take_given(name: str, value: Any, *programs: Any, x: Any = None) -> Tensor:
+    """A given input as a tensor where x is. Its floats are of the programs' type; integers, such as classes, stay integers.
+
+    Raises:
+        DataError: for what are no numbers, or not finite.
+    """
     value = to_tensor(value, name)
+    if get_proxy_mode() is not None:
+        return value  # a graph is recorded; its arguments were converted before
+    _require_known(name, value)
     if value.is_floating_point() and (like := _first_parameter(value, programs)) is not None:
         value = value.to(like.dtype)
     home = x.device if isinstance(x, Tensor | Batch | Rows) else None

@@ -38,12 +38,15 @@ def fill_file(
             "Impute with a run of another recipe."
         )
     data, key = run.dataset, str(run.experiment.data_options.get("key", ""))
+    if not data.columns and source.suffix.lower() not in (".npy", ".npz"):
+        raise DataError(f"{source} is a table, but the run is of arrays of shape {data.shape}. Give a file of such arrays.")
     x, by = read_incomplete(source, data.columns, key), data.standardization
     if tuple(x.shape[1:]) != data.shape:
         raise DataError(f"the data of {source} have the shape {tuple(x.shape[1:])}, those of the run {data.shape}.")
     missing = x.isnan()
     if not missing.any():
-        raise ConfigError(f"{source} has no missing entries in the columns of the run, so there is nothing to fill in.")
+        where = " in the columns of the run" if data.columns else ""
+        raise ConfigError(f"{source} has no missing entries{where}, so there is nothing to fill in.")
     scaled = by.apply(x) if by else x
     batch = Batch.of(scaled.float(), read_given(source, run.conditions, key)).to(run.device)
     with fixed_seed(seed), tqdm(total=len(x), unit="row", disable=None) as bar:

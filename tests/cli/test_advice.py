@@ -296,6 +296,8 @@ NOT_RUN = {
         "Make it smaller, or remove it",
     ),
     "the user's files have to be others: there is nothing to type": (
+        "Choose a folder that exists and that you may write to",
+        "Give a file of such arrays",
         "Restore its configuration and its data if they were changed, or train anew",
         "Name another folder",
         "Make them different",
@@ -336,6 +338,8 @@ NOT_RUN = {
         "Lower it",
     ),
     "followed in Python, by the tests of the module": (
+        "Read some of them: loss(rows[:64])",
+        "Make it a tensor: torch.as_tensor(values)",
         "Give one for each",
         "Example: 2 or (1, 16, 16)",
         "Leave shorter paths out",

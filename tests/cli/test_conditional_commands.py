@@ -249,6 +249,16 @@ def test_a_run_does_not_lose_its_own_data_by_imputation(here, command):
     assert code == 2 and "holes.csv holds the data of the run" in err and (here / "holes.csv").read_bytes() == before
 
 
+def test_where_a_copy_cannot_be_written_is_known_before_the_run_is_opened(here, command):
+    code, _, err = command("impute", "no-run", "holes.csv", "--out", "nowhere/filled.csv")
+    assert code == 3 and "Choose a folder that exists and that you may write to" in err
+
+
+def test_a_table_is_no_data_of_a_run_of_images(here, command):
+    code, _, err = command("impute", "digits", "holes.csv", "--out", "filled.csv")
+    assert code == 3 and "holes.csv is a table, but the run is of arrays of shape (1, 8, 8)" in err
+
+
 def test_a_column_called_self_is_a_condition(tmp_path, command):
     write_table(tmp_path / "self.csv", 0.0)
     text = (tmp_path / "self.csv").read_text().replace("kind", "self", 1)

@@ -11,7 +11,7 @@ from torch import nn
 
 import pyro_hvae as hv
 from pyro_hvae.data import Batch
-from pyro_hvae.errors import ConfigError, ContractError
+from pyro_hvae.errors import ConfigError, ContractError, DataError
 from pyro_hvae.inference import (
     InformationFlow,
     ancestral,
@@ -166,6 +166,27 @@ def test_a_sample_under_a_wrong_number_of_rows(case):
     model, _, _, y = case
     with pytest.raises(ConfigError, match="'y' has no rows, but the size is 2"):
         ancestral(model, 2, given={"y": torch.tensor(1.0)})
+
+
+def test_values_of_any_type_are_taken_and_those_that_are_not_finite_refused():
+    model, guide = pair()  # float32
+    x, y = torch.randn(6, 4), np.array([[1.0, 0.0, 2.0]])
+    for given in (y, y.astype(np.float16), y.astype(int), y.tolist(), torch.tensor(y)):
+        torch.manual_seed(0)
+        draws = hv.generate(model, 6, given={"y": given})["x"]
+        torch.manual_seed(0)
+        assert torch.equal(draws, hv.generate(model, 6, given={"y": torch.tensor([[1.0, 0.0, 2.0]])})["x"])
+        assert hv.reconstruct(model, guide, x, given={"y": torch.zeros(6, 3)}, under={"y": given}).dtype == torch.float32
+    bad = {"y": y * np.nan}
+    for ask in (
+        lambda: hv.generate(model, 6, given=bad),
+        lambda: hv.reconstruct(model, guide, x, given={"y": torch.zeros(6, 3)}, under=bad),
+        lambda: prior_latents(model, 9000, compile=True, given=bad),
+    ):
+        with pytest.raises(DataError, match="the given input 'y' is NaN or infinite for"):
+            ask()
+    with pytest.raises(ContractError, match="takes the given input 'q', only y. Add it"):  # `**given` is no name
+        hv.log_likelihood(model, guide, x, given={"q": torch.zeros(6)})
 
 
 def test_an_input_of_the_guide_alone_is_one_of_every_question():

@@ -11,7 +11,7 @@ from torch import nn
 
 import pyro_hvae as hv
 from pyro_hvae.data import Batch, Rows
-from pyro_hvae.errors import ConfigError, FewEffectiveSamplesWarning
+from pyro_hvae.errors import ConfigError, DivergenceError, FewEffectiveSamplesWarning
 from tests.factor_model import ExactGuide, FactorModel, incomplete_data
 
 
@@ -133,3 +133,15 @@ def test_numbers_out_of_range(case, options, text):
     model, guide, x, _, _ = case
     with pytest.raises(ConfigError, match=text):
         hv.impute(model, guide, x, **options)
+
+
+@pytest.mark.parametrize("draws", [0, 2])
+def test_weights_that_are_no_numbers_give_no_values(draws):
+    def model(x=None, size=1):
+        with pyro.plate("data", size if x is None else len(x)):
+            z = pyro.sample("z1", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            return pyro.sample("x", dist.Normal(z * math.nan, 1.0).to_event(1), obs=x)
+
+    x = torch.tensor([[2.0, math.nan], [math.nan, 0.0]])
+    with pytest.raises(DivergenceError, match="the importance weights of 2 of 2 data are no numbers"):
+        hv.impute(model, hv.BottomUp([hv.Gaussian(2, 2)]), x, particles=5, draws=draws)

@@ -376,6 +376,23 @@ def test_a_given_input_that_is_not_finite_is_refused(case, bad):
     assert loss(x[kept], y=y[kept]).isfinite()
 
 
+@pytest.mark.parametrize("particles", [1, 4])
+def test_a_support_that_depends_on_the_latents(particles):
+    def model(x=None, size=1):
+        with pyro.plate("data", size if x is None else x.shape[0]):
+            z = pyro.sample("z1", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+            return pyro.sample("x", dist.Uniform(-5 - z.exp(), 5 + z.exp()).to_event(1), obs=x)
+
+    loss = ELBO(particles=particles)(model, hv.BottomUp([hv.Gaussian(3, 3)]))
+    x = torch.rand(6, 3)
+    x[1, 2] = torch.nan
+    assert loss(x).isfinite()
+    x[3, 1] = 1e9
+    with pytest.raises(DataError, match=r"x has the value 1e\+09 at index \(3, 1\) of this batch"):
+        loss(x)
+    assert loss(x, observed=x < 5).isfinite()
+
+
 def test_a_program_that_takes_nothing_more_is_called_as_before():
     calls = []
 

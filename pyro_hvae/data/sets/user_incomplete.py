@@ -1,6 +1,7 @@
 """A user's file with missing entries: its data in the file's order, and copies in which these entries are filled."""
 
 import gzip
+import os
 import shutil
 import zipfile
 from collections.abc import Sequence
@@ -141,6 +142,8 @@ def check_copy(source: Path, out: Path, overwrite: bool = False) -> str:
             f"{out} is there already. Choose another name, or overwrite it (--overwrite on the command "
             "line, overwrite=True in Python)."
         )
+    if not os.access(out.parent, os.W_OK):  # before what is written has been computed
+        raise DataError(f"cannot write '{out}'. Choose a folder that exists and that you may write to.")
     return kind
 
 
