@@ -1,9 +1,13 @@
 """A run on standardised data keeps their mean and scale, and is opened with these alone."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
+import pyro_hvae as hv
+from pyro_hvae.data import Standardization
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError
 from pyro_hvae.runs import load, open_run, read_toml, resolve
 from pyro_hvae.runs.experiment import Experiment
@@ -54,6 +58,22 @@ def test_another_scaling_is_refused(run, change, error):
     with pytest.raises((DataError, ConfigError), match=error):
         RunDirectory(run).write_config(Experiment.from_dict(values))
         open_run(run)
+
+
+@pytest.mark.parametrize("holes", [False, True])
+def test_data_that_are_handed_over_are_standardised_as_the_runs_own(run, tmp_path, holes):
+    other = 3 * np.load(run.parent / "own.npz")["x"] + 40
+    if holes:
+        other[::2, 0] = np.nan
+    np.savez(tmp_path / "other.npz", x=other)
+    opened = open_run(run, dataset=str(tmp_path / "other.npz"), force=True)
+    by = Standardization.from_dict(read_toml(run / "config.toml")["standardization"])
+    held = other[np.random.default_rng(0).permutation(60)[6:12]]
+    found = opened.dataset.test.x
+    np.testing.assert_allclose(found.alone[:], (held - by.mean) / by.scale, rtol=1e-5)
+    assert opened.dataset.standardization == by and found.incomplete == holes
+    np.testing.assert_allclose(opened.images(found.alone[:]), held, rtol=1e-5)
+    assert math.isfinite(hv.log_likelihood(opened.model, opened.guide, found, particles=20).mean())
 
 
 def test_a_run_whose_option_was_edited_away_is_refused(run):
