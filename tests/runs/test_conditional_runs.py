@@ -4,13 +4,16 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conditional_runs import CLASSES, write_table
 from small_runs import At, assert_same_run, interrupt
 
 import pyro_hvae as hv
-from pyro_hvae.data import Batch, Condition, condition_on, digits
+from pyro_hvae import recipes
+from pyro_hvae.data import Batch, Condition, Rows, condition_on, digits
+from pyro_hvae.data.rows import bernoulli
 from pyro_hvae.errors import ConfigError, Interrupted
 from pyro_hvae.recipes import RECIPES
 from pyro_hvae.runs import Experiment, draw_given, open_run, parse_given, read_experiment, resolve
@@ -78,6 +81,49 @@ def test_a_resumed_run_is_that_without_interruption_bit_for_bit(tmp_path, run, e
         train(experiment, tmp_path / "cut", trackers=[At(stop, interrupt)])
     train(read_experiment(tmp_path / "cut"), tmp_path / "cut", resume=True)
     assert_same_run(run, tmp_path / "cut")
+
+
+# recipe, schedule, options: what changes its pass or its stages while it trains
+LONG = {
+    "vhp": ("vhp", "rewo", {"condition": "kind", "kappa": "1.5", "measure": "rmse", "upper": "8", "particles": "3"}),
+    "pro-vlae": ("pro-vlae", None, {"condition": "kind", "dims": "2,2", "width": "8"}),
+    "teacher-student": ("teacher-student", None, {"condition": "kind, age", "dims": "2,2", "hidden": "16", "features": "8"}),
+    "lvae": ("lvae", None, {"dims": "2,2", "widths": "8,8"}),  # missing entries alone
+    "vampprior": ("vampprior", None, {"condition": "age", "components": "5", "hidden": "16"}),
+}
+
+
+@pytest.mark.parametrize("stop", [7, 22])
+@pytest.mark.parametrize("name", LONG)
+def test_runs_of_several_phases_resume_bit_for_bit(tmp_path, folder, name, stop):
+    recipe, schedule, options = LONG[name]
+    settings = {"steps": 30, "batch_size": 16, "log_every": 5, "eval_every": 10, "save_every": 15}
+    options = {"labels": "kind", "standardize": "true", "starts": 1, **options}
+    asked = resolve(recipe, str(folder / "holes.csv"), schedule, options, settings)
+    train(asked, tmp_path / "run")
+    with pytest.raises(Interrupted):
+        train(asked, tmp_path / "cut", trackers=[At(stop, interrupt)])
+    train(read_experiment(tmp_path / "cut"), tmp_path / "cut", resume=True)
+    assert_same_run(tmp_path / "run", tmp_path / "cut")
+
+
+def test_binarised_images_by_class_resume_bit_for_bit(tmp_path):
+    grey = np.random.default_rng(0).integers(0, 256, (60, 1, 6, 6), dtype=np.uint8)
+    rows = Rows(torch.from_numpy(grey), bernoulli, given={"y": torch.eye(3)[torch.arange(60) % 3]})
+    torch.manual_seed(0)
+    stages = recipes.build("vae", rows.sample(), {"likelihood": "bernoulli", "hidden": (8,)})
+    start = {key: value.clone() for key, value in stages[0].objective.state_dict().items()}
+
+    def fit(out, **more):
+        config = hv.TrainConfig(steps=20, batch_size=8, save_every=5, log_every=5, eval_every=5)
+        hv.fit(stages, rows, config, out=tmp_path / out, validation=rows, **more)
+
+    fit("run", progress=False)
+    stages[0].objective.load_state_dict(start)
+    with pytest.raises(Interrupted):
+        fit("cut", trackers=[At(12, interrupt)])
+    fit("cut", resume=True, progress=False)
+    assert_same_run(tmp_path / "run", tmp_path / "cut")
 
 
 def test_trial_starts_and_the_information_flow_are_under_the_conditions(tmp_path, experiment):
