@@ -59,6 +59,7 @@ from .runs import TrainConfig as TrainConfig
 from .runs import load as load
 from .schedules import SCHEDULES as SCHEDULES
 from .schedules import Constant as Constant
+from .schedules import Cyclical as Cyclical
 from .schedules import Geco as Geco
 from .schedules import Progressive as Progressive
 from .schedules import Ramp as Ramp

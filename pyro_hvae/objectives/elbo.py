@@ -13,12 +13,13 @@ from pyro.infer.elbo import ELBOModule
 from torch import Tensor, nn
 
 from pyro_hvae.data import Batch
-from pyro_hvae.errors import ConfigError
+from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.objectives.data_entry import take_data, take_pass
 from pyro_hvae.objectives.data_support import check_batch, check_site, observed_log_prob
 from pyro_hvae.objectives.estimate import Estimate
 from pyro_hvae.objectives.given_inputs import run_program
 from pyro_hvae.objectives.handlers import Record, Share, Site, common_scale, is_point
+from pyro_hvae.objectives.path_gradients import GRADIENTS, Paths, detached_parameters
 from pyro_hvae.objectives.program_contract import check_contract, explain_errors
 from pyro_hvae.objectives.program_module import as_module
 from pyro_hvae.objectives.site_masks import is_entry_mask, mask_missing, site_log_prob
@@ -79,6 +80,16 @@ class ELBO(PyroELBO):
         shared: latent sites drawn once for all particles. `shared={"z1"}` with K particles is the VHP bound (Klushyn et al.
             2019, eq. 8-9): one z, K draws of zeta in the inner importance-weighted bound.
         alpha: Renyi order (Li and Turner 2016); 1 is the K-particle average of the ELBO, -inf their maximum (VR-max).
+        gradient: of the bound with respect to the guide.
+            - "reparameterised": the gradient of the estimate itself.
+            - "stl": the densities of the guide are those of constant parameters, so that only the path through the draws counts
+              (Roeder et al. 2017, sticking the landing). It vanishes where the guide is the posterior. It is unbiased for one
+              particle and for alpha = 1, and biased for K > 1: use "dreg" there.
+            - "dreg": the doubly reparameterised gradient (Tucker et al. 2019): the path of particle k has the factor
+              $\alpha + (1 - \alpha) \tilde w_k$ besides its weight. Unbiased for every K; for one particle it is "stl".
+              Of the VHP's bound the inner particles have the factor, and z1 is as in "stl".
+            Both take no KL in closed form, and run the guide twice. A guide that draws noise beside its sites, such as dropout,
+            has another one in its second pass.
         analytic_kl: with one particle, take KL(q || p) in closed form at sites where that is valid, that is where
             everything the model has sampled before the site precedes it in the guide too. Elsewhere Monte Carlo.
 
@@ -99,7 +110,14 @@ class ELBO(PyroELBO):
     torch.Size([])
     """
 
-    def __init__(self, particles: int = 1, shared: Collection[str] = (), alpha: float = 0.0, analytic_kl: bool = True) -> None:
+    def __init__(
+        self,
+        particles: int = 1,
+        shared: Collection[str] = (),
+        alpha: float = 0.0,
+        analytic_kl: bool = True,
+        gradient: str = "reparameterised",
+    ) -> None:
         super().__init__()
         if not isinstance(particles, int) or particles < 1:
             raise ConfigError(f"particles must be a whole number of at least 1, got {particles!r}.")
@@ -108,6 +126,14 @@ class ELBO(PyroELBO):
         if shared and particles == 1:
             raise ConfigError(f"sites {sorted(shared)} cannot be shared among one particle. Use particles=2 or more.")
         self.particles, self.shared, self.alpha, self.analytic_kl = particles, frozenset(shared), float(alpha), analytic_kl
+        self.set_gradient(gradient)
+
+    def set_gradient(self, gradient: str) -> None:
+        """Chooses the gradient; raises `ConfigError` for an unknown one, or "dreg" of an infinite Renyi order."""
+        require_known("gradient", gradient, GRADIENTS)
+        if gradient == "dreg" and math.isinf(self.alpha):
+            raise ConfigError(f"the gradient 'dreg' needs a finite Renyi order, got alpha={self.alpha}. Use 'reparameterised'.")
+        self.gradient = gradient
 
     def __call__(self, model: Callable[..., Any], guide: Callable[..., Any]) -> Objective:
         """The pair with this bound; methods of a module and functions are trained with the modules that they use."""
@@ -118,6 +144,10 @@ class ELBO(PyroELBO):
         x = take_data(x, model, guide)
         p, q = self.sites(model, guide, x)
         terms = {name: self._term(name, p, q) for name in p}
+        if (paths := p["x"].get("paths")) and self.gradient == "dreg":
+            varying = [term for term in terms.values() if term.dim() > 1]
+            if varying:
+                paths.weigh(torch.stack(torch.broadcast_tensors(*varying)).sum(0), self.alpha)
         weights = {name: common_scale(site["scale"], q.get(name, site)["scale"]) for name, site in p.items()}
         scales = {name: weight for name, weight in weights.items() if isinstance(weight, Tensor) or weight != 1.0}
         latents = {name: site["value"] for name, site in q.items()}
@@ -133,11 +163,18 @@ class ELBO(PyroELBO):
         with explain_errors(guide, model, x), Record() as q, self._particle_plate():
             run_program(guide, x)
         check_contract(None, q.sites, x, self.particles, self.shared)  # before the model gets the guide's values
-        replay = {name: site["value"] for name, site in q.sites.items()}
+        paths = Paths(q.sites) if self.gradient != "reparameterised" and torch.is_grad_enabled() else None
+        replay = paths.values if paths else {name: site["value"] for name, site in q.sites.items()}
         with explain_errors(model, model, x, q.sites), Record(replay) as p, self._particle_plate():
             run_program(model, x)
         check_contract(p.sites, q.sites, x, self.particles, self.shared)
         mask_missing(p.sites["x"], x)
+        if paths:
+            with detached_parameters(guide), Record(paths.values) as density, self._particle_plate():
+                run_program(getattr(guide, "unregistered", guide), x)
+            p.sites["x"]["paths"] = paths
+            for name, site in density.sites.items():
+                q.sites[name]["density"] = site
         check_site(model, p.sites["x"])
         return p.sites, q.sites
 
@@ -154,11 +191,13 @@ class ELBO(PyroELBO):
         if site["is_observed"]:
             return observed_log_prob(site)
         # Pyro's KL of a Delta leaves its log_density out; one draw of it is exact anyway.
+        density = q[name].get("density", q[name])
         closed = self.particles == 1 and self.analytic_kl and not is_point(q[name]) and kl_is_valid(name, p, q)
+        closed = closed and self.gradient == "reparameterised"
         if closed and not is_entry_mask(site) and not is_entry_mask(q[name]):
             with suppress(NotImplementedError):  # no closed form registered for this pair of distributions
                 return self._masked_kl(site, q[name])
-        return site_log_prob(site) - site_log_prob(q[name])
+        return site_log_prob(site) - site_log_prob(density)
 
     def _masked_kl(self, p: Site, q: Site) -> Tensor:
         """Minus the KL in closed form; log p - log q of the draw where a mask leaves one of them out."""

@@ -156,20 +156,45 @@ class Estimate(Terms):
         weights = weights or {}
         return self._bound({name: weights.get(name, 1.0) * self.scales.get(name, 1.0) for name in {**weights, **self.scales}})
 
-    def loss(self, weights: Weights | None = None) -> Tensor:
+    def loss(self, weights: Weights | None = None, free_bits: float = 0.0) -> Tensor:
         r"""Minus the weighted bound, plus the penalties with the weight of x, divided by max(1, weight of x); nats per datum.
 
         A schedule gives x the weight $\lambda = 1 / \beta$; the division makes this $(C + \beta F) / \max(1, \beta)$ with
         $C = -E \log p(x|z) + \sum \text{penalties}$ and F the rate, means over the batch: the Lagrangian of Klushyn et al.
         2019, eq. 9, up to a positive factor, with bounded gradients.
+
+        Arguments:
+            free_bits: the least rate of each latent site in F, $F = \sum_l \max(\lambda, \bar F_l)$ with $\bar F_l$ the mean
+                over the batch (Kingma et al. 2016); nats. A loss with free bits is no bound.
+
+        Raises:
+            ConfigError: as `bound`; for free bits of a site that varies over the particles.
         """
         weights = weights or {}
         loss = -self.bound(weights).mean()
+        if free_bits:
+            loss = loss + self._raise_to(free_bits, weights)
         for penalty in self.penalties.values():
             loss = loss + (weights.get("x", 1.0) * self.scales.get("x", 1.0) * penalty).mean()
         if "x" in weights:
             loss = loss / torch.as_tensor(weights["x"]).clamp(min=1.0).to(loss)
         return loss
+
+    def _raise_to(self, least: float, weights: Weights) -> Tensor:
+        """What the weighted rates lack to at least `least` nats a site."""
+        lacking = list[Tensor]()
+        for name, term in self.terms.items():
+            if name == "x":
+                continue
+            if term.dim() > 1:
+                raise ConfigError(
+                    f"site '{name}' varies over the {self.particles} particles, inside whose log-mean-exp no rate has free "
+                    "bits. Use one particle (particles=1), or free_bits=0."
+                )
+            rate = -term.mean()
+            weight = weights.get(name, 1.0) * self.scales.get(name, 1.0)
+            lacking.append((weight * (rate.clamp(min=least) - rate)).mean())
+        return torch.stack(lacking).sum()
 
     def constraint(self, measure: str) -> Tensor:
         """Batch mean of C in the given measure (a key of `MEASURES`), detached; of the data that `poutine.mask` leaves in."""

@@ -44,7 +44,13 @@ def for_svi(model: nn.Module, guide: nn.Module, name: str = "") -> tuple[Callabl
     True
     """
     name = name or f"pyro_hvae.{next(_pairs)}"
-    return partial(_run_registered, f"{name}.model", model), partial(_run_registered, f"{name}.guide", guide)
+    return _register(f"{name}.model", model), _register(f"{name}.guide", guide)
+
+
+def _register(name: str, module: nn.Module) -> Callable[..., Any]:
+    program: Any = partial(_run_registered, name, module)
+    program.unregistered = module  # for further passes that leave the parameter store alone
+    return program
 
 
 def _run_registered(name: str, module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
@@ -98,7 +104,7 @@ class ScheduledELBO(ELBO):
 
     Arguments:
         elbo: the bound. schedule: its controller. reconstruction: parameters that are trained in the initial phase.
-        on_estimate: called with every estimate and its loss, for logging.
+        on_estimate: called with every estimate and its loss, for logging. free_bits: see `Estimate.loss`.
     """
 
     def __init__(
@@ -107,16 +113,18 @@ class ScheduledELBO(ELBO):
         schedule: Schedule | None = None,
         reconstruction: list[nn.Parameter] | None = None,
         on_estimate: Callable[[Estimate, Tensor], None] = lambda estimate, loss: None,
+        free_bits: float = 0.0,
     ) -> None:
-        super().__init__(elbo.particles, elbo.shared, elbo.alpha, elbo.analytic_kl)
+        super().__init__(elbo.particles, elbo.shared, elbo.alpha, elbo.analytic_kl, elbo.gradient)
         self.estimate = elbo.estimate  # the bound's own, with what its class adds
         self.schedule, self.reconstruction, self.on_estimate = schedule or Constant(), reconstruction, on_estimate
+        self.free_bits = free_bits
 
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         estimate = self.estimate(model, guide, take_pass(args, kwargs, model, guide))
         measure = self.schedule.measure
         self.schedule.update(estimate.constraint(measure) if measure else None)
-        loss = estimate.loss(self.schedule.weights())
+        loss = estimate.loss(self.schedule.weights(), self.free_bits)
         loss.backward(inputs=self.reconstruction if self.schedule.initial else None)
         self.on_estimate(estimate, loss.detach())
         return loss.item()

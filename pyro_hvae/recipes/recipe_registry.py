@@ -33,7 +33,7 @@ RECIPES: dict[str, Recipe] = {
         vae,
         "Higgins et al. 2017",
         "VAE whose KL weighs beta (-o beta=4)",
-        refused={"warmup": _OVERWRITES, "geco": _OVERWRITES, "rewo": _OVERWRITES},
+        refused={"warmup": _OVERWRITES, "cyclical": _OVERWRITES, "geco": _OVERWRITES, "rewo": _OVERWRITES},
     ),
     "iwae": Recipe(iwae, "Burda et al. 2016", "importance-weighted autoencoder (-o levels=1|2, -o particles=K)"),
     "vampprior": Recipe(
@@ -58,7 +58,7 @@ RECIPES: dict[str, Recipe] = {
         teacher_student,
         "Lezama 2019",
         "a code that grows while a teacher holds its Jacobian (-o code=gaussian|point)",
-        refused=dict.fromkeys(("warmup", "ramp", "geco", "rewo", "progressive"), _STAGES),
+        refused=dict.fromkeys(("warmup", "cyclical", "ramp", "geco", "rewo", "progressive"), _STAGES),
     ),
 }
 

@@ -7,6 +7,7 @@ from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.runs.options import coerce
 
 ENGINES = ("fit", "svi")
+GRADIENTS = ("reparameterised", "stl", "dreg")  # those of `ELBO`, whose room needs torch
 SEEDS = 2**32  # the bits that torch uses of a seed
 PRECISIONS = ("float32", "bf16")  # the names of `networks.PRECISIONS`, which needs torch
 
@@ -26,6 +27,9 @@ class TrainConfig:
         information_every: steps between estimates of how much every layer knows of x; 0 makes none.
         information_points: size of the random sample of training data for these estimates (see `InformationFlow`).
         device: auto, cpu, cuda, cuda:i or mps. threads: of torch on the CPU, 0 leaves torch's default.
+        gradient: of the bound with respect to the guide, reparameterised, stl or dreg (see `ELBO`); None is the bound's own.
+        free_bits: nats that each latent site may know of x for nothing: of a site whose rate, averaged over the batch, is below
+            that, the rate has no gradient (Kingma et al. 2016, for whole layers); 0 is the bound itself.
         engine: "fit" (torch optimiser, fused Adam) or "svi" (stock `pyro.infer.SVI`; slower, same result in the mean).
         compile: whether a step's loss and gradients run as one compiled graph (see `capture`); None decides by the length of
             the run (see `decide_training`). precision: of the networks, float32 or bf16 (see `network_precision`).
@@ -48,6 +52,8 @@ class TrainConfig:
     information_points: int = 5_000
     device: str = "auto"
     threads: int = 0
+    gradient: str | None = None
+    free_bits: float = 0.0
     engine: str = "fit"
     compile: bool | None = None
     precision: str = "float32"
@@ -60,7 +66,7 @@ class TrainConfig:
                 raise ConfigError(f"{name.replace('_', '-')} must be at least 1, got {value}.")
         if self.seed > SEEDS - 1:
             raise ConfigError(f"seed must be at most {SEEDS - 1} (2^32 - 1), got {self.seed}: more bits would change nothing.")
-        for name in ("seed", "threads", "grad_clip", "information_every"):
+        for name in ("seed", "threads", "grad_clip", "information_every", "free_bits"):
             if (value := getattr(self, name)) < 0:
                 raise ConfigError(f"{name.replace('_', '-')} must not be negative, got {value}.")
         if not 0 < self.lr < math.inf:
@@ -69,6 +75,8 @@ class TrainConfig:
             raise ConfigError(f"lr_decay is a fraction of the run, between 0 and 1, got {self.lr_decay}.")
         for name, known in (("engine", ENGINES), ("precision", PRECISIONS)):
             require_known(name, getattr(self, name), known)
+        if self.gradient is not None:
+            require_known("gradient", self.gradient, GRADIENTS)
         if self.engine == "svi" and (self.compile or self.precision != "float32"):
             raise ConfigError(
                 "engine=svi is stock pyro.infer.SVI, which neither compiles nor changes precision. Use --engine fit."

@@ -7,5 +7,6 @@ from .schedule import Constant as Constant
 from .schedule import GateAlphas as GateAlphas
 from .schedule import Schedule as Schedule
 from .schedule_registry import SCHEDULES as SCHEDULES
+from .warm_up import Cyclical as Cyclical
 from .warm_up import Ramp as Ramp
 from .warm_up import WarmUp as WarmUp

@@ -47,6 +47,32 @@ class WarmUp(_Annealed):
         return (t / self.length.clamp(min=1)).clamp(max=1.0)
 
 
+class Cyclical(_Annealed):
+    r"""Linear annealing that begins anew, $\beta_t = \min(1, \tau / r)$ with $\tau$ the part of its cycle that step t ends.
+
+    Of Fu et al. 2019: the codes of a cycle start from those that the cycle before has found. The run has `cycles` of equal
+    length, and in each beta rises over the first share `rise` = r.
+    """
+
+    def __init__(self, cycles: int = 4, rise: float = 0.5) -> None:
+        if cycles < 1:
+            raise ConfigError(f"cycles is how often beta rises, at least 1, got {cycles}.")
+        if not 0 < rise <= 1:
+            raise ConfigError(f"rise is the share of a cycle in which beta rises, above 0 and at most 1, got {rise}.")
+        super().__init__("cycles", 1 / cycles)
+        self.rise = rise
+
+    def start(self, steps: int, layers: Sequence[str] = ()) -> None:
+        super().start(steps, layers)
+        self.length.fill_(steps * min(self.asked, 1.0))
+        self.beta.copy_(self._beta(self.t + 1))
+
+    def _beta(self, t: Tensor) -> Tensor:
+        # The step that ends a cycle belongs to it.
+        part = (t / self.length) - torch.ceil(t / self.length - 1e-9) + 1
+        return (part / self.rise).clamp(max=1.0)
+
+
 class Ramp(_Annealed):
     r"""Exponential annealing, $\beta_t = 1 - e^{-t / T}$ with t = 1, 2, ... and T = `ramp` (the VLAE authors' code).
 

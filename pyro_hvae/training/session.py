@@ -118,6 +118,8 @@ class Session:
         if size < config.batch_size and tell:
             tell(f"A batch has {size} data, all that there are, instead of {config.batch_size}.")
         check_data(x, objective.model)
+        if config.gradient:
+            objective.elbo.set_gradient(config.gradient)
         refuse_stored_parameters(objective, x[:size])
         self.x, self.batches = x, Batches(x, size, config.seed)
         self.flatness = PlateauDetector(until, len(x) // size)
@@ -135,11 +137,11 @@ class Session:
         trained = {id(p) for p in self.reconstruction or ()}
         self.frozen = [p for p in parameters if id(p) not in trained] if self.initial else []
         self.optimizer = torch.optim.Adam(parameters, config.lr, fused=x.device.type in ("cpu", "cuda"))
-        self.training_pass = TrainingPass(objective, schedule, nats=until is not None, precision=config.precision)
+        self.training_pass = TrainingPass(objective, schedule, until is not None, config.precision, config.free_bits)
         self.captured = capture(self.training_pass, tell=tell, warn=warn) if config.compile else None
         self.svi: SVI | None = None
         if config.engine == "svi":
-            elbo = ScheduledELBO(objective.elbo, schedule, self.reconstruction, self._record_svi)
+            elbo = ScheduledELBO(objective.elbo, schedule, self.reconstruction, self._record_svi, config.free_bits)
             self.svi = SVI(*for_svi(objective.model, objective.guide), FunctionOptim(self._apply), elbo)
 
     @property

@@ -28,13 +28,21 @@ class TrainingPass(nn.Module):
 
     Arguments:
         nats: also return the constraint in nats. precision: of the networks (see `network_precision`).
+        free_bits: see `Estimate.loss`.
     """
 
     schedule: Schedule | None
 
-    def __init__(self, objective: Objective, schedule: Schedule, nats: bool = False, precision: str = "float32") -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        schedule: Schedule,
+        nats: bool = False,
+        precision: str = "float32",
+        free_bits: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.objective, self.nats, self.precision = objective, nats, precision
+        self.objective, self.nats, self.precision, self.free_bits = objective, nats, precision, free_bits
         self.measure = schedule.measure or ""
         self.schedule = schedule if schedule.measure else None
         self.sites: tuple[str, ...] = ()
@@ -56,7 +64,7 @@ class TrainingPass(nn.Module):
         if self.schedule is not None:
             self.schedule.update(estimate.constraint(self.measure))
             by_site = self.schedule.weights()
-        values = {"loss": estimate.loss(by_site)}
+        values = {"loss": estimate.loss(by_site, self.free_bits)}
         if self.nats:
             values["nats"] = estimate.constraint("nats")
         values |= {f"term.{name}": term for name, term in estimate.terms.items()}

@@ -372,6 +372,7 @@ NOT_RUN = {
         "Give booleans, true where an entry is known",
         "Use another recipe, or fill the entries in",
         "Start chains by init=prior",
+        "Use 'reparameterised'",
         "Read some of them: loss(rows[:64])",
         "Use hv.ELBO as the loss of SVI",
         "Make it a tensor: torch.as_tensor(values)",
