@@ -43,6 +43,7 @@ def test_rates_below_have_no_gradient_and_rates_above_have_theirs():
         assert_close(free, torch.zeros_like(plain) if only is None else only)
 
 
+@pytest.mark.filterwarnings("ignore:The run ends collapsed")
 def test_free_bits_keep_a_code_that_the_bound_gives_up():
     """A likelihood of large scale makes a code worthless: the bound gives it up, free bits keep what they allow."""
     x = torch.randn(64, 1, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, -0.5, 0.3, 0.8])
