@@ -62,6 +62,11 @@ def plan(experiment: Experiment, start: int = 0) -> Plan:
                 estimate.constraint(schedules[0].measure)
         except ConfigError as error:
             raise ConfigError(f"--schedule {experiment.schedule} does not go with this bound: {error}") from error
+        if experiment.train.free_bits:
+            estimate.loss(free_bits=experiment.train.free_bits)
+        if experiment.train.gradient:
+            for stage in stages:
+                stage.objective.elbo.set_gradient(experiment.train.gradient)
         if experiment.train.information_every:
             InformationFlow(first).row(stages[0].objective.guide)
     return Plan(experiment, dataset, stages, schedules)

@@ -70,6 +70,13 @@ def test_training_settings_of_gradient_and_free_bits(engine):
     assert loss.elbo.gradient == "stl"  # None leaves it
 
 
+def test_a_recipe_with_particles_refuses_free_bits_before_it_trains(command):
+    code, out, err = command(*"train iwae --dataset digits -o free_bits=0.5 --steps 5 --out run".split())
+    assert code == 2 and not out and err.count("\n") == 1 and "or free_bits=0" in err
+    code, out, err = command(*"train iwae --dataset digits -o gradient=dreg -o hidden=8 --steps 5 --dry-run".split())
+    assert code == 0 and "dreg" in out, err
+
+
 def test_particles_have_no_free_bits():
     with pytest.raises(ConfigError, match=r"varies over the 4 particles.* Use one particle \(particles=1\), or free_bits=0"):
         ELBO(particles=4).estimate(*pair(), torch.rand(8, 4)).loss(free_bits=0.1)
