@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from pyro_hvae import inference
 from pyro_hvae.compilation import decide_evaluation, print_line
-from pyro_hvae.conditionals.grey_levels import GreyLevels
+from pyro_hvae.conditionals import GreyLevels
 from pyro_hvae.data import Rows, Standardization
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.resumable_results import ResumableResults
