@@ -17,8 +17,10 @@ from . import training as training
 from .compilation import CaptureWarning as CaptureWarning
 from .compilation import capture as capture
 from .conditionals import Bernoulli as Bernoulli
+from .conditionals import DiscretisedLogistic as DiscretisedLogistic
 from .conditionals import Gaussian as Gaussian
 from .conditionals import Laplace as Laplace
+from .conditionals import LogisticMixture as LogisticMixture
 from .conditionals import PatchDecoder as PatchDecoder
 from .conditionals import PatchEncoder as PatchEncoder
 from .conditionals import StandardNormal as StandardNormal

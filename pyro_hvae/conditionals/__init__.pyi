@@ -1,7 +1,10 @@
 from .bernoulli import Bernoulli as Bernoulli
+from .discretised_logistic import DiscretisedLogistic as DiscretisedLogistic
 from .gaussian import Gaussian as Gaussian
 from .gaussian import StandardNormal as StandardNormal
+from .grey_levels import GreyLevels as GreyLevels
 from .laplace import Laplace as Laplace
+from .logistic_mixture import LogisticMixture as LogisticMixture
 from .patch_codes import ImageLikelihood as ImageLikelihood
 from .patch_codes import ImagePosterior as ImagePosterior
 from .patch_codes import PatchDecoder as PatchDecoder

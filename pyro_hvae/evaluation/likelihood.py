@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from pyro_hvae import inference
 from pyro_hvae.compilation import decide_evaluation, print_line
+from pyro_hvae.conditionals import GreyLevels
 from pyro_hvae.data import Rows, Standardization
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.resumable_results import ResumableResults
@@ -177,8 +178,9 @@ class BitsUnit(NamedTuple):
 def _bits_unit(site: Site, x: Rows) -> BitsUnit | None:
     """The unit of bits per dimension, None where x has none: a density depends on the scale of x, a mask leaves dimensions out.
 
-    Discrete are whole numbers under a discrete likelihood, not grey values under a Bernoulli. Bytes v are data v / 255 under a
-    density; published bits per dimension refer to steps of 1 / 256, so log2 256 is added to them.
+    Discrete are whole numbers under a discrete likelihood, not grey values under a Bernoulli, and v / 255 under one of 8-bit
+    levels. Bytes v are data v / 255 under a density; published bits per dimension refer to steps of 1 / 256, so log2 256 is
+    added to them.
     """
     if x.incomplete:
         return None
@@ -190,7 +192,7 @@ def _bits_unit(site: Site, x: Rows) -> BitsUnit | None:
     whole = bool((values == values.round()).all())
     if discrete:
         classes = family.event_shape.numel() if isinstance(family, OneHotCategorical) else 1
-        return BitsUnit("discrete data", dims // classes) if whole else None
+        return BitsUnit("discrete data", dims // classes) if whole or isinstance(family.support, GreyLevels) else None
     steps = values * 255
     if whole or values.min() < 0 or values.max() > 1 or not torch.allclose(steps, steps.round(), rtol=0, atol=1e-3):
         return None

@@ -15,6 +15,7 @@ from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.models import Chain
 from pyro_hvae.networks import InputLayer, network_pair
+from pyro_hvae.recipes.grey_level_likelihoods import OUTPUTS, discretised_logistic, logistic_mixture
 
 # The codes of a learned prior spread over tens (VHP), and their distances are what its graph measures: they enter as they are.
 INPUTS: dict[str, Any] = {"input_bound": None}
@@ -58,6 +59,8 @@ LIKELIHOODS: dict[str, Callable[..., nn.Module]] = {
     "gaussian": lambda parents, x, sigma, learn, **net: Gaussian(parents, x.shape[1:], scale=sigma, learn_scale=learn, **net),
     "laplace": _laplace,
     "bernoulli": _bernoulli,
+    "discretised-logistic": discretised_logistic,
+    "logistic-mixture": logistic_mixture,
 }
 
 
@@ -79,7 +82,8 @@ class BuildingBlocks:
         data: the training data x. The guide's networks read beside x the mask, where entries are missing, and the given inputs,
             which are parents of the model's conditionals, too.
         likelihood: of p(x | z), a key of `LIKELIHOODS`.
-        sigma: a Gaussian's standard deviation, a Laplace's scale b. learn_sigma: train it (Gaussian only).
+        sigma: a Gaussian's standard deviation, a Laplace's scale b, where the scales of logistics start. learn_sigma: train it
+            (Gaussian only).
         network: of x's encoder and decoder, a key of `NETWORKS`. hidden: its widths. upper: widths of the networks between
             layers. activation: of all networks. norm: batch normalisation in fully connected ones.
         squash: a Gaussian's or Laplace's mean is a sigmoid where the data lie in [0, 1]; without it a Gibbs chain can run away.
@@ -153,6 +157,11 @@ class BuildingBlocks:
         return (self.event[0] * (1 + self.mask) + self.width, *self.event[1:])
 
     @property
+    def output_event(self) -> tuple[int, ...]:
+        """The event of what a decoder's network gives: more channels of an image, or more features, where it is more than x."""
+        return (self.event[0] * OUTPUTS.get(self.likelihood, 1), *self.event[1:])
+
+    @property
     def in_unit_range(self) -> bool:
         """Whether the data lie in [0, 1]."""
         low, high = _range(self.x)
@@ -172,7 +181,7 @@ class BuildingBlocks:
             start: dict[str, Any] = {**INPUTS, "gain": 1.0, "output_mean": self.x.mean(0)}
             return self.decoder_with(parents, hidden=self.hidden, activation=self.activation, norm=self.norm, **start)
         build = network_pair(self.network).decoder
-        return self.decoder_with(parents, net=lambda inputs, _: build(inputs, self.event, self.hidden, self.activation))
+        return self.decoder_with(parents, net=lambda inputs, _: build(inputs, self.output_event, self.hidden, self.activation))
 
     def decoder_with(self, parents: int, **network: Any) -> nn.Module:
         """p(x | `parents` features) with other options of the network, or another network (`net`)."""

@@ -37,8 +37,8 @@ def vlae(
     blocks = BuildingBlocks(x, likelihood, sigma, (), network=reads, learn_sigma=learn_sigma, squash=True)
     make, options = ladder_networks(network), (width, join, None if norm == "default" else norm)
     # The given inputs join z_L in the top branch, and x where the guide reads it, so that each needs networks of its own.
-    nets = up = make(blocks.event, (*dims[:-1], dims[-1] + blocks.width), *options)
-    if blocks.given or blocks.mask:
+    nets = up = make(blocks.output_event, (*dims[:-1], dims[-1] + blocks.width), *options)
+    if blocks.given or blocks.mask or blocks.output_event != blocks.event:
         up = make(blocks.joined_event, dims, *options)
     sizes = {f"z{level}": d for level, d in enumerate(dims, start=1)}
     priors = {site: StandardNormal(sizes[site]) for site in nets.rungs}

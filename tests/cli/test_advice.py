@@ -32,6 +32,7 @@ ARRAYS = {
     "twelve": RANDOM.random((40, 1, 12, 12), dtype=np.float32),
     "sixteen": RANDOM.random((40, 1, 16, 16), dtype=np.float32),
     "colour": RANDOM.random((20, 3, 64, 64), dtype=np.float32),
+    "bytes": RANDOM.integers(0, 256, (40, 1, 8, 8), dtype=np.uint8),
     "holes": np.where(RANDOM.random((40, 1, 16, 16)) < 0.1, np.nan, 0.5).astype(np.float32),
 }
 
@@ -76,6 +77,10 @@ TRAINING = {
     "a Laplace likelihood has a fixed scale, so learn_sigma cannot be on. Use -o likelihood=gaussian": (
         "vae --dataset few.npy -o likelihood=laplace -o learn_sigma=true",
         "vae --dataset few.npy -o likelihood=gaussian -o learn_sigma=true",
+    ),
+    "so learn_sigma cannot be on. Use -o learn_sigma=false.": (
+        "vae --dataset bytes.npy -o likelihood=discretised-logistic -o learn_sigma=true",
+        "vae --dataset bytes.npy -o likelihood=discretised-logistic -o learn_sigma=false",
     ),
     "Example: -o dims=20,20,20": ("hvae --dataset few.npy -o dims=", "hvae --dataset few.npy -o dims=20,20,20"),
     "Example: -o widths=512,256.": (

@@ -11,6 +11,7 @@ from linear_gaussian import Fixed, LinearGaussianChain
 from torch import nn
 
 from pyro_hvae import ELBO, BottomUp, Chain, StandardNormal, inference
+from pyro_hvae.conditionals.grey_levels import DiscretisedLogistic
 from pyro_hvae.data import Dataset, FactorGrid, Rows, Split
 from pyro_hvae.data.rows import bernoulli
 from pyro_hvae.errors import ConfigError, DataError
@@ -293,6 +294,7 @@ def normal(mean):
         (ONE_HOT[:, :, 0], lambda p: dist.Categorical(logits=p).to_event(1), torch.zeros(2, 3), 2, 0),
         (ONE_HOT, lambda p: dist.OneHotCategorical(logits=p).to_event(1), torch.zeros(2, 3), 2, 0),
         (GREY, normal, HALF, 4, 8),
+        (GREY, lambda p: DiscretisedLogistic(p, torch.tensor(0.1)).to_event(1), HALF, 4, 0),
         (GREY, lambda p: dist.Bernoulli(p).to_event(1), HALF, None, 0),  # a bound on no probability of grey values
         (BITS, normal, HALF, None, 0),
         (GREY + 0.001, normal, HALF, None, 0),  # densities on [0, 1] of what was no byte
