@@ -19,8 +19,10 @@ from .compilation import capture as capture
 from .conditionals import Bernoulli as Bernoulli
 from .conditionals import Gaussian as Gaussian
 from .conditionals import Laplace as Laplace
+from .conditionals import NegativeBinomial as NegativeBinomial
 from .conditionals import PatchDecoder as PatchDecoder
 from .conditionals import PatchEncoder as PatchEncoder
+from .conditionals import Poisson as Poisson
 from .conditionals import StandardNormal as StandardNormal
 from .conditionals import Vamp as Vamp
 from .data import DATASETS as DATASETS

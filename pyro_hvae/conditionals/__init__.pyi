@@ -2,10 +2,12 @@ from .bernoulli import Bernoulli as Bernoulli
 from .gaussian import Gaussian as Gaussian
 from .gaussian import StandardNormal as StandardNormal
 from .laplace import Laplace as Laplace
+from .negative_binomial import NegativeBinomial as NegativeBinomial
 from .patch_codes import ImageLikelihood as ImageLikelihood
 from .patch_codes import ImagePosterior as ImagePosterior
 from .patch_codes import PatchDecoder as PatchDecoder
 from .patch_codes import PatchEncoder as PatchEncoder
 from .point import Point as Point
+from .poisson import Poisson as Poisson
 from .vamp import GaussianMixture as GaussianMixture
 from .vamp import Vamp as Vamp

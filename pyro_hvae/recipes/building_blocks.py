@@ -1,7 +1,7 @@
 """The building blocks of recipes: likelihoods, encoders and the conditionals between layers, sized by the data."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae.conditionals import Bernoulli, Gaussian, Laplace, StandardNormal
+from pyro_hvae.conditionals import Gaussian, StandardNormal
 from pyro_hvae.data import Batch, given_of, x_of
 from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.models import Chain
 from pyro_hvae.networks import InputLayer, network_pair
+from pyro_hvae.recipes.likelihoods import LIKELIHOODS, check_values
 
 # The codes of a learned prior spread over tens (VHP), and their distances are what its graph measures: they enter as they are.
 INPUTS: dict[str, Any] = {"input_bound": None}
@@ -25,6 +26,11 @@ def _range(x: Tensor) -> tuple[float, float]:
     return low.item(), high.item()
 
 
+def _known(data: Tensor | Batch) -> Tensor:
+    """The values that are not missing."""
+    return data.x[data.observed] if isinstance(data, Batch) and data.observed is not None else x_of(data)
+
+
 def _fill_with_mean(data: Tensor | Batch) -> Tensor:
     """The data, with the mean of the known entries of a column in its missing ones; of all columns where none is known."""
     x = x_of(data)
@@ -33,32 +39,6 @@ def _fill_with_mean(data: Tensor | Batch) -> Tensor:
     known = data.observed
     mean, overall = x.sum(0) / known.sum(0), x.sum() / known.sum()  # x is 0 where it is missing
     return x.where(known, mean.where(known.any(0), overall))
-
-
-def _bernoulli(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network: Any) -> nn.Module:
-    low, high = _range(x)
-    if low < 0 or high > 1:
-        raise ConfigError(
-            f"a Bernoulli likelihood needs data in [0, 1], but these lie in [{low:.3g}, {high:.3g}]. "
-            "Use -o likelihood=gaussian."
-        )
-    if learn_sigma:
-        raise ConfigError("a Bernoulli likelihood has no sigma, so learn_sigma cannot be on. Use -o likelihood=gaussian.")
-    return Bernoulli(parents, x.shape[1:], **network)
-
-
-def _laplace(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network: Any) -> nn.Module:
-    if learn_sigma:
-        raise ConfigError("a Laplace likelihood has a fixed scale, so learn_sigma cannot be on. Use -o likelihood=gaussian.")
-    return Laplace(parents, x.shape[1:], scale=sigma, **network)
-
-
-# name -> (features of x's parents, training data, sigma, whether it is trained, network options) -> conditional of x
-LIKELIHOODS: dict[str, Callable[..., nn.Module]] = {
-    "gaussian": lambda parents, x, sigma, learn, **net: Gaussian(parents, x.shape[1:], scale=sigma, learn_scale=learn, **net),
-    "laplace": _laplace,
-    "bernoulli": _bernoulli,
-}
 
 
 def check_dims(dims: Sequence[int]) -> tuple[int, ...]:
@@ -177,6 +157,7 @@ class BuildingBlocks:
     def decoder_with(self, parents: int, **network: Any) -> nn.Module:
         """p(x | `parents` features) with other options of the network, or another network (`net`)."""
         require_known("likelihood", self.likelihood, LIKELIHOODS)
+        check_values(self.likelihood, _known(self.data))
         if self.likelihood in ("gaussian", "laplace") and self.squash and self.in_unit_range:
             network["squash"] = True
         return LIKELIHOODS[self.likelihood](parents, self.x, self.sigma, self.learn_sigma, **network)

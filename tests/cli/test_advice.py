@@ -69,6 +69,10 @@ TRAINING = {
         "vae --dataset real.npy -o likelihood=bernoulli",
         "vae --dataset real.npy -o likelihood=gaussian",
     ),
+    "a Poisson likelihood needs counts (0, 1, 2, ...), but these lie in": (
+        "vae --dataset real.npy -o likelihood=poisson",
+        "vae --dataset real.npy -o likelihood=gaussian",
+    ),
     "a Bernoulli likelihood has no sigma, so learn_sigma cannot be on. Use -o likelihood=gaussian": (
         "vae --dataset few.npy -o likelihood=bernoulli -o learn_sigma=true",
         "vae --dataset few.npy -o likelihood=gaussian -o learn_sigma=true",

@@ -1,0 +1,72 @@
+"""The likelihoods of recipes by name: conditionals of x, joined to the data, and what data they can be of."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from pyro_hvae.conditionals import Bernoulli, Gaussian, Laplace, NegativeBinomial, Poisson
+from pyro_hvae.errors import ConfigError
+
+
+class Needs(NamedTuple):
+    """What a likelihood needs of its data.
+
+    Attributes:
+        kind: the likelihood's name in a sentence. values: which it needs, in words. inside: which of some values are such.
+    """
+
+    kind: str
+    values: str
+    inside: Callable[[Tensor], Tensor]
+
+
+def _is_count(x: Tensor) -> Tensor:
+    return (x >= 0) & (x == x.round())
+
+
+NEEDS: dict[str, Needs] = {
+    "bernoulli": Needs("Bernoulli", "data in [0, 1]", lambda x: (x >= 0) & (x <= 1)),
+    "poisson": Needs("Poisson", "counts (0, 1, 2, ...)", _is_count),
+    "negative-binomial": Needs("negative binomial", "counts (0, 1, 2, ...)", _is_count),
+}
+
+
+def check_values(likelihood: str, x: Tensor) -> None:
+    """Raises `ConfigError` where training data, of any shape and without what is missing, are none of a likelihood."""
+    if likelihood not in NEEDS:
+        return
+    kind, values, inside = NEEDS[likelihood]
+    if len(outside := x[~inside(x)]):
+        low, high = x.aminmax()
+        raise ConfigError(
+            f"a {kind} likelihood needs {values}, but these lie in [{low.item():.3g}, {high.item():.3g}], "
+            f"{outside[0].item():.6g} among them. Use -o likelihood=gaussian."
+        )
+
+
+def _without_sigma(name: str, conditional: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    def build(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network: Any) -> nn.Module:
+        if learn_sigma:
+            raise ConfigError(
+                f"a {NEEDS[name].kind} likelihood has no sigma, so learn_sigma cannot be on. Use -o likelihood=gaussian."
+            )
+        return conditional(parents, x.shape[1:], **network)
+
+    return build
+
+
+def _laplace(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network: Any) -> nn.Module:
+    if learn_sigma:
+        raise ConfigError("a Laplace likelihood has a fixed scale, so learn_sigma cannot be on. Use -o likelihood=gaussian.")
+    return Laplace(parents, x.shape[1:], scale=sigma, **network)
+
+
+# name -> (features of x's parents, training data, sigma, whether it is trained, network options) -> conditional of x
+LIKELIHOODS: dict[str, Callable[..., nn.Module]] = {
+    "gaussian": lambda parents, x, sigma, learn, **net: Gaussian(parents, x.shape[1:], scale=sigma, learn_scale=learn, **net),
+    "laplace": _laplace,
+    "bernoulli": _without_sigma("bernoulli", Bernoulli),
+    "poisson": _without_sigma("poisson", Poisson),
+    "negative-binomial": _without_sigma("negative-binomial", NegativeBinomial),
+}

@@ -1,0 +1,176 @@
+"""One contract over the likelihoods of recipes: density, start, captured passes, masks, data that they refuse (float64)."""
+
+from typing import Any, NamedTuple
+
+import pyro
+import pytest
+import torch
+from both_ways import assert_same
+from scipy import stats
+from torch.testing import assert_close
+
+import pyro_hvae as hv
+from pyro_hvae import recipes
+from pyro_hvae.data import Batch
+from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.evaluation.likelihood import _bits_unit
+from pyro_hvae.inference.sampling import likelihood_name
+from pyro_hvae.objectives import draw_sites, scalar_family
+from pyro_hvae.recipes import LIKELIHOODS
+from pyro_hvae.training.training_step import TrainingPass
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+class Row(NamedTuple):
+    """A likelihood: scipy's of its scalars, by the parameters that torch's has; the data are drawn by `draw` from z."""
+
+    kind: str
+    scipy: Any
+    draw: Any
+    wrong: float  # a value that it cannot have
+    bits: str | None = None  # what bits per dimension are of
+    learns: str | None = None  # a parameter beside the network
+    sigma: bool = False
+
+
+def negative_binomial(fn):
+    return stats.nbinom(fn.total_count.numpy(), torch.sigmoid(-fn.logits).numpy())
+
+
+def counts(z):
+    return torch.poisson((1 + z).exp())
+
+
+ROWS = {
+    "poisson": Row("Poisson", lambda fn: stats.poisson(fn.rate.numpy()), counts, -1.0, "discrete data"),
+    "negative-binomial": Row("NegativeBinomial", negative_binomial, counts, 0.5, "discrete data", "log_dispersion"),
+}
+NAMES = pytest.mark.parametrize("name", ROWS)
+
+
+def data(name, n=64, columns=4):
+    """Columns that depend on one latent, each in its own way."""
+    torch.manual_seed(1)
+    return ROWS[name].draw(torch.randn(n, 1) * torch.linspace(-1, 1, columns))
+
+
+def built(name, x, **options):
+    torch.manual_seed(0)
+    return recipes.build("hvae", x, {"dims": (2, 2), "hidden": (8,), "upper": (8,), "likelihood": name, **options})[-1]
+
+
+def test_every_likelihood_has_a_row():
+    assert {*ROWS, "gaussian", "laplace", "bernoulli"} == {*LIKELIHOODS}
+
+
+@NAMES
+@torch.no_grad()
+def test_the_density_is_that_of_scipy(name):
+    x, row = data(name), ROWS[name]
+    conditional = built(name, x).objective.model.likelihood
+    for parameter in conditional.parameters():
+        parameter += 0.3 * torch.randn_like(parameter)
+    fn = conditional(torch.randn(5, 64, 2))
+    law = row.scipy(scalar_family(fn))
+    each = (getattr(law, "logpmf", None) or law.logpdf)(x.numpy())
+    assert fn.batch_shape == (5, 64) and fn.event_shape == (4,) and fn.log_prob(x).std() > 0
+    assert_close(fn.log_prob(x), torch.as_tensor(each).sum(-1), atol=1e-9, rtol=1e-10)
+    torch.manual_seed(0)
+    draws, kept = fn.sample((4000,)), scalar_family(fn)
+    error = (draws.mean(0) - kept.mean) / (kept.variance / 4000).sqrt()
+    assert error.square().mean().item() == pytest.approx(1.0, abs=0.25)  # z-scores, 1280 of them
+
+
+@NAMES
+@torch.no_grad()
+def test_it_starts_at_the_mean_of_the_data_and_no_network_overflows(name):
+    x = data(name)
+    conditional = built(name, x).objective.model.likelihood
+    conditional.net[-1].weight.zero_()
+    assert_close(scalar_family(conditional(torch.randn(64, 2))).mean[0], x.mean(0).clamp(min=1e-3), atol=1e-6, rtol=1e-6)
+    conditional.float().net[-1].weight.fill_(1e4)
+    for z in (-1e3, 1e3):
+        fn = conditional(torch.full((64, 2), z, dtype=torch.float32))
+        assert fn.log_prob(x.float()).isfinite().all() and fn.mean.isfinite().all() and fn.sample().isfinite().all()
+
+
+@NAMES
+@pytest.mark.parametrize("particles", [1, 3])
+def test_captured_passes_and_their_gradients_are_the_eager_ones(name, particles):
+    x = data(name)
+    stage = built(name, x)
+    objective = hv.ELBO(particles=particles)(stage.objective.model, stage.objective.guide)
+    passing = TrainingPass(objective, hv.schedules.Constant())
+    calls = [(x[i : i + 16], *passing.arguments(hv.schedules.Constant())) for i in (0, 16, 32)]
+    assert assert_same(passing, calls).graphs == 1
+
+
+@NAMES
+def test_missing_entries_are_left_out(name):
+    """Their values change neither the bound nor its gradient; imputed values lie where the likelihood has them."""
+    x, row = data(name), ROWS[name]
+    known = torch.rand(x.shape, generator=torch.Generator().manual_seed(2)) > 0.3
+    batch = Batch(x.where(known, 0.0), {}, known)
+    objective = built(name, batch).objective
+    everything = []
+    for fill in (0.0, row.wrong, x):
+        torch.manual_seed(3)
+        loss = objective(x.where(known, torch.as_tensor(fill)), observed=known)
+        everything.append([loss, *torch.autograd.grad(loss, list(objective.parameters()), allow_unused=True)])
+    for other in everything[1:]:
+        assert all(a is b is None or torch.equal(a, b) for a, b in zip(everything[0], other, strict=True))
+    torch.manual_seed(3)
+    estimate = objective.estimate(batch)
+    law = scalar_family(estimate.x["fn"])
+    assert_close(estimate.terms["x"], law.log_prob(x).where(known, 0.0).sum(-1))
+    for draws in (0, 2):
+        filled = hv.impute(objective.model, objective.guide, batch, particles=20, draws=draws)
+        assert_close(filled[..., known], x[known].expand(*filled.shape[:-2], -1))
+        assert filled.isfinite().all() and (not draws or law.support.check(filled).all())
+
+
+@NAMES
+def test_data_that_it_cannot_have_are_refused(name):
+    x, row = data(name), ROWS[name]
+    objective = built(name, x).objective
+    bad = x.clone()
+    bad[3, 1] = row.wrong
+    with pytest.raises(DataError, match=rf"x has the value {row.wrong:g} at index \(3, 1\).* a {row.kind}, has a density at"):
+        objective(bad)
+    with pytest.raises(ConfigError, match=r"likelihood needs .*, but these lie in .* among them. Use -o likelihood=gaussian"):
+        built(name, bad)
+    known = bad == x
+    assert built(name, Batch(bad.where(known, 0.0), {}, known)).objective(bad, observed=known).isfinite()
+    if not row.sigma:
+        with pytest.raises(ConfigError, match="learn_sigma cannot be on. Use -o likelihood=gaussian"):
+            built(name, x, learn_sigma=True)
+
+
+@NAMES
+def test_it_learns(name):
+    x, row = data(name, 256), ROWS[name]
+    stage = built(name, x)
+    config = hv.TrainConfig(steps=50, batch_size=64, lr=1e-2)
+    rows = hv.fit([stage], x, config, progress=False)
+    losses = [r["loss"] for r in rows]
+    assert sum(losses[-10:]) / 10 < sum(losses[:5]) / 5 - 0.1
+    parameters = dict(stage.objective.model.likelihood.named_parameters())
+    assert row.learns is None or parameters[row.learns].std() > 0  # each column's went its own way
+
+
+@NAMES
+@torch.no_grad()
+def test_pictures_units_and_constraints(name):
+    x, row = data(name), ROWS[name]
+    objective = built(name, x).objective
+    assert likelihood_name(objective.model) == row.kind
+    unit = _bits_unit(draw_sites(objective.model, x)["x"], hv.data.Rows(x))
+    assert (unit and unit.of) == row.bits and (unit is None or unit.dims == 4)
+    pyro.set_rng_seed(0)
+    estimate = objective.estimate(x)
+    fn = estimate.x["fn"]
+    assert_close(estimate.constraint("nats"), -fn.log_prob(x).mean())
+    assert_close(estimate.constraint("rmse"), (x - scalar_family(fn).mean).square().mean())
+    at = objective.model.likelihood(hv.latents(objective.guide, x, mean=True)["z1"])
+    assert_close(hv.reconstruct(objective.model, objective.guide, x), scalar_family(at).mean)
