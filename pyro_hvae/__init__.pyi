@@ -17,6 +17,7 @@ from . import training as training
 from .compilation import CaptureWarning as CaptureWarning
 from .compilation import capture as capture
 from .conditionals import Bernoulli as Bernoulli
+from .conditionals import Beta as Beta
 from .conditionals import Gaussian as Gaussian
 from .conditionals import Laplace as Laplace
 from .conditionals import NegativeBinomial as NegativeBinomial
@@ -24,6 +25,7 @@ from .conditionals import PatchDecoder as PatchDecoder
 from .conditionals import PatchEncoder as PatchEncoder
 from .conditionals import Poisson as Poisson
 from .conditionals import StandardNormal as StandardNormal
+from .conditionals import StudentT as StudentT
 from .conditionals import Vamp as Vamp
 from .data import DATASETS as DATASETS
 from .data import Batch as Batch

@@ -1,4 +1,5 @@
 from .bernoulli import Bernoulli as Bernoulli
+from .beta import Beta as Beta
 from .gaussian import Gaussian as Gaussian
 from .gaussian import StandardNormal as StandardNormal
 from .laplace import Laplace as Laplace
@@ -9,5 +10,6 @@ from .patch_codes import PatchDecoder as PatchDecoder
 from .patch_codes import PatchEncoder as PatchEncoder
 from .point import Point as Point
 from .poisson import Poisson as Poisson
+from .student_t import StudentT as StudentT
 from .vamp import GaussianMixture as GaussianMixture
 from .vamp import Vamp as Vamp

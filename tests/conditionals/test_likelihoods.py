@@ -1,5 +1,6 @@
 """One contract over the likelihoods of recipes: density, start, captured passes, masks, data that they refuse (float64)."""
 
+import math
 from typing import Any, NamedTuple
 
 import pyro
@@ -17,6 +18,7 @@ from pyro_hvae.evaluation.likelihood import _bits_unit
 from pyro_hvae.inference.sampling import likelihood_name
 from pyro_hvae.objectives import draw_sites, scalar_family
 from pyro_hvae.recipes import LIKELIHOODS
+from pyro_hvae.recipes.likelihoods import NEEDS
 from pyro_hvae.training.training_step import TrainingPass
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -38,6 +40,10 @@ def negative_binomial(fn):
     return stats.nbinom(fn.total_count.numpy(), torch.sigmoid(-fn.logits).numpy())
 
 
+def student_t(fn):
+    return stats.t(fn.df.numpy(), fn.loc.numpy(), fn.scale.numpy())
+
+
 def counts(z):
     return torch.poisson((1 + z).exp())
 
@@ -45,6 +51,14 @@ def counts(z):
 ROWS = {
     "poisson": Row("Poisson", lambda fn: stats.poisson(fn.rate.numpy()), counts, -1.0, "discrete data"),
     "negative-binomial": Row("NegativeBinomial", negative_binomial, counts, 0.5, "discrete data", "log_dispersion"),
+    "student-t": Row("StudentT", student_t, lambda z: z + 0.3 * torch.randn_like(z), math.inf, learns="log_df", sigma=True),
+    "beta": Row(
+        "Beta",
+        lambda fn: stats.beta(fn.concentration1.numpy(), fn.concentration0.numpy()),
+        lambda z: (z + 0.3 * torch.randn_like(z)).sigmoid(),
+        1.0,
+        learns="log_precision",
+    ),
 }
 NAMES = pytest.mark.parametrize("name", ROWS)
 
@@ -88,7 +102,7 @@ def test_it_starts_at_the_mean_of_the_data_and_no_network_overflows(name):
     x = data(name)
     conditional = built(name, x).objective.model.likelihood
     conditional.net[-1].weight.zero_()
-    assert_close(scalar_family(conditional(torch.randn(64, 2))).mean[0], x.mean(0).clamp(min=1e-3), atol=1e-6, rtol=1e-6)
+    assert_close(scalar_family(conditional(torch.randn(64, 2))).mean[0], x.mean(0), atol=1e-6, rtol=1e-6)
     conditional.float().net[-1].weight.fill_(1e4)
     for z in (-1e3, 1e3):
         fn = conditional(torch.full((64, 2), z, dtype=torch.float32))
@@ -96,13 +110,15 @@ def test_it_starts_at_the_mean_of_the_data_and_no_network_overflows(name):
 
 
 @NAMES
-@pytest.mark.parametrize("particles", [1, 3])
-def test_captured_passes_and_their_gradients_are_the_eager_ones(name, particles):
+@pytest.mark.parametrize("measure", ["nats", "rmse", None])
+def test_captured_passes_and_their_gradients_are_the_eager_ones(name, measure):
+    """With the constraint of GECO, and of several particles without one."""
     x = data(name)
     stage = built(name, x)
-    objective = hv.ELBO(particles=particles)(stage.objective.model, stage.objective.guide)
-    passing = TrainingPass(objective, hv.schedules.Constant())
-    calls = [(x[i : i + 16], *passing.arguments(hv.schedules.Constant())) for i in (0, 16, 32)]
+    objective = hv.ELBO(particles=1 if measure else 3)(stage.objective.model, stage.objective.guide)
+    schedule = hv.schedules.Geco(measure=measure) if measure else hv.schedules.Constant()
+    passing = TrainingPass(objective, schedule)
+    calls = [(x[i : i + 16], *passing.arguments(schedule)) for i in (0, 16, 32)]
     assert assert_same(passing, calls).graphs == 1
 
 
@@ -136,10 +152,12 @@ def test_data_that_it_cannot_have_are_refused(name):
     objective = built(name, x).objective
     bad = x.clone()
     bad[3, 1] = row.wrong
-    with pytest.raises(DataError, match=rf"x has the value {row.wrong:g} at index \(3, 1\).* a {row.kind}, has a density at"):
+    said = rf"at index \(3, 1\).* a {row.kind}, has a density at" if name in NEEDS else "Replace values that are not finite"
+    with pytest.raises(DataError, match=rf"x has the value {row.wrong:g} .*{said}"):
         objective(bad)
-    with pytest.raises(ConfigError, match=r"likelihood needs .*, but these lie in .* among them. Use -o likelihood=gaussian"):
-        built(name, bad)
+    if name in NEEDS:
+        with pytest.raises(ConfigError, match=r"likelihood needs .*, but these lie in .* among them. Use -o likelihood=gauss"):
+            built(name, bad)
     known = bad == x
     assert built(name, Batch(bad.where(known, 0.0), {}, known)).objective(bad, observed=known).isfinite()
     if not row.sigma:
@@ -151,7 +169,7 @@ def test_data_that_it_cannot_have_are_refused(name):
 def test_it_learns(name):
     x, row = data(name, 256), ROWS[name]
     stage = built(name, x)
-    config = hv.TrainConfig(steps=50, batch_size=64, lr=1e-2)
+    config = hv.TrainConfig(steps=50, batch_size=64, lr=1e-2, log_every=1)
     rows = hv.fit([stage], x, config, progress=False)
     losses = [r["loss"] for r in rows]
     assert sum(losses[-10:]) / 10 < sum(losses[:5]) / 5 - 0.1
@@ -174,3 +192,27 @@ def test_pictures_units_and_constraints(name):
     assert_close(estimate.constraint("rmse"), (x - scalar_family(fn).mean).square().mean())
     at = objective.model.likelihood(hv.latents(objective.guide, x, mean=True)["z1"])
     assert_close(hv.reconstruct(objective.model, objective.guide, x), scalar_family(at).mean)
+
+
+def test_the_scale_and_the_degrees_of_freedom_of_a_student_t_are_fixed_or_learned():
+    x = data("student-t")
+    for learn in (False, True):
+        conditional = built("student-t", x, sigma=0.3, learn_sigma=learn).objective.model.likelihood
+        assert [name for name, _ in conditional.named_parameters() if "net" not in name] == ["log_df"] + ["log_scale"] * learn
+        assert_close(scalar_family(conditional(torch.zeros(1, 2))).scale, torch.full((1, 4), 0.3))
+    law = hv.StudentT(2, 4, df=1.0)(torch.zeros(1, 2))
+    assert_close(law.log_prob(x), torch.as_tensor(stats.cauchy(law.base_dist.loc.detach()).logpdf(x)).sum(-1))
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: hv.StudentT(2, 3, scale=0.0), "scale must be positive, got 0.0"),
+        (lambda: hv.StudentT(2, 3, df=-1.0), "degrees of freedom must be positive, got -1.0"),
+        (lambda: hv.Beta(2, 3, precision=0.0), "precision must be positive, got 0.0"),
+        (lambda: hv.NegativeBinomial(2, 3, dispersion=-0.5), "dispersion must be positive, got -0.5"),
+    ],
+)
+def test_parameters_that_are_none_are_refused(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
