@@ -69,7 +69,8 @@ def find_support(fn: Any) -> Support:
     """The support of a distribution; that of real numbers where none is known."""
     family = scalar_family(fn)
     if isinstance(family, SOFT_BITS):
-        return Support("Bernoulli", 0.0, 1.0, constraints.unit_interval)
+        kind = "Bernoulli" if isinstance(family, torch.distributions.Bernoulli) else "ContinuousBernoulli"
+        return Support(kind, 0.0, 1.0, constraints.unit_interval)
     if isinstance(family, torch.distributions.Beta):
         return Support("Beta", None, None, OpenUnitInterval())
     constraint: Any = None

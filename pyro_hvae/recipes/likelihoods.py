@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from pyro_hvae.conditionals import Bernoulli, Beta, Gaussian, Laplace, NegativeBinomial, Poisson, StudentT
+from pyro_hvae.conditionals import Bernoulli, Beta, ContinuousBernoulli, Gaussian, Laplace, NegativeBinomial, Poisson, StudentT
 from pyro_hvae.errors import ConfigError
 
 
@@ -27,6 +27,7 @@ def _is_count(x: Tensor) -> Tensor:
 
 NEEDS: dict[str, Needs] = {
     "bernoulli": Needs("Bernoulli", "data in [0, 1]", lambda x: (x >= 0) & (x <= 1)),
+    "continuous-bernoulli": Needs("continuous Bernoulli", "data in [0, 1]", lambda x: (x >= 0) & (x <= 1)),
     "beta": Needs("Beta", "data strictly between 0 and 1", lambda x: (x > 0) & (x < 1)),
     "poisson": Needs("Poisson", "counts (0, 1, 2, ...)", _is_count),
     "negative-binomial": Needs("negative binomial", "counts (0, 1, 2, ...)", _is_count),
@@ -69,6 +70,7 @@ LIKELIHOODS: dict[str, Callable[..., nn.Module]] = {
     "laplace": _laplace,
     "student-t": lambda parents, x, sigma, learn, **net: StudentT(parents, x.shape[1:], scale=sigma, learn_scale=learn, **net),
     "bernoulli": _without_sigma("bernoulli", Bernoulli),
+    "continuous-bernoulli": _without_sigma("continuous-bernoulli", ContinuousBernoulli),
     "beta": _without_sigma("beta", Beta),
     "poisson": _without_sigma("poisson", Poisson),
     "negative-binomial": _without_sigma("negative-binomial", NegativeBinomial),

@@ -3,6 +3,7 @@
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyro
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.testing import assert_close
 
 import pyro_hvae as hv
 from pyro_hvae import recipes
+from pyro_hvae.conditionals.continuous_bernoulli_law import ContinuousBernoulli
 from pyro_hvae.data import Batch
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.evaluation.likelihood import _bits_unit
@@ -44,6 +46,17 @@ def student_t(fn):
     return stats.t(fn.df.numpy(), fn.loc.numpy(), fn.scale.numpy())
 
 
+class Exponential:
+    """The exponential law on [0, 1], of any sign."""
+
+    def __init__(self, fn):
+        logits = fn.logits.numpy()
+        self.up, self.law = logits > 0, stats.truncexpon(abs(logits), scale=1 / abs(logits))
+
+    def logpdf(self, x):
+        return self.law.logpdf(np.where(self.up, 1 - x, x))
+
+
 def counts(z):
     return torch.poisson((1 + z).exp())
 
@@ -59,6 +72,7 @@ ROWS = {
         1.0,
         learns="log_precision",
     ),
+    "continuous-bernoulli": Row("ContinuousBernoulli", Exponential, lambda z: (3 * z + torch.randn_like(z)).sigmoid(), 1.5),
 }
 NAMES = pytest.mark.parametrize("name", ROWS)
 
@@ -192,6 +206,24 @@ def test_pictures_units_and_constraints(name):
     assert_close(estimate.constraint("rmse"), (x - scalar_family(fn).mean).square().mean())
     at = objective.model.likelihood(hv.latents(objective.guide, x, mean=True)["z1"])
     assert_close(hv.reconstruct(objective.model, objective.guide, x), scalar_family(at).mean)
+
+
+def test_a_continuous_bernoulli_is_exact_at_every_logit():
+    """Integrals by quadrature and slopes by the mean, d log p / d logit = x - mean, small logits and large ones."""
+    logits = torch.tensor([0.0, 1e-9, -1e-4, 0.0499, 0.0501, -2.0, 30.0, -200.0, 900.0], requires_grad=True)
+    fn = ContinuousBernoulli(logits=logits)
+    nodes, weights = (torch.as_tensor(values) for values in np.polynomial.legendre.leggauss(400))
+    nodes, density = (nodes[:, None] + 1) / 2, fn.log_prob((nodes[:, None] + 1) / 2).exp() * weights[:, None] / 2
+    assert_close(density.sum(0), torch.ones(9), atol=1e-10, rtol=0)
+    assert_close((density * nodes).sum(0), fn.mean, atol=1e-10, rtol=0)
+    assert_close((density * (nodes - fn.mean) ** 2).sum(0), fn.variance, atol=1e-10, rtol=0)
+    x = torch.linspace(0, 1, 9)
+    assert_close(torch.autograd.grad(fn.log_prob(x).sum(), logits)[0], x - fn.mean.detach(), atol=1e-10, rtol=0)
+    u = torch.linspace(0.01, 0.99, 50)[:, None]
+    inner = fn.icdf(u).detach()[..., None] * nodes[:, 0]  # the probability below the quantile is u
+    below = (ContinuousBernoulli(logits=logits.detach()[:, None]).log_prob(inner).exp() * weights / 2).sum(-1)
+    assert_close(below * fn.icdf(u).detach(), u.expand(50, 9), atol=1e-9, rtol=0)
+    assert fn.icdf(torch.tensor([[0.0], [1.0]])).isfinite().all()
 
 
 def test_the_scale_and_the_degrees_of_freedom_of_a_student_t_are_fixed_or_learned():
