@@ -18,6 +18,7 @@ from .compilation import CaptureWarning as CaptureWarning
 from .compilation import capture as capture
 from .conditionals import Bernoulli as Bernoulli
 from .conditionals import Beta as Beta
+from .conditionals import Categorical as Categorical
 from .conditionals import ContinuousBernoulli as ContinuousBernoulli
 from .conditionals import Gaussian as Gaussian
 from .conditionals import Laplace as Laplace

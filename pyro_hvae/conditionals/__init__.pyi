@@ -1,5 +1,6 @@
 from .bernoulli import Bernoulli as Bernoulli
 from .beta import Beta as Beta
+from .categorical import Categorical as Categorical
 from .continuous_bernoulli import ContinuousBernoulli as ContinuousBernoulli
 from .gaussian import Gaussian as Gaussian
 from .gaussian import StandardNormal as StandardNormal

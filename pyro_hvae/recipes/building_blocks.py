@@ -151,8 +151,13 @@ class BuildingBlocks:
         if self.network == "mlp":
             start: dict[str, Any] = {**INPUTS, "gain": 1.0, "output_mean": self.x.mean(0)}
             return self.decoder_with(parents, hidden=self.hidden, activation=self.activation, norm=self.norm, **start)
-        build = network_pair(self.network).decoder
-        return self.decoder_with(parents, net=lambda inputs, _: build(inputs, self.event, self.hidden, self.activation))
+        build, (channels, *sides) = network_pair(self.network).decoder, self.event
+
+        def net(inputs: int, outputs: int) -> nn.Module:  # several numbers for each entry of x are more channels
+            event = (channels * outputs // math.prod(self.event), *sides)
+            return build(inputs, event, self.hidden, self.activation)
+
+        return self.decoder_with(parents, net=net)
 
     def decoder_with(self, parents: int, **network: Any) -> nn.Module:
         """p(x | `parents` features) with other options of the network, or another network (`net`)."""

@@ -3,9 +3,20 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from pyro_hvae.conditionals import Bernoulli, Beta, ContinuousBernoulli, Gaussian, Laplace, NegativeBinomial, Poisson, StudentT
+from pyro_hvae.conditionals import (
+    Bernoulli,
+    Beta,
+    Categorical,
+    ContinuousBernoulli,
+    Gaussian,
+    Laplace,
+    NegativeBinomial,
+    Poisson,
+    StudentT,
+)
 from pyro_hvae.errors import ConfigError
 
 
@@ -25,12 +36,15 @@ def _is_count(x: Tensor) -> Tensor:
     return (x >= 0) & (x == x.round())
 
 
+MAX_LEVELS = 1024  # of a categorical likelihood, whose network has as many outputs for each entry of x
+
 NEEDS: dict[str, Needs] = {
     "bernoulli": Needs("Bernoulli", "data in [0, 1]", lambda x: (x >= 0) & (x <= 1)),
     "continuous-bernoulli": Needs("continuous Bernoulli", "data in [0, 1]", lambda x: (x >= 0) & (x <= 1)),
     "beta": Needs("Beta", "data strictly between 0 and 1", lambda x: (x > 0) & (x < 1)),
     "poisson": Needs("Poisson", "counts (0, 1, 2, ...)", _is_count),
     "negative-binomial": Needs("negative binomial", "counts (0, 1, 2, ...)", _is_count),
+    "categorical": Needs("categorical", f"levels 0, 1, 2, ... below {MAX_LEVELS}", lambda x: _is_count(x) & (x < MAX_LEVELS)),
 }
 
 
@@ -47,12 +61,16 @@ def check_values(likelihood: str, x: Tensor) -> None:
         )
 
 
+def _refuse_sigma(name: str, learn_sigma: bool) -> None:
+    if learn_sigma:
+        raise ConfigError(
+            f"a {NEEDS[name].kind} likelihood has no sigma, so learn_sigma cannot be on. Use -o likelihood=gaussian."
+        )
+
+
 def _without_sigma(name: str, conditional: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     def build(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network: Any) -> nn.Module:
-        if learn_sigma:
-            raise ConfigError(
-                f"a {NEEDS[name].kind} likelihood has no sigma, so learn_sigma cannot be on. Use -o likelihood=gaussian."
-            )
+        _refuse_sigma(name, learn_sigma)
         return conditional(parents, x.shape[1:], **network)
 
     return build
@@ -62,6 +80,20 @@ def _laplace(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network
     if learn_sigma:
         raise ConfigError("a Laplace likelihood has a fixed scale, so learn_sigma cannot be on. Use -o likelihood=gaussian.")
     return Laplace(parents, x.shape[1:], scale=sigma, **network)
+
+
+def _categorical(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network: Any) -> nn.Module:
+    _refuse_sigma("categorical", learn_sigma)
+    if isinstance(network.get("net"), nn.Module):
+        raise ConfigError(
+            "a categorical likelihood needs a number for each level from the network, but that of a ladder gives one for each "
+            "entry of x. Use another recipe, such as vae or hvae, or -o likelihood=poisson."
+        )
+    levels = max(2, 1 + int(x.max()))
+    if "output_mean" in network:  # entries that are missing hold means, which are no levels
+        shares = torch.stack([(x == level).to(x.dtype).mean(0) for level in range(levels)])
+        network["output_mean"] = shares / shares.sum(0).clamp(min=1 / len(x))
+    return Categorical(parents, x.shape[1:], levels=levels, **network)
 
 
 # name -> (features of x's parents, training data, sigma, whether it is trained, network options) -> conditional of x
@@ -74,4 +106,5 @@ LIKELIHOODS: dict[str, Callable[..., nn.Module]] = {
     "beta": _without_sigma("beta", Beta),
     "poisson": _without_sigma("poisson", Poisson),
     "negative-binomial": _without_sigma("negative-binomial", NegativeBinomial),
+    "categorical": _categorical,
 }

@@ -15,7 +15,7 @@ import pyro_hvae as hv
 from pyro_hvae import recipes
 from pyro_hvae.conditionals.continuous_bernoulli_law import ContinuousBernoulli
 from pyro_hvae.data import Batch
-from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.errors import ConfigError, DataError, NoMeanWarning
 from pyro_hvae.evaluation.likelihood import _bits_unit
 from pyro_hvae.inference.sampling import likelihood_name
 from pyro_hvae.objectives import draw_sites, scalar_family
@@ -57,6 +57,31 @@ class Exponential:
         return self.law.logpdf(np.where(self.up, 1 - x, x))
 
 
+class Levels:
+    """Shares of levels."""
+
+    def __init__(self, fn):
+        self.shares = fn.probs.numpy()
+
+    def logpmf(self, x):
+        levels = np.arange(self.shares.shape[-1])
+        return np.log((self.shares * (x[..., None] == levels)).sum(-1))
+
+
+def levels(z):
+    return (1.5 + z + 0.3 * torch.randn_like(z)).round().clamp(0, 3)
+
+
+def moments(fn):
+    """Mean and variance of the scalars; of a level's number where they are levels."""
+    law = scalar_family(fn)
+    if not isinstance(law, torch.distributions.Categorical):
+        return law.mean, law.variance
+    number = torch.arange(law.probs.shape[-1], dtype=law.probs.dtype)
+    mean = (law.probs * number).sum(-1)
+    return mean, (law.probs * number**2).sum(-1) - mean**2
+
+
 def counts(z):
     return torch.poisson((1 + z).exp())
 
@@ -73,6 +98,7 @@ ROWS = {
         learns="log_precision",
     ),
     "continuous-bernoulli": Row("ContinuousBernoulli", Exponential, lambda z: (3 * z + torch.randn_like(z)).sigmoid(), 1.5),
+    "categorical": Row("Categorical", Levels, levels, 0.5, "discrete data"),
 }
 NAMES = pytest.mark.parametrize("name", ROWS)
 
@@ -105,8 +131,8 @@ def test_the_density_is_that_of_scipy(name):
     assert fn.batch_shape == (5, 64) and fn.event_shape == (4,) and fn.log_prob(x).std() > 0
     assert_close(fn.log_prob(x), torch.as_tensor(each).sum(-1), atol=1e-9, rtol=1e-10)
     torch.manual_seed(0)
-    draws, kept = fn.sample((4000,)), scalar_family(fn)
-    error = (draws.mean(0) - kept.mean) / (kept.variance / 4000).sqrt()
+    mean, variance = moments(fn)
+    error = (fn.sample((4000,)).double().mean(0) - mean) / (variance / 4000).sqrt()
     assert error.square().mean().item() == pytest.approx(1.0, abs=0.25)  # z-scores, 1280 of them
 
 
@@ -116,11 +142,12 @@ def test_it_starts_at_the_mean_of_the_data_and_no_network_overflows(name):
     x = data(name)
     conditional = built(name, x).objective.model.likelihood
     conditional.net[-1].weight.zero_()
-    assert_close(scalar_family(conditional(torch.randn(64, 2))).mean[0], x.mean(0), atol=1e-6, rtol=1e-6)
+    limit = 5e-3 if name == "categorical" else 1e-6  # no level has a share below 1e-3
+    assert_close(moments(conditional(torch.randn(64, 2)))[0][0], x.mean(0), atol=limit, rtol=limit)
     conditional.float().net[-1].weight.fill_(1e4)
     for z in (-1e3, 1e3):
         fn = conditional(torch.full((64, 2), z, dtype=torch.float32))
-        assert fn.log_prob(x.float()).isfinite().all() and fn.mean.isfinite().all() and fn.sample().isfinite().all()
+        assert fn.log_prob(x.float()).isfinite().all() and moments(fn)[0].isfinite().all() and fn.sample().isfinite().all()
 
 
 @NAMES
@@ -129,6 +156,10 @@ def test_captured_passes_and_their_gradients_are_the_eager_ones(name, measure):
     """With the constraint of GECO, and of several particles without one."""
     x = data(name)
     stage = built(name, x)
+    if (name, measure) == ("categorical", "rmse"):
+        with pytest.raises(ConfigError, match="which classes do not have. Use measure=nats"):
+            stage.objective.estimate(x).constraint("rmse")
+        return
     objective = hv.ELBO(particles=1 if measure else 3)(stage.objective.model, stage.objective.guide)
     schedule = hv.schedules.Geco(measure=measure) if measure else hv.schedules.Constant()
     passing = TrainingPass(objective, schedule)
@@ -203,9 +234,28 @@ def test_pictures_units_and_constraints(name):
     estimate = objective.estimate(x)
     fn = estimate.x["fn"]
     assert_close(estimate.constraint("nats"), -fn.log_prob(x).mean())
-    assert_close(estimate.constraint("rmse"), (x - scalar_family(fn).mean).square().mean())
     at = objective.model.likelihood(hv.latents(objective.guide, x, mean=True)["z1"])
-    assert_close(hv.reconstruct(objective.model, objective.guide, x), scalar_family(at).mean)
+    if name == "categorical":
+        with pytest.warns(NoMeanWarning, match="the mode is used"):
+            assert_close(hv.reconstruct(objective.model, objective.guide, x), scalar_family(at).probs.argmax(-1).double())
+    else:
+        assert_close(estimate.constraint("rmse"), (x - scalar_family(fn).mean).square().mean())
+        assert_close(hv.reconstruct(objective.model, objective.guide, x), scalar_family(at).mean)
+
+
+def test_levels_are_those_of_the_known_data_and_images_have_them_too():
+    x = data("categorical")
+    known = x != 3
+    assert built("categorical", Batch(x.where(known, 0.0), {}, known)).objective.model.likelihood.levels == 3
+    assert built("categorical", torch.zeros_like(x)).objective.model.likelihood.levels == 2
+    images = torch.randint(5, (20, 1, 8, 8)).double()
+    objective = built("categorical", images, network="conv", hidden=(2, 3)).objective
+    law = scalar_family(objective.estimate(images).x["fn"])
+    assert law.probs.shape == (20, 1, 8, 8, 5) and not torch.equal(law.probs[0, 0, 0, 0], law.probs[0, 0, 0, 1])
+    with pytest.raises(ConfigError, match="Use another recipe, such as vae or hvae"):
+        recipes.build("vlae", x, {"dims": (2, 2), "width": 5, "likelihood": "categorical"})
+    with pytest.raises(ConfigError, match="needs levels 0, 1, 2, ... below 1024, but these lie in"):
+        built("categorical", 400 * x)
 
 
 def test_a_continuous_bernoulli_is_exact_at_every_logit():
@@ -242,6 +292,7 @@ def test_the_scale_and_the_degrees_of_freedom_of_a_student_t_are_fixed_or_learne
         (lambda: hv.StudentT(2, 3, scale=0.0), "scale must be positive, got 0.0"),
         (lambda: hv.StudentT(2, 3, df=-1.0), "degrees of freedom must be positive, got -1.0"),
         (lambda: hv.Beta(2, 3, precision=0.0), "precision must be positive, got 0.0"),
+        (lambda: hv.Categorical(2, 3, levels=1), "at least two levels, got levels=1"),
         (lambda: hv.NegativeBinomial(2, 3, dispersion=-0.5), "dispersion must be positive, got -0.5"),
     ],
 )
