@@ -24,6 +24,16 @@ SOFT_BITS = (torch.distributions.Bernoulli, torch.distributions.ContinuousBernou
 _last = WeakIdKeyDictionary()
 
 
+class OpenUnitInterval(constraints.Constraint):
+    """Numbers between 0 and 1 without the bounds, where a Beta's density is 0 or infinite."""
+
+    def check(self, value: Tensor) -> Tensor:
+        return (value > 0) & (value < 1)
+
+    def __str__(self) -> str:
+        return "numbers strictly between 0 and 1"
+
+
 class Support(NamedTuple):
     """Where a likelihood has a density.
 
@@ -59,7 +69,10 @@ def find_support(fn: Any) -> Support:
     """The support of a distribution; that of real numbers where none is known."""
     family = scalar_family(fn)
     if isinstance(family, SOFT_BITS):
-        return Support("Bernoulli", 0.0, 1.0, constraints.unit_interval)
+        kind = "Bernoulli" if isinstance(family, torch.distributions.Bernoulli) else "ContinuousBernoulli"
+        return Support(kind, 0.0, 1.0, constraints.unit_interval)
+    if isinstance(family, torch.distributions.Beta):
+        return Support("Beta", None, None, OpenUnitInterval())
     constraint: Any = None
     with suppress(NotImplementedError, AttributeError):
         constraint = family.support

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.objectives.handlers import Site, location_scale, standard_noise
+from pyro_hvae.objectives.handlers import Site, location_scale, scalar_family, standard_noise
 from pyro_hvae.objectives.site_masks import apply_mask, is_entry_mask, site_log_prob
 
 Weights = Mapping[str, "float | Tensor"]
@@ -39,6 +39,8 @@ def _nats(x: Site) -> Tensor:
 def _mean_square(x: Site) -> Tensor:
     """Mean over observed pixels of (x - E[x | z])^2, shape (*plates,); its root is the paper's kappa on images."""
     fn, known = x["fn"], _known_entries(x)
+    if isinstance(scalar_family(fn), torch.distributions.Categorical):
+        raise ConfigError("the constraint rmse is a distance from the mean of x, which classes do not have. Use measure=nats.")
     square = (x["value"] - fn.mean) ** 2
     if known is None:
         return _flatten_event(square, fn).mean(-1)

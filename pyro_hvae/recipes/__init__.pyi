@@ -1,4 +1,4 @@
-from .building_blocks import LIKELIHOODS as LIKELIHOODS
+from .likelihoods import LIKELIHOODS as LIKELIHOODS
 from .presets import PRESETS as PRESETS
 from .presets import preset as preset
 from .recipe import Recipe as Recipe

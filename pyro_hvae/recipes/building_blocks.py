@@ -1,7 +1,7 @@
 """The building blocks of recipes: likelihoods, encoders and the conditionals between layers, sized by the data."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae.conditionals import Bernoulli, Gaussian, Laplace, StandardNormal
+from pyro_hvae.conditionals import Gaussian, StandardNormal
 from pyro_hvae.data import Batch, given_of, x_of
 from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.models import Chain
 from pyro_hvae.networks import InputLayer, network_pair
-from pyro_hvae.recipes.grey_level_likelihoods import OUTPUTS, discretised_logistic, logistic_mixture
+from pyro_hvae.recipes.grey_level_likelihoods import OUTPUTS
+from pyro_hvae.recipes.likelihoods import LIKELIHOODS, check_values
 
 # The codes of a learned prior spread over tens (VHP), and their distances are what its graph measures: they enter as they are.
 INPUTS: dict[str, Any] = {"input_bound": None}
@@ -26,6 +27,11 @@ def _range(x: Tensor) -> tuple[float, float]:
     return low.item(), high.item()
 
 
+def _known(data: Tensor | Batch) -> Tensor:
+    """The values that are not missing."""
+    return data.x[data.observed] if isinstance(data, Batch) and data.observed is not None else x_of(data)
+
+
 def _fill_with_mean(data: Tensor | Batch) -> Tensor:
     """The data, with the mean of the known entries of a column in its missing ones; of all columns where none is known."""
     x = x_of(data)
@@ -34,34 +40,6 @@ def _fill_with_mean(data: Tensor | Batch) -> Tensor:
     known = data.observed
     mean, overall = x.sum(0) / known.sum(0), x.sum() / known.sum()  # x is 0 where it is missing
     return x.where(known, mean.where(known.any(0), overall))
-
-
-def _bernoulli(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network: Any) -> nn.Module:
-    low, high = _range(x)
-    if low < 0 or high > 1:
-        raise ConfigError(
-            f"a Bernoulli likelihood needs data in [0, 1], but these lie in [{low:.3g}, {high:.3g}]. "
-            "Use -o likelihood=gaussian."
-        )
-    if learn_sigma:
-        raise ConfigError("a Bernoulli likelihood has no sigma, so learn_sigma cannot be on. Use -o likelihood=gaussian.")
-    return Bernoulli(parents, x.shape[1:], **network)
-
-
-def _laplace(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network: Any) -> nn.Module:
-    if learn_sigma:
-        raise ConfigError("a Laplace likelihood has a fixed scale, so learn_sigma cannot be on. Use -o likelihood=gaussian.")
-    return Laplace(parents, x.shape[1:], scale=sigma, **network)
-
-
-# name -> (features of x's parents, training data, sigma, whether it is trained, network options) -> conditional of x
-LIKELIHOODS: dict[str, Callable[..., nn.Module]] = {
-    "gaussian": lambda parents, x, sigma, learn, **net: Gaussian(parents, x.shape[1:], scale=sigma, learn_scale=learn, **net),
-    "laplace": _laplace,
-    "bernoulli": _bernoulli,
-    "discretised-logistic": discretised_logistic,
-    "logistic-mixture": logistic_mixture,
-}
 
 
 def check_dims(dims: Sequence[int]) -> tuple[int, ...]:
@@ -180,12 +158,18 @@ class BuildingBlocks:
         if self.network == "mlp":
             start: dict[str, Any] = {**INPUTS, "gain": 1.0, "output_mean": self.x.mean(0)}
             return self.decoder_with(parents, hidden=self.hidden, activation=self.activation, norm=self.norm, **start)
-        build = network_pair(self.network).decoder
-        return self.decoder_with(parents, net=lambda inputs, _: build(inputs, self.output_event, self.hidden, self.activation))
+        build, (channels, *sides) = network_pair(self.network).decoder, self.event
+
+        def net(inputs: int, outputs: int) -> nn.Module:  # several numbers for each entry of x are more channels
+            event = (channels * outputs // math.prod(self.event), *sides)
+            return build(inputs, event, self.hidden, self.activation)
+
+        return self.decoder_with(parents, net=net)
 
     def decoder_with(self, parents: int, **network: Any) -> nn.Module:
         """p(x | `parents` features) with other options of the network, or another network (`net`)."""
         require_known("likelihood", self.likelihood, LIKELIHOODS)
+        check_values(self.likelihood, _known(self.data))
         if self.likelihood in ("gaussian", "laplace") and self.squash and self.in_unit_range:
             network["squash"] = True
         return LIKELIHOODS[self.likelihood](parents, self.x, self.sigma, self.learn_sigma, **network)

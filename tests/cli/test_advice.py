@@ -27,6 +27,7 @@ RANDOM = np.random.default_rng(0)
 ARRAYS = {
     "few": RANDOM.random((40, 5), dtype=np.float32),
     "real": RANDOM.normal(size=(40, 5)),
+    "levels": RANDOM.integers(4, size=(40, 5)).astype(np.float32),
     "wide": RANDOM.random((20, 1, 32, 48), dtype=np.float32),
     "odd": RANDOM.random((40, 1, 27, 27), dtype=np.float32),
     "twelve": RANDOM.random((40, 1, 12, 12), dtype=np.float32),
@@ -69,6 +70,14 @@ TRAINING = {
     "a Bernoulli likelihood needs data in [0, 1], but these lie in": (
         "vae --dataset real.npy -o likelihood=bernoulli",
         "vae --dataset real.npy -o likelihood=gaussian",
+    ),
+    "a Poisson likelihood needs counts (0, 1, 2, ...), but these lie in": (
+        "vae --dataset real.npy -o likelihood=poisson",
+        "vae --dataset real.npy -o likelihood=gaussian",
+    ),
+    "Use another recipe, such as vae or hvae, or -o likelihood=poisson": (
+        "vlae --dataset levels.npy -o likelihood=categorical",
+        "vlae --dataset levels.npy -o likelihood=poisson",
     ),
     "a Bernoulli likelihood has no sigma, so learn_sigma cannot be on. Use -o likelihood=gaussian": (
         "vae --dataset few.npy -o likelihood=bernoulli -o learn_sigma=true",
@@ -702,6 +711,15 @@ def test_advice_on_whole_numbers_helps():
     with pytest.raises(HVAEError, match=r"x.float\(\) of a tensor"):
         hv.ELBO()(*pair)(whole)
     assert hv.ELBO()(*pair)(whole.float()).isfinite()
+
+
+@follows("Use measure=nats")
+def test_advice_on_the_constraint_of_classes_helps():
+    pair = hv.Chain(hv.StandardNormal(2), [], hv.Categorical(2, 3, levels=4)), hv.BottomUp([hv.Gaussian(3, 2)])
+    estimate = hv.ELBO().estimate(*pair, torch.zeros(8, 3))
+    with pytest.raises(HVAEError, match="Use measure=nats"):
+        estimate.constraint("rmse")
+    assert estimate.constraint("nats") > 0
 
 
 @follows("Use particles=2 or more")

@@ -1,0 +1,113 @@
+"""The likelihoods of recipes by name: conditionals of x, joined to the data, and what data they can be of."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pyro_hvae.conditionals import (
+    Bernoulli,
+    Beta,
+    Categorical,
+    ContinuousBernoulli,
+    Gaussian,
+    Laplace,
+    NegativeBinomial,
+    Poisson,
+    StudentT,
+)
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.recipes.grey_level_likelihoods import discretised_logistic, logistic_mixture
+
+
+class Needs(NamedTuple):
+    """What a likelihood needs of its data.
+
+    Attributes:
+        kind: the likelihood's name in a sentence. values: which it needs, in words. inside: which of some values are such.
+    """
+
+    kind: str
+    values: str
+    inside: Callable[[Tensor], Tensor]
+
+
+def _is_count(x: Tensor) -> Tensor:
+    return (x >= 0) & (x == x.round())
+
+
+MAX_LEVELS = 1024  # of a categorical likelihood, whose network has as many outputs for each entry of x
+
+NEEDS: dict[str, Needs] = {
+    "bernoulli": Needs("Bernoulli", "data in [0, 1]", lambda x: (x >= 0) & (x <= 1)),
+    "continuous-bernoulli": Needs("continuous Bernoulli", "data in [0, 1]", lambda x: (x >= 0) & (x <= 1)),
+    "beta": Needs("Beta", "data strictly between 0 and 1", lambda x: (x > 0) & (x < 1)),
+    "poisson": Needs("Poisson", "counts (0, 1, 2, ...)", _is_count),
+    "negative-binomial": Needs("negative binomial", "counts (0, 1, 2, ...)", _is_count),
+    "categorical": Needs("categorical", f"levels 0, 1, 2, ... below {MAX_LEVELS}", lambda x: _is_count(x) & (x < MAX_LEVELS)),
+}
+
+
+def check_values(likelihood: str, x: Tensor) -> None:
+    """Raises `ConfigError` where training data, of any shape and without what is missing, are none of a likelihood."""
+    if likelihood not in NEEDS:
+        return
+    kind, values, inside = NEEDS[likelihood]
+    if len(outside := x[~inside(x)]):
+        low, high = x.aminmax()
+        raise ConfigError(
+            f"a {kind} likelihood needs {values}, but these lie in [{low.item():.3g}, {high.item():.3g}], "
+            f"{outside[0].item():.6g} among them. Use -o likelihood=gaussian."
+        )
+
+
+def _refuse_sigma(name: str, learn_sigma: bool) -> None:
+    if learn_sigma:
+        raise ConfigError(
+            f"a {NEEDS[name].kind} likelihood has no sigma, so learn_sigma cannot be on. Use -o likelihood=gaussian."
+        )
+
+
+def _without_sigma(name: str, conditional: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    def build(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network: Any) -> nn.Module:
+        _refuse_sigma(name, learn_sigma)
+        return conditional(parents, x.shape[1:], **network)
+
+    return build
+
+
+def _laplace(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network: Any) -> nn.Module:
+    if learn_sigma:
+        raise ConfigError("a Laplace likelihood has a fixed scale, so learn_sigma cannot be on. Use -o likelihood=gaussian.")
+    return Laplace(parents, x.shape[1:], scale=sigma, **network)
+
+
+def _categorical(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network: Any) -> nn.Module:
+    _refuse_sigma("categorical", learn_sigma)
+    if isinstance(network.get("net"), nn.Module):
+        raise ConfigError(
+            "a categorical likelihood needs a number for each level from the network, but that of a ladder gives one for each "
+            "entry of x. Use another recipe, such as vae or hvae, or -o likelihood=poisson."
+        )
+    levels = max(2, 1 + int(x.max()))
+    if "output_mean" in network:  # entries that are missing hold means, which are no levels
+        shares = torch.stack([(x == level).to(x.dtype).mean(0) for level in range(levels)])
+        network["output_mean"] = shares / shares.sum(0).clamp(min=1 / len(x))
+    return Categorical(parents, x.shape[1:], levels=levels, **network)
+
+
+# name -> (features of x's parents, training data, sigma, whether it is trained, network options) -> conditional of x
+LIKELIHOODS: dict[str, Callable[..., nn.Module]] = {
+    "gaussian": lambda parents, x, sigma, learn, **net: Gaussian(parents, x.shape[1:], scale=sigma, learn_scale=learn, **net),
+    "laplace": _laplace,
+    "student-t": lambda parents, x, sigma, learn, **net: StudentT(parents, x.shape[1:], scale=sigma, learn_scale=learn, **net),
+    "bernoulli": _without_sigma("bernoulli", Bernoulli),
+    "continuous-bernoulli": _without_sigma("continuous-bernoulli", ContinuousBernoulli),
+    "beta": _without_sigma("beta", Beta),
+    "poisson": _without_sigma("poisson", Poisson),
+    "negative-binomial": _without_sigma("negative-binomial", NegativeBinomial),
+    "categorical": _categorical,
+    "discretised-logistic": discretised_logistic,
+    "logistic-mixture": logistic_mixture,
+}
