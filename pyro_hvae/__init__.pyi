@@ -31,6 +31,7 @@ from .conditionals import Poisson as Poisson
 from .conditionals import StandardNormal as StandardNormal
 from .conditionals import StudentT as StudentT
 from .conditionals import Vamp as Vamp
+from .conditionals import ZeroInflated as ZeroInflated
 from .data import DATASETS as DATASETS
 from .data import Batch as Batch
 from .errors import HVAEError as HVAEError

@@ -18,3 +18,4 @@ from .poisson import Poisson as Poisson
 from .student_t import StudentT as StudentT
 from .vamp import GaussianMixture as GaussianMixture
 from .vamp import Vamp as Vamp
+from .zero_inflated import ZeroInflated as ZeroInflated

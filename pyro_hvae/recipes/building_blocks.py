@@ -60,8 +60,8 @@ class BuildingBlocks:
         data: the training data x. The guide's networks read beside x the mask, where entries are missing, and the given inputs,
             which are parents of the model's conditionals, too.
         likelihood: of p(x | z), a key of `LIKELIHOODS`.
-        sigma: a Gaussian's standard deviation, a Laplace's scale b, where the scales of logistics start. learn_sigma: train it
-            (Gaussian only).
+        sigma: a Gaussian's standard deviation, the scale of a Laplace or Student-t, where the scales of logistics start.
+            learn_sigma: train it (of a Gaussian or Student-t).
         network: of x's encoder and decoder, a key of `NETWORKS`. hidden: its widths. upper: widths of the networks between
             layers. activation: of all networks. norm: batch normalisation in fully connected ones.
         squash: a Gaussian's or Laplace's mean is a sigmoid where the data lie in [0, 1]; without it a Gibbs chain can run away.

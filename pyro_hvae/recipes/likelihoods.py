@@ -1,6 +1,6 @@
 """The likelihoods of recipes by name: conditionals of x, joined to the data, and what data they can be of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from pyro_hvae.conditionals import (
     NegativeBinomial,
     Poisson,
     StudentT,
+    ZeroInflated,
 )
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.recipes.grey_level_likelihoods import discretised_logistic, logistic_mixture
@@ -37,6 +38,7 @@ def _is_count(x: Tensor) -> Tensor:
     return (x >= 0) & (x == x.round())
 
 
+SHARE = 0.1  # of further zeros, where zero-inflated counts start
 MAX_LEVELS = 1024  # of a categorical likelihood, whose network has as many outputs for each entry of x
 
 NEEDS: dict[str, Needs] = {
@@ -45,6 +47,8 @@ NEEDS: dict[str, Needs] = {
     "beta": Needs("Beta", "data strictly between 0 and 1", lambda x: (x > 0) & (x < 1)),
     "poisson": Needs("Poisson", "counts (0, 1, 2, ...)", _is_count),
     "negative-binomial": Needs("negative binomial", "counts (0, 1, 2, ...)", _is_count),
+    "zero-inflated-poisson": Needs("zero-inflated Poisson", "counts (0, 1, 2, ...)", _is_count),
+    "zero-inflated-negative-binomial": Needs("zero-inflated negative binomial", "counts (0, 1, 2, ...)", _is_count),
     "categorical": Needs("categorical", f"levels 0, 1, 2, ... below {MAX_LEVELS}", lambda x: _is_count(x) & (x < MAX_LEVELS)),
 }
 
@@ -73,6 +77,15 @@ def _without_sigma(name: str, conditional: Callable[..., nn.Module]) -> Callable
     def build(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network: Any) -> nn.Module:
         _refuse_sigma(name, learn_sigma)
         return conditional(parents, x.shape[1:], **network)
+
+    return build
+
+
+def _zero_inflated(conditional: Callable[..., Any]) -> Callable[..., nn.Module]:
+    def build(parents: int, event: Sequence[int], **network: Any) -> nn.Module:
+        if "output_mean" in network:  # of all counts, with the zeros that are more
+            network["output_mean"] = network["output_mean"] / (1 - SHARE)
+        return ZeroInflated(conditional(parents, event, **network), SHARE)
 
     return build
 
@@ -107,6 +120,8 @@ LIKELIHOODS: dict[str, Callable[..., nn.Module]] = {
     "beta": _without_sigma("beta", Beta),
     "poisson": _without_sigma("poisson", Poisson),
     "negative-binomial": _without_sigma("negative-binomial", NegativeBinomial),
+    "zero-inflated-poisson": _without_sigma("zero-inflated-poisson", _zero_inflated(Poisson)),
+    "zero-inflated-negative-binomial": _without_sigma("zero-inflated-negative-binomial", _zero_inflated(NegativeBinomial)),
     "categorical": _categorical,
     "discretised-logistic": discretised_logistic,
     "logistic-mixture": logistic_mixture,

@@ -82,6 +82,21 @@ def moments(fn):
     return mean, (law.probs * number**2).sum(-1) - mean**2
 
 
+class Inflated:
+    """A law of counts with further zeros."""
+
+    def __init__(self, fn):
+        kind = "negative-binomial" if hasattr(fn, "total_count") else "poisson"
+        self.gate, self.law = torch.sigmoid(fn.gate_logits).numpy(), ROWS[kind].scipy(fn)
+
+    def logpmf(self, x):
+        return np.log(self.gate * (x == 0) + (1 - self.gate) * self.law.pmf(x))
+
+
+def zeros(z):
+    return counts(z) * (torch.rand_like(z) > 0.2)
+
+
 def counts(z):
     return torch.poisson((1 + z).exp())
 
@@ -98,6 +113,10 @@ ROWS = {
         learns="log_precision",
     ),
     "continuous-bernoulli": Row("ContinuousBernoulli", Exponential, lambda z: (3 * z + torch.randn_like(z)).sigmoid(), 1.5),
+    "zero-inflated-poisson": Row("ZeroInflatedPoisson", Inflated, zeros, -1.0, "discrete data", "gate_logits"),
+    "zero-inflated-negative-binomial": Row(
+        "ZeroInflatedNegativeBinomial", Inflated, zeros, 0.5, "discrete data", "counts.log_dispersion"
+    ),
     "categorical": Row("Categorical", Levels, levels, 0.5, "discrete data"),
 }
 NAMES = pytest.mark.parametrize("name", ROWS)
@@ -142,10 +161,12 @@ def test_the_density_is_that_of_scipy(name):
 def test_it_starts_at_the_mean_of_the_data_and_no_network_overflows(name):
     x = data(name)
     conditional = built(name, x).objective.model.likelihood
-    conditional.net[-1].weight.zero_()
+    network = getattr(conditional, "counts", conditional)
+    network.net[-1].weight.zero_()
     limit = 5e-3 if name == "categorical" else 1e-6  # no level has a share below 1e-3
     assert_close(moments(conditional(torch.randn(64, 2)))[0][0], x.mean(0), atol=limit, rtol=limit)
-    conditional.float().net[-1].weight.fill_(1e4)
+    conditional.float()
+    network.net[-1].weight.fill_(1e4)
     for z in (-1e3, 1e3):
         fn = conditional(torch.full((64, 2), z, dtype=torch.float32))
         assert fn.log_prob(x.float()).isfinite().all() and moments(fn)[0].isfinite().all() and fn.sample().isfinite().all()
@@ -293,6 +314,7 @@ def test_the_scale_and_the_degrees_of_freedom_of_a_student_t_are_fixed_or_learne
         (lambda: hv.StudentT(2, 3, scale=0.0), "scale must be positive, got 0.0"),
         (lambda: hv.StudentT(2, 3, df=-1.0), "degrees of freedom must be positive, got -1.0"),
         (lambda: hv.Beta(2, 3, precision=0.0), "precision must be positive, got 0.0"),
+        (lambda: hv.ZeroInflated(hv.Poisson(2, 3), share=1.0), "between 0 and 1, got 1.0"),
         (lambda: hv.Categorical(2, 3, levels=1), "at least two levels, got levels=1"),
         (lambda: hv.NegativeBinomial(2, 3, dispersion=-0.5), "dispersion must be positive, got -0.5"),
     ],
