@@ -6,3 +6,4 @@ from .policy import ROWS_PER_CHAIN_STEP as ROWS_PER_CHAIN_STEP
 from .policy import decide_evaluation as decide_evaluation
 from .policy import decide_training as decide_training
 from .policy import print_line as print_line
+from .pure_function import TensorSlots as TensorSlots

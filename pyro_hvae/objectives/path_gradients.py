@@ -1,29 +1,22 @@
 """Gradients of a bound with respect to the guide through the path of its draws alone: sticking the landing, and DReG."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from pyro_hvae.compilation import TensorSlots
 from pyro_hvae.objectives.handlers import Site
-from pyro_hvae.runtime import find_modules
+from pyro_hvae.objectives.program_module import as_module
 
 GRADIENTS = ("reparameterised", "stl", "dreg")
 
 
-@contextmanager
-def detached_parameters(program: Callable[..., Any]) -> Iterator[None]:
+def detached_parameters(program: Callable[..., Any]) -> AbstractContextManager[Any]:
     """Around a second pass of a program over the same data: its parameters are constants, and its buffers stay as they were."""
-    held: list[dict[str, Any]] = [d for module in find_modules(program) for d in (module._parameters, module._buffers)]
-    slots = [(d, name, tensor) for d in held for name, tensor in d.items() if tensor is not None]
-    try:
-        for d, name, tensor in slots:
-            d[name] = tensor.detach() if isinstance(tensor, nn.Parameter) or tensor.requires_grad else tensor.clone()
-        yield
-    finally:
-        for d, name, tensor in slots:
-            d[name] = tensor
+    slots = TensorSlots(as_module(program))
+    return slots.substitute([p.detach() for p in slots.parameters], [buffer.clone() for buffer in slots.buffers])
 
 
 class Paths:
