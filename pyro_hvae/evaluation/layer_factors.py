@@ -27,6 +27,7 @@ from pyro_hvae.inference import (
     decode_noise,
     layer_shares,
     reconstruct,
+    repeat_rows,
     sample_noise,
     squared_differences,
     variance_share,
@@ -107,7 +108,7 @@ def layer_factors(
         classifier = _fit_classifier(data, fitted, factor, train, seed) if known else None
         blocks = count_blocks(len(sites), outer, inner)
         given = draw_given(run, blocks)
-        combined = {name: _repeat(value, 2 ** len(sites)) for name, value in given.items()}
+        combined = repeat_rows(given, 2 ** len(sites))
         strokes = _measure_samples(model, combine_draws(model, blocks, given), combined, _measure_strokes)
         classes = _sample_classes(run, sites, outer, inner, classifier) if classifier else {}
     result: dict[str, Any] = {"consistency_gap": None}
@@ -167,10 +168,6 @@ def _fit_classifier(data: Dataset, fitted: Split, factor: str, train: int, seed:
         raise ConfigError(f"train={train}: the classifier's images are all of class {labels[0]}. Example: -o train=5000.")
     components = PCA(min(COMPONENTS, *pixels.shape), random_state=seed)
     return make_pipeline(components, SVC(C=10)).fit(pixels, labels)
-
-
-def _repeat(value: Tensor, times: int) -> Tensor:
-    return value.repeat(times, *[1] * (value.dim() - 1))
 
 
 def _measure_samples(

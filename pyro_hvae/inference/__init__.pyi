@@ -41,5 +41,6 @@ from .sampling import latents as latents
 from .sampling import likelihood_name as likelihood_name
 from .sampling import prior_latents as prior_latents
 from .sampling import reconstruct as reconstruct
+from .sampling import repeat_rows as repeat_rows
 from .traversal import Traversals as Traversals
 from .traversal import traverse as traverse

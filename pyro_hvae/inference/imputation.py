@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_hvae.data import Batch, Rows, x_of
 from pyro_hvae.errors import ConfigError, FewEffectiveSamplesWarning
 from pyro_hvae.inference.importance_sampling import FEW_EFFECTIVE, require_numbers
-from pyro_hvae.inference.sampling import generate
+from pyro_hvae.inference.sampling import generate, repeat_rows
 from pyro_hvae.objectives import ELBO, Estimate, find_mean, given_for, scalar_family, site_mean, takes_data
 from pyro_hvae.runtime import in_evaluation_mode
 
@@ -50,7 +50,6 @@ def impute(
 
     Raises:
         ConfigError: for a number out of range, or p(x | z) that does not factorise over the entries of x.
-
         DivergenceError: for importance weights that are no numbers.
 
     Warns:
@@ -112,6 +111,6 @@ def _draw(model: Program, batch: Batch, estimate: Estimate, weights: Tensor, dra
     chosen = torch.multinomial(weights.T, draws, replacement=True).T
     rows = torch.arange(len(batch), device=batch.device)
     fixed = {name: value[chosen, rows].flatten(0, 1) for name, value in estimate.latents.items()}
-    given = {name: value.repeat(draws, *[1] * (value.dim() - 1)) for name, value in given_for(model, batch).items()}
+    given = repeat_rows(given_for(model, batch), draws)
     values = generate(model, draws * len(batch), fixed, mean=False, given=given)["x"]
     return values.reshape(draws, *batch.shape)

@@ -10,7 +10,16 @@ from torch import Tensor
 
 from pyro_hvae.data import Batch
 from pyro_hvae.errors import ConfigError, require_known
-from pyro_hvae.inference.sampling import ROWS, Fixed, ancestral, expand_given, first_row, latents, require_continuous
+from pyro_hvae.inference.sampling import (
+    ROWS,
+    Fixed,
+    ancestral,
+    expand_given,
+    first_row,
+    latents,
+    repeat_rows,
+    require_continuous,
+)
 from pyro_hvae.objectives import Noise, find_mean, given_for, scalar_family, site_graph, site_mean, standard_noise, takes_data
 from pyro_hvae.runtime import in_evaluation_mode
 
@@ -125,7 +134,7 @@ def layer_shares(model: Program, outer: int = 64, inner: int = 16, *, given: Fix
         row = torch.arange(done, done + size)  # spread out, for rows may be sorted by class
         beside = {name: value[(row * len(value) // total).to(value.device)] for name, value in (given or {}).items()}
         noise = combine_draws(model, size, beside)
-        x = decode_noise(model, noise, {n: v.repeat(2 ** len(sites), *[1] * (v.dim() - 1)) for n, v in beside.items()}).double()
+        x = decode_noise(model, noise, repeat_rows(beside, 2 ** len(sites))).double()
         blocks.append(squared_differences(x.reshape(*(2,) * len(sites), size, -1)))
         done += size
     *parts, whole = torch.cat(blocks, 1)

@@ -109,6 +109,11 @@ def first_row(given: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: value[:1] for name, value in (given or {}).items()}
 
 
+def repeat_rows(given: Mapping[str, Tensor], times: int) -> dict[str, Tensor]:
+    """All rows of the given inputs, as often as asked for, one round after the other: (n, ...) -> (times * n, ...)."""
+    return {name: value.repeat(times, *[1] * (value.dim() - 1)) for name, value in given.items()}
+
+
 def require_continuous(model: Program, sites: Collection[str], given: Fixed = None) -> None:
     """Raises `ConfigError` where one of the sites has discrete values."""
     found = ancestral(model, 1, given=first_row(given))
