@@ -4,7 +4,6 @@ from .array_values import to_tensor as to_tensor
 from .batch import OBSERVED as OBSERVED
 from .batch import Batch as Batch
 from .batch import given_of as given_of
-from .batch import join_batches as join_batches
 from .batch import x_of as x_of
 from .batches import Batches as Batches
 from .conditioning import condition_on as condition_on

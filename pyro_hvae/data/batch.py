@@ -133,14 +133,3 @@ def x_of(data: "Tensor | Batch") -> Tensor:
 def given_of(data: Any) -> dict[str, Tensor]:
     """The given inputs beside data; none beside a tensor."""
     return dict(data.given) if isinstance(data, Batch) else {}
-
-
-def join_batches(batches: "list[Tensor | Batch]") -> "Tensor | Batch":
-    """Batches one after the other, all of one kind."""
-    if not isinstance(batches[0], Batch):
-        return torch.cat([x_of(batch) for batch in batches])
-    kept = [batch for batch in batches if isinstance(batch, Batch)]
-    given = {name: torch.cat([batch.given[name] for batch in kept]) for name in kept[0].given}
-    masks = [batch.observed for batch in kept]
-    observed = torch.cat([mask for mask in masks if mask is not None]) if masks[0] is not None else None
-    return Batch(torch.cat([batch.x for batch in kept]), given, observed)

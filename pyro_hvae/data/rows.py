@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.batch import Batch, x_of
+from pyro_hvae.data.batch import Batch
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.runtime import fixed_seed
 
@@ -199,7 +199,7 @@ class Rows:
         # A fixed seed, and the caller's random stream stays where it is: a resumed run gets the same values.
         with fixed_seed(0):
             rows = self.alone
-            one = x_of(rows[:1])
+            one = rows[:1]
             if len(self) * one.nbytes > MEMORY_BYTES:
                 return self
             store = torch.empty(len(self), *one.shape[1:], dtype=one.dtype, device=self.device)
@@ -207,8 +207,7 @@ class Rows:
             for piece in rows.split(PIECE_ROWS):
                 store[start : start + len(piece)] = piece
                 start += len(piece)
-            stored = self._stored(torch.arange(len(self))) if self.given else torch.zeros(0)
-        given = {name: values.index_select(0, stored).to(self.device) for name, values in self.given.items()}
+        given = {name: values.to(self.device) for name, values in self.given_at(torch.arange(len(self))).items()}
         return Rows(store, device=self.device, given=given, incomplete=self.incomplete)
 
     def with_given(self, given: Mapping[str, Tensor]) -> "Rows":
