@@ -89,6 +89,7 @@ def test_captured_passes_are_the_eager_ones(measure, schedule):
 
 
 def test_a_run_is_resumed_with_the_function_given_again(tmp_path):
+    torch.set_default_dtype(torch.float32)
     x = torch.randn(64, 4)
 
     def fit(path, steps, **options):
