@@ -172,7 +172,8 @@ def _print_result(command: Callable[..., Result]) -> Callable[..., None]:
     ) -> None:
         check_runs(runs or [run], checkpoint)
         if dataset is not None:
-            check_dataset(dataset, {key: value for key, value in (data_options or {}).items() if key != "condition"})
+            beside = ("condition", "size_factor")  # of the run, no options of a loader
+            check_dataset(dataset, {key: value for key, value in (data_options or {}).items() if key not in beside})
 
         def open_one(name: str) -> Any:
             from pyro_hvae.runs import find_run, open_run, read_experiment

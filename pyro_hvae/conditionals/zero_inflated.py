@@ -14,7 +14,7 @@ from pyro_hvae.errors import ConfigError
 class ZeroInflated(nn.Module):
     r"""Counts that are 0 with a probability $\pi$, else of another conditional, $\pi_d [x_d = 0] + (1 - \pi_d) p(x_d)$.
 
-    The mean is $(1 - \pi) \mu$. The zeros do not depend on the parents.
+    The mean is $(1 - \pi) \mu$. The zeros do not depend on the parents, nor on the size factor that `counts` may take.
 
     Arguments: `counts` is a `Poisson` or `NegativeBinomial`. `share` is where $\pi$ starts; it is trained, one a column.
 

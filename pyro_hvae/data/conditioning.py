@@ -11,14 +11,15 @@ from pyro_hvae.data.dataset import Dataset, Split
 from pyro_hvae.data.factor_kinds import class_numbers, factor_values, is_identifier, list_splits
 from pyro_hvae.data.option_checks import check_names
 from pyro_hvae.data.rows import Rows
+from pyro_hvae.data.size_factors import TOTAL, SizeFactor, is_read
 from pyro_hvae.data.standardization import Standardization
-from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.errors import ConfigError, DataError, require_known
 
 PIECE = 2**22  # values of x read at once
 INCOMPLETE = "missing values"  # how the reason ends why readers leave a column or an array with empty cells aside
 
 
-def condition_on(data: Dataset, names: Sequence[str]) -> tuple[Dataset, tuple[Condition, ...]]:
+def condition_on(data: Dataset, names: Sequence[str], size_factor: str | None = None) -> tuple[Dataset, tuple[Condition, ...]]:
     """The data set whose x is read with the named factors or columns beside it, for p(x | y).
 
     A factor of integers, or of floats of few different values, is given as one-hot classes, those of the training data. Other
@@ -27,15 +28,17 @@ def condition_on(data: Dataset, names: Sequence[str]) -> tuple[Dataset, tuple[Co
 
     Arguments:
         names: of factors or columns.
+        size_factor: a factor or column, or "total", the sum of x, that multiplies the means of counts (see `SizeFactor`).
 
     Returns:
         the data set, where `given` of each split's x has float32 values of shape (n, width) under the `key` of each condition;
-        and the conditions, in the order of the names.
+        and the conditions, in the order of the names, the size factor last.
 
     Raises:
         ConfigError: for an unknown or repeated name, a row number, two names of one `key`, a column of data with pictures, or
             where no column of x is left.
-        DataError: for missing values, a split without the factor, and a class that the training data lack.
+        DataError: for missing values, a split without the factor, a class that the training data lack, and a size that is not
+            positive.
 
     >>> train = Split(torch.zeros(4, 2), {"kind": torch.tensor([0, 1, 1, 0])})
     >>> data, (kind,) = condition_on(Dataset("toy", train, train, train, labels={"kind": ("cat", "dog")}), ["kind"])
@@ -43,7 +46,8 @@ def condition_on(data: Dataset, names: Sequence[str]) -> tuple[Dataset, tuple[Co
     (('cat', 'dog'), [[0.0, 1.0], [0.0, 1.0]])
     """
     factors, reasons = _list_factors(data), dict(data.unused)
-    for name in names:
+    sizes = [size_factor] if size_factor and (size_factor != TOTAL or TOTAL in (*factors, *data.columns)) else []
+    for name in (*names, *sizes):
         if name in reasons and name not in (*factors, *data.columns):
             if reasons[name].endswith(INCOMPLETE):
                 raise _describe_missing(name, "some rows")
@@ -51,9 +55,19 @@ def condition_on(data: Dataset, names: Sequence[str]) -> tuple[Dataset, tuple[Co
                 f"'{name}' is neither a factor nor a column of x: it was left aside ({reasons[name]}). Choose another "
                 f"condition, of {', '.join([*factors, *data.columns])}."
             )
-    check_names("condition", names, [*factors, *data.columns])
-    moved = _move_columns(data, names)
+    if names or not size_factor:
+        check_names("condition", names, [*factors, *data.columns])
+    for name in sizes:
+        require_known("size factor", name, [TOTAL, *factors, *data.columns])
+        if name in data.labels or name in names:
+            why = "is a condition, too" if name in names else "has classes, which are no sizes"
+            raise ConfigError(f"size_factor={name}: '{name}' {why}. Choose a column of positive numbers, or size_factor=total.")
+    moved = _move_columns(data, [*names, *sizes])
     conditions = tuple(_measure(moved, name, name not in factors) for name in names)
+    if size_factor:
+        train = moved.train
+        by_total = SizeFactor.measure_total(train.x) if not sizes else None
+        conditions += (by_total or SizeFactor.measure_column(size_factor, train.factors[size_factor]),)
     return _give(moved, conditions), conditions
 
 
@@ -65,14 +79,15 @@ def give_conditions(data: Dataset, conditions: Sequence[Condition]) -> Dataset:
         DataError: where the data lack a factor or some of its values, or have a class that is unknown.
     """
     known, reasons = [*_list_factors(data), *data.columns], dict(data.unused)
-    if lacking := next((condition.name for condition in conditions if condition.name not in known), None):
+    read = [condition.name for condition in conditions if is_read(condition)]
+    if lacking := next((name for name in read if name not in known), None):
         if reasons.get(lacking, "").endswith(INCOMPLETE):
             raise _describe_missing(lacking, "some rows")
         raise DataError(
             f"the programs are given '{lacking}' beside x, but the data have no factor or column of that name, only "
             f"{', '.join(known) or 'x'}. Add it to the data."
         )
-    return _give(_move_columns(data, [condition.name for condition in conditions]), conditions)
+    return _give(_move_columns(data, read), conditions)
 
 
 def _list_factors(data: Dataset) -> list[str]:
@@ -170,21 +185,29 @@ def _give(data: Dataset, conditions: Sequence[Condition]) -> Dataset:
     grid = data.grid
     if grid:
         factors = dict(zip(grid.sizes, grid.values(torch.arange(len(grid.x))).unbind(1), strict=True))
-        grid = replace(grid, x=grid.x.with_given(encode_factors(factors, data.labels, conditions, "grid's")))
+        grid = replace(grid, x=_put_beside(grid.x, factors, data, conditions, "grid's"))
 
     def give(part: str, split: Split) -> Split:
         if grid and split.x.store is grid.x.store:  # no copy of what may be large
             return Split(replace(split.x, given={**split.x.given, **grid.x.given}), split.factors)
-        return Split(split.x.with_given(encode_factors(split.factors, data.labels, conditions, part)), split.factors)
+        return Split(_put_beside(split.x, split.factors, data, conditions, part), split.factors)
 
     train, validation, test = (give(part, split) for part, split in list_splits(data).items())
     return replace(data, train=train, validation=validation, test=test, grid=grid)
+
+
+def _put_beside(x: Rows, factors: Mapping[str, Tensor], data: Dataset, conditions: Sequence[Condition], part: str) -> Rows:
+    given = encode_factors(factors, data.labels, conditions, part)
+    totals = {c.key: c.of_rows(x, part) for c in conditions if isinstance(c, SizeFactor) and c.means}
+    return x.with_given(given | totals)
 
 
 def encode_factors(
     factors: Mapping[str, Tensor], labels: Mapping[str, Sequence[str]], conditions: Sequence[Condition], part: str
 ) -> dict[str, Tensor]:
     """What programs are given, float32 (n, width) under the key of each condition, of factors (n,) of some data.
+
+    A size that is a total is none of the factors (see `give_totals`).
 
     Arguments:
         labels: the names of classes, as in `Dataset`. part: the data in words, for errors.
@@ -193,7 +216,7 @@ def encode_factors(
         DataError: for a class that is unknown.
     """
     given = {}
-    for condition in conditions:
+    for condition in filter(is_read, conditions):
         values, classes = factors[condition.name], condition.classes
         if not classes and condition.name in labels:
             raise DataError(

@@ -12,6 +12,7 @@ from torch.nn.functional import one_hot
 
 from pyro_hvae.data.batch import RESERVED
 from pyro_hvae.errors import ConfigError, unknown_name
+from pyro_hvae.networks import SIZE_FACTOR
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Condition:
         """
         key = "".join(c if f"_{c}".isidentifier() else "_" for c in self.name)
         key = key if key.isidentifier() else f"_{key}"
-        return f"{key}_" if key in RESERVED or iskeyword(key) else key
+        return f"{key}_" if key in (*RESERVED, SIZE_FACTOR) or iskeyword(key) else key
 
     @property
     def width(self) -> int:

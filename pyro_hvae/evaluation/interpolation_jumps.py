@@ -13,7 +13,7 @@ from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.inference import Interpolation, first_row, interpolate
 from pyro_hvae.metrics import wrap
 from pyro_hvae.objectives import inputs_for
-from pyro_hvae.runs import OpenRun, describe_values
+from pyro_hvae.runs import OpenRun, describe_values, mean_size
 
 
 def graph_paths(
@@ -29,14 +29,14 @@ def graph_paths(
     All paths use the same prior samples. A pair that these do not connect is left out; `DataError` where none is connected.
 
     Arguments:
-        under: encoded conditions, one row each, of prior and decoder; default: those beside the ends, which then are equal.
-            Ends that are not chosen are the first datum and the next one of equal conditions. Where there is none they are the
+        under: encoded conditions, one row each, of prior and decoder; default: the mean size, and those beside the ends, which
+            then are equal. Ends that are not chosen are the first datum and the next one of equal conditions, or else the
             first two data, under the conditions of the first.
 
     Raises:
         ConfigError: for ends out of range, and where chosen ends differ in conditions that `under` lacks.
     """
-    under = under or {}
+    under = mean_size(run) | dict(under or {})
     data = run.dataset
     if ends is not None:
         if not all(0 <= i < len(data.test) for i in ends):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pyro
 from torch import Tensor, nn
 
-from pyro_hvae.networks import join_inputs, mask_input, take_given
+from pyro_hvae.networks import join_inputs, mask_input, take_parents
 
 
 class Autoregressive(nn.Module):
@@ -41,7 +41,8 @@ class Autoregressive(nn.Module):
         self.levels, self.trunk = nn.ModuleDict(levels), trunk
 
     def forward(self, x: Tensor, size: int = 1, observed: Tensor | None = None, **given: Tensor) -> Tensor:
-        inputs = [x, *mask_input(x, observed, self.mask), *take_given(self.given, given)]
+        y, size_factor = take_parents(self.given, given)
+        inputs = [x, *mask_input(x, observed, self.mask), *y, *size_factor]
         features = inputs if self.trunk is None else [self.trunk(join_inputs(inputs))]
         drawn: list[Tensor] = []
         with pyro.plate("data", x.shape[0], dim=-1):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pyro
 from torch import Tensor, nn
 
-from pyro_hvae.networks import mask_input, take_given
+from pyro_hvae.networks import mask_input, take_parents
 
 
 class BottomUp(nn.Module):
@@ -17,7 +17,7 @@ class BottomUp(nn.Module):
     Arguments:
         levels: conditionals q(z_1 | x), q(z_2 | z_1), ..., from the bottom up.
         first: number of the lowest latent (see `Chain`).
-        given: names of inputs y (see `Chain`), the last parents of every conditional.
+        given: names of inputs y (see `Chain`), the last parents of every conditional; `size_factor` of q(z_1 | x) alone.
         mask: q(z_1 | x, mask, y) is told which entries are observed, as numbers 0 and 1 in the shape of x. Without it a missing
             entry looks like a 0.
 
@@ -41,9 +41,9 @@ class BottomUp(nn.Module):
         self.levels = nn.ModuleList(levels)
 
     def forward(self, x: Tensor, size: int = 1, observed: Tensor | None = None, **given: Tensor) -> Tensor:
-        y = take_given(self.given, given)
-        h = [x, *mask_input(x, observed, self.mask)]
+        y, size_factor = take_parents(self.given, given)
+        h, last = [x, *mask_input(x, observed, self.mask)], size_factor
         with pyro.plate("data", x.shape[0], dim=-1):
             for level, q in enumerate(self.levels, start=self.first):
-                h = [pyro.sample(f"z{level}", q(*h, *y))]
+                h, last = [pyro.sample(f"z{level}", q(*h, *y, *last))], []
         return h[0]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pyro
 from torch import Tensor, nn
 
-from pyro_hvae.networks import Gate, join_inputs, mask_input, take_given
+from pyro_hvae.networks import Gate, join_inputs, mask_input, take_parents
 
 
 class Heads(nn.Module):
@@ -43,7 +43,8 @@ class Heads(nn.Module):
         self.gates = nn.ModuleDict({site: Gate() for site in heads})
 
     def forward(self, x: Tensor, size: int = 1, observed: Tensor | None = None, **given: Tensor) -> Tensor:
-        inputs = join_inputs([x, *mask_input(x, observed, self.mask), *take_given(self.given, given)])
+        y, size_factor = take_parents(self.given, given)
+        inputs = join_inputs([x, *mask_input(x, observed, self.mask), *y, *size_factor])
         h, q = inputs.flatten(1) if self.trunk is None else self.trunk(inputs), {}
         for site, head in self.heads.items():
             if site in self.steps:

@@ -6,7 +6,7 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from pyro_hvae.networks import join_inputs, mask_input, take_given
+from pyro_hvae.networks import join_inputs, mask_input, take_parents
 
 
 def fuse(message: dist.Independent, prior: dist.Independent) -> dist.Independent:
@@ -62,8 +62,8 @@ class TopDown(nn.Module):
         self.levels = nn.ModuleList(levels)
 
     def forward(self, x: Tensor, size: int = 1, observed: Tensor | None = None, **given: Tensor) -> Tensor:
-        y = take_given(self.given, given)
-        d, messages = join_inputs([x, *mask_input(x, observed, self.mask), *y]).flatten(1), []
+        y, size_factor = take_parents(self.given, given)
+        d, messages = join_inputs([x, *mask_input(x, observed, self.mask), *y, *size_factor]).flatten(1), []
         for step, message in zip(self.steps, self.messages, strict=True):
             d = step(d)
             messages.append(message(d))

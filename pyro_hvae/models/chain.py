@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pyro
 from torch import Tensor, nn
 
-from pyro_hvae.networks import take_given
+from pyro_hvae.networks import take_parents
 
 
 class Chain(nn.Module):
@@ -22,6 +22,8 @@ class Chain(nn.Module):
         first: number of the latent next to x; 2 where x is itself the first layer of a larger hierarchy.
         skip: give every conditional all latents above it, the nearest first, instead of the nearest alone.
         given: names of inputs y for $p(x \mid y)$: the last parents of the likelihood and of every level, not of the prior.
+            The input `size_factor` is the last parent of the likelihood alone, which multiplies the means of counts (see
+            `Poisson`).
 
     Shapes: plate `data` at dim -1 without subsample scaling, of len(x) rows, or `size` without x; y has as many rows, or one.
     Returns x of shape (*plates, *event).
@@ -51,11 +53,11 @@ class Chain(nn.Module):
         self.prior, self.levels, self.likelihood, self.skip = prior, nn.ModuleList(levels), likelihood, skip
 
     def forward(self, x: Tensor | None = None, size: int = 1, **given: Tensor) -> Tensor:
-        y = take_given(self.given, given)
+        y, size_factor = take_parents(self.given, given)
         depth = len(self.levels) + self.first
         with pyro.plate("data", size if x is None else x.shape[0], dim=-1):
             above = [pyro.sample(f"z{depth}", self.prior())]
             for level, p in zip(range(depth - 1, self.first - 1, -1), self.levels, strict=True):
                 z = pyro.sample(f"z{level}", p(*above, *y))
                 above = [z, *above] if self.skip else [z]
-            return pyro.sample("x", self.likelihood(*above, *y), obs=x)
+            return pyro.sample("x", self.likelihood(*above, *y, *size_factor), obs=x)

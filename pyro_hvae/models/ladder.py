@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae.errors import require_known
-from pyro_hvae.networks import Gate, join_parents, take_given
+from pyro_hvae.networks import Gate, join_parents, take_parents
 
 JOINS = ("concat", "gated", "sum")
 
@@ -60,6 +60,7 @@ class Ladder(nn.Module):
         rungs: site -> `Rung`, in the same order; the first sees z_L alone.
         likelihood: conditional of x given g_1.
         given: names of inputs y for $p(x \mid y)$, which join z_L in the branch of the top rung: every g_l depends on them.
+            The input `size_factor` is the last parent of the likelihood instead (see `Chain`).
 
     Shapes: plate `data` at dim -1 without subsample scaling, of len(x) rows, or `size` without x; y has the shape (rows, n), or
     (1, n). Returns x of shape (*plates, *event).
@@ -91,9 +92,9 @@ class Ladder(nn.Module):
         return {site: rung.gate for site, rung in self.rungs.items() if isinstance(rung, Rung)}
 
     def forward(self, x: Tensor | None = None, size: int = 1, **given: Tensor) -> Tensor:
-        y, g = take_given(self.given, given), None
+        (y, size_factor), g = take_parents(self.given, given), None
         with pyro.plate("data", size if x is None else x.shape[0], dim=-1):
             for site, prior in self.priors.items():
                 z = pyro.sample(site, prior())
                 g = self.rungs[site](join_parents([z, *y], [(1,)]) if y and g is None else z, g)
-            return pyro.sample("x", self.likelihood(g), obs=x)
+            return pyro.sample("x", self.likelihood(g, *size_factor), obs=x)

@@ -3,10 +3,13 @@ from .fully_connected import image_shape as image_shape
 from .fully_connected import init_weights as init_weights
 from .fully_connected import linear as linear
 from .fully_connected import mlp as mlp
+from .joined_inputs import SIZE_FACTOR as SIZE_FACTOR
 from .joined_inputs import InputLayer as InputLayer
 from .joined_inputs import join_inputs as join_inputs
+from .joined_inputs import log_counts as log_counts
 from .joined_inputs import mask_input as mask_input
 from .joined_inputs import take_given as take_given
+from .joined_inputs import take_parents as take_parents
 from .layer_gates import Gate as Gate
 from .layer_gates import program_gates as program_gates
 from .layer_gates import set_gates as set_gates

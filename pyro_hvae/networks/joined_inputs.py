@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from pyro_hvae.errors import ContractError
 
+SIZE_FACTOR = "size_factor"  # the given input that multiplies the means of counts, and no more
+
 
 def take_given(names: Sequence[str], given: Mapping[str, Tensor]) -> list[Tensor]:
     """The given inputs of a program in the order of its names.
@@ -32,6 +34,21 @@ def take_given(names: Sequence[str], given: Mapping[str, Tensor]) -> list[Tensor
     return [given[name] for name in names]
 
 
+def take_parents(names: Sequence[str], given: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """The given inputs of a program as parents: those of its conditionals, and the size factor, if any, of x alone.
+
+    Raises:
+        ContractError: as `take_given`.
+
+    >>> y, size = take_parents(["size_factor", "y"], {"y": torch.ones(3, 2), "size_factor": torch.ones(3, 1)})
+    >>> len(y), len(size)
+    (1, 1)
+    """
+    values = dict(zip(names, take_given(names, given), strict=True))
+    size = values.pop(SIZE_FACTOR, None)
+    return list(values.values()), [] if size is None else [size]
+
+
 def mask_input(x: Tensor, observed: Tensor | None, wanted: bool) -> list[Tensor]:
     """The mask as floats of the shape of x, ones where `observed` is None; nothing unless it is wanted."""
     if not wanted:
@@ -52,13 +69,20 @@ def join_inputs(inputs: Sequence[Tensor]) -> Tensor:
     return torch.cat([value.flatten(1).expand(inputs[0].shape[0], -1) for value in inputs], 1)
 
 
+def log_counts(x: Tensor) -> Tensor:
+    """log(1 + x) of counts, of any size as small numbers; x itself below 0, where only a VampPrior's pseudo-inputs go."""
+    return x.clamp(min=0).log1p() + x.clamp(max=0)
+
+
 class InputLayer(nn.Module):
-    """Prepares x and what stands beside it for a network: fills missing entries in, and makes maps of given numbers.
+    """Prepares x and what stands beside it for a network: logarithms of counts, missing entries, maps of given numbers.
 
     Arguments:
         event: shape of x. mask: whether the mask of observed entries follows x.
         fill: value of the missing entries, of the shape of x; default 0.
         maps: the network reads images, so that every given number becomes a channel of equal values.
+        log_mean: x are counts, which are read as log(1 + x) less this mean, of the shape of x; a missing entry is then 0.
+        size: the last given number is a size factor, which is read as its logarithm.
 
     Shapes: (*plates, x [, mask] [, given]) -> (*plates, features), with `maps` those of (channels + given numbers) images.
 
@@ -67,17 +91,32 @@ class InputLayer(nn.Module):
     """
 
     fill: Tensor | None
+    log_mean: Tensor | None
 
-    def __init__(self, event: Sequence[int], mask: bool, maps: bool = False, fill: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        event: Sequence[int],
+        mask: bool,
+        maps: bool = False,
+        fill: Tensor | None = None,
+        log_mean: Tensor | None = None,
+        size: bool = False,
+    ) -> None:
         super().__init__()
-        self.event, self.mask, self.maps = torch.Size(event), mask, maps
-        self.register_buffer("fill", None if fill is None else fill.detach().flatten().clone())
+        self.event, self.mask, self.maps, self.size = torch.Size(event), mask, maps, size
+        for name, value in {"fill": fill, "log_mean": log_mean}.items():
+            self.register_buffer(name, None if value is None else value.detach().flatten().clone())
 
     def forward(self, h: Tensor) -> Tensor:
         entries = self.event.numel()
         x, mask, given = h.tensor_split([entries, entries * (1 + self.mask)], -1)
+        if self.log_mean is not None:
+            x = log_counts(x) - self.log_mean
         if self.mask:
             x = x.where(mask > 0, 0 if self.fill is None else self.fill)
+        if self.size:
+            size = given[..., -1:].clamp(min=torch.finfo(given.dtype).tiny)  # that of a pseudo-input moves freely
+            given = torch.cat([given[..., :-1], size.log()], -1)
         if self.maps:
             given = given[..., None].expand(*given.shape, self.event[1:].numel()).flatten(-2)
         return torch.cat([x, mask, given], -1)

@@ -12,6 +12,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from pyro_hvae.data import OBSERVED, Batch, Rows, given_of, may_be_grey, to_floats, to_tensor, x_of
 from pyro_hvae.errors import ConfigError, ContractError, DataError
+from pyro_hvae.networks import SIZE_FACTOR
 from pyro_hvae.objectives.data_support import check_data
 from pyro_hvae.objectives.given_inputs import require_taken
 from pyro_hvae.runtime import find_modules
@@ -59,7 +60,9 @@ def take_data(x: Any, *programs: Any, given: Mapping[str, Any] | None = None, ob
     if not isinstance(x, Rows) and (wait or (isinstance(x, Tensor) and x.device.type == "cpu")):
         x = _find_missing(x)
     if not isinstance(x, Tensor):
-        for name, value in x.given.items():
+        # A store can have rows that are none of these data, and nothing beside them.
+        known = x.given_at(torch.arange(len(x))) if isinstance(x, Rows) and x.given else x.given
+        for name, value in known.items():
             _require_known(name, value)
     if x.shape and not x.shape[0]:
         raise ConfigError(f"there are no data: x has the shape {tuple(x.shape)}. Give at least one datum.")
@@ -148,7 +151,15 @@ def _find_missing(data: Tensor | Batch) -> Tensor | Batch:
 
 
 def _require_known(name: str, value: Tensor) -> None:
-    """Raises `DataError` where a given input is unknown for some data. On other devices than the CPU nothing waits for that."""
+    """Raises `DataError` where a given input is unknown for some data, or a size factor is not positive.
+
+    On other devices than the CPU nothing waits for that.
+    """
+    if name == SIZE_FACTOR and value.device.type == "cpu" and value.numel() and value.detach().min() <= 0:
+        raise DataError(
+            f"the given input '{name}' has the value {value.detach().min().item():g}, but sizes are positive. Leave data of "
+            "size 0 out, or give them another size."
+        )
     if value.device.type != "cpu" or not value.is_floating_point() or not value.dim() or value.detach().sum().isfinite():
         return
     unknown = int((~value.detach().isfinite()).reshape(len(value), -1).any(1).sum())

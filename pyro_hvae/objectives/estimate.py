@@ -7,12 +7,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives.handlers import Site, location_scale, scalar_family, standard_noise
 from pyro_hvae.objectives.site_masks import apply_mask, is_entry_mask, site_log_prob
 
 Weights = Mapping[str, "float | Tensor"]
+Measure = Callable[[Tensor, Any], Tensor]
+
+
+# What sets the unit of a density, by its family. Where that is trained, a smaller -log p need not be a better reconstruction.
+SPREADS: dict[type, Callable[[Any], tuple[Tensor, ...]]] = {
+    torch.distributions.Normal: lambda fn: (fn.scale,),
+    torch.distributions.Laplace: lambda fn: (fn.scale,),
+    torch.distributions.StudentT: lambda fn: (fn.scale, fn.df),
+    torch.distributions.Beta: lambda fn: (fn.concentration1 + fn.concentration0,),
+}
 
 
 def _flatten_event(values: Tensor, fn: Any) -> Tensor:
@@ -23,14 +34,16 @@ def _flatten_event(values: Tensor, fn: Any) -> Tensor:
 
 def _nats(x: Site) -> Tensor:
     """-log p(x | z) of the observed entries, nats per datum, (*plates,), without the normaliser of a Gaussian or Laplace."""
-    base, known = location_scale(x["fn"]), _known_entries(x)
+    base, known, family = location_scale(x["fn"]), _known_entries(x), scalar_family(x["fn"])
+    spreads = (spread for kind, spread in SPREADS.items() if isinstance(family, kind))
+    if any(value.requires_grad for spread in spreads for value in spread(family)):
+        raise ConfigError(
+            f"the constraint in nats needs a likelihood with a fixed scale, but that of this {type(family).__name__} is "
+            "learned, and the constraint could be met by widening it. Use measure=rmse (kappa is then the root mean squared "
+            "error per pixel)."
+        )
     if base is None:
         return -site_log_prob({**x, "mask": known})
-    if base.scale.requires_grad:
-        raise ConfigError(
-            "the constraint in nats needs a likelihood with a fixed scale: with a learned one it could be met by widening the "
-            "scale. Use measure=rmse (kappa is then the root mean squared error per pixel)."
-        )
     off = standard_noise(x)
     energy = 0.5 * off**2 if isinstance(base, torch.distributions.Normal) else off.abs()
     return _flatten_event(apply_mask(energy, known), x["fn"]).sum(-1)
@@ -46,6 +59,23 @@ def _mean_square(x: Site) -> Tensor:
         return _flatten_event(square, fn).mean(-1)
     counts = _flatten_event(known.expand_as(square), fn).sum(-1)
     return _flatten_event(apply_mask(square, known), fn).sum(-1) / counts.clamp(min=1)
+
+
+def _measured(x: Site, measure: Measure) -> Tensor:
+    """C of a function of one's own, checked."""
+    if is_entry_mask(x):
+        raise ConfigError(
+            "x has missing entries, and a measure of one's own is of the whole x. Use measure=rmse or measure=nats, which "
+            "leave them out, or fill the entries in."
+        )
+    values, plates = measure(x["value"], x["fn"]), x["fn"].batch_shape
+    if get_proxy_mode() is None and (not isinstance(values, Tensor) or values.shape != plates):
+        found = f"a tensor of shape {tuple(values.shape)}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
+        raise ConfigError(
+            f"the measure of the constraint gave {found}, but it gives one number for each datum, shape {tuple(plates)}. Sum "
+            "or average over the dimensions of x, such as .flatten(-3).mean(-1) of images."
+        )
+    return values
 
 
 def _known_entries(x: Site) -> Tensor | None:
@@ -198,9 +228,17 @@ class Estimate(Terms):
             lacking.append((weight * (rate.clamp(min=least) - rate)).mean())
         return torch.stack(lacking).sum()
 
-    def constraint(self, measure: str) -> Tensor:
-        """Batch mean of C in the given measure (a key of `MEASURES`), detached; of the data that `poutine.mask` leaves in."""
-        values, mask = MEASURES[measure](self.x).detach(), self.x["mask"]
+    def constraint(self, measure: str | Measure) -> Tensor:
+        """Batch mean of C in the given measure, detached; of the data that `poutine.mask` leaves in.
+
+        Arguments:
+            measure: a key of `MEASURES`, or a function (x, p(x | z)) -> C of shape (*plates,).
+
+        Raises:
+            ConfigError: for nats of a density whose scale is learned, rmse of classes, and values of another shape.
+        """
+        values = MEASURES[measure](self.x) if isinstance(measure, str) else _measured(self.x, measure)
+        values, mask = values.detach(), self.x["mask"]
         if is_entry_mask(self.x):  # data of which nothing is known are left out
             fn = self.x["fn"]
             mask = mask.expand(fn.batch_shape + fn.event_shape).flatten(-len(fn.event_shape)).any(-1)

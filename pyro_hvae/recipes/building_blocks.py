@@ -14,9 +14,9 @@ from pyro_hvae.data import Batch, given_of, x_of
 from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.guides import BottomUp
 from pyro_hvae.models import Chain
-from pyro_hvae.networks import InputLayer, network_pair
+from pyro_hvae.networks import SIZE_FACTOR, InputLayer, log_counts, network_pair
 from pyro_hvae.recipes.grey_level_likelihoods import OUTPUTS
-from pyro_hvae.recipes.likelihoods import LIKELIHOODS, check_values
+from pyro_hvae.recipes.likelihoods import COUNTS, LIKELIHOODS, check_values
 
 # The codes of a learned prior spread over tens (VHP), and their distances are what its graph measures: they enter as they are.
 INPUTS: dict[str, Any] = {"input_bound": None}
@@ -58,7 +58,8 @@ class BuildingBlocks:
 
     Attributes:
         data: the training data x. The guide's networks read beside x the mask, where entries are missing, and the given inputs,
-            which are parents of the model's conditionals, too.
+            which are parents of the model's conditionals, too; one called `size_factor` is that of p(x | z) alone. Counts and
+            sizes are read as logarithms.
         likelihood: of p(x | z), a key of `LIKELIHOODS`.
         sigma: a Gaussian's standard deviation, the scale of a Laplace or Student-t, where the scales of logistics start.
             learn_sigma: train it (of a Gaussian or Student-t).
@@ -102,15 +103,25 @@ class BuildingBlocks:
     def event(self) -> tuple[int, ...]:
         return tuple(self.data.shape[1:])
 
+    @cached_property
+    def beside(self) -> dict[str, Tensor]:
+        """The given inputs, in the order in which a guide reads them: a size factor is the last."""
+        return dict(sorted(given_of(self.data).items(), key=lambda item: item[0] == SIZE_FACTOR))
+
     @property
     def given(self) -> tuple[str, ...]:
         """Names of the given inputs."""
-        return tuple(given_of(self.data))
+        return tuple(self.beside)
+
+    @property
+    def size_factor(self) -> bool:
+        """Whether a size multiplies the means of x."""
+        return SIZE_FACTOR in self.beside
 
     @property
     def width(self) -> int:
-        """Features of the given inputs."""
-        return sum(value.shape[1] for value in given_of(self.data).values())
+        """Features of the given inputs, without a size factor."""
+        return sum(value.shape[1] for value in self.beside.values()) - self.size_factor
 
     @property
     def mask(self) -> bool:
@@ -125,14 +136,14 @@ class BuildingBlocks:
     @property
     def joined_features(self) -> int:
         """Features of x and of what a guide's network reads beside it."""
-        return math.prod(self.event) * (1 + self.mask) + self.width
+        return math.prod(self.event) * (1 + self.mask) + self.width + self.size_factor
 
     @property
     def joined_event(self) -> tuple[int, ...]:
         """The event of x with what a guide's network reads beside it: more channels of an image, or more features."""
         if self.network == "mlp":
             return (self.joined_features,) if self.given or self.mask else self.event
-        return (self.event[0] * (1 + self.mask) + self.width, *self.event[1:])
+        return (self.event[0] * (1 + self.mask) + self.width + self.size_factor, *self.event[1:])
 
     @property
     def output_event(self) -> tuple[int, ...]:
@@ -156,7 +167,8 @@ class BuildingBlocks:
     def decoder(self, parents: int) -> nn.Module:
         """p(x | `parents` features). Its mean starts at the data's mean where the network allows that."""
         if self.network == "mlp":
-            start: dict[str, Any] = {**INPUTS, "gain": 1.0, "output_mean": self.x.mean(0)}
+            mean = self.x.mean(0) / self.beside[SIZE_FACTOR].mean() if self.size_factor else self.x.mean(0)
+            start: dict[str, Any] = {**INPUTS, "gain": 1.0, "output_mean": mean}
             return self.decoder_with(parents, hidden=self.hidden, activation=self.activation, norm=self.norm, **start)
         build, (channels, *sides) = network_pair(self.network).decoder, self.event
 
@@ -172,6 +184,13 @@ class BuildingBlocks:
         check_values(self.likelihood, _known(self.data))
         if self.likelihood in ("gaussian", "laplace") and self.squash and self.in_unit_range:
             network["squash"] = True
+        if self.size_factor:
+            if self.likelihood not in COUNTS:
+                raise ConfigError(
+                    f"size_factor multiplies the means of counts, but the likelihood is {self.likelihood}. Leave it out, or "
+                    f"use a likelihood of counts: {', '.join(COUNTS)}."
+                )
+            network["size_factor"] = True
         return LIKELIHOODS[self.likelihood](parents, self.x, self.sigma, self.learn_sigma, **network)
 
     def encoder(self, latent: int) -> Gaussian:
@@ -180,16 +199,17 @@ class BuildingBlocks:
         It subtracts the mean of x; after that a missing entry is 0.
         """
         require_known("posterior", self.posterior, ("diagonal", "isotropic"))
-        mean = self.x.mean(0).flatten()
         start: dict[str, Any] = {"std": self.std, "init_log_scale": -3.0, **INPUTS}
-        start["input_mean"] = torch.cat([mean, mean.new_zeros(self.joined_features - len(mean))])
+        if self.likelihood not in COUNTS:  # of which the input layer subtracts it
+            mean = self.x.mean(0).flatten()
+            start["input_mean"] = torch.cat([mean, mean.new_zeros(self.joined_features - len(mean))])
         layer = self.input_layer()
         if self.network == "mlp" and layer is None:
             start |= {"hidden": self.hidden, "activation": self.activation, "norm": self.norm}
         else:
             start["net"] = lambda _, outputs: self._reading(layer, outputs, 0.1)
         parents: list[Sequence[int]] = [self.event, *[self.event] * self.mask]
-        parents += [y.shape[1:] for y in given_of(self.data).values()]
+        parents += [y.shape[1:] for y in self.beside.values()]
         return Gaussian(parents, latent, isotropic=self.posterior == "isotropic", **start)
 
     def trunk(self, features: int) -> nn.Module:
@@ -201,8 +221,13 @@ class BuildingBlocks:
         return nn.Sequential(nn.Flatten(-1 if self.mask or self.given else -len(self.event)), net, nn.ReLU())
 
     def input_layer(self, fill: Tensor | None = None) -> InputLayer | None:
-        """Makes joined inputs those of a network of `joined_event`, `fill` in missing entries; None where they are already."""
+        """Makes joined inputs those of a network of `joined_event`, `fill` in missing entries; None where they are already.
+
+        Counts become logarithms, less their mean, which is also that of missing entries.
+        """
         maps = self.network != "mlp" and bool(self.given)
+        if self.likelihood in COUNTS:
+            return InputLayer(self.event, self.mask, maps, None, log_counts(self.x).mean(0), self.size_factor)
         return InputLayer(self.event, self.mask, maps, fill if self.mask else None) if self.mask or maps else None
 
     def _reading(self, layer: InputLayer | None, outputs: int, gain: float) -> nn.Module:

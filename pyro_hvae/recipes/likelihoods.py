@@ -51,6 +51,7 @@ NEEDS: dict[str, Needs] = {
     "zero-inflated-negative-binomial": Needs("zero-inflated negative binomial", "counts (0, 1, 2, ...)", _is_count),
     "categorical": Needs("categorical", f"levels 0, 1, 2, ... below {MAX_LEVELS}", lambda x: _is_count(x) & (x < MAX_LEVELS)),
 }
+COUNTS = tuple(name for name, needs in NEEDS.items() if needs.inside is _is_count)  # their means take a size factor
 
 
 def check_values(likelihood: str, x: Tensor) -> None:

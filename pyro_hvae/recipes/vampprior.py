@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae.conditionals import Gaussian, Vamp
-from pyro_hvae.data import Batch, given_of
+from pyro_hvae.data import Batch
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import Autoregressive, BottomUp
 from pyro_hvae.models import Chain
@@ -48,7 +48,7 @@ def vampprior(
     encoder = blocks.encoder([latent, latent2][levels - 1])
     start = torch.randperm(len(x))[:components]
     clip = (0.0, 1.0) if blocks.in_unit_range else None
-    prior = Vamp(encoder, blocks.x[start], clip, [y[start] for y in given_of(x).values()], blocks.mask)
+    prior = Vamp(encoder, blocks.x[start], clip, [y[start] for y in blocks.beside.values()], blocks.mask)
     width, given = blocks.width, blocks.given
     if levels == 1:
         model = Chain(prior, [], blocks.decoder(latent + width), given=given)

@@ -47,4 +47,7 @@ def vlae(
         site: nn.Sequential(net, Gaussian(features, sizes[site], (), gain=1.0, std=std))
         for site, (net, features) in up.heads.items()
     }
-    return [Stage("ladder", ELBO()(model, Heads(heads, up.steps, blocks.input_layer(blocks.x.mean(0)), **blocks.reads)))]
+    layer: nn.Module | None = blocks.input_layer(blocks.x.mean(0))
+    if layer and not (blocks.given or blocks.mask):  # x comes alone, in its shape
+        layer = nn.Sequential(nn.Flatten(1), layer)
+    return [Stage("ladder", ELBO()(model, Heads(heads, up.steps, layer, **blocks.reads)))]

@@ -157,7 +157,12 @@ def _method_labels(experiments: Sequence[Experiment], data: Sequence[str], steps
     settings = []
     for e, step in zip(experiments, steps, strict=True):
         tables, train = e.to_dict(), {key: getattr(e.train, key) for key in DECISIVE}
-        other = {"condition": tables["condition"] or None, "program": e.program, "stopped_at": step}
+        other = {
+            "condition": tables["condition"] or None,
+            "size_factor": e.size_factor,
+            "program": e.program,
+            "stopped_at": step,
+        }
         settings.append(tables["recipe_options"] | tables["schedule_options"] | train | other)
     return _add_differences(names, settings, list(zip(data, names, strict=True)))
 

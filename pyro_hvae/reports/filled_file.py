@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
-from pyro_hvae.data import Batch, check_copy, read_given, read_incomplete, write_filled
+from pyro_hvae.data import Batch, check_copy, give_totals, read_given, read_incomplete, write_filled
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.inference import impute
 from pyro_hvae.runs import OpenRun
@@ -48,7 +48,8 @@ def fill_file(
         where = " in the columns of the run" if data.columns else ""
         raise ConfigError(f"{source} has no missing entries{where}, so there is nothing to fill in.")
     scaled = by.apply(x) if by else x
-    batch = Batch.of(scaled.float(), read_given(source, run.conditions, key)).to(run.device)
+    given = read_given(source, run.conditions, key) | give_totals(run.conditions, scaled)
+    batch = Batch.of(scaled.float(), given).to(run.device)
     with fixed_seed(seed), tqdm(total=len(x), unit="row", disable=None) as bar:
         values = impute(run.model, run.guide, batch, particles, draws, progress=bar.update).cpu()
     values = by.undo(values) if by else values.double()

@@ -54,13 +54,14 @@ def catalogue_text(entries: Mapping[str, Mapping[str, Any]]) -> str:
         lines.append(f"    options: {options or 'none'}")
     if any("bound" in entry for entry in entries.values()):
         lines.append("condition=NAME,... are factors or columns of the data that the programs are given beside x: p(x | y).")
+        lines.append("size_factor=total|NAME multiplies the means of counts by the datum's total, or by a factor or column.")
         lines.append("Presets of (recipe, data set) override these defaults: 'pyro-hvae train ... --dry-run' shows what holds.")
     return "\n".join(lines)
 
 
 def _with_condition(entry: dict[str, Any]) -> dict[str, Any]:
-    """The entry of a recipe with the option that all recipes, and one's own programs, have."""
-    return entry | {"options": entry["options"] | {"condition": []}}
+    """The entry of a recipe with the options that all recipes, and one's own programs, have."""
+    return entry | {"options": entry["options"] | {"condition": [], "size_factor": None}}
 
 
 def _pair(name: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from .given_values import describe_given as describe_given
 from .given_values import describe_values as describe_values
 from .given_values import draw_beside as draw_beside
 from .given_values import draw_given as draw_given
+from .given_values import mean_size as mean_size
 from .given_values import parse_given as parse_given
 from .handed_over import check_program as check_program
 from .handed_over import has_known_data as has_known_data

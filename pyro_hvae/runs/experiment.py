@@ -21,10 +21,11 @@ class Experiment:
         recipe: None for a user's own program. program: where that came from, for the record; never imported from here.
         recipe_options, schedule_options, data_options: each by its key.
         condition: names of the factors or columns that the programs are given beside x, for p(x | y).
+        size_factor: the factor or column, or "total", that multiplies the means of counts.
         data_identity: of the user's own data when the run began (see `Dataset.identity`).
         standardization: mean and scale of standardised data (see `Standardization`).
-        conditions: of each condition its name with its classes, or its mean and scale (see `Condition.from_dict`). They are
-            those of the training data, and None before these are read.
+        conditions: of each condition its name with its classes, or its mean and scale (see `Condition.from_dict`), and of the
+            size factor what `SizeFactor` has. They are those of the training data, and None before these are read.
     """
 
     recipe: str | None
@@ -35,6 +36,7 @@ class Experiment:
     schedule_options: dict[str, Any] = field(default_factory=dict)
     data_options: dict[str, Any] = field(default_factory=dict)
     condition: tuple[str, ...] = ()
+    size_factor: str | None = None
     program: str | None = None
     data_identity: str | None = None
     standardization: dict[str, list[float]] | None = None

@@ -17,6 +17,7 @@ CONFIG: Kind = {
     "schedule_options?": {...: ANY},
     "data_options?": {...: ANY},
     "condition?": [str],
+    "size_factor?": str,
     "conditions?": [{"name": str, ...: ANY}],
     "program?": str,
     "data_identity?": str,

@@ -11,7 +11,7 @@ from pyro_hvae.runs.experiment import Experiment
 # The training settings that a resumed run may change: its length, device and cadence.
 RESUMABLE = {"steps", "device", "threads", "compile", "log_every", "eval_every", "save_every"}
 RESUMABLE |= {"information_every", "information_points"}
-WHOLE = ("recipe", "schedule", "data_identity", "dataset", "condition", "conditions")  # compared as they are
+WHOLE = ("recipe", "schedule", "data_identity", "dataset", "condition", "size_factor", "conditions")  # compared as they are
 
 
 def require_same_settings(saved: Mapping[str, Any], experiment: Experiment, run: Path, whole: bool = True) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.errors import ConfigError, require_known
+from pyro_hvae.networks import SIZE_FACTOR
 from pyro_hvae.objectives import inputs_for
 from pyro_hvae.runs.run_loading import OpenRun
 
@@ -30,13 +31,20 @@ def parse_given(run: OpenRun, typed: Mapping[str, str]) -> dict[str, Tensor]:
 
 def draw_given(run: OpenRun, count: int, given: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
     """Inputs of the model for samples without x, (count, ...) each: those of random training data, but for what is `given`.
+    A size is the mean one.
 
     They are empty where the programs are given nothing. The data are chosen by the global random stream.
     """
-    fixed = {name: value.expand(count, *value.shape[1:]) for name, value in (given or {}).items()}
+    fixed = {name: value.expand(count, *value.shape[1:]) for name, value in (mean_size(run) | dict(given or {})).items()}
     if not set(run.dataset.train.x.given) - set(fixed):
         return fixed
     return inputs_for(run.model, draw_beside(run, count)) | fixed
+
+
+def mean_size(run: OpenRun) -> dict[str, Tensor]:
+    """The mean size of the training data, one row, for what is drawn or decoded without a datum; nothing in other runs."""
+    sized = any(condition.key == SIZE_FACTOR for condition in run.conditions)
+    return inputs_for(run.model, {SIZE_FACTOR: torch.ones(1, 1, device=run.device)}) if sized else {}
 
 
 def draw_beside(run: OpenRun, count: int) -> dict[str, Tensor]:
@@ -56,7 +64,7 @@ def describe_values(run: OpenRun, given: Mapping[str, Tensor]) -> str:
 
 def describe_given(run: OpenRun, given: Mapping[str, Tensor] | None = None) -> str:
     """What `draw_given` gives, such as "given class=3 and age of random training data"; empty where that is nothing."""
-    given, names = given or {}, {condition.key: condition.name for condition in run.conditions}
+    given, names = mean_size(run) | dict(given or {}), {condition.key: condition.name for condition in run.conditions}
     drawn = ", ".join(names.get(key, key) for key in run.dataset.train.x.given if key not in given)
     parts = [describe_values(run, given), f"{drawn} of random training data" if drawn else ""]
     text = " and ".join(filter(None, parts))

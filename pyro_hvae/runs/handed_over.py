@@ -67,13 +67,19 @@ def replace_data(
     """The experiment on data that are handed over, with the run's own options where the same loader reads them.
 
     Arguments:
-        typed: options of the data as typed, with `condition` for a run that a script has trained, which does not know its own.
+        typed: options of the data as typed, with `condition` and `size_factor` for a run that a script has trained, which does
+            not know its own.
 
     Raises:
         ConfigError: for other data than the run recorded, unless it is forced; for a condition of a run that knows its own.
     """
     typed = dict(typed)
-    condition = split_names(typed.pop("condition", ""))
+    condition, size_factor = split_names(typed.pop("condition", "")), typed.pop("size_factor", None)
+    if size_factor and has_known_data(experiment):
+        raise ConfigError(
+            f"the run '{directory.path}' knows its own size factor ({experiment.size_factor or 'none'}), so size_factor= is no "
+            "option of other data. Leave it out."
+        )
     if condition and has_known_data(experiment):
         raise ConfigError(
             f"the run '{directory.path}' knows its own conditions ({', '.join(experiment.condition) or 'none'}), so "
@@ -98,8 +104,9 @@ def replace_data(
             f"{_list_options(others)}: its test data may have been training data, and results would replace the run's own. "
             "Leave --dataset out, or use --force."
         )
-    condition = condition or experiment.condition
-    return replace(experiment, dataset=name, data_options=options, data_identity=identity, condition=condition)
+    beside: dict[str, Any] = {"condition": condition or experiment.condition}
+    beside["size_factor"] = size_factor or experiment.size_factor
+    return replace(experiment, dataset=name, data_options=options, data_identity=identity, **beside)
 
 
 def _list_options(options: Mapping[str, Any]) -> str:

@@ -41,8 +41,8 @@ def resolve(
     """Flags and options win over the config file, it over the preset of (recipe, dataset), that over the defaults.
 
     Arguments:
-        options: `-o` keys, those of the recipe, its schedule and its data set, `preset` (cpu or paper), and `condition`: names
-            of factors or columns that the programs are given beside x.
+        options: `-o` keys, those of the recipe, its schedule and its data set, `preset` (cpu or paper), `condition`: names of
+            factors or columns that the programs are given beside x, and `size_factor` (see `condition_on`).
         train: fields of `TrainConfig`. config: contents of a config file (see `read_toml`).
         tables: other ones than the package's.
 
@@ -76,7 +76,7 @@ def resolve(
     asked = {**_flatten(config, known_options), **options, **(train or {})}
     for key in asked:
         what = f"option of {recipe or 'this program'} with schedule {schedule} on {dataset}"
-        require_known(what, key, {"preset", "condition"}.union(*known_options.values()))
+        require_known(what, key, {"preset", "condition", "size_factor"}.union(*known_options.values()))
     # A preset may depend on the schedule (geco.beta0) or the network (conv.hidden: widths mean channels there).
     prefixes = (f"{schedule}.", f"{asked.get('network', defaults.get('network'))}.", "")
     values: dict[str, Any] = {name: {} for name in known_options}
@@ -91,7 +91,14 @@ def resolve(
     condition = split_names(asked.get("condition", ()))
     options_of = (values[name] for name in ("recipe_options", "schedule_options", "data_options"))
     return Experiment(
-        recipe, dataset, schedule, TrainConfig(**values["train"]), *options_of, condition=condition, program=program
+        recipe,
+        dataset,
+        schedule,
+        TrainConfig(**values["train"]),
+        *options_of,
+        condition=condition,
+        size_factor=str(asked.get("size_factor") or "") or None,
+        program=program,
     )
 
 

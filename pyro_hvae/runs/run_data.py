@@ -5,7 +5,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pyro_hvae.data import Condition, Dataset, Split, Standardization, condition_on, find_source, give_conditions, is_path
+from pyro_hvae.data import (
+    Condition,
+    Dataset,
+    Split,
+    Standardization,
+    condition_on,
+    find_source,
+    give_conditions,
+    is_path,
+    read_condition,
+)
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.runs.experiment import Experiment
 from pyro_hvae.runs.handed_over import has_known_data
@@ -28,8 +38,8 @@ def load_dataset(experiment: Experiment, handed_over: bool = False) -> Dataset:
     data = _load_alone(experiment)
     if experiment.conditions:
         data = give_conditions(data, read_conditions(experiment))
-    elif experiment.condition:
-        data, _ = condition_on(data, experiment.condition)
+    elif experiment.condition or experiment.size_factor:
+        data, _ = condition_on(data, experiment.condition, experiment.size_factor)
     if experiment.standardization:
         by = Standardization.from_dict(experiment.standardization)
         if handed_over and data.standardization and len(data.standardization.mean) == len(by.mean):
@@ -48,15 +58,15 @@ def _rescale(data: Dataset, by: Standardization, other: Standardization) -> Data
 
 def measure_conditions(experiment: Experiment) -> Experiment:
     """The experiment with the classes, or mean and scale, that its conditions have in its training data."""
-    if not experiment.condition or experiment.conditions:
+    if not (experiment.condition or experiment.size_factor) or experiment.conditions:
         return experiment
-    _, conditions = condition_on(_load_alone(experiment), experiment.condition)
+    _, conditions = condition_on(_load_alone(experiment), experiment.condition, experiment.size_factor)
     return replace(experiment, conditions=[condition.to_dict() for condition in conditions])
 
 
 def read_conditions(experiment: Experiment) -> tuple[Condition, ...]:
     """The conditions of a run, in their order; raises `ConfigError` for what is none."""
-    return tuple(Condition.from_dict(values) for values in experiment.conditions or ())
+    return tuple(read_condition(values) for values in experiment.conditions or ())
 
 
 def _load_alone(experiment: Experiment) -> Dataset:

@@ -1,9 +1,11 @@
 """Schedules that move beta by the reconstruction constraint: GECO and REWO."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.schedules.schedule import Schedule
@@ -19,16 +21,24 @@ class _Constrained(Schedule):
     ALLOWED: tuple[float, float]
 
     def __init__(
-        self, beta0: float = 1.0, kappa: float = 1.0, nu: float = 1e-3, alpha: float = 0.99, measure: str = "nats"
+        self,
+        beta0: float = 1.0,
+        kappa: float = 1.0,
+        nu: float = 1e-3,
+        alpha: float = 0.99,
+        measure: str | Callable[..., Any] = "nats",
     ) -> None:
         super().__init__(beta0)
         if not (kappa > 0 and nu > 0):
             raise ConfigError(f"kappa and nu must be positive, got kappa={kappa!r}, nu={nu!r}.")
         if not 0 <= alpha <= 1:
             raise ConfigError(f"alpha, the weight of the old average, must lie in [0, 1], got {alpha!r}.")
-        if measure not in ("nats", "rmse"):
-            raise ConfigError(f"measure must be 'nats' or 'rmse', got {measure!r}.")
-        self.kappa, self.nu, self.alpha, self.measure = kappa, nu, alpha, measure
+        if not callable(measure) and measure not in ("nats", "rmse"):
+            raise ConfigError(f"measure must be 'nats', 'rmse' or a function (x, p(x | z)) -> C, got {measure!r}.")
+        self.kappa, self.nu, self.alpha = kappa, nu, alpha
+        object.__setattr__(self, "measure", measure)  # a module is found there, and not behind the attribute of the class
+        if isinstance(measure, nn.Module):  # moves with the schedule
+            self.distance = measure.requires_grad_(False).eval()
         self.register_buffer("average", torch.tensor(math.nan, dtype=torch.float64))
 
     def update(self, constraint: Tensor | None = None) -> None:
@@ -55,7 +65,9 @@ class Geco(_Constrained):
 
     Arguments:
         beta0: initial beta. kappa: target, C <= kappa^2. nu: rate of the update. alpha: weight of the old average.
-        measure: "nats" (C = -log p(x|z) without constants) or "rmse" (C = squared error per pixel, kappa its root).
+        measure: "nats" (C = -log p(x|z) without constants), "rmse" (C = squared error per pixel, kappa its root), or a function
+            (x, p(x|z)) -> C of shape (*plates,), which a module may be: its parameters are not trained. A run does not record
+            it: give it again to resume.
 
     beta may exceed one: the loss is then a scaled bound. Two deviations from the formula: beta is kept in [1e-6, 1e6], and its
     exponent is clipped to [-1, 1], so that one wild batch changes beta at most by a factor e.
@@ -101,7 +113,7 @@ class Rewo(_Constrained):
         nu: float = 1e-3,
         tau: float = 3.0,
         alpha: float = 0.99,
-        measure: str = "nats",
+        measure: str | Callable[..., Any] = "nats",
     ) -> None:
         super().__init__(beta0, kappa, nu, alpha, measure)
         if not 0 < beta0 <= 1:

@@ -1,7 +1,7 @@
 """The base class of schedules, and the schedule that holds beta fixed."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ class Schedule(nn.Module):
     """Holds beta and a step counter. `update` runs once per batch, after the pass and before the optimiser's step.
 
     Attributes:
-        measure: of the constraint that it needs, a key of `MEASURES` in `objectives.estimate`, or None.
+        measure: of the constraint that it needs, a key of `MEASURES` in `objectives.estimate`, a function (see `Geco`) or None.
         initial: whether only the parameters that reach log p(x|z) may be stepped now (REWO's initial phase).
         pass_kinds: number of kinds of passes in a run; each needs a graph of its own.
         unique_pass: whether the next pass is the only one of its kind, so that its graph would serve one call.
@@ -30,7 +30,7 @@ class Schedule(nn.Module):
 
     beta: Tensor
     t: Tensor
-    measure: str | None = None
+    measure: str | Callable[..., Any] | None = None
     initial: bool = False
     pass_kinds: int = 1
     unique_pass: bool = False

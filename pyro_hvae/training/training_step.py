@@ -43,7 +43,6 @@ class TrainingPass(nn.Module):
     ) -> None:
         super().__init__()
         self.objective, self.nats, self.precision, self.free_bits = objective, nats, precision, free_bits
-        self.measure = schedule.measure or ""
         self.schedule = schedule if schedule.measure else None
         self.sites: tuple[str, ...] = ()
 
@@ -61,8 +60,8 @@ class TrainingPass(nn.Module):
         with network_precision(self.precision):
             estimate = self.objective.estimate(x)
         by_site: Mapping[str, Tensor] = dict(zip(self.sites, weights, strict=True))
-        if self.schedule is not None:
-            self.schedule.update(estimate.constraint(self.measure))
+        if self.schedule is not None and self.schedule.measure is not None:
+            self.schedule.update(estimate.constraint(self.schedule.measure))
             by_site = self.schedule.weights()
         values = {"loss": estimate.loss(by_site, self.free_bits)}
         if self.nats:

@@ -21,6 +21,7 @@ from pyro_hvae.data.files.table_files import TABLE_READERS, Table
 from pyro_hvae.data.sets.array_layouts import arrange_axes
 from pyro_hvae.data.sets.user_arrays import SingleArray, read_arrays, read_single_array
 from pyro_hvae.data.sets.user_tables import read_numbers, require_columns, to_factors
+from pyro_hvae.data.size_factors import is_read
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.runtime import atomic_write
 
@@ -53,9 +54,12 @@ def read_incomplete(path: Path, columns: Sequence[str] = (), key: str = "") -> T
 def read_given(path: Path, conditions: Sequence[Condition], key: str = "") -> dict[str, Tensor]:
     """What the programs of a conditional run are given beside the data of `read_incomplete`, float32 (n, width) by key.
 
+    A size that is the total of x is no column of the file: `give_totals` gives it.
+
     Raises:
         DataError: for a condition that the file lacks, a value of one that is missing, and a class that is unknown.
     """
+    conditions = [condition for condition in conditions if is_read(condition)]
     if not conditions:
         return {}
     names = [condition.name for condition in conditions]

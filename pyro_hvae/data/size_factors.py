@@ -1,0 +1,119 @@
+"""The size of a datum of counts, as an input that multiplies their means: its total, or a column such as an exposure."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_hvae.data.conditions import Condition
+from pyro_hvae.data.rows import Rows
+from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.networks import SIZE_FACTOR
+
+TOTAL = "total"  # the name of the size that is computed from x
+PIECE = 2**22  # values of x read at once
+
+
+@dataclass(frozen=True)
+class SizeFactor(Condition):
+    r"""The size s = v / scale of a datum, relative to the mean size of the training data, which has s = 1.
+
+    Attributes:
+        name: of a factor or column v, or "total", where v is the sum of the datum's counts. With missing entries s is estimated
+            from the others, $s = \sum_d x_d / \sum_d m_d$ over the known d, which is v / scale where all are known.
+        scale: mean of v in the training data.
+        means: of a total, m, the mean of each entry of x in the training data; empty for a column.
+
+    >>> depth = SizeFactor("depth", scale=200.0)
+    >>> depth.key, depth.parse("500"), depth.describe(torch.ones(1))
+    ('size_factor', tensor([2.5000]), '200')
+    >>> total = SizeFactor.measure_total(Rows(torch.tensor([[1.0, 0.0, 7.0], [3.0, 0.0, 1.0]])))
+    >>> total.of(torch.tensor([[2.0, 0.0, 1.0], [1.0, 0.0, torch.nan]])).tolist()
+    [[0.5], [0.5]]
+    """
+
+    means: tuple[float, ...] = ()
+
+    @classmethod
+    def measure_total(cls, x: Rows) -> "SizeFactor":
+        """The total of counts with the means of training data; NaN, a missing entry, does not count."""
+        total, known = torch.zeros(()), torch.zeros(())
+        for piece in _pieces(x):
+            total, known = total + piece.nansum(0), known + (~piece.isnan()).sum(0)
+        means = total / known.clamp(min=1)
+        return cls(TOTAL, scale=means.sum().item(), means=tuple(means.tolist()))
+
+    @classmethod
+    def measure_column(cls, name: str, values: Tensor) -> "SizeFactor":
+        """The size that a factor or column of the training data gives."""
+        return cls(name, scale=values.double().mean().item())
+
+    @property
+    def key(self) -> str:
+        return SIZE_FACTOR
+
+    def of(self, x: Tensor, part: str = "given") -> Tensor:
+        """The sizes (n, 1) of data (n, *event) by their total; `part` names the data in errors.
+
+        Raises:
+            DataError: for data without counts, whose size is 0.
+        """
+        x, means = x.flatten(1).double(), torch.tensor(self.means, dtype=torch.float64)
+        size = x.nansum(1) / means.where(~x.isnan(), 0).sum(1)
+        if without := int((~(size > 0)).sum()):
+            raise DataError(
+                f"{without:,} of the {len(x):,} {part} data have no counts, so that their size is 0, and p(x | size) says "
+                "nothing about them. Leave them out, or give sizes as a column: size_factor=COLUMN."
+            )
+        return size.float()[:, None]
+
+    def of_rows(self, x: Rows, part: str) -> Tensor:
+        """`of` all data of a split."""
+        return torch.cat([self.of(piece, part) for piece in _pieces(x)])
+
+    def encode(self, values: Tensor) -> Tensor:
+        """Sizes in their own unit (n,) -> relative to the mean one, float32 (n, 1).
+
+        Raises:
+            DataError: for one that is not positive and finite.
+        """
+        if bad := [value for value in values.tolist() if not (value > 0 and math.isfinite(value))]:
+            raise DataError(
+                f"'{self.name}' is the size of a datum, which is positive, but {len(bad):,} of {len(values):,} are not, such "
+                f"as {bad[0]:g}. Leave these rows out, or correct them."
+            )
+        return super().encode(values)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"name": self.name, "scale": self.scale, "means": list(self.means)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "SizeFactor":
+        known = Condition.from_dict({"name": values.get("name"), "mean": 0.0, "scale": values.get("scale")})
+        try:
+            means = tuple(float(mean) for mean in values["means"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"the run's configuration has no valid size factor: {error}.") from error
+        return cls(known.name, scale=known.scale, means=means)
+
+
+def read_condition(values: Mapping[str, Any]) -> Condition:
+    """A condition or a size factor from the plain values of `to_dict`; raises `ConfigError` for what is none."""
+    return (SizeFactor if "means" in values else Condition).from_dict(values)
+
+
+def give_totals(conditions: Sequence[Condition], x: Tensor) -> dict[str, Tensor]:
+    """The size of data (n, *event) under its key, where it is their total; nothing else."""
+    return {c.key: c.of(x) for c in conditions if isinstance(c, SizeFactor) and c.means}
+
+
+def is_read(condition: Condition) -> bool:
+    """Whether the values of a condition are those of a factor or column, and not computed from x."""
+    return not (isinstance(condition, SizeFactor) and condition.means)
+
+
+def _pieces(x: Rows) -> Any:
+    return (piece.double() for piece in x.alone.split(max(1, PIECE // max(1, math.prod(x.shape[1:])))))

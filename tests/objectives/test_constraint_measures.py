@@ -1,0 +1,125 @@
+"""The constraint of GECO and REWO: densities it may be of, and functions of one's own, captured and resumed (float64)."""
+
+import pyro
+import pytest
+import torch
+from both_ways import assert_same
+from torch import nn
+from torch.testing import assert_close
+
+import pyro_hvae as hv
+from pyro_hvae.data import Batch
+from pyro_hvae.errors import ConfigError
+from pyro_hvae.training.training_step import TrainingPass
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def blurred(x, fn):
+    """Squared error after the mean over pairs of neighbours."""
+    off = x - fn.mean
+    return (off[..., ::2] + off[..., 1::2]).square().mean(-1) / 4
+
+
+class Distance(nn.Module):
+    """Squared distance of features, as perceptual ones are."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Linear(4, 3)
+
+    def forward(self, x, fn):
+        return (self.features(x) - self.features(fn.mean)).square().sum(-1)
+
+
+def pair(likelihood=None, particles=1):
+    torch.manual_seed(0)
+    model = hv.Chain(hv.StandardNormal(2), [], likelihood or hv.Gaussian(2, 4, (8,), scale=0.5))
+    return hv.ELBO(particles=particles)(model, hv.BottomUp([hv.Gaussian(4, 2, (8,))]))
+
+
+@pytest.mark.parametrize("likelihood, learned", [
+    (lambda: hv.Gaussian(2, 4, (8,), scale=0.5), False),
+    (lambda: hv.Gaussian(2, 4, (8,)), True),
+    (lambda: hv.Gaussian(2, 4, (8,), scale=0.5, learn_scale=True), True),
+    (lambda: hv.StudentT(2, 4, (8,), scale=0.5, df=3.0), False),
+    (lambda: hv.StudentT(2, 4, (8,), scale=0.5), True),
+    (lambda: hv.StudentT(2, 4, (8,), scale=0.5, df=3.0, learn_scale=True), True),
+    (lambda: hv.Beta(2, 4, (8,)), True),
+    (lambda: hv.NegativeBinomial(2, 4, (8,)), False),
+])  # fmt: skip
+def test_nats_are_of_a_density_whose_scale_is_fixed(likelihood, learned):
+    """Those of counts are probabilities, whose unit nothing changes."""
+    x = torch.rand(5, 4) if isinstance(likelihood(), hv.Beta) else torch.arange(20.0).reshape(5, 4)
+    estimate = pair(likelihood()).estimate(x)
+    assert estimate.constraint("rmse").isfinite()
+    if not learned:
+        assert estimate.constraint("nats").isfinite()
+        return
+    with pytest.raises(ConfigError, match="needs a likelihood with a fixed scale, but that of this .* is learned"):
+        estimate.constraint("nats")
+
+
+@pytest.mark.parametrize("particles", [1, 3])
+@pytest.mark.parametrize("measure", [blurred, Distance().double()])
+def test_a_function_is_called_with_x_and_its_distribution(measure, particles):
+    objective, x = pair(particles=particles), torch.randn(6, 4)
+    estimate = objective.estimate(x)
+    expected = measure(x, estimate.x["fn"])
+    assert expected.shape == ((6,) if particles == 1 else (3, 6))
+    assert_close(estimate.constraint(measure), expected.mean().detach())
+    geco = hv.schedules.Geco(beta0=1.0, kappa=0.5, nu=0.1, measure=measure)
+    geco.update(estimate.constraint(geco.measure))
+    assert_close(geco.beta, (-0.1 * (expected.detach().mean() - 0.25)).clamp(-1, 1).exp())
+
+
+def test_data_that_a_mask_leaves_out_do_not_count():
+    objective, x = pair(), torch.randn(6, 4)
+    mask = torch.tensor([True, False, True, True, False, True])
+    masked = hv.ELBO()(pyro.poutine.mask(objective.model, mask), pyro.poutine.mask(objective.guide, mask))
+    estimate = masked.estimate(x)
+    assert_close(estimate.constraint(blurred), blurred(x, estimate.x["fn"])[mask].mean().detach())
+
+
+@pytest.mark.parametrize("measure", [blurred, Distance().double()])
+@pytest.mark.parametrize("schedule", [hv.schedules.Geco, hv.schedules.Rewo])
+def test_captured_passes_are_the_eager_ones(measure, schedule):
+    passing = TrainingPass(pair(), schedule(beta0=0.5, kappa=10.0, nu=0.1, measure=measure))
+    assert assert_same(passing, [(torch.randn(6, 4),) for _ in range(4)]).graphs == 1
+
+
+def test_a_run_is_resumed_with_the_function_given_again(tmp_path):
+    torch.set_default_dtype(torch.float32)
+    x = torch.randn(64, 4)
+
+    def fit(path, steps, **options):
+        torch.manual_seed(0)
+        schedule = hv.schedules.Geco(kappa=0.5, nu=0.1, measure=Distance())
+        objective = pair()
+        config = hv.TrainConfig(steps=steps, batch_size=16, lr_decay=0.0, log_every=1)
+        hv.fit(objective, x, config, schedule, out=path, progress=False, **options)
+        return objective, schedule
+
+    whole, one = fit(tmp_path / "whole", 12)
+    fit(tmp_path / "part", 6)
+    resumed, other = fit(tmp_path / "part", 12, resume=True)
+    assert_close(one.beta, other.beta, rtol=0, atol=0)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+    assert not any(p.requires_grad for p in other.parameters())
+
+
+def test_what_it_cannot_be():
+    objective, x = pair(), torch.randn(6, 4)
+    estimate = objective.estimate(x)
+    for wrong, found in {
+        (lambda x, fn: (x - fn.mean) ** 2): r"a tensor of shape \(6, 4\)",
+        (lambda x, fn: (x - fn.mean).mean()): r"a tensor of shape \(\)",
+        (lambda x, fn: 1.0): "a float",
+    }.items():
+        with pytest.raises(ConfigError, match=rf"gave {found}, but it gives one number for each datum, shape \(6,\)"):
+            estimate.constraint(wrong)
+    holes = objective.estimate(Batch(x, {}, x > 0))
+    with pytest.raises(ConfigError, match="x has missing entries, and a measure of one's own is of the whole x"):
+        holes.constraint(blurred)
+    with pytest.raises(ConfigError, match="'nats', 'rmse' or a function"):
+        hv.schedules.Geco(measure="mse")
