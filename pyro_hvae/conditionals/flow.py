@@ -116,8 +116,8 @@ class Flow(nn.Module):
         hidden, activation, gain, norm, input_bound, input_mean, output_mean, net: of the network, as for `Gaussian`.
 
     The inverses of NAF, UNAF, GF and SOSPF are wrong beyond +-10. The constructor finds such flows by a round trip of values at
-    6, 12 and 50, and each of their draws is then tested; other flows have no such cost. Captured passes hold the coupling layers
-    of `MAF(..., passes=2)` and `NSF(..., passes=2)`; zuko's `RealNVP` and `NICE` make them run eagerly.
+    6, 12 and 50, and each of their draws is then tested; other flows have no such cost. Captured passes hold the coupling
+    layers of `MAF(..., passes=2)` and `NSF(..., passes=2)`; zuko's `RealNVP` and `NICE` make them run eagerly.
 
     Raises:
         ConfigError: for what is no flow, a flow of another context, or one that has no density on all real numbers
