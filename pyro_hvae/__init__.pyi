@@ -22,6 +22,7 @@ from .conditionals import Categorical as Categorical
 from .conditionals import ContinuousBernoulli as ContinuousBernoulli
 from .conditionals import DiscretisedLogistic as DiscretisedLogistic
 from .conditionals import Gaussian as Gaussian
+from .conditionals import GaussianMixturePrior as GaussianMixturePrior
 from .conditionals import Laplace as Laplace
 from .conditionals import LogisticMixture as LogisticMixture
 from .conditionals import NegativeBinomial as NegativeBinomial

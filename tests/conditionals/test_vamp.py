@@ -8,7 +8,7 @@ from linear_gaussian import Fixed
 from torch.testing import assert_close
 
 from pyro_hvae import BottomUp, Chain, Gaussian, Vamp, log_likelihood
-from pyro_hvae.conditionals.vamp import GaussianMixture
+from pyro_hvae.conditionals import GaussianMixture
 
 
 def mixture(components=5, features=3, seed=0):
