@@ -52,6 +52,7 @@ from .inference import layer_shares as layer_shares
 from .inference import log_likelihood as log_likelihood
 from .inference import posteriors as posteriors
 from .inference import reconstruct as reconstruct
+from .inference import responsibilities as responsibilities
 from .inference import traverse as traverse
 from .metrics import convergence as convergence
 from .metrics import energy_distance as energy_distance
