@@ -93,7 +93,7 @@ class GaussianMixture(TorchDistribution):
         return (self.weights @ (self.scale.square() + off.square())).expand(*self.batch_shape, -1)
 
 
-START = 0.5  # standard deviation of a component at the start
+START = 0.9  # standard deviation of a component at the start
 
 
 class GaussianMixturePrior(nn.Module):
@@ -102,7 +102,10 @@ class GaussianMixturePrior(nn.Module):
     Its components are clusters: `responsibilities` says to which of them a datum belongs. The KL to a mixture has no closed
     form: the ELBO takes the Monte Carlo log-ratio.
 
-    Weights are equal at first, sigmas 0.5, and means drawn from N(0, 0.75 I), so that the mean of all such mixtures is N(0, I).
+    It starts near N(0, I): weights are equal, sigmas s = 0.9, and means drawn from N(0, (1 - s^2) I). A component that starts
+    narrow misses the codes, and few take them all: on digits (8 latents, 10 components, three seeds) s = 0.2 left 3 components in
+    use. Log-likelihood and agreement with the classes rose over s = 0.5, 0.7, 0.8, 0.9 and were lower for 0.95, for unit sigmas
+    with means from N(0, I), and for means that nearly coincide.
 
     Arguments:
         features: D of the event, of shape (D,).
