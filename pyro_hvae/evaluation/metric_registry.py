@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pyro_hvae.evaluation.clustering import clustering
+from pyro_hvae.evaluation.clusters_and_classes import clustering
 from pyro_hvae.evaluation.degenerate_features import degeneracy
 from pyro_hvae.evaluation.disentanglement import factor, mig, mig_histogram, mig_sup, mutual_information
 from pyro_hvae.evaluation.factor_probes import classes, regression

@@ -10,6 +10,7 @@ from pyro_hvae import recipes
 from pyro_hvae.data import Batch
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference import kl_per_dimension, mixture_priors
+from pyro_hvae.inference.traversal import vary_dimension
 from pyro_hvae.objectives import ELBO
 from pyro_hvae.recipes import PRIORS
 
@@ -175,3 +176,19 @@ def test_trained_components_find_two_clusters():
     component = found.argmax(1)
     assert_close(found.sum(1), torch.ones(400))
     assert (component == group).double().mean() in (0.0, 1.0)
+
+
+@pytest.mark.parametrize("prior", ["gmm", "vamp"])
+def test_a_traversal_of_a_mixture_is_in_its_own_standard_deviations(prior):
+    objective = build("vae", prior, latent=2)
+    if prior == "gmm":
+        objective.model.prior.loc.data = 5 + 3 * torch.randn(4, 2)
+    p, seen = objective.model.prior(), []
+    objective.model.likelihood.register_forward_hook(lambda _, parents, __: seen.append(parents[0]))
+    noise = {"z1": torch.tensor([[0.5, -1.0]])}
+    vary_dimension(objective.model, noise, "z1", 1, torch.tensor([-2.0, 0.0, 2.0]))
+    expected = torch.stack([p.mean + p.stddev * torch.tensor([0.5, value]) for value in (-2.0, 0.0, 2.0)])
+    assert_close(seen[-1], expected)
+    drawn = hv.inference.sample_noise(objective.model, 20_000)["z1"]
+    assert_close(drawn.mean(0), torch.zeros(2), atol=0.05, rtol=0)
+    assert_close(drawn.std(0), torch.ones(2), atol=0.05, rtol=0)

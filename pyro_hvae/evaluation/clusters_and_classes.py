@@ -110,8 +110,8 @@ def _k_means(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different codes than clusters: `used` says so
         for start in range(seed, seed + seeds):
-            fitted = KMeans(clusters, n_init=1, random_state=start).fit(train)
-            scores.append(cluster_scores(fitted.predict(test), labels))
+            fitted = KMeans(clusters, n_init="auto", random_state=start).fit(train)  # one start of k-means++
+            scores.append(cluster_scores(np.asarray(fitted.predict(test)), labels))
     return scores
 
 
