@@ -29,7 +29,8 @@ def measure(args: studies.Args, particles: str, seed: int) -> studies.Row:
     torch.manual_seed(seed)
     options = {"latent": 16, "particles": int(particles), "likelihood": "bernoulli", "hidden": (64,), "activation": "relu"}
     (stage,) = hv.recipes.build("iwae", x, options)
-    pair, row = stage.objective, {"particles": int(particles), "seed": seed}
+    pair = stage.objective
+    row: studies.Row = {"particles": int(particles), "seed": seed}
     guide = list(pair.guide.parameters())
 
     def gradients(estimator: str) -> torch.Tensor:

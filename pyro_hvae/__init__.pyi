@@ -23,6 +23,7 @@ from .conditionals import ContinuousBernoulli as ContinuousBernoulli
 from .conditionals import DiscretisedLogistic as DiscretisedLogistic
 from .conditionals import Flow as Flow
 from .conditionals import Gaussian as Gaussian
+from .conditionals import GaussianMixturePrior as GaussianMixturePrior
 from .conditionals import Laplace as Laplace
 from .conditionals import LogisticMixture as LogisticMixture
 from .conditionals import NegativeBinomial as NegativeBinomial
@@ -52,6 +53,7 @@ from .inference import layer_shares as layer_shares
 from .inference import log_likelihood as log_likelihood
 from .inference import posteriors as posteriors
 from .inference import reconstruct as reconstruct
+from .inference import responsibilities as responsibilities
 from .inference import traverse as traverse
 from .metrics import convergence as convergence
 from .metrics import energy_distance as energy_distance

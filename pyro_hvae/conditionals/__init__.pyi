@@ -8,6 +8,8 @@ from .flow import FlowDistribution as FlowDistribution
 from .flow import zuko_flows as zuko_flows
 from .gaussian import Gaussian as Gaussian
 from .gaussian import StandardNormal as StandardNormal
+from .gaussian_mixture import GaussianMixture as GaussianMixture
+from .gaussian_mixture import GaussianMixturePrior as GaussianMixturePrior
 from .grey_levels import GreyLevels as GreyLevels
 from .laplace import Laplace as Laplace
 from .logistic_mixture import LogisticMixture as LogisticMixture
@@ -19,6 +21,5 @@ from .patch_codes import PatchEncoder as PatchEncoder
 from .point import Point as Point
 from .poisson import Poisson as Poisson
 from .student_t import StudentT as StudentT
-from .vamp import GaussianMixture as GaussianMixture
 from .vamp import Vamp as Vamp
 from .zero_inflated import ZeroInflated as ZeroInflated

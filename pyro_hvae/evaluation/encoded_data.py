@@ -88,6 +88,24 @@ def _encode_data(run: OpenRun, weights: str, points: int, draws: int, seed: int)
     return EncodedData(layers, factors, excluded, protocol, population)
 
 
+def list_factors(data: Dataset) -> dict[str, Tensor]:
+    """The factors that any split has, with their values in it."""
+    return {name: values for split in reversed(list_splits(data).values()) for name, values in split.factors.items()}
+
+
+def require_classes(data: Dataset, factor: str) -> None:
+    """Raises `ConfigError` where a data set has no factor of this name, or a continuous one; it names those of few values."""
+    factors = list_factors(data)
+    if factor in factors and class_numbers(data, factor, factors[factor]) is not None:
+        return
+    classes = [name for name, values in factors.items() if class_numbers(data, name, values) is not None]
+    known = [name for name in classes if not is_identifier(data, name)]
+    raise ConfigError(
+        f"'{data.name}' has no classes called '{factor}'; its factors of few values: {', '.join(known) or 'none'}. "
+        + ("Choose one: -o factor=NAME." if known else "Put labels beside the data, one for each datum.")
+    )
+
+
 def probe_parts(data: Dataset, names: Sequence[str]) -> tuple[Split, Split, str]:
     """Data to fit a probe of factors on, others to judge it on, and which these are.
 

@@ -5,11 +5,10 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from pyro_hvae.data import Dataset, class_numbers, is_identifier, list_splits
+from pyro_hvae.data import class_numbers
 from pyro_hvae.errors import ConfigError, require_known
-from pyro_hvae.evaluation.encoded_data import posterior_means, probe_parts, random_subset
+from pyro_hvae.evaluation.encoded_data import list_factors, posterior_means, probe_parts, random_subset, require_classes
 from pyro_hvae.metrics import LinearProbe, constant_probe, linear_probe, regression_probe
 from pyro_hvae.runs import OpenRun
 from pyro_hvae.runtime import fixed_seed
@@ -30,11 +29,6 @@ def _group_targets(factors: Mapping[str, Any], name: str) -> dict[str, list[str]
     return groups
 
 
-def _list_factors(data: Dataset) -> dict[str, Tensor]:
-    """The factors that any split has, with their values in it."""
-    return {name: values for split in reversed(list_splits(data).values()) for name, values in split.factors.items()}
-
-
 def regression(
     run: OpenRun,
     train: int = 10_000,
@@ -51,7 +45,7 @@ def regression(
     the image, and a constant. The paper does not give its network; ours is that of `regression_probe`. Where the test data lack
     a factor, others are held out (`tested_on`).
     """
-    data, known = run.dataset, _list_factors(run.dataset)
+    data, known = run.dataset, list_factors(run.dataset)
     for name in factors:
         require_known(f"factor of {data.name}", name, known)
     groups = {} if factors else _group_targets(known, data.name)
@@ -96,14 +90,8 @@ def classes(
 
 
 def _measure_classes(run: OpenRun, factor: str, train: int, test: int, seed: int) -> dict[str, Any]:
-    data, factors = run.dataset, _list_factors(run.dataset)
-    if factor not in factors or class_numbers(data, factor, factors[factor]) is None:
-        classes = [name for name, values in factors.items() if class_numbers(data, name, values) is not None]
-        known = [name for name in classes if not is_identifier(data, name)]
-        raise ConfigError(
-            f"'{data.name}' has no classes called '{factor}'; its factors of few values: {', '.join(known) or 'none'}. "
-            + ("Choose one: -o factor=NAME." if known else "Put labels beside the data, one for each datum.")
-        )
+    data = run.dataset
+    require_classes(data, factor)
     fitted, judged, tested_on = probe_parts(data, [factor])
     splits = [random_subset(fitted, train, seed), random_subset(judged, test, seed)]
     labels = [np.asarray(class_numbers(data, factor, split.factors[factor])) for split in splits]

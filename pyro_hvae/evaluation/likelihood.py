@@ -161,7 +161,7 @@ def published_likelihood(experiment: Experiment) -> str | None:
     e, static = experiment, experiment.dataset == "mnist-static"
     if e.dataset not in PUBLISHED_LIKELIHOOD or not (static or e.data_options.get("binarize") == "dynamic"):
         return None
-    if e.condition or e.size_factor:
+    if e.condition or e.size_factor or e.recipe_options.get("prior", "normal") != "normal":
         return None
     which = (e.recipe, e.schedule if e.recipe == "vhp" else "", e.recipe_options.get("levels", 1))
     return f"{PUBLISHED_LIKELIHOOD[e.dataset][COLUMNS.index(which)]}" if which in COLUMNS else None

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pyro_hvae.evaluation.clusters_and_classes import clustering
 from pyro_hvae.evaluation.degenerate_features import degeneracy
 from pyro_hvae.evaluation.disentanglement import factor, mig, mig_histogram, mig_sup, mutual_information
 from pyro_hvae.evaluation.factor_probes import classes, regression
@@ -47,5 +48,6 @@ METRICS: dict[str, Metric] = {
     "regression": Metric(regression, "rmse.position", "lower", "label units"),
     "degeneracy": Metric(degeneracy, "ratio", "", "of the features' first variance"),
     "classes": Metric(classes, "accuracy", "higher"),
+    "clustering": Metric(clustering, "accuracy", "higher"),
     "layer-factors": Metric(layer_factors, "consistency_gap", "", "same class: bottom layer minus top"),
 }

@@ -31,6 +31,8 @@ from .layer_effects import squared_differences as squared_differences
 from .layer_effects import variance_share as variance_share
 from .layer_posteriors import direct_data_dependence as direct_data_dependence
 from .layer_posteriors import posteriors as posteriors
+from .mixture_components import mixture_priors as mixture_priors
+from .mixture_components import responsibilities as responsibilities
 from .neighbour_graph import resample_path as resample_path
 from .neighbour_graph import shortest_paths as shortest_paths
 from .sampling import ROWS as ROWS

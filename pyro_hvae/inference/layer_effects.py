@@ -225,7 +225,7 @@ def layer_grid(
 
     $\epsilon_l \in \{-r, \dots, r\}^2$: the first dimension grows from left to right, the second from the bottom to the top.
     All other noise is drawn for every cell, as in Zhao et al. 2017, figure 5 (20 x 20 cells, a flat model, whose noise is z).
-    For a prior without standard noise, such as a mixture, the noise is z itself.
+    The noise of a mixture prior is z less its mean, in its standard deviations; of a prior such as a flow it is z itself.
 
     Arguments:
         cells: along each axis. reach: r, in standard deviations.

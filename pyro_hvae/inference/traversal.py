@@ -74,7 +74,8 @@ def vary_dimension(
     r"""E[x | z] for given values of one dimension of one layer's noise, all other noise fixed; shape (steps, *event).
 
     With $z_l = \mu_l(z_{>l}) + \sigma_l(z_{>l}) \epsilon_l$ the layers below follow the varied one. In a flat model with a
-    standard normal prior the noise is z. For a prior without standard noise, such as a mixture, z itself takes the values.
+    standard normal prior the noise is z, and with a mixture prior z less its mean, in its standard deviations. For a prior
+    without standard noise, such as a flow, z itself takes the values.
 
     Arguments:
         noise: of every layer of one datum, site -> (1, *event of the site), such as `posterior_noise`.

@@ -7,6 +7,8 @@ from .angle_fit import angle_regression as angle_regression
 from .angle_fit import wrap as wrap
 from .chain_diagnostics import Convergence as Convergence
 from .chain_diagnostics import convergence as convergence
+from .cluster_agreement import ClusterScores as ClusterScores
+from .cluster_agreement import cluster_scores as cluster_scores
 from .energy_statistic import EnergyDistance as EnergyDistance
 from .energy_statistic import energy_distance as energy_distance
 from .factor_vae_score import FactorScore as FactorScore

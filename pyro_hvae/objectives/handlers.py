@@ -12,7 +12,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
-from pyro_hvae.conditionals import FlowDistribution
+from pyro_hvae.conditionals import FlowDistribution, GaussianMixture
 from pyro_hvae.errors import NoMeanWarning
 
 USUAL = (torch.distributions.Normal, torch.distributions.Laplace, torch.distributions.Bernoulli, dist.Delta)  # have means
@@ -138,25 +138,33 @@ def location_scale(fn: Any) -> Any | None:
     return base if isinstance(base, torch.distributions.Normal | torch.distributions.Laplace) else None
 
 
+def _location_and_scale(fn: Any) -> tuple[Tensor, Tensor] | None:
+    """Those of the standard noise of independent dimensions; of a mixture prior its mean and standard deviation."""
+    if isinstance(fn, GaussianMixture):
+        return fn.mean, fn.stddev
+    base = location_scale(fn)
+    return None if base is None else (base.loc, base.scale)
+
+
 def standard_noise(msg: Site) -> Tensor:
     """The noise behind a site's value: (value - loc) / scale, or the value itself for a distribution without that form.
 
-    A correlated Gaussian has the Cholesky factor of its covariance as its scale. The value itself is right only at a site
-    without parents, such as a mixture prior.
+    A correlated Gaussian has the Cholesky factor of its covariance as its scale, a mixture prior its own mean and standard
+    deviation. The value itself is right only at a site without parents, such as a flow as the prior.
     """
-    fn, base = msg["fn"], location_scale(msg["fn"])
+    fn, parts = msg["fn"], _location_and_scale(msg["fn"])
     if isinstance(fn, CORRELATED):
         off = (msg["value"] - fn.loc).unsqueeze(-1)
         return torch.linalg.solve_triangular(fn.scale_tril.expand(*off.shape[:-1], -1), off, upper=False).squeeze(-1)
-    return msg["value"] if base is None else (msg["value"] - base.loc) / base.scale
+    return msg["value"] if parts is None else (msg["value"] - parts[0]) / parts[1]
 
 
 def _from_noise(fn: Any, noise: Tensor) -> Tensor:
     """The value of which `standard_noise` is `noise`."""
     if isinstance(fn, CORRELATED):
         return fn.loc + (fn.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
-    base = location_scale(fn)
-    return noise if base is None else base.loc + base.scale * noise
+    parts = _location_and_scale(fn)
+    return noise if parts is None else parts[0] + parts[1] * noise
 
 
 class Noise(Messenger):

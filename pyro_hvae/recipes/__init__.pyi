@@ -1,6 +1,7 @@
 from .likelihoods import LIKELIHOODS as LIKELIHOODS
 from .presets import PRESETS as PRESETS
 from .presets import preset as preset
+from .priors import PRIORS as PRIORS
 from .recipe import Recipe as Recipe
 from .recipe import Stage as Stage
 from .recipe import stage_lengths as stage_lengths

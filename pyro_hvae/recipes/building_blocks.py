@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae.conditionals import Gaussian, StandardNormal
+from pyro_hvae.conditionals import Gaussian
 from pyro_hvae.data import Batch, given_of, x_of
 from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.guides import BottomUp
@@ -17,14 +17,10 @@ from pyro_hvae.models import Chain
 from pyro_hvae.networks import SIZE_FACTOR, InputLayer, log_counts, network_pair
 from pyro_hvae.recipes.grey_level_likelihoods import OUTPUTS
 from pyro_hvae.recipes.likelihoods import COUNTS, LIKELIHOODS, check_values
+from pyro_hvae.recipes.priors import PRIORS, Encoded, lies_in_unit_range
 
 # The codes of a learned prior spread over tens (VHP), and their distances are what its graph measures: they enter as they are.
 INPUTS: dict[str, Any] = {"input_bound": None}
-
-
-def _range(x: Tensor) -> tuple[float, float]:
-    low, high = x.aminmax()
-    return low.item(), high.item()
 
 
 def _known(data: Tensor | Batch) -> Tensor:
@@ -67,6 +63,7 @@ class BuildingBlocks:
             layers. activation: of all networks. norm: batch normalisation in fully connected ones.
         squash: a Gaussian's or Laplace's mean is a sigmoid where the data lie in [0, 1]; without it a Gibbs chain can run away.
         posterior: of q(z1 | x), diagonal (the papers') or isotropic. std: of all latents (see `Gaussian`).
+        prior: of the top layer, and of every layer of a ladder, a key of `PRIORS`. components: of a mixture prior.
 
     Raises:
         ConfigError: for given inputs that are no columns of floats.
@@ -84,6 +81,8 @@ class BuildingBlocks:
     learn_sigma: bool = False
     norm: bool = False
     squash: bool = False
+    prior: str = "normal"
+    components: int = 10
 
     def __post_init__(self) -> None:
         for name, value in given_of(self.data).items():
@@ -153,16 +152,22 @@ class BuildingBlocks:
     @property
     def in_unit_range(self) -> bool:
         """Whether the data lie in [0, 1]."""
-        low, high = _range(self.x)
-        return low >= 0 and high <= 1
+        return lies_in_unit_range(self.x)
 
     def markov_chain(self, dims: Sequence[int]) -> tuple[Chain, BottomUp]:
         """A Markov chain of Gaussian layers with its bottom-up guide; `dims` from z1 upwards."""
         pairs = list(zip(dims[:-1], dims[1:], strict=True))
         levels = [self.prior_level(above + self.width, below) for below, above in reversed(pairs)]
         up = [self.posterior_level(below + self.width, above) for below, above in pairs]
-        model = Chain(StandardNormal(dims[-1]), levels, self.decoder(dims[0] + self.width), given=self.given)
-        return model, BottomUp([self.encoder(dims[0]), *up], **self.reads)
+        decoder, encoder = self.decoder(dims[0] + self.width), self.encoder(dims[0])
+        prior = self.prior_of(dims[-1], None if up else encoder)
+        return Chain(prior, levels, decoder, given=self.given), BottomUp([encoder, *up], **self.reads)
+
+    def prior_of(self, latent: int, encoder: nn.Module | None = None) -> nn.Module:
+        """p(z) of a layer without parents; `encoder` is the guide's q(z | x, mask, y) where there is one of x alone."""
+        require_known("prior", self.prior, PRIORS)
+        encoded = encoder and Encoded(encoder, self.x, list(self.beside.values()), self.mask)
+        return PRIORS[self.prior](latent, self.components, encoded)
 
     def decoder(self, parents: int) -> nn.Module:
         """p(x | `parents` features). Its mean starts at the data's mean where the network allows that."""

@@ -2,7 +2,6 @@
 
 from torch import Tensor
 
-from pyro_hvae.conditionals import StandardNormal
 from pyro_hvae.data import Batch
 from pyro_hvae.guides import Autoregressive
 from pyro_hvae.models import Chain
@@ -18,6 +17,8 @@ def hvae(
     likelihood: str = "gaussian",
     sigma: float = 0.2,
     learn_sigma: bool = False,
+    prior: str = "normal",
+    components: int = 10,
     hidden: tuple[int, ...] = (128, 128),
     upper: tuple[int, ...] = (64, 64),
     activation: str = "relu",
@@ -25,7 +26,7 @@ def hvae(
     std: str = "sigmoid",
 ) -> list[Stage]:
     """Markov HVAE of any number of Gaussian layers, dims from z1 upwards (Zhao et al. 2017, eq. 4-5 and B.1)."""
-    more = {"std": std, "learn_sigma": learn_sigma, "squash": True}
+    more = {"std": std, "learn_sigma": learn_sigma, "squash": True, "prior": prior, "components": components}
     blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network, **more)
     return [Stage("hvae", ELBO()(*blocks.markov_chain(check_dims(dims))))]
 
@@ -37,6 +38,8 @@ def ar_hvae(
     likelihood: str = "gaussian",
     sigma: float = 0.2,
     learn_sigma: bool = False,
+    prior: str = "normal",
+    components: int = 10,
     hidden: tuple[int, ...] = (128, 128),
     upper: tuple[int, ...] = (64, 64),
     features: int = 128,
@@ -49,9 +52,10 @@ def ar_hvae(
     The paper does not give its guide; ours is z1, z2, ... in turn, each given all below and the same features of x.
     """
     dims = check_dims(dims)
-    more = {"std": std, "learn_sigma": learn_sigma, "squash": True}
+    more = {"std": std, "learn_sigma": learn_sigma, "squash": True, "prior": prior, "components": components}
     blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network, **more)
     levels = [blocks.prior_level(sum(dims[level:]) + blocks.width, dims[level - 1]) for level in range(len(dims) - 1, 0, -1)]
-    model = Chain(StandardNormal(dims[-1]), levels, blocks.decoder(sum(dims) + blocks.width), skip=True, given=blocks.given)
+    decoder, top = blocks.decoder(sum(dims) + blocks.width), blocks.prior_of(dims[-1])
+    model = Chain(top, levels, decoder, skip=True, given=blocks.given)
     q = {f"z{i + 1}": blocks.posterior_level(features + sum(dims[:i]), dims[i]) for i in range(len(dims))}
     return [Stage("ar-hvae", ELBO()(model, Autoregressive(q, blocks.trunk(features), **blocks.reads)))]

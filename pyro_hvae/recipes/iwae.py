@@ -1,5 +1,7 @@
 """Importance-weighted autoencoder."""
 
+from typing import Any
+
 from torch import Tensor
 
 from pyro_hvae.data import Batch
@@ -19,6 +21,8 @@ def iwae(
     likelihood: str = "gaussian",
     sigma: float = 0.5,
     learn_sigma: bool = False,
+    prior: str = "normal",
+    components: int = 10,
     posterior: str = "diagonal",
     hidden: tuple[int, ...] = (128, 128),
     upper: tuple[int, ...] = (128, 128),
@@ -28,5 +32,6 @@ def iwae(
     """IWAE with one or two stochastic levels and K particles (Burda et al. 2016)."""
     if levels not in (1, 2):
         raise ConfigError(f"iwae has one or two stochastic levels, got levels={levels}.")
-    blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network, posterior, learn_sigma=learn_sigma)
+    more: dict[str, Any] = {"learn_sigma": learn_sigma, "prior": prior, "components": components}
+    blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network, posterior, **more)
     return [Stage("iwae", ELBO(particles=particles)(*blocks.markov_chain([latent, latent2][:levels])))]

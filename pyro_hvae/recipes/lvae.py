@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pyro_hvae.conditionals import Gaussian, StandardNormal
+from pyro_hvae.conditionals import Gaussian
 from pyro_hvae.data import Batch
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import TopDown
@@ -23,6 +23,8 @@ def lvae(
     likelihood: str = "gaussian",
     sigma: float = 0.2,
     learn_sigma: bool = False,
+    prior: str = "normal",
+    components: int = 10,
     activation: str = "leaky-relu",
     norm: bool = True,
 ) -> list[Stage]:
@@ -35,6 +37,7 @@ def lvae(
         example = ",".join(str(max(16, 512 >> layer)) for layer in range(len(dims)))
         raise ConfigError(f"lvae needs one width a layer: dims={dims} but widths={widths}. Example: -o widths={example}.")
     more: dict[str, Any] = {"activation": activation, "learn_sigma": learn_sigma, "norm": norm, "squash": True}
+    more |= {"prior": prior, "components": components}
     blocks = BuildingBlocks(x, likelihood, sigma, (widths[0], widths[0]), **more)
     inputs = [blocks.joined_features, *widths[:-1]]
     steps = [mlp(i, w, (w,), activation, norm=norm, end=False) for i, w in zip(inputs, widths, strict=True)]
@@ -46,5 +49,5 @@ def lvae(
         Gaussian(dims[i] + blocks.width, dims[i - 1], (widths[i], widths[i]), gain=1.0, std="softplus", **options)
         for i in range(len(dims) - 1, 0, -1)
     ]
-    model = Chain(StandardNormal(dims[-1]), levels, blocks.decoder(dims[0] + blocks.width), given=blocks.given)
+    model = Chain(blocks.prior_of(dims[-1]), levels, blocks.decoder(dims[0] + blocks.width), given=blocks.given)
     return [Stage("lvae", ELBO()(model, TopDown(steps, messages, levels, **blocks.reads)))]

@@ -29,7 +29,7 @@ _PENDULUM |= {"nu": 1.6e-3, "rewo.beta0": 0.05, "steps": 10_000, "lr_decay": 0.3
 
 # 28 x 28 binary images: the gated 784-300-300 networks of the VampPrior's authors, 30 epochs; kappa is an error on pixels.
 _IMAGE: Preset = {"binarize": "dynamic", "likelihood": "bernoulli", "latent": 40, "latent2": 40}
-_IMAGE |= {"hidden": (300, 300), "upper": (300, 300), "activation": "gated"}
+_IMAGE |= {"vamp.components": 500, "hidden": (300, 300), "upper": (300, 300), "activation": "gated"}
 _IMAGE |= {"conv.hidden": (32, 64), "conv.activation": "relu", "gated-conv.hidden": (32, 64)}
 _IMAGE |= {"steps": 12_000, "batch_size": 128, "lr_decay": 0.6, "warmup": 0.15, "eval_every": 1_000, "threads": 1}
 _STACK = _IMAGE | {"dims": (20, 20, 20), "upper": (128, 128), "activation": "relu"}
@@ -49,12 +49,15 @@ _IMAGE_RECIPES: dict[str, Preset] = {
 _GREY: Preset = {"binarize": "none", "likelihood": "gaussian", "sigma": 0.2}
 
 # 8 x 8 digits, 1,297 of them: seconds to a minute each.
-_DIGITS: Preset = {"latent": 8, "latent2": 8, "dims": (8, 8, 8), "widths": (128, 64, 32), "components": 100, "particles": 8}
+_DIGITS: Preset = {"latent": 8, "latent2": 8, "dims": (8, 8, 8), "widths": (128, 64, 32), "particles": 8}
+# Pseudo-inputs of a VampPrior, and clusters of a Gaussian mixture.
+_DIGITS |= {"components": 100, "gmm.components": 10}
 _DIGITS |= {"conv.hidden": (16, 32), "conv.activation": "relu", "gated-conv.hidden": (16, 32), "sigma": 0.2}
 _DIGITS |= {"measure": "rmse", "kappa": 0.16, "nu": 1.0, "rewo.beta0": 1e-3, "steps": 4_000, "lr_decay": 0.6, "threads": 1}
 
 # Larger images: small convolutions, minutes each.
 _LARGE: Preset = {"binarize": "none", "latent": 10, "latent2": 10, "dims": (10, 10, 10), "components": 200}
+_LARGE |= {"vamp.components": 200, "gmm.components": 10}
 _LARGE |= {"network": "conv", "hidden": (300, 300), "upper": (128, 128), "activation": "relu"}
 _LARGE |= {"conv.hidden": (16, 32, 32, 64), "conv-dense.hidden": (16, 16, 16, 128), "conv-dense.activation": "elu"}
 _LARGE |= {"batch_size": 64, "steps": 6_000}
@@ -80,7 +83,7 @@ _OWN: Preset = _LARGE_REAL | {"network": "mlp"}
 # root mean squared error per scaled angle, which falls below it in the first fifth of the run and ends at 0.06.
 _MOCAP: Preset = {"measure": "rmse", "kappa": 0.1, "nu": 1.0, "rewo.beta0": 1e-3, "sigma": 0.1}
 _MOCAP |= {"hidden": (256, 256), "activation": "relu", "dims": (8, 4, 2), "widths": (128, 64, 32)}
-_MOCAP |= {"particles": 32, "components": 200, "batch_size": 128, "steps": 10_000, "threads": 1}
+_MOCAP |= {"particles": 32, "components": 200, "gmm.components": 10, "batch_size": 128, "steps": 10_000, "threads": 1}
 
 PRESETS: dict[tuple[str, str], Preset] = {
     **{(recipe, "pendulum"): _PENDULUM for recipe in _IMAGE_RECIPES},

@@ -38,6 +38,8 @@ def texture(
     texture_hidden: tuple[int, ...] = (128, 64),
     activation: str = "relu",
     network: str = "conv-4x4",
+    prior: str = "normal",
+    components: int = 10,
     texture_lr: float = 1e-3,
     texture_batch: int = 256,
     texture_share: float = 0.8,
@@ -46,8 +48,9 @@ def texture(
 
     Stage `texture`: patch -> z1, trained on crops of the data set's textures, or of its images where it has no textures.
     Stage `global`: the map of posterior means of all patches -> z2, loss
-    $\lVert z_1 - \tilde z_1 \rVert^2 + KL(q(z_2 \mid z_1) \Vert N(0, I))$. Both likelihoods are N(mean, 1/2 I). Pictures show
-    pixels: both decoders decode z2, each code of the map becomes a patch, and `join` joins overlapping patches.
+    $\lVert z_1 - \tilde z_1 \rVert^2 + KL(q(z_2 \mid z_1) \Vert p(z_2))$ with p(z2) = N(0, I), or another `prior`. Both
+    likelihoods are N(mean, 1/2 I). Pictures show pixels: both decoders decode z2, each code of the map becomes a patch, and
+    `join` joins overlapping patches.
 
     The paper gives the sizes of the codes and no network. Averages over overlapping patches are our choice, too.
 
@@ -89,12 +92,12 @@ def texture(
     encode, decode = PatchEncoder(up, patches), PatchDecoder(down, patches)
     # The features are not known before stage one is trained; zeros have their shape.
     one = Batch(torch.zeros(1, *encode.event), {name: y[:1] for name, y in given_of(x).items()})
-    blocks = BuildingBlocks(one, "gaussian", SCALE, hidden, (), activation, network)
+    blocks = BuildingBlocks(one, "gaussian", SCALE, hidden, (), activation, network, prior=prior, components=components)
     build, given = network_pair(network).decoder, blocks.given
-    prior = StandardNormal(latent)
+    top = blocks.prior_of(latent)
     p = blocks.decoder_with(latent + blocks.width, net=lambda inputs, _: build(inputs, encode.event, hidden, activation))
     q = blocks.encoder(latent)
-    model = Chain(prior, [], p, first=2, given=given)
+    model = Chain(top, [], p, first=2, given=given)
     guide = BottomUp([ImagePosterior(q, encode)], first=2, given=given)
     if joint == "none":
         objective: Objective = ELBO()(model, BottomUp([q], first=2, given=given))
@@ -103,7 +106,7 @@ def texture(
     else:
         objective = PixelError(decode)(EncodingModel(model, encode, decode), guide)
     pixels = Pixels(
-        Chain(prior, [], ImageLikelihood(p, decode, SCALE), first=2, given=given),
+        Chain(top, [], ImageLikelihood(p, decode, SCALE), first=2, given=given),
         guide,
         f"z1, the codes of {patches.rows} x {patches.columns} patches, {texture_latent} each",
         lambda images: decode(encode(images)),

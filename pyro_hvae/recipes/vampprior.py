@@ -1,10 +1,11 @@
 """VampPrior: the prior is the mixture of the posteriors at learnt pseudo-inputs."""
 
+from typing import Any
+
 import pyro.distributions as dist
-import torch
 from torch import Tensor, nn
 
-from pyro_hvae.conditionals import Gaussian, Vamp
+from pyro_hvae.conditionals import Gaussian
 from pyro_hvae.data import Batch
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import Autoregressive, BottomUp
@@ -39,16 +40,11 @@ def vampprior(
     """
     if levels not in (1, 2):
         raise ConfigError(f"vampprior has one or two levels, got levels={levels}.")
-    if components > len(x):
-        raise ConfigError(
-            f"components={components} pseudo-inputs start at training data, of which there are {len(x)}. "
-            f"Use components={len(x)} or fewer."
-        )
-    blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network, learn_sigma=learn_sigma)
-    encoder = blocks.encoder([latent, latent2][levels - 1])
-    start = torch.randperm(len(x))[:components]
-    clip = (0.0, 1.0) if blocks.in_unit_range else None
-    prior = Vamp(encoder, blocks.x[start], clip, [y[start] for y in blocks.beside.values()], blocks.mask)
+    more: dict[str, Any] = {"learn_sigma": learn_sigma, "prior": "vamp", "components": components}
+    blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network, **more)
+    top = [latent, latent2][levels - 1]
+    encoder = blocks.encoder(top)
+    prior = blocks.prior_of(top, encoder)
     width, given = blocks.width, blocks.given
     if levels == 1:
         model = Chain(prior, [], blocks.decoder(latent + width), given=given)

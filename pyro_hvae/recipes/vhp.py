@@ -1,5 +1,7 @@
 """Variational hierarchical prior: a learned prior of two levels."""
 
+from typing import Any
+
 from torch import Tensor
 
 from pyro_hvae.data import Batch
@@ -17,6 +19,8 @@ def vhp(
     likelihood: str = "gaussian",
     sigma: float = 0.5,
     learn_sigma: bool = False,
+    prior: str = "normal",
+    components: int = 10,
     posterior: str = "diagonal",
     hidden: tuple[int, ...] = (128, 128),
     upper: tuple[int, ...] = (128, 128),
@@ -27,6 +31,7 @@ def vhp(
 
     The particles stand in the inner bound, that of log p(z1). One particle is the plain ELBO, with a weak z2 (appendix B.4).
     """
-    blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network, posterior, learn_sigma=learn_sigma)
+    more: dict[str, Any] = {"learn_sigma": learn_sigma, "prior": prior, "components": components}
+    blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network, posterior, **more)
     elbo = ELBO(particles=particles, shared={"z1"} if particles > 1 else set())
     return [Stage("vhp", elbo(*blocks.markov_chain([latent, latent2])))]

@@ -1,8 +1,10 @@
 """Ladders of independent latents: VLAE, and pro-VLAE, which is VLAE trained layer by layer."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
-from pyro_hvae.conditionals import Gaussian, StandardNormal
+from pyro_hvae.conditionals import Gaussian
 from pyro_hvae.data import Batch
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.guides import Heads
@@ -23,6 +25,8 @@ def vlae(
     likelihood: str = "gaussian",
     sigma: float = 0.2,
     learn_sigma: bool = False,
+    prior: str = "normal",
+    components: int = 10,
     std: str = "exp",
 ) -> list[Stage]:
     """Independent layers that enter networks at their own depth (Zhao et al. 2017, section 4), dims from z1 upwards.
@@ -34,14 +38,15 @@ def vlae(
     if width < 1:
         raise ConfigError(f"width is that of the ladder's networks, at least 1, got {width}.")
     reads = "mlp" if network == "dense" else network
-    blocks = BuildingBlocks(x, likelihood, sigma, (), network=reads, learn_sigma=learn_sigma, squash=True)
+    more: dict[str, Any] = {"learn_sigma": learn_sigma, "squash": True, "prior": prior, "components": components}
+    blocks = BuildingBlocks(x, likelihood, sigma, (), network=reads, **more)
     make, options = ladder_networks(network), (width, join, None if norm == "default" else norm)
     # The given inputs join z_L in the top branch, and x where the guide reads it, so that each needs networks of its own.
     nets = up = make(blocks.output_event, (*dims[:-1], dims[-1] + blocks.width), *options)
     if blocks.given or blocks.mask or blocks.output_event != blocks.event:
         up = make(blocks.joined_event, dims, *options)
     sizes = {f"z{level}": d for level, d in enumerate(dims, start=1)}
-    priors = {site: StandardNormal(sizes[site]) for site in nets.rungs}
+    priors = {site: blocks.prior_of(sizes[site]) for site in nets.rungs}
     model = Ladder(priors, nets.rungs, blocks.decoder_with(nets.features, net=nets.output), blocks.given)
     heads = {
         site: nn.Sequential(net, Gaussian(features, sizes[site], (), gain=1.0, std=std))

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from pyro_hvae.conditionals import Vamp
+from pyro_hvae.conditionals import StandardNormal
 from pyro_hvae.data import DATASETS
 from pyro_hvae.errors import require_known
 from pyro_hvae.evaluation import METRICS
@@ -71,7 +71,8 @@ def _pair(name: str) -> dict[str, str]:
     objective, x = stage.objective, stage.view_of(x, x.device)
     model, guide = objective.model, objective.guide
     parts = [f"L={len(latents(guide, x[:2]))}"] + (["skip=True"] if getattr(model, "skip", False) else [])
-    parts += ["prior=Vamp"] if isinstance(getattr(model, "prior", None), Vamp) else []
+    prior = getattr(model, "prior", None)
+    parts += [] if prior is None or isinstance(prior, StandardNormal) else [f"prior={type(prior).__name__}"]
     program = f"{type(model).__name__}({', '.join(parts)})"
     return {"model": program, "guide": type(guide).__name__, "bound": _bound(objective.elbo)}
 

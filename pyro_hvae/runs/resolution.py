@@ -77,8 +77,9 @@ def resolve(
     for key in asked:
         what = f"option of {recipe or 'this program'} with schedule {schedule} on {dataset}"
         require_known(what, key, {"preset", "condition", "size_factor"}.union(*known_options.values()))
-    # A preset may depend on the schedule (geco.beta0) or the network (conv.hidden: widths mean channels there).
-    prefixes = (f"{schedule}.", f"{asked.get('network', defaults.get('network'))}.", "")
+    # A preset may depend on the schedule (geco.beta0), the network (conv.hidden: widths mean channels there) or the prior.
+    chosen = (asked.get(key, defaults.get(key)) for key in ("network", "prior"))
+    prefixes = (f"{schedule}.", *(f"{name}." for name in chosen), "")
     values: dict[str, Any] = {name: {} for name in known_options}
     for name, known in known_options.items():
         for key, parameter in known.items():

@@ -161,6 +161,10 @@ TRAINING = {
         "texture --dataset triangles -o overlap=false -o patch=8 -o join=centre",
         "texture --dataset triangles -o overlap=false -o patch=8 -o join=average",
     ),
+    "Use -o prior=gmm, or the recipe vampprior": (
+        "hvae --dataset few.npy -o prior=vamp",
+        "hvae --dataset few.npy -o prior=gmm",
+    ),
     "Use --engine fit": (
         "vae --dataset few.npy --engine svi --compile",
         "vae --dataset few.npy --engine fit --compile",
@@ -380,6 +384,7 @@ NOT_RUN = {
         "Give one row for each datum",
         "Leave these rows out, or give it a value in each",
         "Say which: under={'",
+        "Say which: site='",
         "Take 1000",
         "Use a name such as y",
         "Give one boolean for each entry of x, true where it is known",

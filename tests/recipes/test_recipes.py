@@ -12,6 +12,7 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.sampling import likelihood_name
 from pyro_hvae.networks import ParentNetwork
 from pyro_hvae.networks.network_registry import NETWORKS
+from pyro_hvae.recipes import PRIORS
 from pyro_hvae.recipes.presets import PAPER, PRESETS, preset
 from pyro_hvae.runs.options import parameters
 from pyro_hvae.runs.resolution import resolve
@@ -71,6 +72,7 @@ def test_presets_have_no_key_that_nothing_takes():
         for name, schedule in SCHEDULES.items():
             known |= set(parameters(schedule)) | {f"{name}.{key}" for key in parameters(schedule)}
         known |= {f"{network}.{key}" for network in NETWORKS for key in ("hidden", "activation")}
+        known |= {f"{prior}.components" for prior in PRIORS}
         shared = {key for other in RECIPES.values() for key in parameters(other.build)}
         shared |= {key for other in DATASETS.values() for key in parameters(other.load)}
         assert set(values) <= known | shared, (recipe, dataset, set(values) - known - shared)
@@ -106,6 +108,10 @@ def test_papers_sizes():
     assert hvae.recipe_options["dims"] == (20, 20, 20) and hvae.train.lr == 1e-4 and hvae.schedule == "warmup"
     lvae = resolve("lvae", "mnist", options={"preset": "paper"}).recipe_options
     assert lvae["dims"] == (64, 32, 16, 8, 4) and lvae["norm"]
+    # Clusters of a mixture, or pseudo-inputs.
+    priors = {"normal": 100, "gmm": 10, "vamp": 100}
+    assert {p: resolve("vae", "digits", options={"prior": p}).recipe_options["components"] for p in priors} == priors
+    assert resolve("vampprior", "mnist").recipe_options["components"] == 500
     # An option still wins over the preset, and a file can choose one.
     assert resolve("vhp", "mnist", options={"preset": "paper", "latent": "5"}).recipe_options["latent"] == 5
     assert resolve(None, None, config={"recipe": "vhp", "dataset": "mnist", "preset": "paper"}).train.batch_size == 100
