@@ -36,6 +36,7 @@ METHODS: dict[str, list[str]] = {
     "vhp REWO": ["vhp", *LATENT2],
     "vhp GECO": ["vhp", *LATENT2, "--schedule", "geco"],
     "vhp WU": ["vhp", *LATENT2, "--schedule", "warmup"],
+    **{f"vae {prior}": ["vae", "-o", f"prior={prior}"] for prior in ("gmm", "vamp", "realnvp", "spline")},
 }
 DATASETS = ("mnist-static", "mnist", "fashion-mnist", "omniglot")
 
