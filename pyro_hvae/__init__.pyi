@@ -21,6 +21,7 @@ from .conditionals import Beta as Beta
 from .conditionals import Categorical as Categorical
 from .conditionals import ContinuousBernoulli as ContinuousBernoulli
 from .conditionals import DiscretisedLogistic as DiscretisedLogistic
+from .conditionals import Flow as Flow
 from .conditionals import Gaussian as Gaussian
 from .conditionals import GaussianMixturePrior as GaussianMixturePrior
 from .conditionals import Laplace as Laplace

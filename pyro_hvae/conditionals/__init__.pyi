@@ -3,6 +3,9 @@ from .beta import Beta as Beta
 from .categorical import Categorical as Categorical
 from .continuous_bernoulli import ContinuousBernoulli as ContinuousBernoulli
 from .discretised_logistic import DiscretisedLogistic as DiscretisedLogistic
+from .flow import Flow as Flow
+from .flow import FlowDistribution as FlowDistribution
+from .flow import zuko_flows as zuko_flows
 from .gaussian import Gaussian as Gaussian
 from .gaussian import StandardNormal as StandardNormal
 from .gaussian_mixture import GaussianMixture as GaussianMixture

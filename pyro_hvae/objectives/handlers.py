@@ -12,7 +12,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
-from pyro_hvae.conditionals import GaussianMixture
+from pyro_hvae.conditionals import FlowDistribution, GaussianMixture
 from pyro_hvae.errors import NoMeanWarning
 
 USUAL = (torch.distributions.Normal, torch.distributions.Laplace, torch.distributions.Bernoulli, dist.Delta)  # have means
@@ -78,6 +78,8 @@ def find_mean(fn: Any) -> tuple[Tensor | None, str]:
     try:
         mean = fn.mean
     except NotImplementedError:
+        if isinstance(family, FlowDistribution) and (centre := family.centre) is not None:
+            return centre, "image of its base's mean"
         if not isinstance(family, torch.distributions.TransformedDistribution):
             return None, "draw"
         value = find_mean(family.base_dist)[0]
