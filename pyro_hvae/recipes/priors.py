@@ -1,13 +1,16 @@
 """The priors of recipes by name: parentless conditionals of a latent layer."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae.conditionals import GaussianMixturePrior, StandardNormal, Vamp
+from pyro_hvae.conditionals import Flow, GaussianMixturePrior, StandardNormal, Vamp, zuko_flows
 from pyro_hvae.errors import ConfigError
+
+FLOW_HIDDEN = (64, 64)  # widths of the network of each coupling layer
+FLOW_GAIN = 0.1  # on its last layer at the start
 
 
 class Encoded(NamedTuple):
@@ -47,9 +50,23 @@ def _vamp(latent: int, components: int, encoded: Encoded | None) -> Vamp:
     return Vamp(encoded.encoder, x[start], clip, [y[start] for y in encoded.given], encoded.mask)
 
 
+@torch.no_grad()
+def _flow(family: str, latent: int, **options: Any) -> Flow:
+    """A flow of coupling layers that starts near the identity, and so p(z) near N(0, I)."""
+    flow = getattr(zuko_flows(), family)(latent, hidden_features=FLOW_HIDDEN, passes=2, **options)
+    for layer in flow.transform.transforms:
+        last = layer.hyper[-1] if hasattr(layer, "hyper") else layer  # one dimension has numbers in the place of a network
+        for parameter in last.parameters():
+            parameter *= FLOW_GAIN
+    return Flow(flow)
+
+
 # name -> (width of the latent layer, components of a mixture, what a mixture of posteriors is made of or None) -> conditional
 PRIORS: dict[str, Callable[[int, int, Encoded | None], nn.Module]] = {
     "normal": lambda latent, components, encoded: StandardNormal(latent),
     "gmm": lambda latent, components, encoded: GaussianMixturePrior(latent, components),
     "vamp": _vamp,
+    # The coupling layers of Dinh et al. 2017: two passes of zuko's MAF, for its RealNVP has another form that no graph holds.
+    "realnvp": lambda latent, components, encoded: _flow("MAF", latent, transforms=4),
+    "spline": lambda latent, components, encoded: _flow("NSF", latent, transforms=3),
 }
