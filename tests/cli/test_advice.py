@@ -385,6 +385,7 @@ NOT_RUN = {
         "Leave these rows out, or give it a value in each",
         "Say which: under={'",
         "Say which: site='",
+        "Use -o posterior=diagonal, or -o prior=gmm",
         "Take 1000",
         "Use a name such as y",
         "Give one boolean for each entry of x, true where it is known",
