@@ -25,6 +25,7 @@ def vampprior(
     likelihood: str = "gaussian",
     sigma: float = 0.5,
     learn_sigma: bool = False,
+    posterior: str = "diagonal",
     hidden: tuple[int, ...] = (128, 128),
     upper: tuple[int, ...] = (128, 128),
     activation: str = "tanh",
@@ -44,7 +45,12 @@ def vampprior(
             f"components={components} pseudo-inputs start at training data, of which there are {len(x)}. "
             f"Use components={len(x)} or fewer."
         )
-    blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network, learn_sigma=learn_sigma)
+    if posterior in ("full", "flow"):
+        raise ConfigError(
+            f"the VampPrior is a mixture of diagonal Gaussians, whose density takes two matrix products, but these posteriors "
+            f"are {posterior}. Use posterior=diagonal or posterior=isotropic."
+        )
+    blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network, posterior, learn_sigma=learn_sigma)
     encoder = blocks.encoder([latent, latent2][levels - 1])
     start = torch.randperm(len(x))[:components]
     clip = (0.0, 1.0) if blocks.in_unit_range else None
