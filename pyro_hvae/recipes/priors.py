@@ -18,13 +18,14 @@ class Encoded(NamedTuple):
 
     Attributes:
         encoder: the guide's q(z | x, mask, y). x: training data without gaps. given: what stands beside them.
-        mask: whether the encoder is told which entries are observed.
+        mask: whether the encoder is told which entries are observed. posterior: name of its family.
     """
 
     encoder: nn.Module
     x: Tensor
     given: Sequence[Tensor]
     mask: bool
+    posterior: str
 
 
 def lies_in_unit_range(x: Tensor) -> bool:
@@ -38,6 +39,11 @@ def _vamp(latent: int, components: int, encoded: Encoded | None) -> Vamp:
         raise ConfigError(
             "prior=vamp is a mixture of the guide's q(z | x), which needs a guide of one layer and data to start at. Here the "
             "prior is that of another layer, or of features. Use -o prior=gmm, or the recipe vampprior with -o levels=2."
+        )
+    if encoded.posterior in ("full", "flow"):
+        raise ConfigError(
+            f"the VampPrior is a mixture of diagonal Gaussians, whose density takes two matrix products, but these posteriors "
+            f"are {encoded.posterior}. Use posterior=diagonal or posterior=isotropic."
         )
     x = encoded.x
     if components > len(x):

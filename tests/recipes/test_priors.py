@@ -166,6 +166,21 @@ def test_what_does_not_fit_is_refused():
         build("vae", "vamp", components=41)
 
 
+@pytest.mark.parametrize("posterior", ["isotropic", "full", "flow"])
+@pytest.mark.parametrize("prior", ["gmm", "vamp", "realnvp"])
+def test_other_posteriors(prior, posterior):
+    """A mixture or a flow takes draws of any; a VampPrior is made of diagonal ones."""
+    if prior == "vamp" and posterior != "isotropic":
+        with pytest.raises(ConfigError, match=f"these posteriors are {posterior}. Use posterior=diagonal"):
+            build("vae", prior, posterior=posterior)
+        return
+    objective, x = build("vae", prior, posterior=posterior), data("vae")
+    objective(x).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in objective.parameters())
+    if prior != "realnvp":
+        assert_close(hv.responsibilities(objective.model, objective.guide, x).sum(1), torch.ones(16))
+
+
 def test_trained_components_find_two_clusters():
     """Two far groups of data: a component or more for each, and none for both."""
     torch.manual_seed(0)
