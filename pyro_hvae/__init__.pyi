@@ -22,7 +22,9 @@ from .conditionals import Categorical as Categorical
 from .conditionals import ContinuousBernoulli as ContinuousBernoulli
 from .conditionals import DiscretisedLogistic as DiscretisedLogistic
 from .conditionals import Flow as Flow
+from .conditionals import FullCovarianceGaussian as FullCovarianceGaussian
 from .conditionals import Gaussian as Gaussian
+from .conditionals import GaussianFlow as GaussianFlow
 from .conditionals import GaussianMixturePrior as GaussianMixturePrior
 from .conditionals import Laplace as Laplace
 from .conditionals import LogisticMixture as LogisticMixture

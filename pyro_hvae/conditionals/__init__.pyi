@@ -6,8 +6,10 @@ from .discretised_logistic import DiscretisedLogistic as DiscretisedLogistic
 from .flow import Flow as Flow
 from .flow import FlowDistribution as FlowDistribution
 from .flow import zuko_flows as zuko_flows
+from .full_covariance_gaussian import FullCovarianceGaussian as FullCovarianceGaussian
 from .gaussian import Gaussian as Gaussian
 from .gaussian import StandardNormal as StandardNormal
+from .gaussian_flow import GaussianFlow as GaussianFlow
 from .gaussian_mixture import GaussianMixture as GaussianMixture
 from .gaussian_mixture import GaussianMixturePrior as GaussianMixturePrior
 from .grey_levels import GreyLevels as GreyLevels

@@ -128,3 +128,36 @@ class Gaussian(ParentNetwork):
             shape = (*raw.shape[:-1], *(self.event if raw.shape[-1] == self.features else [1] * len(self.event)))
             scale = scale.reshape(shape).expand_as(location)
         return dist.Normal(location, scale).to_event(len(self.event))
+
+
+class MeanScaleNetwork(ParentNetwork):
+    """A network over the joined parents that gives a mean and a sigma of events (D,), and `more` (a function of D) numbers.
+
+    Arguments as for `Gaussian`.
+    """
+
+    def __init__(
+        self,
+        parents: Parents,
+        event: Shape,
+        hidden: Sequence[int],
+        *,
+        more: Callable[[int], int],
+        std: str,
+        log_scale: tuple[float, float],
+        init_log_scale: float | None,
+        **network: Unpack[NetworkOptions],
+    ) -> None:
+        require_known("std", std, STDS)
+        if len(shape := event_shape(event)) != 1:
+            raise ConfigError(f"a {type(self).__name__} is of events (D,), got {shape}. Use event={math.prod(shape)}.")
+        super().__init__(parents, event, hidden, extra=shape[0] + more(shape[0]), **network)
+        self.log_scale, self.std = log_scale, std
+        if init_log_scale is not None:
+            self.start_at(torch.full(shape, STDS[std].raw(math.exp(init_log_scale))), self.features)
+
+    def widths(self, parents: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean and sigma, each (*plates, D), and the further numbers."""
+        location, extra = self.location(parents)
+        raw, more = extra[..., : self.features], extra[..., self.features :]
+        return location, STDS[self.std].sigma(raw, self.log_scale), more

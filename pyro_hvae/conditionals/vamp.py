@@ -26,7 +26,7 @@ class Vamp(nn.Module):
         mask: the encoder is q(z | x, mask, y); no entry of a pseudo-input is missing.
 
     Raises:
-        ConfigError: for no data.
+        ConfigError: for no data; in a pass, for an encoder that gives no diagonal Gaussian.
 
     >>> from pyro_hvae.conditionals.gaussian import Gaussian
     >>> Vamp(Gaussian((1, 4, 4), 3), torch.rand(10, 1, 4, 4))().sample((7,)).shape
@@ -54,6 +54,11 @@ class Vamp(nn.Module):
 
     def forward(self) -> GaussianMixture:
         inputs = self.pseudo_inputs if self.clip is None else self.pseudo_inputs.clamp(*self.clip)
-        components: dist.Independent = self.encoder(inputs, *mask_input(inputs, None, self.mask), *self.pseudo_given)
-        normal = components.base_dist
+        components = self.encoder(inputs, *mask_input(inputs, None, self.mask), *self.pseudo_given)
+        normal = getattr(components, "base_dist", components)
+        if not isinstance(normal, dist.Normal):
+            raise ConfigError(
+                f"a VampPrior mixes diagonal Gaussians q(z | x), but this guide's is a {type(normal).__name__}. Use "
+                "-o posterior=diagonal, or -o prior=gmm."
+            )
         return GaussianMixture(normal.loc, normal.scale, validate_args=False)

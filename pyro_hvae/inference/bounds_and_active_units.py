@@ -123,6 +123,18 @@ def active_units(guide: Program, x: Tensor | Batch | Rows, samples: int = 50, th
     Raises:
         ConfigError: for fewer than two samples where means are averages, or a site whose distribution has no mean.
     """
+    variances = variances_of_means(guide, x, samples)
+    return {name: int((variance > threshold).sum()) for name, variance in variances.items()}
+
+
+@takes_data
+@torch.no_grad()
+@in_evaluation_mode
+def variances_of_means(guide: Program, x: Tensor | Batch | Rows, samples: int = 50) -> dict[str, Tensor]:
+    r"""Site -> $\mathrm{Var}_x(E_q[u])$ of every unit, (D,), float64; arguments and errors as for `active_units`.
+
+    Where the mean is an average, the variance of the average is subtracted, so that a value can be negative.
+    """
     sums, squares = {}, {}
     with Record() as record:
         run_program(guide, x[:2])
@@ -146,9 +158,9 @@ def active_units(guide: Program, x: Tensor | Batch | Rows, samples: int = 50, th
             value = torch.cat([p[name] for p in parts]).cpu().double().reshape(len(x), -1)
             sums[name] = sums.get(name, 0) + value
             squares[name] = squares.get(name, 0) + value.square()
-    counts = {}
+    variances = {}
     for name in sums:
         means = sums[name] / samples
         sampling_variance = (squares[name] / samples - means.square()) / max(1, samples - 1)
-        counts[name] = int((means.var(0, correction=0) - sampling_variance.mean(0) > threshold).sum())
-    return counts
+        variances[name] = means.var(0, correction=0) - sampling_variance.mean(0)
+    return variances

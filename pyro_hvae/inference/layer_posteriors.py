@@ -63,7 +63,7 @@ def _require_gaussian(name: str, site: Any) -> torch.distributions.Normal:
         return base
     raise ConfigError(
         f"metrics of the aggregate posterior need Gaussian posteriors of independent dimensions, but q({name} | ...) of this "
-        f"guide is a {type(base).__name__}."
+        f"guide is a {type(base).__name__}. Use posterior=diagonal or posterior=isotropic, or a guide of hv.Gaussian."
     )
 
 

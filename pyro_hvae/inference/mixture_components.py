@@ -40,7 +40,7 @@ def responsibilities(
         draws, seed: of the guide.
 
     Raises:
-        ConfigError: for a site whose prior is no `GaussianMixture`, such as N(0, I) or a flow, several without `site`, no draw.
+        ConfigError: for a site whose prior is no `GaussianMixture`, such as N(0, I) or a flow; several without `site`, no draw.
 
     >>> import pyro_hvae as hv
     >>> model = hv.Chain(hv.GaussianMixturePrior(2, components=5), [], hv.Gaussian(2, 4))

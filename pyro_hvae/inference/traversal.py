@@ -8,17 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_hvae.conditionals import FlowDistribution
 from pyro_hvae.data import Batch, Rows
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.inference.bounds_and_active_units import variances_of_means
 from pyro_hvae.inference.layer_effects import check_noise, decode_noise, posterior_noise
 from pyro_hvae.inference.layer_posteriors import posteriors
 from pyro_hvae.inference.sampling import Fixed, latents
 from pyro_hvae.metrics import MEANINGFUL_VARIANCE
-from pyro_hvae.objectives import Record, given_for, is_point, run_program, takes_data
+from pyro_hvae.objectives import CORRELATED, Record, given_for, is_point, run_program, scalar_family, takes_data
 from pyro_hvae.runtime import fixed_seed, in_evaluation_mode
 
 Program = Callable[..., Any]
 MAX_STEPS = 100
+WITHOUT_POSTERIORS = (*CORRELATED, FlowDistribution, torch.distributions.TransformedDistribution)
 
 
 @dataclass(frozen=True)
@@ -152,10 +155,16 @@ def traverse(
 
 
 def _posterior_mean_variances(guide: Program, data: Tensor | Batch | Rows, draws: int, seed: int) -> dict[str, Tensor]:
-    """Site -> variance of the posterior means over the data, for each dimension. The mean of a point mass is the point."""
+    """Site -> variance of the posterior means over the data, for each dimension. The mean of a point mass is the point.
+
+    Those of correlated Gaussians and of flows are from means or draws (see `active_units`), as there are no `posteriors`.
+    """
     with fixed_seed(seed), Record() as record:
         run_program(guide, data[:2])
     if all(is_point(site) for site in record.sites.values()):
         means = latents(guide, data, mean=True)
         return {site: mean.flatten(1).double().var(0, correction=0).cpu() for site, mean in means.items()}
+    if any(isinstance(scalar_family(site["fn"]), WITHOUT_POSTERIORS) for site in record.sites.values()):
+        with fixed_seed(seed):
+            return {site: value.clamp(min=0.0) for site, value in variances_of_means(guide, data, draws).items()}
     return {site: q.variance_of_means for site, q in posteriors(guide, data, draws, seed).items()}

@@ -13,6 +13,7 @@ from .given_inputs import given_for as given_for
 from .given_inputs import inputs_for as inputs_for
 from .given_inputs import require_taken as require_taken
 from .given_inputs import run_program as run_program
+from .handlers import CORRELATED as CORRELATED
 from .handlers import Means as Means
 from .handlers import Noise as Noise
 from .handlers import Record as Record

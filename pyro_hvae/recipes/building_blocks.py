@@ -1,15 +1,15 @@
 """The building blocks of recipes: likelihoods, encoders and the conditionals between layers, sized by the data."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae.conditionals import Gaussian
+from pyro_hvae.conditionals import FullCovarianceGaussian, Gaussian, GaussianFlow
 from pyro_hvae.data import Batch, given_of, x_of
 from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.guides import BottomUp
@@ -21,6 +21,14 @@ from pyro_hvae.recipes.priors import PRIORS, Encoded, lies_in_unit_range
 
 # The codes of a learned prior spread over tens (VHP), and their distances are what its graph measures: they enter as they are.
 INPUTS: dict[str, Any] = {"input_bound": None}
+
+# name -> (events of the parents, latent dims, network options) -> q(z1 | x)
+POSTERIORS: dict[str, Callable[..., nn.Module]] = {
+    "diagonal": Gaussian,
+    "isotropic": partial(Gaussian, isotropic=True),
+    "full": FullCovarianceGaussian,
+    "flow": GaussianFlow,
+}
 
 
 def _known(data: Tensor | Batch) -> Tensor:
@@ -62,7 +70,7 @@ class BuildingBlocks:
         network: of x's encoder and decoder, a key of `NETWORKS`. hidden: its widths. upper: widths of the networks between
             layers. activation: of all networks. norm: batch normalisation in fully connected ones.
         squash: a Gaussian's or Laplace's mean is a sigmoid where the data lie in [0, 1]; without it a Gibbs chain can run away.
-        posterior: of q(z1 | x), diagonal (the papers') or isotropic. std: of all latents (see `Gaussian`).
+        posterior: of q(z1 | x), a key of `POSTERIORS`; the papers' is diagonal. std: of all latents (see `Gaussian`).
         prior: of the top layer, and of every layer of a ladder, a key of `PRIORS`. components: of a mixture prior.
 
     Raises:
@@ -166,7 +174,7 @@ class BuildingBlocks:
     def prior_of(self, latent: int, encoder: nn.Module | None = None) -> nn.Module:
         """p(z) of a layer without parents; `encoder` is the guide's q(z | x, mask, y) where there is one of x alone."""
         require_known("prior", self.prior, PRIORS)
-        encoded = encoder and Encoded(encoder, self.x, list(self.beside.values()), self.mask)
+        encoded = encoder and Encoded(encoder, self.x, list(self.beside.values()), self.mask, self.posterior)
         return PRIORS[self.prior](latent, self.components, encoded)
 
     def decoder(self, parents: int) -> nn.Module:
@@ -198,12 +206,12 @@ class BuildingBlocks:
             network["size_factor"] = True
         return LIKELIHOODS[self.likelihood](parents, self.x, self.sigma, self.learn_sigma, **network)
 
-    def encoder(self, latent: int) -> Gaussian:
+    def encoder(self, latent: int) -> nn.Module:
         """q(z | x [, mask, y]). Starts narrow (log sigma = -3) and near the origin: early noise cannot fold the embedding.
 
         It subtracts the mean of x; after that a missing entry is 0.
         """
-        require_known("posterior", self.posterior, ("diagonal", "isotropic"))
+        require_known("posterior", self.posterior, POSTERIORS)
         start: dict[str, Any] = {"std": self.std, "init_log_scale": -3.0, **INPUTS}
         if self.likelihood not in COUNTS:  # of which the input layer subtracts it
             mean = self.x.mean(0).flatten()
@@ -215,7 +223,7 @@ class BuildingBlocks:
             start["net"] = lambda _, outputs: self._reading(layer, outputs, 0.1)
         parents: list[Sequence[int]] = [self.event, *[self.event] * self.mask]
         parents += [y.shape[1:] for y in self.beside.values()]
-        return Gaussian(parents, latent, isotropic=self.posterior == "isotropic", **start)
+        return POSTERIORS[self.posterior](parents, latent, **start)
 
     def trunk(self, features: int) -> nn.Module:
         """A network that several conditionals share, from x to features (*plates, features).

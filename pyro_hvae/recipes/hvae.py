@@ -17,6 +17,7 @@ def hvae(
     likelihood: str = "gaussian",
     sigma: float = 0.2,
     learn_sigma: bool = False,
+    posterior: str = "diagonal",
     prior: str = "normal",
     components: int = 10,
     hidden: tuple[int, ...] = (128, 128),
@@ -27,7 +28,7 @@ def hvae(
 ) -> list[Stage]:
     """Markov HVAE of any number of Gaussian layers, dims from z1 upwards (Zhao et al. 2017, eq. 4-5 and B.1)."""
     more = {"std": std, "learn_sigma": learn_sigma, "squash": True, "prior": prior, "components": components}
-    blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network, **more)
+    blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network, posterior, **more)
     return [Stage("hvae", ELBO()(*blocks.markov_chain(check_dims(dims))))]
 
 

@@ -26,6 +26,7 @@ def vampprior(
     likelihood: str = "gaussian",
     sigma: float = 0.5,
     learn_sigma: bool = False,
+    posterior: str = "diagonal",
     hidden: tuple[int, ...] = (128, 128),
     upper: tuple[int, ...] = (128, 128),
     activation: str = "tanh",
@@ -41,7 +42,7 @@ def vampprior(
     if levels not in (1, 2):
         raise ConfigError(f"vampprior has one or two levels, got levels={levels}.")
     more: dict[str, Any] = {"learn_sigma": learn_sigma, "prior": "vamp", "components": components}
-    blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network, **more)
+    blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network, posterior, **more)
     top = [latent, latent2][levels - 1]
     encoder = blocks.encoder(top)
     prior = blocks.prior_of(top, encoder)

@@ -91,6 +91,10 @@ TRAINING = {
         "vae --dataset bytes.npy -o likelihood=discretised-logistic -o learn_sigma=true",
         "vae --dataset bytes.npy -o likelihood=discretised-logistic -o learn_sigma=false",
     ),
+    "Use posterior=diagonal or posterior=isotropic.": (
+        "vampprior --dataset few.npy -o components=8 -o posterior=full",
+        "vampprior --dataset few.npy -o components=8 -o posterior=isotropic",
+    ),
     "Example: -o dims=20,20,20": ("hvae --dataset few.npy -o dims=", "hvae --dataset few.npy -o dims=20,20,20"),
     "Example: -o widths=512,256.": (
         "lvae --dataset few.npy -o dims=8,8",
@@ -245,6 +249,10 @@ COMMANDS = {
         "compare hvae --metric mig",
     ),
     "Add --particles 5000 to measure it now, or fewer": ("compare vae", "compare vae --particles 20"),
+    "Use posterior=diagonal or posterior=isotropic, or a guide of hv.Gaussian": (
+        "metrics full mig",
+        "train vae --dataset digits -o posterior=diagonal --steps 2 --out diagonal",
+    ),
     "or measure it by itself: pyro-hvae evaluate": ("compare other", "evaluate other --particles 20"),
     "is of the recipe vae. Leave the program out": ("sample vae --program own.py:build", "sample vae"),
     "--data-option is of the data that --dataset names. Give both, or neither": (
@@ -367,6 +375,11 @@ NOT_RUN = {
         "Train both on the same data",
         "Give every pair a name of its own (hv.for_svi(..., name=...))",
         "Use samples instead",
+        "Use zuko.flows.NSF or MAF",
+        "Use a flow with an exact inverse, zuko.flows.NSF or MAF",
+        "Give it that of the Flow",
+        "Give it parents, or only the flow",
+        "Use event=",
         "Give at least one",
         "Use torch.tensor(...)",
         "Use gradient=False for a module that is only evaluated",
@@ -385,6 +398,7 @@ NOT_RUN = {
         "Leave these rows out, or give it a value in each",
         "Say which: under={'",
         "Say which: site='",
+        "Use -o posterior=diagonal, or -o prior=gmm",
         "Take 1000",
         "Use a name such as y",
         "Give one boolean for each entry of x, true where it is known",
@@ -464,6 +478,7 @@ def place(tmp_path_factory):
     train_once(folder, "vae", *few, 8, "--out", "vae")
     train_once(folder, "vae", *few, 300, "-o", "sigma=0.05", "--out", "trained")
     train_once(folder, "hvae", *"--dataset digits -o hidden=8 -o upper=8 -o dims=3,2 --steps 8 --out hvae".split())
+    train_once(folder, *"vae --dataset digits -o hidden=8 -o posterior=full --steps 8 --out full".split())
     small = "--dataset pendulum -o size=100 -o latent=3 -o hidden=8 -o starts=1 --steps 8 --out pendulum3"
     train_once(folder, "vae", *small.split())
     train_once(folder, "vae", *small.replace("latent=3", "latent=2 -o condition=angle").split()[:-1], "angled")

@@ -2,11 +2,13 @@
 
 import math
 
+import pytest
 import torch
 from linear_gaussian import Fixed
 from torch.testing import assert_close
 
-from pyro_hvae import BottomUp, Chain, Gaussian, Vamp, log_likelihood
+from pyro_hvae import BottomUp, Chain, Gaussian, Laplace, Vamp, log_likelihood
+from pyro_hvae.errors import ConfigError
 
 
 def test_vamp_at_the_data_is_the_aggregate_posterior(float64):
@@ -48,6 +50,11 @@ def test_likelihood_under_a_vamp_prior_is_the_mixtures_evidence(float64):
     runs = torch.stack([log_likelihood(model, wide, x, 1000) for _ in range(20)])
     error = runs.std(0) / 20**0.5
     assert ((runs.mean(0) - exact).abs() < 4.5 * error + 1e-3).all()
+
+
+def test_a_mixture_of_other_posteriors_is_refused():
+    with pytest.raises(ConfigError, match="mixes diagonal Gaussians .* guide's is a Laplace. Use -o posterior=diagonal"):
+        Vamp(Laplace(4, 2, scale=1.0), torch.rand(10, 4))()
 
 
 def test_vamp_with_given_inputs_at_the_data_is_the_aggregate_posterior(float64):

@@ -169,16 +169,17 @@ TOOLS = {
     "likelihood_name": lambda p, x: len(inference.likelihood_name(p.model)),
 }
 # (pair, tool) -> what the refusal says; every other tool answers.
-AGGREGATE = {"posteriors", "information", "traverse", "direct_data_dependence"}
+POSTERIORS = {"posteriors", "information", "direct_data_dependence"}
+AGGREGATE = {*POSTERIORS, "traverse"}
 CONTINUOUS = "need Gaussian posteriors of independent dimensions, but .* is a {}"
 REFUSED = {
     **{
         (pair, "layer_shares"): "which has no mean in closed form"
         for pair in ("categorical pixels", "Cauchy pixels", "pixels of a flow")
     },
-    **{("a flow as guide", tool): CONTINUOUS.format("TransformedDistribution") for tool in AGGREGATE},
-    **{("correlated latents", tool): CONTINUOUS.format("MultivariateNormal") for tool in AGGREGATE},
-    **{("latents of low rank", tool): CONTINUOUS.format("MultivariateNormal") for tool in AGGREGATE},
+    **{("a flow as guide", tool): CONTINUOUS.format("TransformedDistribution") for tool in POSTERIORS},
+    **{("correlated latents", tool): CONTINUOUS.format("MultivariateNormal") for tool in POSTERIORS},
+    **{("latents of low rank", tool): CONTINUOUS.format("MultivariateNormal") for tool in POSTERIORS},
     **{("Cauchy latents", tool): CONTINUOUS.format("Cauchy") for tool in AGGREGATE},
     **{("Student's latents", tool): CONTINUOUS.format("StudentT") for tool in AGGREGATE},
     **{("a categorical latent", tool): CONTINUOUS.format("Categorical") for tool in AGGREGATE},

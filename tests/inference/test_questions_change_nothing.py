@@ -6,14 +6,27 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.poutine.messenger import Messenger
 from torch import nn
 from torch.testing import assert_close
 
 import pyro_hvae as hv
 from pyro_hvae import inference
+from pyro_hvae.conditionals import GaussianMixture
 
 X = torch.rand(12, 6, generator=torch.Generator().manual_seed(1))
 NOISE = {"z2": torch.zeros(3, 2), "z1": torch.ones(3, 2)}
+
+
+class MixtureAbove(Messenger):
+    """Puts a mixture in the place of the prior of z2."""
+
+    def _pyro_sample(self, msg):
+        if msg["name"] == "z2":
+            mixture = GaussianMixture(torch.tensor([[-1.0, 0.0], [1.0, 0.5]]), torch.ones(2, 2))
+            msg["fn"] = mixture.expand(msg["fn"].batch_shape)
+
+
 # Every public function of the room that takes a model, a guide or both.
 QUESTIONS = {
     "active_units": lambda m, g, x: inference.active_units(g, x, samples=3),
@@ -41,9 +54,11 @@ QUESTIONS = {
     "likelihood_name": lambda m, g, x: inference.likelihood_name(m).startswith("Gaussian, sigma"),
     "log_likelihood": lambda m, g, x: inference.log_likelihood(m, g, x, 5),
     "log_likelihood of one": lambda m, g, x: inference.log_likelihood(m, g, x[:1], 5),
+    "mixture_priors": lambda m, g, x: [p.loc for p in inference.mixture_priors(MixtureAbove()(m), x).values()],
     "posteriors": lambda m, g, x: [(q.means, q.stds) for q in inference.posteriors(g, x, 2).values()],
     "prior_latents": lambda m, g, x: inference.prior_latents(m, 3),
     "reconstruct": lambda m, g, x: inference.reconstruct(m, g, x),
+    "responsibilities": lambda m, g, x: inference.responsibilities(MixtureAbove()(m), g, x, draws=2),
     "sample_noise": lambda m, g, x: inference.sample_noise(m, 3),
     "traverse": lambda m, g, x: inference.traverse(m, g, x[:1], x).images,
     "InformationFlow": lambda m, g, x: inference.InformationFlow(x, draws=2).row(g),
