@@ -13,16 +13,12 @@ LEAST = 0.01  # nats, that no layer's rate becomes worthless
 def balance(
     rates: Mapping[str, Tensor], sizes: Mapping[str, int], weights: Mapping[str, "float | Tensor"]
 ) -> dict[str, Tensor]:
-    r"""Site -> its weight, times the KL balance of NVAE while beta is below 1 (Vahdat and Kautz 2020, appendix A and code).
+    r"""Site -> its weight, times the KL balance of NVAE while beta is below 1 (Vahdat and Kautz 2020; their code).
 
-    $\gamma_l = L k_l / \sum_j k_j$ with $k_l = (|\bar F_l| + 0.01) / d_l$ for L layers of $d_l$ dimensions and rates $\bar F_l$,
-    without gradient. The gammas average 1, so that a layer of a small rate pays less for it, and one of a large rate more. With
-    them the loss is no bound. Deviations: the rate is the mean over the batch of log q - log p, which is a KL in the mean only
-    where a guide starts at the bottom; $d_l$ stands for the paper's size of a layer, which its code takes from the side of the
-    layer's map and the number of its layers.
-
-    Arguments:
-        rates: site -> mean over the batch. sizes: site -> number of dimensions. weights: of a schedule, $1 / \beta$ for x.
+    $\gamma_l = L k_l / \sum_j k_j$ with $k_l = (|\bar F_l| + 0.01) / d_l$ for L layers of $d_l$ dimensions, whose rates in the
+    batch are $\bar F_l$; without gradient. The gammas average 1: a layer of a small rate pays less for it, and one of a large
+    rate more. With them the loss is no bound. Deviations: we take the absolute value of the mean of log q - log p, they the mean
+    of absolute KLs, which is the same; $d_l$ stands for their (side of the layer's map)^2 over the number of layers of that side.
 
     Raises:
         ConfigError: for a single layer, which has nothing to be balanced with.

@@ -170,6 +170,7 @@ def test_tables_need_classes_and_posteriors_name_them():
     gaussian = hv.BottomUp([hv.Gaussian(4, 2)])
     with pytest.raises(ConfigError, match="no site of this guide has classes: z1 a Normal. Use hv.inference.posteriors"):
         inference.class_posteriors(gaussian, x)
+    assert len(inference.posteriors(gaussian, x)["z1"]) == len(x)
     with pytest.raises(ConfigError, match="draws=0"):
         inference.class_posteriors(guide, x, draws=0)
 
