@@ -88,7 +88,7 @@ def class_posteriors(guide: Callable[..., Any], x: Tensor | Batch | Rows, draws:
             batches.append({name: table.mean(0).cpu() for name, table in found.items() if table is not None})
     if not batches[0]:
         kinds = ", ".join(f"{name} a {type(scalar_family(site['fn'])).__name__}" for name, site in record.sites.items())
-        raise ConfigError(f"no site of this guide has classes: {kinds}. Use hv.inference.posteriors for Gaussian ones.")
+        raise ConfigError(f"no site of this guide has classes: {kinds}. Use hv.posteriors for Gaussian ones.")
     return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
 
 
@@ -110,7 +110,7 @@ def _require_gaussian(name: str, site: Any) -> torch.distributions.Normal:
     base = scalar_family(site["fn"])
     if isinstance(base, torch.distributions.Normal):
         return base
-    classes = " hv.inference.class_posteriors gives its probabilities." if _class_probabilities(site["fn"]) is not None else ""
+    classes = " hv.class_posteriors gives its probabilities." if _class_probabilities(site["fn"]) is not None else ""
     raise ConfigError(
         f"metrics of the aggregate posterior need Gaussian posteriors of independent dimensions, but q({name} | ...) of this "
         f"guide is a {type(base).__name__}.{classes}"

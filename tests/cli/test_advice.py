@@ -366,7 +366,7 @@ NOT_RUN = {
         "Read some of them: loss(rows[:64])",
         "Leave data of size 0 out, or give them another size",
         "Give numbers of shape (n,) as values[:, None]",
-        "Use hv.inference.posteriors for Gaussian ones",
+        "Use hv.posteriors for Gaussian ones",
         "Make it a tensor: torch.as_tensor(values)",
         "Give one for each",
         "Example: 2 or (1, 16, 16)",

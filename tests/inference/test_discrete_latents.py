@@ -165,10 +165,10 @@ def test_tables_are_the_posterior(kind):
 def test_tables_need_classes_and_posteriors_name_them():
     model = Single("class")
     guide, x = SingleExact(model), data(model)
-    with pytest.raises(ConfigError, match="q.z2.*is a Categorical. hv.inference.class_posteriors gives its probabilities"):
+    with pytest.raises(ConfigError, match="q.z2.*is a Categorical. hv.class_posteriors gives its probabilities"):
         inference.posteriors(guide, x)
     gaussian = hv.BottomUp([hv.Gaussian(4, 2)])
-    with pytest.raises(ConfigError, match="no site of this guide has classes: z1 a Normal. Use hv.inference.posteriors"):
+    with pytest.raises(ConfigError, match="no site of this guide has classes: z1 a Normal. Use hv.posteriors"):
         inference.class_posteriors(gaussian, x)
     assert len(inference.posteriors(gaussian, x)["z1"]) == len(x)
     with pytest.raises(ConfigError, match="draws=0"):
