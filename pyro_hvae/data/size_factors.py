@@ -116,4 +116,4 @@ def is_read(condition: Condition) -> bool:
 
 
 def _pieces(x: Rows) -> Any:
-    return (piece.double() for piece in x.alone.split(max(1, PIECE // max(1, math.prod(x.shape[1:])))))
+    return (piece.flatten(1).double() for piece in x.alone.split(max(1, PIECE // max(1, math.prod(x.shape[1:])))))

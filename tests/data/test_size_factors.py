@@ -34,6 +34,8 @@ def test_the_total_is_that_over_the_mean_total_of_the_training_data():
     assert_close(size_of(data, "test"), other.sum(1, keepdim=True) / x.sum(1).mean())
     assert size_of(data).mean().item() == pytest.approx(1.0)
     assert data.shape == (4,)
+    images, (size,) = condition_on(dataset(x.reshape(30, 1, 2, 2)), (), "total")
+    assert torch.equal(size_of(images), size_of(data)) and len(size.means) == 4
 
 
 def test_a_datum_with_missing_entries_is_compared_with_the_means_of_its_known_ones():
