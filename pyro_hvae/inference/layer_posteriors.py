@@ -73,9 +73,9 @@ def class_posteriors(guide: Callable[..., Any], x: Tensor | Batch | Rows, draws:
     >>> def guide(x):
     ...     with pyro.plate("data", len(x)):
     ...         pyro.sample("z1", dist.Categorical(logits=x))
-    >>> class_posteriors(guide, torch.tensor([[0.0, 0.0], [-100.0, 0.0]]))["z1"]
+    >>> class_posteriors(guide, torch.tensor([[1.0, 1.0], [1.0, 3.0]]).log())["z1"]
     tensor([[0.5000, 0.5000],
-            [0.0000, 1.0000]])
+            [0.2500, 0.7500]])
     """
     if draws < 1:
         raise ConfigError(f"draws={draws}: tables are means over one draw or more, such as draws=16.")
