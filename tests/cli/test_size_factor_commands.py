@@ -67,7 +67,7 @@ def test_a_run_with_sizes_answers_every_question(size, folder, command):
     assert given.shape == (12, 1) and (given > 0).all()
     ok(command, "impute run holes.csv --out filled.csv --particles 5")
     code, _, err = command("sample", "run", "--given", f"{size}=0")
-    assert code and f"'{size}' is the size of a datum, which is positive" in err
+    assert code and f"{size}=0 is no size of a datum, which is a positive number. Example: {size}={mean:.4g}" in err
 
 
 def test_a_run_of_incomplete_counts(folder, command):

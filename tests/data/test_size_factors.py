@@ -85,8 +85,9 @@ def test_what_is_no_size_is_refused():
         condition_on(dataset(x), (), "total")
     with pytest.raises(DataError, match="'depth' is the size.*2 of 30 are not, such as -1"):
         condition_on(dataset(counts(), depth=torch.tensor([-1.0, 0.0] + [2.0] * 28)), (), "depth")
-    with pytest.raises(DataError, match="'depth' is the size"):
-        SizeFactor("depth", scale=2.0).parse("0")
+    for text in ("0", "-3", "nan", "deep"):
+        with pytest.raises(ConfigError, match=f"depth={text} is no size of a datum.* Example: depth=2"):
+            SizeFactor("depth", scale=2.0).parse(text)
     with pytest.raises(ConfigError, match="Did you mean 'total'"):
         condition_on(dataset(counts()), (), "totla")
     with pytest.raises(ConfigError, match="'depth' is a condition, too"):
