@@ -44,6 +44,7 @@ from .guides import BottomUp as BottomUp
 from .guides import Heads as Heads
 from .guides import TopDown as TopDown
 from .inference import active_units as active_units
+from .inference import class_posteriors as class_posteriors
 from .inference import generate as generate
 from .inference import gibbs as gibbs
 from .inference import impute as impute

@@ -85,7 +85,8 @@ def train_command(
     preset of (recipe, data set), default.
 
     -o condition=NAME,... gives the programs factors or columns of the data beside x, for p(x | y): classes one-hot, numbers
-    standardised. Empty cells and NaN of one's own data are missing entries, of which nothing has to be said.
+    standardised. -o size_factor=total|NAME multiplies the means of counts by the datum's total, or by a factor or column. Empty
+    cells and NaN of one's own data are missing entries, of which nothing has to be said.
 
     The FUNCTION of --program takes the training data x and returns (model, guide) or (model, guide, ELBO). With conditions or
     missing entries x is a pyro_hvae.Batch, and the programs take what is beside its x.

@@ -71,7 +71,7 @@ class Condition:
             ConfigError: for an unknown class, naming all, or a text that is no finite number.
         """
         if not self.classes:
-            if (number := _to_number(text)) is None:
+            if (number := to_number(text)) is None:
                 raise ConfigError(f"{self.name}={text} is no number. Example: {self.name}={self.mean:.4g}.")
             return self.encode(torch.tensor([number], dtype=torch.float64))[0]
         if (place := self._find(text)) is None:
@@ -81,7 +81,7 @@ class Condition:
     def _find(self, text: str) -> int | None:
         if text in self.classes:
             return self.classes.index(text)
-        numbers, wanted = [_to_number(name) for name in self.classes], _to_number(text)
+        numbers, wanted = [to_number(name) for name in self.classes], to_number(text)
         if wanted is not None and numbers.count(wanted) == 1:  # "0.50" for "0.5"
             return numbers.index(wanted)
         by_place = text.isdecimal() and not any(number is not None for number in numbers)
@@ -115,7 +115,8 @@ class Condition:
         return cls(name, classes, mean, scale)
 
 
-def _to_number(text: str) -> float | None:
+def to_number(text: str) -> float | None:
+    """The finite number that a text says, else None."""
     try:
         number = float(text)
     except ValueError:

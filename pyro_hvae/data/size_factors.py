@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.conditions import Condition
+from pyro_hvae.data.conditions import Condition, to_number
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.networks import SIZE_FACTOR
@@ -74,6 +74,13 @@ class SizeFactor(Condition):
         """`of` all data of a split."""
         return torch.cat([self.of(piece, part) for piece in _pieces(x)])
 
+    def parse(self, text: str) -> Tensor:
+        if not (number := to_number(text)) or number < 0:
+            raise ConfigError(
+                f"{self.name}={text} is no size of a datum, which is a positive number. Example: {self.name}={self.scale:.4g}."
+            )
+        return super().parse(text)
+
     def encode(self, values: Tensor) -> Tensor:
         """Sizes in their own unit (n,) -> relative to the mean one, float32 (n, 1).
 
@@ -116,4 +123,4 @@ def is_read(condition: Condition) -> bool:
 
 
 def _pieces(x: Rows) -> Any:
-    return (piece.double() for piece in x.alone.split(max(1, PIECE // max(1, math.prod(x.shape[1:])))))
+    return (piece.flatten(1).double() for piece in x.alone.split(max(1, PIECE // max(1, math.prod(x.shape[1:])))))

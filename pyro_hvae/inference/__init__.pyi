@@ -29,6 +29,7 @@ from .layer_effects import layer_shares as layer_shares
 from .layer_effects import sample_noise as sample_noise
 from .layer_effects import squared_differences as squared_differences
 from .layer_effects import variance_share as variance_share
+from .layer_posteriors import class_posteriors as class_posteriors
 from .layer_posteriors import direct_data_dependence as direct_data_dependence
 from .layer_posteriors import posteriors as posteriors
 from .mixture_components import mixture_priors as mixture_priors

@@ -57,13 +57,65 @@ def _gaussian_parameters(guide: Callable[..., Any], x: Tensor | Batch, draws: in
     return parameters
 
 
+@takes_data
+@torch.no_grad()
+@in_evaluation_mode
+def class_posteriors(guide: Callable[..., Any], x: Tensor | Batch | Rows, draws: int = 16, seed: int = 0) -> dict[str, Tensor]:
+    r"""Site -> table of the probabilities $q(z = k \mid x_n)$, (N, *event, K), of the sites with classes, in the guide's order.
+
+    Such sites are `Categorical` and `OneHotCategorical` ones, whose K classes are the last dim, and `Bernoulli` ones (0, 1).
+    The table of a site that depends on others is the mean over `draws` draws of these.
+
+    Raises:
+        ConfigError: for a guide without such sites, or fewer than one draw.
+
+    >>> import pyro.distributions as dist
+    >>> def guide(x):
+    ...     with pyro.plate("data", len(x)):
+    ...         pyro.sample("z1", dist.Categorical(logits=x))
+    >>> class_posteriors(guide, torch.tensor([[1.0, 1.0], [1.0, 3.0]]).log())["z1"]
+    tensor([[0.5000, 0.5000],
+            [0.2500, 0.7500]])
+    """
+    if draws < 1:
+        raise ConfigError(f"draws={draws}: tables are means over one draw or more, such as draws=16.")
+    batches = list[dict[str, Tensor]]()
+    with fixed_seed(seed):
+        for batch in x.split(max(1, ROWS // draws)):
+            with pyro.validation_enabled(False), Record() as record, Share((), draws):
+                run_program(guide, batch)
+            found = {name: _class_probabilities(site["fn"]) for name, site in record.sites.items()}
+            batches.append({name: table.mean(0).cpu() for name, table in found.items() if table is not None})
+    if not batches[0]:
+        kinds = ", ".join(f"{name} a {type(scalar_family(site['fn'])).__name__}" for name, site in record.sites.items())
+        raise ConfigError(f"no site of this guide has classes: {kinds}. Use hv.posteriors for Gaussian ones.")
+    return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def _class_probabilities(fn: Any) -> Tensor | None:
+    """The probabilities of the values of a site, (draws, B, *event, K); None where it has no classes."""
+    family = scalar_family(fn)
+    if isinstance(family, torch.distributions.Categorical | torch.distributions.OneHotCategorical):
+        probs = family.probs
+    elif isinstance(family, torch.distributions.Bernoulli):
+        probs = torch.stack([1 - family.probs, family.probs], -1)
+    else:
+        return None
+    one_hot = isinstance(family, torch.distributions.OneHotCategorical)  # its event has the classes already
+    event = fn.event_shape if one_hot else (*fn.event_shape, probs.shape[-1])
+    return probs.expand(*fn.batch_shape, *event)
+
+
 def _require_gaussian(name: str, site: Any) -> torch.distributions.Normal:
     base = scalar_family(site["fn"])
     if isinstance(base, torch.distributions.Normal):
         return base
+    remedy = "Use posterior=diagonal or posterior=isotropic, or a guide of hv.Gaussian."
+    if _class_probabilities(site["fn"]) is not None:
+        remedy = "hv.class_posteriors gives its probabilities."
     raise ConfigError(
         f"metrics of the aggregate posterior need Gaussian posteriors of independent dimensions, but q({name} | ...) of this "
-        f"guide is a {type(base).__name__}. Use posterior=diagonal or posterior=isotropic, or a guide of hv.Gaussian."
+        f"guide is a {type(base).__name__}. {remedy}"
     )
 
 

@@ -11,6 +11,7 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives.handlers import Site, location_scale, scalar_family, standard_noise
+from pyro_hvae.objectives.kl_balance import balance
 from pyro_hvae.objectives.site_masks import apply_mask, is_entry_mask, site_log_prob
 
 Weights = Mapping[str, "float | Tensor"]
@@ -188,7 +189,7 @@ class Estimate(Terms):
         weights = weights or {}
         return self._bound({name: weights.get(name, 1.0) * self.scales.get(name, 1.0) for name in {**weights, **self.scales}})
 
-    def loss(self, weights: Weights | None = None, free_bits: float = 0.0) -> Tensor:
+    def loss(self, weights: Weights | None = None, free_bits: float = 0.0, balanced: bool = False) -> Tensor:
         r"""Minus the weighted bound, plus the penalties with the weight of x, divided by max(1, weight of x); nats per datum.
 
         A schedule gives x the weight $\lambda = 1 / \beta$; the division makes this $(C + \beta F) / \max(1, \beta)$ with
@@ -198,11 +199,16 @@ class Estimate(Terms):
         Arguments:
             free_bits: the least rate of each latent site in F, $F = \sum_l \max(\lambda, \bar F_l)$ with $\bar F_l$ the mean
                 over the batch (Kingma et al. 2016); nats. A loss with free bits is no bound.
+            balanced: multiply the rates by the weights of `balance` while beta is below 1. Such a loss is no bound either.
 
         Raises:
             ConfigError: as `bound`; for free bits of a site that varies over the particles.
         """
-        weights = weights or {}
+        weights = dict(weights or {})
+        if balanced:
+            event = 1 + (self.particles > 1)
+            sizes = {name: value.shape[event:].numel() for name, value in self.latents.items()}
+            weights |= balance(self.rates(), sizes, weights)
         loss = -self.bound(weights).mean()
         if free_bits:
             loss = loss + self._raise_to(free_bits, weights)

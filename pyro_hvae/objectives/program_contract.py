@@ -42,7 +42,8 @@ def check_contract(
         return  # a graph is recorded, with symbols for sizes; the eager pass that it is compared with is checked
     faults = [f"guide {fault}" for name, site in guide.items() for fault in _site_faults(name, site, len(x), particles)]
     faults += [
-        f"guide site '{name}' has no reparameterised sampler (use a continuous distribution)"
+        f"guide site '{name}' has no reparameterised sampler, so that no gradient reaches what it depends on (use a continuous "
+        "distribution; a finished pair answers questions with it)"
         for name, site in guide.items()
         if torch.is_grad_enabled() and not getattr(site["fn"], "has_rsample", False)
     ]

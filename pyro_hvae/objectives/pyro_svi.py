@@ -104,7 +104,7 @@ class ScheduledELBO(ELBO):
 
     Arguments:
         elbo: the bound. schedule: its controller. reconstruction: parameters that are trained in the initial phase.
-        on_estimate: called with every estimate and its loss, for logging. free_bits: see `Estimate.loss`.
+        on_estimate: called with every estimate and its loss, for logging. free_bits, balanced: see `Estimate.loss`.
     """
 
     def __init__(
@@ -114,17 +114,18 @@ class ScheduledELBO(ELBO):
         reconstruction: list[nn.Parameter] | None = None,
         on_estimate: Callable[[Estimate, Tensor], None] = lambda estimate, loss: None,
         free_bits: float = 0.0,
+        balanced: bool = False,
     ) -> None:
         super().__init__(elbo.particles, elbo.shared, elbo.alpha, elbo.analytic_kl, elbo.gradient)
         self.estimate = elbo.estimate  # the bound's own, with what its class adds
         self.schedule, self.reconstruction, self.on_estimate = schedule or Constant(), reconstruction, on_estimate
-        self.free_bits = free_bits
+        self.free_bits, self.balanced = free_bits, balanced
 
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         estimate = self.estimate(model, guide, take_pass(args, kwargs, model, guide))
         measure = self.schedule.measure
         self.schedule.update(estimate.constraint(measure) if measure else None)
-        loss = estimate.loss(self.schedule.weights(), self.free_bits)
+        loss = estimate.loss(self.schedule.weights(), self.free_bits, self.balanced)
         loss.backward(inputs=self.reconstruction if self.schedule.initial else None)
         self.on_estimate(estimate, loss.detach())
         return loss.item()

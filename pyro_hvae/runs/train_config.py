@@ -30,6 +30,7 @@ class TrainConfig:
         gradient: of the bound with respect to the guide, reparameterised, stl or dreg (see `ELBO`); None is the bound's own.
         free_bits: nats that each latent site may know of x for nothing: of a site whose rate, averaged over the batch, is below
             that, the rate has no gradient (Kingma et al. 2016, for whole layers); 0 is the bound itself.
+        balance: while beta is below 1, make the rate of a layer cheap that knows little of x (KL balancing, see `balance`).
         engine: "fit" (torch optimiser, fused Adam) or "svi" (stock `pyro.infer.SVI`; slower, same result in the mean).
         compile: whether a step's loss and gradients run as one compiled graph (see `capture`); None decides by the length of
             the run (see `decide_training`). precision: of the networks, float32 or bf16 (see `network_precision`).
@@ -54,6 +55,7 @@ class TrainConfig:
     threads: int = 0
     gradient: str | None = None
     free_bits: float = 0.0
+    balance: bool = False
     engine: str = "fit"
     compile: bool | None = None
     precision: str = "float32"

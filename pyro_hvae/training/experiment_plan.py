@@ -13,7 +13,7 @@ from pyro_hvae.recipes import Stage, stage_lengths
 from pyro_hvae.runs import Experiment, build_stages, load_dataset, measure_conditions, program_from_file
 from pyro_hvae.runtime import fixed_seed, pick_device
 from pyro_hvae.schedules import SCHEDULES, Schedule
-from pyro_hvae.training.session import explain_batch_norm, start_schedule
+from pyro_hvae.training.session import explain_batch_norm, require_warm_up, start_schedule
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,9 @@ def plan(experiment: Experiment, start: int = 0) -> Plan:
             raise ConfigError(f"--schedule {experiment.schedule} does not go with this bound: {error}") from error
         if experiment.train.free_bits:
             estimate.loss(free_bits=experiment.train.free_bits)
+        if experiment.train.balance:
+            require_warm_up(schedules[0])
+            estimate.loss(balanced=True)
         if experiment.train.gradient:
             for stage in stages:
                 stage.objective.elbo.set_gradient(experiment.train.gradient)

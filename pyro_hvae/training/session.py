@@ -26,7 +26,7 @@ from pyro_hvae.objectives import (
 from pyro_hvae.recipes import Stage
 from pyro_hvae.runs import TrainConfig, check_tensors, restore_optimizer
 from pyro_hvae.runtime import fixed_seed, set_torch_rng_state, torch_rng_state
-from pyro_hvae.schedules import PlateauDetector, PlateauRule, Schedule
+from pyro_hvae.schedules import Constant, PlateauDetector, PlateauRule, Schedule
 from pyro_hvae.training.training_step import StepResult, TrainingPass
 
 
@@ -38,6 +38,16 @@ def start_schedule(schedule: Schedule, objective: Objective, steps: int) -> None
     """
     schedule.start(steps, list(program_gates(objective.model)))
     _set_gates(schedule, objective)
+
+
+def require_warm_up(schedule: Schedule) -> None:
+    """Raises `ConfigError` for a schedule under which beta is never below 1, where balance would change nothing."""
+    weight = schedule.weights().get("x")
+    if weight is None or (isinstance(schedule, Constant) and weight <= 1):
+        raise ConfigError(
+            f"balance=true weighs the layers while beta is below 1, which the schedule {type(schedule).__name__.lower()} never "
+            "has. Use another one, such as warmup or cyclical, or leave balance out."
+        )
 
 
 def _set_gates(schedule: Schedule, objective: Objective) -> None:
@@ -137,11 +147,14 @@ class Session:
         trained = {id(p) for p in self.reconstruction or ()}
         self.frozen = [p for p in parameters if id(p) not in trained] if self.initial else []
         self.optimizer = torch.optim.Adam(parameters, config.lr, fused=x.device.type in ("cpu", "cuda"))
-        self.training_pass = TrainingPass(objective, schedule, until is not None, config.precision, config.free_bits)
+        if config.balance:
+            require_warm_up(schedule)
+        rates = (config.free_bits, config.balance)
+        self.training_pass = TrainingPass(objective, schedule, until is not None, config.precision, *rates)
         self.captured = capture(self.training_pass, tell=tell, warn=warn) if config.compile else None
         self.svi: SVI | None = None
         if config.engine == "svi":
-            elbo = ScheduledELBO(objective.elbo, schedule, self.reconstruction, self._record_svi, config.free_bits)
+            elbo = ScheduledELBO(objective.elbo, schedule, self.reconstruction, self._record_svi, *rates)
             self.svi = SVI(*for_svi(objective.model, objective.guide), FunctionOptim(self._apply), elbo)
 
     @property

@@ -28,7 +28,7 @@ class TrainingPass(nn.Module):
 
     Arguments:
         nats: also return the constraint in nats. precision: of the networks (see `network_precision`).
-        free_bits: see `Estimate.loss`.
+        free_bits, balanced: see `Estimate.loss`.
     """
 
     schedule: Schedule | None
@@ -40,9 +40,11 @@ class TrainingPass(nn.Module):
         nats: bool = False,
         precision: str = "float32",
         free_bits: float = 0.0,
+        balanced: bool = False,
     ) -> None:
         super().__init__()
-        self.objective, self.nats, self.precision, self.free_bits = objective, nats, precision, free_bits
+        self.objective, self.nats, self.precision = objective, nats, precision
+        self.free_bits, self.balanced = free_bits, balanced
         self.schedule = schedule if schedule.measure else None
         self.sites: tuple[str, ...] = ()
 
@@ -63,7 +65,7 @@ class TrainingPass(nn.Module):
         if self.schedule is not None and self.schedule.measure is not None:
             self.schedule.update(estimate.constraint(self.schedule.measure))
             by_site = self.schedule.weights()
-        values = {"loss": estimate.loss(by_site, self.free_bits)}
+        values = {"loss": estimate.loss(by_site, self.free_bits, self.balanced)}
         if self.nats:
             values["nats"] = estimate.constraint("nats")
         values |= {f"term.{name}": term for name, term in estimate.terms.items()}

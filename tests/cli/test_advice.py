@@ -75,6 +75,14 @@ TRAINING = {
         "vae --dataset real.npy -o likelihood=poisson",
         "vae --dataset real.npy -o likelihood=gaussian",
     ),
+    "Leave it out, or use a likelihood of counts:": (
+        "hvae --dataset levels.npy -o likelihood=gaussian -o size_factor=total",
+        "hvae --dataset levels.npy -o likelihood=negative-binomial -o size_factor=total",
+    ),
+    "Use another one, such as warmup or cyclical, or leave balance out": (
+        "hvae --dataset few.npy --schedule constant -o balance=true",
+        "hvae --dataset few.npy --schedule warmup -o balance=true",
+    ),
     "Use another recipe, such as vae or hvae, or -o likelihood=poisson": (
         "vlae --dataset levels.npy -o likelihood=categorical",
         "vlae --dataset levels.npy -o likelihood=poisson",
@@ -351,6 +359,9 @@ NOT_RUN = {
         "Add it, or choose another condition",
         "Use data of the same kind",
         "Leave data of that class out, or train with some of them",
+        "Leave them out, or give sizes as a column: size_factor=COLUMN",
+        "Leave these rows out, or correct them",
+        "Choose a column of positive numbers, or size_factor=total",
     ),
     "the file system has to refuse, or another process to train": (
         "Choose another place with --out",
@@ -365,6 +376,9 @@ NOT_RUN = {
     ),
     "followed in Python, by the tests of the module": (
         "Read some of them: loss(rows[:64])",
+        "Leave data of size 0 out, or give them another size",
+        "Give numbers of shape (n,) as values[:, None]",
+        "Use hv.posteriors for Gaussian ones",
         "Make it a tensor: torch.as_tensor(values)",
         "Give one for each",
         "Example: 2 or (1, 16, 16)",

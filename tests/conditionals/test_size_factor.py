@@ -165,5 +165,6 @@ def test_what_is_no_size_is_refused():
     flat = hv.Chain(hv.StandardNormal(2), [], hv.Poisson(2, 4, size_factor=True), given=["size_factor"])
     with pytest.raises(ContractError, match=r"has the shape \(\*plates, 1\).*\(3,\)"):
         flat(size=3, size_factor=torch.ones(3))
+    assert flat(size=3, size_factor=torch.ones(3)[:, None]).shape == (3, 4)
     with pytest.raises(ConfigError, match="size_factor multiplies the means of counts, but the likelihood is gaussian"):
         recipes.build("vae", batch, {**PLAIN, "likelihood": "gaussian"})

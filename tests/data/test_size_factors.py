@@ -34,6 +34,8 @@ def test_the_total_is_that_over_the_mean_total_of_the_training_data():
     assert_close(size_of(data, "test"), other.sum(1, keepdim=True) / x.sum(1).mean())
     assert size_of(data).mean().item() == pytest.approx(1.0)
     assert data.shape == (4,)
+    images, (size,) = condition_on(dataset(x.reshape(30, 1, 2, 2)), (), "total")
+    assert torch.equal(size_of(images), size_of(data)) and len(size.means) == 4
 
 
 def test_a_datum_with_missing_entries_is_compared_with_the_means_of_its_known_ones():
@@ -83,8 +85,9 @@ def test_what_is_no_size_is_refused():
         condition_on(dataset(x), (), "total")
     with pytest.raises(DataError, match="'depth' is the size.*2 of 30 are not, such as -1"):
         condition_on(dataset(counts(), depth=torch.tensor([-1.0, 0.0] + [2.0] * 28)), (), "depth")
-    with pytest.raises(DataError, match="'depth' is the size"):
-        SizeFactor("depth", scale=2.0).parse("0")
+    for text in ("0", "-3", "nan", "deep"):
+        with pytest.raises(ConfigError, match=f"depth={text} is no size of a datum.* Example: depth=2"):
+            SizeFactor("depth", scale=2.0).parse(text)
     with pytest.raises(ConfigError, match="Did you mean 'total'"):
         condition_on(dataset(counts()), (), "totla")
     with pytest.raises(ConfigError, match="'depth' is a condition, too"):

@@ -33,6 +33,7 @@ QUESTIONS = {
     "ancestral": lambda m, g, x: inference.ancestral(m, 3)["x"]["fn"].mean,
     "bound": lambda m, g, x: inference.bound(hv.ELBO(), m, g, x),
     "bound_per_datum": lambda m, g, x: inference.bound_per_datum(hv.ELBO(), m, g, x),
+    "class_posteriors": lambda m, g, x: inference.class_posteriors(with_bits(g), x, 2),
     "combine_draws": lambda m, g, x: inference.combine_draws(m, 2),
     "decode_noise": lambda m, g, x: inference.decode_noise(m, NOISE),
     "decode_points": lambda m, g, x: inference.decode_points(m, torch.zeros(3, 2).numpy(), ["z1"], {"z1": torch.zeros(1, 2)}),
@@ -69,6 +70,17 @@ def test_no_public_question_is_missing():
     functions = {name: getattr(inference, name) for name in inference.__all__ if inspect.isfunction(getattr(inference, name))}
     asks = {name for name, f in functions.items() if {"model", "guide"} & set(inspect.signature(f).parameters)}
     assert asks - {"InformationFlow"} == {name for name in QUESTIONS if " " not in name} - {"InformationFlow"}
+
+
+def with_bits(guide):
+    """The guide with a site of bits given its draws, in the same pair."""
+
+    def bits(x):
+        guide(x)
+        with pyro.plate("data", len(x)):
+            pyro.sample("b", dist.Bernoulli(logits=3 * x[:, :2]).to_event(1))
+
+    return bits
 
 
 class OwnPair(nn.Module):
