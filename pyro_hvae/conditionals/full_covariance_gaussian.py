@@ -28,6 +28,8 @@ class FullCovarianceGaussian(MeanScaleNetwork):
     torch.Size([7, 5, 3, 3])
     """
 
+    below: Tensor
+
     def __init__(
         self,
         parents: Parents,

@@ -11,7 +11,9 @@ from torch.distributions import AffineTransform
 from pyro_hvae.conditionals.flow import Flow, zuko_flows
 from pyro_hvae.conditionals.gaussian import MeanScaleNetwork
 from pyro_hvae.networks import NetworkOptions, Parents, Shape
-from pyro_hvae.networks.parent_network import START_GAIN
+
+# Factor on the first weights of the last layers, so that the splines are near the identity.
+START_GAIN = 0.1
 
 
 class GaussianFlow(MeanScaleNetwork):

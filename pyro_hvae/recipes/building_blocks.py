@@ -187,7 +187,7 @@ class BuildingBlocks:
             network["squash"] = True
         return LIKELIHOODS[self.likelihood](parents, self.x, self.sigma, self.learn_sigma, **network)
 
-    def encoder(self, latent: int) -> nn.Module:
+    def encoder(self, latent: int) -> Any:  # what `posterior` names, a `Gaussian` by default
         """q(z | x [, mask, y]). Starts narrow (log sigma = -3) and near the origin: early noise cannot fold the embedding.
 
         It subtracts the mean of x; after that a missing entry is 0.

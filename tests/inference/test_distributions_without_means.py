@@ -267,3 +267,26 @@ def test_chains_through_discrete_pixels_keep_the_type_of_the_data():
         chains = hv.gibbs(programs.model, lambda x: programs.guide(x.double()), x, steps=4)
     assert chains.x.dtype == chains.mean.dtype == chains.trail.dtype == torch.float32
     assert set(chains.x.unique().tolist()) <= {0.0, 1.0, 2.0}
+
+
+@pytest.mark.filterwarnings("ignore::pyro_hvae.errors.NoMeanWarning")
+@pytest.mark.parametrize("kind", ["a correlated Gaussian", "a flow"])
+def test_traversals_take_the_variances_of_means_or_of_averaged_draws(kind):
+    """The code of x is 3 x in the first unit and noise of unit variance in the second, which has no row."""
+    covariance = torch.tensor([[1.0, 0.6], [0.6, 1.0]])
+    shift = torch.distributions.AffineTransform(0.0, torch.tensor([0.5, 1.0]), event_dim=1)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            mean = torch.cat([3 * x[:, :1], 0 * x[:, :1]], -1)
+            law = dist.MultivariateNormal(mean, covariance)
+            pyro.sample("z1", law if kind == "a correlated Gaussian" else dist.TransformedDistribution(law, [shift]))
+
+    torch.manual_seed(0)
+    model, x = hv.Chain(hv.StandardNormal(2), [], hv.Gaussian(2, 4, scale=0.5)).double(), torch.randn(2000, 4)
+    found = hv.traverse(model, guide, x[:1], x)
+    expected = (3 if kind == "a correlated Gaussian" else 1.5) ** 2 * x[:, 0].var(correction=0)
+    assert [unit.name for unit in found.units] == ["z1[0]"] and found.dead == {"z1": 1}
+    assert_close(
+        torch.tensor(found.units[0].variance), expected, atol=0, rtol=1e-9 if kind == "a correlated Gaussian" else 0.02
+    )

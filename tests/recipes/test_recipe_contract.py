@@ -10,6 +10,7 @@ from pyro_hvae import ELBO, for_svi, generate, latents, recipes, reconstruct
 from pyro_hvae.inference.bounds_and_active_units import bound
 from pyro_hvae.runs.checkpoints import load_checkpoint, save_checkpoint
 
+pytestmark = pytest.mark.filterwarnings("ignore::pyro_hvae.errors.NoMeanWarning")  # of flows
 SMALL = {"latent": 3, "hidden": (8,)}
 TWO = {**SMALL, "latent2": 2, "upper": (8,), "particles": 4}
 VAMP = {"latent": 3, "latent2": 2, "hidden": (8,), "upper": (8,), "components": 7}
