@@ -87,7 +87,8 @@ class ELBO(PyroELBO):
               particle and for alpha = 1, and biased for K > 1: use "dreg" there.
             - "dreg": the doubly reparameterised gradient (Tucker et al. 2019): the path of particle k has the factor
               $\alpha + (1 - \alpha) \tilde w_k$ besides its weight. Unbiased for every K; for one particle it is "stl".
-              Of the VHP's bound the inner particles have the factor, and z1 is as in "stl".
+              Of the VHP's bound the inner particles have the factor, and z1 is as in "stl"; to q(z2 | z1), whose particles they
+              are, z1 is a constant parameter.
             Both take no KL in closed form, and run the guide twice. A guide that draws noise beside its sites, such as dropout,
             has another one in its second pass.
         analytic_kl: with one particle, take KL(q || p) in closed form at sites where that is valid, that is where
@@ -170,11 +171,12 @@ class ELBO(PyroELBO):
         check_contract(p.sites, q.sites, x, self.particles, self.shared)
         mask_missing(p.sites["x"], x)
         if paths:
-            with detached_parameters(guide), Record(paths.values) as density, self._particle_plate():
+            parents = paths.parents(self.shared if self.gradient == "dreg" else ())
+            with detached_parameters(guide), Record(parents) as density, self._particle_plate():
                 run_program(getattr(guide, "unregistered", guide), x)
+                for name, site in density.sites.items():  # here: a flow runs its networks when it is asked for a density
+                    q.sites[name]["path_log_prob"] = site_log_prob({**site, "value": paths.values[name]})
             p.sites["x"]["paths"] = paths
-            for name, site in density.sites.items():
-                q.sites[name]["density"] = site
         check_site(model, p.sites["x"])
         return p.sites, q.sites
 
@@ -191,13 +193,13 @@ class ELBO(PyroELBO):
         if site["is_observed"]:
             return observed_log_prob(site)
         # Pyro's KL of a Delta leaves its log_density out; one draw of it is exact anyway.
-        density = q[name].get("density", q[name])
         closed = self.particles == 1 and self.analytic_kl and not is_point(q[name]) and kl_is_valid(name, p, q)
         closed = closed and self.gradient == "reparameterised"
         if closed and not is_entry_mask(site) and not is_entry_mask(q[name]):
             with suppress(NotImplementedError):  # no closed form registered for this pair of distributions
                 return self._masked_kl(site, q[name])
-        return site_log_prob(site) - site_log_prob(density)
+        log_q = q[name]["path_log_prob"] if "path_log_prob" in q[name] else site_log_prob(q[name])
+        return site_log_prob(site) - log_q
 
     def _masked_kl(self, p: Site, q: Site) -> Tensor:
         """Minus the KL in closed form; log p - log q of the draw where a mask leaves one of them out."""

@@ -1,6 +1,6 @@
 """Gradients of a bound with respect to the guide through the path of its draws alone: sticking the landing, and DReG."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -45,6 +45,14 @@ class Paths:
         if self.factor is None:
             return gradient
         return gradient * self.factor.reshape(self.factor.shape + (1,) * event_dims).to(gradient)
+
+    def parents(self, constant: Collection[str]) -> dict[str, Tensor]:
+        """Site -> what the densities of other sites depend on; without gradients for the sites in `constant`.
+
+        The proposals of an inner bound have its shared sites for parameters. DReG takes the score of a proposal, also with
+        respect to these, as a second path through its draws.
+        """
+        return {name: value.detach() if name in constant else value for name, value in self.values.items()}
 
     def weigh(self, log_w: Tensor, alpha: float) -> None:
         r"""Sets the factor of DReG, $\alpha + (1 - \alpha) \tilde w_k$, where $\tilde w \propto w^{1-\alpha}$; log w (K, B)."""

@@ -6,6 +6,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+import zuko
 from linear_gaussian import LinearGaussianChain
 from torch import nn
 from torch.testing import assert_close
@@ -84,6 +85,62 @@ def test_dreg_averages_to_the_gradient_of_the_bound(chain, bound):
     error = ((plain.var(0) + dreg.var(0)) / DRAWS).sqrt()
     assert ((plain.mean(0) - dreg.mean(0)).abs() < 4.5 * error).all()
     assert (plain.mean(0).abs() > 4.5 * error).any()  # the guide is no optimum
+
+
+def spread(module, deviation):
+    """The module with noise on its parameters, in double precision."""
+    with torch.no_grad():
+        for parameter in module.double().parameters():
+            parameter += deviation * torch.randn_like(parameter)
+    return module
+
+
+def test_dreg_of_the_vhp_is_unbiased_where_its_inner_guide_is_no_posterior():
+    torch.manual_seed(1)
+    sizes = {"latent": 2, "latent2": 1, "hidden": (4,), "upper": (4,), "particles": 4, "sigma": 0.7}
+    objective = spread(hv.recipes.build("vhp", torch.randn(60, 2), sizes)[0].objective, 0.3)
+    with torch.no_grad():
+        objective.guide.levels[0].net[-1].bias[2:4] = -0.2  # draws of z1 that matter
+    x = torch.randn(2, 2).double().repeat(1000, 1)
+    parameters = list(objective.guide.levels[0].parameters())
+    found = {}
+    for kind in ("reparameterised", "dreg"):
+        objective.elbo.set_gradient(kind)
+        grads = [torch.autograd.grad(objective(x), parameters) for _ in range(60)]
+        found[kind] = torch.stack([torch.cat([grad.flatten() for grad in each]) for each in grads])
+    plain, dreg = found.values()
+    error = ((plain.var(0) + dreg.var(0)) / 60).sqrt()
+    z = (plain.mean(0) - dreg.mean(0))[error > 1e-9] / error[error > 1e-9]
+    assert len(z) > 15 and z.square().mean().sqrt() < 2  # 17 where q(z2 | z1) has a gradient with respect to z1
+
+
+FLOWS = {
+    "full": lambda: hv.FullCovarianceGaussian(3, 2, (4,)),
+    "gaussian flow": lambda: hv.GaussianFlow(3, 2, (4,)),
+    "maf": lambda: hv.Flow(zuko.flows.MAF(2, context=3, transforms=2, hidden_features=(8,)), 3, 3, (8,)),
+    "realnvp": lambda: hv.Flow(zuko.flows.RealNVP(2, context=3, transforms=2, hidden_features=(8,)), 3, 3, (8,)),
+}
+
+
+@pytest.mark.parametrize("gradient, particles", [("stl", 1), ("stl", 4), ("dreg", 4)])
+@pytest.mark.parametrize("name", FLOWS)
+def test_paths_through_guides_that_are_no_diagonal_gaussians(name, gradient, particles):
+    torch.manual_seed(1)
+    q, p, x = spread(FLOWS[name](), 0.1), spread(hv.Gaussian(2, 3, (4,), scale=0.7), 0.1), torch.randn(1, 3).double()
+    pair = ELBO(particles, gradient=gradient)(hv.Chain(hv.StandardNormal(2).double(), [], p), hv.BottomUp([q]))
+    torch.manual_seed(5)
+    found = torch.autograd.grad(pair(x), list(q.parameters()), allow_unused=True)
+    torch.manual_seed(5)
+    draw = q(x).expand((particles, 1)).rsample()
+    z = draw.detach().requires_grad_()
+    log_w = (dist.Normal(0.0, 1.0).log_prob(z).sum(-1) + p(z).log_prob(x) - q(x).log_prob(z)).squeeze(-1)
+    w = log_w.detach().softmax(0)
+    (path,) = torch.autograd.grad(log_w, z, w**2 if gradient == "dreg" else w)
+    expected = torch.autograd.grad(draw, list(q.parameters()), -path, allow_unused=True)
+    assert any(grad is not None and grad.abs().max() > 1e-2 for grad in expected)
+    for one, two, parameter in zip(found, expected, q.parameters(), strict=True):
+        one, two = (torch.zeros_like(parameter) if grad is None else grad for grad in (one, two))
+        assert_close(one, two, rtol=0, atol=1e-12)
 
 
 def test_stl_is_unbiased_for_one_particle_and_biased_for_several(chain):
