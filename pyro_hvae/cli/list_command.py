@@ -16,6 +16,8 @@ LISTS = ("recipes", "datasets", "schedules", "metrics")
 def list_command(what: str, as_json: bool) -> None:
     """List recipes, datasets, schedules or metrics, with their options and defaults.
 
+    The list of recipes ends with the likelihoods, priors, posteriors and networks, and with the options of training.
+
     \b
     Examples:
       pyro-hvae list recipes

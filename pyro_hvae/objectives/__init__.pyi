@@ -26,6 +26,7 @@ from .handlers import location_scale as location_scale
 from .handlers import scalar_family as scalar_family
 from .handlers import site_mean as site_mean
 from .handlers import standard_noise as standard_noise
+from .path_gradients import GRADIENTS as GRADIENTS
 from .pixel_error import PixelError as PixelError
 from .program_module import ProgramModule as ProgramModule
 from .program_module import refuse_stored_parameters as refuse_stored_parameters

@@ -1,3 +1,4 @@
+from .building_blocks import POSTERIORS as POSTERIORS
 from .likelihoods import LIKELIHOODS as LIKELIHOODS
 from .presets import PRESETS as PRESETS
 from .presets import preset as preset

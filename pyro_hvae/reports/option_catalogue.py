@@ -1,7 +1,7 @@
 """The catalogue of recipes, data sets, schedules and metrics, with their options and defaults."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,11 +11,22 @@ from pyro_hvae.data import DATASETS
 from pyro_hvae.errors import require_known
 from pyro_hvae.evaluation import METRICS
 from pyro_hvae.inference import latents
-from pyro_hvae.objectives import ELBO
-from pyro_hvae.recipes import RECIPES, build
+from pyro_hvae.models import LADDERS
+from pyro_hvae.networks import NETWORKS
+from pyro_hvae.objectives import ELBO, GRADIENTS
+from pyro_hvae.recipes import LIKELIHOODS, POSTERIORS, PRIORS, RECIPES, build
 from pyro_hvae.reports.text_table import describe_headline, format_option
-from pyro_hvae.runs import parameters
+from pyro_hvae.runs import TrainConfig, parameters
 from pyro_hvae.schedules import SCHEDULES
+
+# Options of recipes that name an entry of a table.
+CHOICES: dict[str, Collection[str]] = {
+    "likelihood": LIKELIHOODS,
+    "prior": PRIORS,
+    "posterior": POSTERIORS,
+    "network": [*NETWORKS, *LADDERS],
+    "gradient": GRADIENTS,
+}
 
 
 def _entry(function: Callable[..., Any], **more: Any) -> dict[str, Any]:
@@ -55,6 +66,9 @@ def catalogue_text(entries: Mapping[str, Mapping[str, Any]]) -> str:
     if any("bound" in entry for entry in entries.values()):
         lines.append("condition=NAME,... are factors or columns of the data that the programs are given beside x: p(x | y).")
         lines.append("size_factor=total|NAME multiplies the means of counts by the datum's total, or by a factor or column.")
+        lines += [f"{name}={'|'.join(values)}" for name, values in CHOICES.items()]
+        training = " ".join(f"{name}={format_option(p.default)}" for name, p in parameters(TrainConfig).items())
+        lines.append(f"Options of the training, for every recipe: {training}")
         lines.append("Presets of (recipe, data set) override these defaults: 'pyro-hvae train ... --dry-run' shows what holds.")
     return "\n".join(lines)
 

@@ -25,6 +25,15 @@ def test_list(command, what, name):
     assert code == 0 and name in json.loads(out)
 
 
+def test_the_list_of_recipes_ends_with_what_their_options_can_be(command):
+    from pyro_hvae.recipes import LIKELIHOODS, POSTERIORS, PRIORS
+
+    lines = command("list", "recipes")[1].splitlines()
+    for name, table in {"likelihood": LIKELIHOODS, "prior": PRIORS, "posterior": POSTERIORS}.items():
+        assert f"{name}={'|'.join(table)}" in lines
+    assert any(line.startswith("Options of the training") and " free_bits=0.0 balance=False " in line for line in lines)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_has_examples(command, name):
     code, out, _ = command(name, "--help")
