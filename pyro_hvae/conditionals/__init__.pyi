@@ -5,6 +5,7 @@ from .continuous_bernoulli import ContinuousBernoulli as ContinuousBernoulli
 from .discretised_logistic import DiscretisedLogistic as DiscretisedLogistic
 from .flow import Flow as Flow
 from .flow import FlowDistribution as FlowDistribution
+from .flow import start_near_identity as start_near_identity
 from .flow import zuko_flows as zuko_flows
 from .full_covariance_gaussian import FullCovarianceGaussian as FullCovarianceGaussian
 from .gaussian import Gaussian as Gaussian

@@ -16,6 +16,7 @@ from pyro_hvae.networks import NetworkOptions, ParentNetwork, Parents, event_sha
 # Inverses by bisection are clamped to 10 without a word. A draw x of the base value z is as good as f(x) is near z.
 TOLERANCE = 1e-3
 FAR = (6.0, 12.0, 50.0)
+START_GAIN = 0.1  # factor on the last layers of a flow that starts near the identity
 
 
 def zuko_flows() -> Any:
@@ -35,6 +36,17 @@ def zuko_flows() -> Any:
     finally:
         Distribution.set_default_validate_args(validate)
     return zuko.flows
+
+
+@torch.no_grad()
+def start_near_identity(flow: Any) -> None:
+    """Makes the last layers of zuko's `MAF` or `NSF` small, so that a fresh flow is near its base.
+
+    With one dimension and no context there are numbers in the place of a network, which zuko draws from N(0, 1).
+    """
+    for layer in flow.transform.transforms:
+        for parameter in (layer.hyper[-1] if hasattr(layer, "hyper") else layer).parameters():
+            parameter *= START_GAIN
 
 
 class FlowDistribution(TorchDistribution):

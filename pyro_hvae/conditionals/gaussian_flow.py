@@ -4,16 +4,12 @@ from collections.abc import Sequence
 from typing import Any, Unpack
 
 import pyro.distributions as dist
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import AffineTransform
 
-from pyro_hvae.conditionals.flow import Flow, zuko_flows
+from pyro_hvae.conditionals.flow import Flow, start_near_identity, zuko_flows
 from pyro_hvae.conditionals.gaussian import MeanScaleNetwork
 from pyro_hvae.networks import NetworkOptions, Parents, Shape
-
-# Factor on the first weights of the last layers, so that the splines are near the identity.
-START_GAIN = 0.1
 
 
 class GaussianFlow(MeanScaleNetwork):
@@ -55,16 +51,9 @@ class GaussianFlow(MeanScaleNetwork):
         super().__init__(parents, event, hidden, more=lambda _: context, **options)
         layers: dict[str, Any] = {"transforms": transforms, "passes": 2, "bins": bins, "hidden_features": (width, width)}
         flow = zuko_flows().NSF(self.features, context, **layers)
-        for layer in flow.transform.transforms:
-            _start_near_zero(layer.hyper[-1])
+        start_near_identity(flow)
         self.flow = Flow(flow, context)
 
     def forward(self, *parents: Tensor) -> dist.TransformedDistribution:
         location, scale, context = self.widths(parents)
         return dist.TransformedDistribution(self.flow(context), [AffineTransform(location, scale, event_dim=1)])
-
-
-@torch.no_grad()
-def _start_near_zero(last: nn.Linear) -> None:
-    last.weight *= START_GAIN
-    last.bias.zero_()

@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pyro_hvae.conditionals import Flow, GaussianMixturePrior, StandardNormal, Vamp, zuko_flows
+from pyro_hvae.conditionals import Flow, GaussianMixturePrior, StandardNormal, Vamp, start_near_identity, zuko_flows
 from pyro_hvae.errors import ConfigError
 
 FLOW_HIDDEN = (64, 64)  # widths of the network of each coupling layer
-FLOW_GAIN = 0.1  # on its last layer at the start
 
 
 class Encoded(NamedTuple):
@@ -56,14 +55,10 @@ def _vamp(latent: int, components: int, encoded: Encoded | None) -> Vamp:
     return Vamp(encoded.encoder, x[start], clip, [y[start] for y in encoded.given], encoded.mask)
 
 
-@torch.no_grad()
 def _flow(family: str, latent: int, **options: Any) -> Flow:
     """A flow of coupling layers that starts near the identity, and so p(z) near N(0, I)."""
     flow = getattr(zuko_flows(), family)(latent, hidden_features=FLOW_HIDDEN, passes=2, **options)
-    for layer in flow.transform.transforms:
-        last = layer.hyper[-1] if hasattr(layer, "hyper") else layer  # one dimension has numbers in the place of a network
-        for parameter in last.parameters():
-            parameter *= FLOW_GAIN
+    start_near_identity(flow)
     return Flow(flow)
 
 
