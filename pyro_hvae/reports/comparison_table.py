@@ -6,6 +6,7 @@ Runs are labelled by data and method, with the settings in which runs of the sam
 import math
 import statistics
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from pyro_hvae.reports.comparison_values import (
     parse_columns,
 )
 from pyro_hvae.reports.text_table import format_option
-from pyro_hvae.runs import Experiment, find_run
+from pyro_hvae.runs import RESUMABLE, Experiment, TrainConfig, find_run
 from pyro_hvae.runtime import pick_device
 
-# The training settings that change what is learned.
-DECISIVE = ("steps", "batch_size", "lr", "lr_decay", "grad_clip", "starts", "engine")
+# The training settings that change what is learned: all but those that are known not to.
+DECISIVE = tuple(f.name for f in fields(TrainConfig) if f.name not in RESUMABLE - {"steps"} | {"seed"})
+UNSAID = {"free_bits": 0.0, "balance": False, "precision": "float32"}  # values with which a method is the usual one
 
 
 def compare(
@@ -157,6 +159,7 @@ def _method_labels(experiments: Sequence[Experiment], data: Sequence[str], steps
     settings = []
     for e, step in zip(experiments, steps, strict=True):
         tables, train = e.to_dict(), {key: getattr(e.train, key) for key in DECISIVE}
+        train |= {key: None for key, usual in UNSAID.items() if train[key] == usual}
         other = {
             "condition": tables["condition"] or None,
             "size_factor": e.size_factor,
