@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+import pyro_hvae as hv
+from pyro_hvae.data import Batch, read_batch
 from pyro_hvae.runs import draw_given, open_run, read_experiment, resolve
 
 SMALL = "-o likelihood=negative-binomial -o dims=2,2 -o hidden=8 -o upper=8 --batch-size 32"
@@ -77,6 +79,28 @@ def test_a_run_of_incomplete_counts(folder, command):
     )
     ok(command, "evaluate run --particles 5")
     ok(command, "impute run holes.csv --out filled.csv --particles 5")
+
+
+@pytest.mark.parametrize("file", ["other.csv", "holes.csv"])
+@pytest.mark.parametrize("size", ["total", "depth", "none"])
+def test_another_file_is_scored_in_python_as_on_the_command_line(size, file, folder, command):
+    option = "" if size == "none" else f"-o size_factor={size}"
+    ok(command, f"train hvae --dataset counts.csv {SMALL} {option} --steps 5 --out run")
+    run, other = (open_run(folder / "run", dataset=name, force=bool(name)) for name in (None, file))
+    rows = read_batch(folder / file, run.dataset, run.conditions)
+    data = other.dataset
+    again = [split.x[:] for split in (data.train, data.validation, data.test)]
+
+    def by_values(batch):
+        batch = batch if isinstance(batch, Batch) else Batch(batch)
+        observed = torch.ones_like(batch.x) if batch.observed is None else batch.observed
+        return torch.cat([batch.x, observed.float(), *(batch.given[name] for name in sorted(batch.given))], 1)
+
+    mine, theirs = by_values(rows), torch.cat([by_values(part) for part in again])
+    assert len(mine) == len(theirs) == 120
+    mine, theirs = (values[np.lexsort(values.numpy().T)] for values in (mine, theirs))
+    torch.testing.assert_close(mine, theirs)
+    assert hv.log_likelihood(run.model, run.guide, rows, particles=5).shape == (120,)
 
 
 def test_what_is_typed_wrongly(folder, command):
