@@ -33,6 +33,8 @@ def folder(tmp_path, monkeypatch):
     for name, holes in {"counts.csv": 0.0, "holes.csv": 0.2}.items():
         write_counts(tmp_path / name, holes=holes)
     write_counts(tmp_path / "other.csv", seed=1)
+    (tmp_path / "real.csv").write_text("a,b\n" + "1,-2\n3,-3\n" * 60)
+    (tmp_path / "empty.csv").write_text("a,b\n" + "1,2\n0,0\n" * 60)
     return tmp_path
 
 
@@ -106,6 +108,12 @@ def test_another_file_is_scored_in_python_as_on_the_command_line(size, file, fol
 def test_what_is_typed_wrongly(folder, command):
     for words, said in {
         f"train hvae --dataset counts.csv {SMALL} -o size_factor=dpth": "Did you mean 'depth'",
+        # Sizes are measured only of a likelihood of counts, whatever the data.
+        "train hvae --dataset real.csv -o size_factor=total": "but the likelihood is gaussian. Leave it out",
+        f"train hvae --dataset real.csv {SMALL} -o size_factor=total": "of the training data are negative or fractional",
+        f"train hvae --dataset empty.csv {SMALL} -o size_factor=total": "training data have no counts, so that",
+        f"train hvae --dataset counts.csv {SMALL} -o standardize=true": "'a' among them. The data are standardised: use -o",
+        f"train hvae --dataset real.csv {SMALL}": "-2 in 'b' among them. Where 'b' is no part of x: -o labels=b, or",
         "train hvae --dataset counts.csv -o size_factor=total -o dims=2": "size_factor multiplies the means of counts, but the",
         "train texture --dataset digits -o size_factor=total": "size_factor multiplies the means of counts, but the",
     }.items():
