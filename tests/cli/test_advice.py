@@ -278,6 +278,10 @@ COMMANDS = {
         "metrics hvae mutual-information -o points=50000",
     ),
     "Example: -o draws=4": ("metrics pendulum3 interpolation -o draws=0", "metrics pendulum3 interpolation -o draws=4"),
+    "Example: -o clusters=10": (
+        "metrics hvae clustering -o clusters=5000",
+        "metrics hvae clustering -o clusters=10",
+    ),
     "Use 'layers' without --grid": ("layers vae --grid", "layers vae"),
     "or 'traverse', which varies one dimension at a time": ("layers vae --grid", "traverse trained"),
     "only likelihood does. Leave it out": (
