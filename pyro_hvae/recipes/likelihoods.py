@@ -67,7 +67,7 @@ def check_values(likelihood: str, data: Tensor | Batch, columns: Sequence[str] =
     x, known = x_of(data), data.observed if isinstance(data, Batch) else None
     outside = ~inside(x) if known is None else known & ~inside(x)
     if outside.any():
-        place = outside.nonzero()[0].tolist()
+        place: list[int] = outside.nonzero()[0].tolist()
         low, high = (x if known is None else x[known]).aminmax()
         column = columns[place[1]] if columns else ""
         raise ConfigError(

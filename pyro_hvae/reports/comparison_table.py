@@ -237,16 +237,16 @@ def _warnings(runs: Sequence[ComparedRun], rows: Sequence[Mapping[str, Any]], me
     warnings = []
     if len(data := dict.fromkeys(row["data"] for row in rows)) > 1:
         warnings.append(f"the runs are on different data ({'; '.join(data)}), whose values cannot be compared.")
+    pairs = list(zip(runs, rows, strict=True))
     for metric in metrics:
         for where in data:
             texts = {
-                row["run"]: row["protocol"][metric]
-                for run, row in zip(runs, rows, strict=True)
-                if row["data"] == where and metric in run.results
+                row["run"]: row["protocol"][metric] for run, row in pairs if row["data"] == where and metric in run.results
             }
             if any(texts.values()):
                 how = "; ".join(f"{text} for {_shorten(mine)}" for text, mine in _keys_by_value(texts).items())
-                warnings.append(f"{metric} was measured with different options on {where}: {how}.")
+                why = _explain_given([run.results[metric] for run, row in pairs if row["run"] in texts])
+                warnings.append(f"{metric} was measured with different options on {where}: {how}.{why}")
     low = [row["run"] for run, row in zip(runs, rows, strict=True) if _is_too_low(run.results.get("likelihood", {}))]
     if low:
         warnings.append(
@@ -257,6 +257,16 @@ def _warnings(runs: Sequence[ComparedRun], rows: Sequence[Mapping[str, Any]], me
         if len(mine) > 1:
             warnings.append(f"{_shorten(mine)} are {method} with the same seed {seed}, counted {len(mine)} times.")
     return warnings
+
+
+def _explain_given(results: Sequence[Mapping[str, Any]]) -> str:
+    """Why likelihoods under different given inputs are no competitors; "" for other results."""
+    inputs = dict.fromkeys(", ".join(result.get("given", [])) for result in results if "log_likelihood" in result)
+    if len(inputs) < 2:
+        return ""
+    densities = " and ".join(f"log p(x | {names})" for names in inputs if names)
+    why = f"{densities} has less to predict than log p(x)" if "" in inputs else f"{densities} predict x from different inputs"
+    return f" {why.replace(' has ', ' have ') if len(inputs) > 2 else why}: such values are no competitors."
 
 
 def _is_too_low(likelihood: Mapping[str, Any]) -> bool:

@@ -255,6 +255,34 @@ def kept_likelihood(value, data=None, result=None, **options):
     }
 
 
+def test_likelihoods_under_other_inputs_are_no_competitors():
+    for number, given in enumerate(([], ["total"], ["total"], ["depth", "kind"])):
+        a_run(f"run{number}", seed=number, kept=kept_likelihood(-1.0, result={"given": given}))
+    warned = {
+        "01": "given=total for run1. log p(x | total) has less to predict than log p(x): such values are no competitors.",
+        "12": None,
+        "13": ". log p(x | total) and log p(x | depth, kind) predict x from different inputs: such values are no competitors.",
+        "013": "(x | total) and log p(x | depth, kind) have less to predict than log p(x): such values are no competitors.",
+    }
+    for runs, said in warned.items():
+        warnings = compare([f"run{number}" for number in runs], ["likelihood"])["warnings"]
+        assert [warning.endswith(said or "") for warning in warnings] == [True] * bool(said), warnings
+    for number in (0, 1):
+        RunDirectory(f"run{number}").write_json(
+            "eval/reconstruction.json",
+            {"metric": "reconstruction", "step": 10, "options": {}, "mse": 1.0, "given": ["y"] * number},
+        )
+    (warning,) = compare(["run0", "run1"], ["reconstruction"])["warnings"]
+    assert warning.endswith("given=y for run1.")
+
+
+def test_clusters_of_a_mixture_and_of_k_means_are_never_averaged():
+    for number, by in enumerate(("k-means", "components of p(z1)")):
+        a_run(f"run{number}", seed=number, kept={"clustering": {"accuracy": 0.5, "clusters_by": by}})
+    methods = compare(["run0", "run1"], ["clustering"])["methods"]
+    assert [m["protocol"] for m in methods] == ["clusters_by=k-means", "clusters_by=components of p(z1)"]
+
+
 def test_values_of_different_protocols_are_never_averaged(command, tmp_path):
     a_run("a", kept=kept_likelihood(-1.0, particles=1))
     a_run("b", seed=1, kept=kept_likelihood(-2.0, particles=5000))
