@@ -36,6 +36,7 @@ from .sets.mnist import fashion_mnist as fashion_mnist
 from .sets.mnist import mnist as mnist
 from .sets.mnist_static import mnist_static as mnist_static
 from .sets.user_incomplete import check_copy as check_copy
+from .sets.user_incomplete import read_batch as read_batch
 from .sets.user_incomplete import read_given as read_given
 from .sets.user_incomplete import read_incomplete as read_incomplete
 from .sets.user_incomplete import write_filled as write_filled

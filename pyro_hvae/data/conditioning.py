@@ -58,10 +58,15 @@ def condition_on(data: Dataset, names: Sequence[str], size_factor: str | None = 
     if names or not size_factor:
         check_names("condition", names, [*factors, *data.columns])
     for name in sizes:
-        require_known("size factor", name, [TOTAL, *factors, *data.columns])
-        if name in data.labels or name in names:
-            why = "is a condition, too" if name in names else "has classes, which are no sizes"
-            raise ConfigError(f"size_factor={name}: '{name}' {why}. Choose a column of positive numbers, or size_factor=total.")
+        if name in names:
+            raise ConfigError(f"size_factor={name}: '{name}' is a condition, too. Leave it out of one of the two.")
+        if name in data.labels:
+            raise ConfigError(
+                f"size_factor={name}: '{name}' has classes, which are no sizes. Choose a column of positive numbers, or "
+                "size_factor=total."
+            )
+        others = [other for other in (*factors, *data.columns) if other not in data.labels and other not in names]
+        require_known("size factor", name, [TOTAL, *others])
     moved = _move_columns(data, [*names, *sizes])
     conditions = tuple(_measure(moved, name, name not in factors) for name in names)
     if size_factor:

@@ -59,11 +59,17 @@ class SizeFactor(Condition):
         """The sizes (n, 1) of data (n, *event) by their total; `part` names the data in errors.
 
         Raises:
-            DataError: for data without counts, whose size is 0.
+            DataError: for data without counts, whose size is 0, and where sizes are not positive as entries are no counts.
         """
         x, means = x.flatten(1).double(), torch.tensor(self.means, dtype=torch.float64)
         size = x.nansum(1) / means.where(~x.isnan(), 0).sum(1)
         if without := int((~(size > 0)).sum()):
+            if len(others := x[(x < 0) | (x.isfinite() & (x != x.round()))]):
+                raise DataError(
+                    f"size_factor={self.name} is the sum of counts, but {len(others):,} entries of the {part} data are "
+                    f"negative or fractional, such as {others[0].item():.6g}. Use data of counts (0, 1, 2, ...), not "
+                    "standardised, or leave size_factor out."
+                )
             raise DataError(
                 f"{without:,} of the {len(x):,} {part} data have no counts, so that their size is 0, and p(x | size) says "
                 "nothing about them. Leave them out, or give sizes as a column: size_factor=COLUMN."

@@ -41,6 +41,7 @@ def clustering(
     The cluster of a datum is its most responsible component (see `responsibilities`). K-means has as many clusters, is fitted
     to the codes of training data, and runs from `seeds` starts; it stands for runs without a mixture, too. The labels are not
     used before both are compared with them (see `cluster_scores`). `accuracy` is that of the components where there are some.
+    K-means is left out where there are more components than training data.
 
     Arguments:
         site: the layer with the mixture, the top one where several have one; k-means takes the codes of this layer. Without a
@@ -67,16 +68,20 @@ def clustering(
         weights = responsibilities(run.model, run.guide, judged.x.to(run.device), mixture, draws, seed)
         component, count = weights.argmax(1).cpu().numpy(), weights.shape[1]
         if clusters not in (0, count):
-            raise ConfigError(f"clusters={clusters}, but k-means is compared with the {count} components of p({mixture}).")
+            raise ConfigError(
+                f"clusters={clusters}, but k-means is compared with the {count} components of p({mixture}). Leave it out."
+            )
         found["components"] = asdict(cluster_scores(component, labels))
         found["components, stderr"] = _bootstrap(component, labels, resamples, seed)
+    left_out = ""
     if count > len(train_codes):
-        raise ConfigError(
-            f"{count} clusters need as many training data, got {len(train_codes)}. Example: -o train={10 * count}."
-        )
-    scores = _k_means(train_codes, test_codes, labels, count, seeds, seed)
-    found["k-means, mean"] = _over(scores, np.mean)
-    found["k-means, deviation"] = _over(scores, lambda values: np.std(values, ddof=1))
+        left_out = f"{count} clusters need as many training data, got {len(train_codes)}"
+        if not mixture:
+            raise ConfigError(f"{left_out}. Example: -o clusters={min(classes, len(train_codes))}.")
+    else:
+        scores = _k_means(train_codes, test_codes, labels, count, seeds, seed)
+        found["k-means, mean"] = _over(scores, np.mean)
+        found["k-means, deviation"] = _over(scores, lambda values: np.std(values, ddof=1))
     return {
         "accuracy": next(iter(found.values()))["accuracy"],
         "clusters_by": f"components of p({mixture})" if mixture else "k-means",
@@ -85,6 +90,7 @@ def clustering(
         "classes": classes,
         "chance": float(np.unique(labels, return_counts=True)[1].max() / len(labels)),
         **({"more_clusters": MANY} if count > classes else {}),
+        **({"no_k_means": f"{left_out}, so that k-means is left out"} if left_out else {}),
         "codes": list(layers),
         "factor": factor,
         "n_train": len(fitted),

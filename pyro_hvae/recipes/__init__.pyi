@@ -1,5 +1,7 @@
 from .building_blocks import POSTERIORS as POSTERIORS
 from .likelihoods import LIKELIHOODS as LIKELIHOODS
+from .likelihoods import check_values as check_values
+from .likelihoods import require_counts as require_counts
 from .presets import PRESETS as PRESETS
 from .presets import preset as preset
 from .priors import PRIORS as PRIORS

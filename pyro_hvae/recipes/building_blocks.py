@@ -16,7 +16,7 @@ from pyro_hvae.guides import BottomUp
 from pyro_hvae.models import Chain
 from pyro_hvae.networks import SIZE_FACTOR, InputLayer, log_counts, network_pair
 from pyro_hvae.recipes.grey_level_likelihoods import OUTPUTS
-from pyro_hvae.recipes.likelihoods import COUNTS, LIKELIHOODS, check_values
+from pyro_hvae.recipes.likelihoods import COUNTS, LIKELIHOODS, check_values, require_counts
 from pyro_hvae.recipes.priors import PRIORS, Encoded, lies_in_unit_range
 
 # The codes of a learned prior spread over tens (VHP), and their distances are what its graph measures: they enter as they are.
@@ -29,11 +29,6 @@ POSTERIORS: dict[str, Callable[..., nn.Module]] = {
     "full": FullCovarianceGaussian,
     "flow": GaussianFlow,
 }
-
-
-def _known(data: Tensor | Batch) -> Tensor:
-    """The values that are not missing."""
-    return data.x[data.observed] if isinstance(data, Batch) and data.observed is not None else x_of(data)
 
 
 def _fill_with_mean(data: Tensor | Batch) -> Tensor:
@@ -194,15 +189,11 @@ class BuildingBlocks:
     def decoder_with(self, parents: int, **network: Any) -> nn.Module:
         """p(x | `parents` features) with other options of the network, or another network (`net`)."""
         require_known("likelihood", self.likelihood, LIKELIHOODS)
-        check_values(self.likelihood, _known(self.data))
+        check_values(self.likelihood, self.data)
         if self.likelihood in ("gaussian", "laplace") and self.squash and self.in_unit_range:
             network["squash"] = True
         if self.size_factor:
-            if self.likelihood not in COUNTS:
-                raise ConfigError(
-                    f"size_factor multiplies the means of counts, but the likelihood is {self.likelihood}. Leave it out, or "
-                    f"use a likelihood of counts: {', '.join(COUNTS)}."
-                )
+            require_counts(self.likelihood)
             network["size_factor"] = True
         return LIKELIHOODS[self.likelihood](parents, self.x, self.sigma, self.learn_sigma, **network)
 

@@ -18,6 +18,7 @@ from pyro_hvae.conditionals import (
     StudentT,
     ZeroInflated,
 )
+from pyro_hvae.data import Batch, x_of
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.recipes.grey_level_likelihoods import discretised_logistic, logistic_mixture
 
@@ -54,23 +55,55 @@ NEEDS: dict[str, Needs] = {
 COUNTS = tuple(name for name, needs in NEEDS.items() if needs.inside is _is_count)  # their means take a size factor
 
 
-def check_values(likelihood: str, x: Tensor) -> None:
-    """Raises `ConfigError` where training data, of any shape and without what is missing, are none of a likelihood."""
+def check_values(likelihood: str, data: Tensor | Batch, columns: Sequence[str] = (), standardised: bool = False) -> None:
+    """Raises `ConfigError` where training data are none of a likelihood; missing entries do not count.
+
+    Arguments:
+        columns: the names of those of x, where it has some. standardised: whether x is (x - mean) / scale of the data.
+    """
     if likelihood not in NEEDS:
         return
     kind, values, inside = NEEDS[likelihood]
-    if len(outside := x[~inside(x)]):
-        low, high = x.aminmax()
+    x, known = x_of(data), data.observed if isinstance(data, Batch) else None
+    outside = ~inside(x) if known is None else known & ~inside(x)
+    if outside.any():
+        place: list[int] = outside.nonzero()[0].tolist()
+        low, high = (x if known is None else x[known]).aminmax()
+        column = columns[place[1]] if columns else ""
         raise ConfigError(
             f"a {kind} likelihood needs {values}, but these lie in [{low.item():.3g}, {high.item():.3g}], "
-            f"{outside[0].item():.6g} among them. Use -o likelihood=gaussian."
+            f"{x[tuple(place)].item():.6g} {f'in {column!r} ' if column else ''}among them. "
+            f"{_advise(likelihood, x[:, place[1]], column, standardised)}"
+        )
+
+
+def _advise(likelihood: str, values: Tensor, column: str, standardised: bool) -> str:
+    """What to do about a column, called "" where it has no name, with values that are none of a likelihood's."""
+    if standardised:
+        return "The data are standardised: use -o standardize=false, or -o likelihood=gaussian."
+    if column and likelihood in COUNTS:
+        size = f", or -o size_factor={column}" if (values > 0).all() else ""
+        return (
+            f"Where '{column}' is no part of x: -o labels={column}, or -o condition={column}{size}. Else use "
+            "-o likelihood=gaussian."
+        )
+    return "Use -o likelihood=gaussian."
+
+
+def require_counts(likelihood: str) -> None:
+    """Raises `ConfigError` for a likelihood whose means take no size factor."""
+    if likelihood not in COUNTS:
+        raise ConfigError(
+            f"size_factor multiplies the means of counts, but the likelihood is {likelihood}. Leave it out, or "
+            f"use a likelihood of counts: {', '.join(COUNTS)}."
         )
 
 
 def _refuse_sigma(name: str, learn_sigma: bool) -> None:
     if learn_sigma:
         raise ConfigError(
-            f"a {NEEDS[name].kind} likelihood has no sigma, so learn_sigma cannot be on. Use -o likelihood=gaussian."
+            f"a {NEEDS[name].kind} likelihood has no sigma, so learn_sigma cannot be on. Leave learn_sigma out, or use -o "
+            "likelihood=gaussian."
         )
 
 
@@ -93,7 +126,10 @@ def _zero_inflated(conditional: Callable[..., Any]) -> Callable[..., nn.Module]:
 
 def _laplace(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network: Any) -> nn.Module:
     if learn_sigma:
-        raise ConfigError("a Laplace likelihood has a fixed scale, so learn_sigma cannot be on. Use -o likelihood=gaussian.")
+        raise ConfigError(
+            "a Laplace likelihood has a fixed scale, so learn_sigma cannot be on. Leave learn_sigma out, or use -o "
+            "likelihood=gaussian."
+        )
     return Laplace(parents, x.shape[1:], scale=sigma, **network)
 
 

@@ -9,7 +9,7 @@ from pyro_hvae.reports.comparison_values import ComparedRun
 from pyro_hvae.reports.text_table import format_option
 from pyro_hvae.runs import parameters
 
-PARTS = ("split", "of", "tested_on", "space")  # which data a result is of, and in which space
+PARTS = ("split", "of", "tested_on", "space", "clusters_by")  # which data a result is of, in which space, of which clusters
 USUAL = ("test", "test data", "data")  # what older results need not say
 
 

@@ -6,6 +6,7 @@ Runs are labelled by data and method, with the settings in which runs of the sam
 import math
 import statistics
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from pyro_hvae.reports.comparison_values import (
     parse_columns,
 )
 from pyro_hvae.reports.text_table import format_option
-from pyro_hvae.runs import Experiment, find_run
+from pyro_hvae.runs import RESUMABLE, Experiment, TrainConfig, find_run
 from pyro_hvae.runtime import pick_device
 
-# The training settings that change what is learned.
-DECISIVE = ("steps", "batch_size", "lr", "lr_decay", "grad_clip", "starts", "engine")
+# The training settings that change what is learned: all but those that are known not to.
+DECISIVE = tuple(f.name for f in fields(TrainConfig) if f.name not in RESUMABLE - {"steps"} | {"seed"})
+UNSAID = {"free_bits": 0.0, "balance": False, "precision": "float32"}  # values with which a method is the usual one
 
 
 def compare(
@@ -157,6 +159,7 @@ def _method_labels(experiments: Sequence[Experiment], data: Sequence[str], steps
     settings = []
     for e, step in zip(experiments, steps, strict=True):
         tables, train = e.to_dict(), {key: getattr(e.train, key) for key in DECISIVE}
+        train |= {key: None for key, usual in UNSAID.items() if train[key] == usual}
         other = {
             "condition": tables["condition"] or None,
             "size_factor": e.size_factor,
@@ -234,16 +237,16 @@ def _warnings(runs: Sequence[ComparedRun], rows: Sequence[Mapping[str, Any]], me
     warnings = []
     if len(data := dict.fromkeys(row["data"] for row in rows)) > 1:
         warnings.append(f"the runs are on different data ({'; '.join(data)}), whose values cannot be compared.")
+    pairs = list(zip(runs, rows, strict=True))
     for metric in metrics:
         for where in data:
             texts = {
-                row["run"]: row["protocol"][metric]
-                for run, row in zip(runs, rows, strict=True)
-                if row["data"] == where and metric in run.results
+                row["run"]: row["protocol"][metric] for run, row in pairs if row["data"] == where and metric in run.results
             }
             if any(texts.values()):
                 how = "; ".join(f"{text} for {_shorten(mine)}" for text, mine in _keys_by_value(texts).items())
-                warnings.append(f"{metric} was measured with different options on {where}: {how}.")
+                why = _explain_given([run.results[metric] for run, row in pairs if row["run"] in texts])
+                warnings.append(f"{metric} was measured with different options on {where}: {how}.{why}")
     low = [row["run"] for run, row in zip(runs, rows, strict=True) if _is_too_low(run.results.get("likelihood", {}))]
     if low:
         warnings.append(
@@ -254,6 +257,16 @@ def _warnings(runs: Sequence[ComparedRun], rows: Sequence[Mapping[str, Any]], me
         if len(mine) > 1:
             warnings.append(f"{_shorten(mine)} are {method} with the same seed {seed}, counted {len(mine)} times.")
     return warnings
+
+
+def _explain_given(results: Sequence[Mapping[str, Any]]) -> str:
+    """Why likelihoods under different given inputs are no competitors; "" for other results."""
+    inputs = dict.fromkeys(", ".join(result.get("given", [])) for result in results if "log_likelihood" in result)
+    if len(inputs) < 2:
+        return ""
+    densities = " and ".join(f"log p(x | {names})" for names in inputs if names)
+    why = f"{densities} has less to predict than log p(x)" if "" in inputs else f"{densities} predict x from different inputs"
+    return f" {why.replace(' has ', ' have ') if len(inputs) > 2 else why}: such values are no competitors."
 
 
 def _is_too_low(likelihood: Mapping[str, Any]) -> bool:

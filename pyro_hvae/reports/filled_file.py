@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
-from pyro_hvae.data import Batch, check_copy, give_totals, read_given, read_incomplete, write_filled
-from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.data import Batch, check_copy, read_batch, write_filled
+from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference import impute
 from pyro_hvae.runs import OpenRun
 from pyro_hvae.runtime import fixed_seed
@@ -38,26 +38,20 @@ def fill_file(
             "Impute with a run of another recipe."
         )
     data, key = run.dataset, str(run.experiment.data_options.get("key", ""))
-    if not data.columns and source.suffix.lower() not in (".npy", ".npz"):
-        raise DataError(f"{source} is a table, but the run is of arrays of shape {data.shape}. Give a file of such arrays.")
-    x, by = read_incomplete(source, data.columns, key), data.standardization
-    if tuple(x.shape[1:]) != data.shape:
-        raise DataError(f"the data of {source} have the shape {tuple(x.shape[1:])}, those of the run {data.shape}.")
-    missing = x.isnan()
-    if not missing.any():
+    batch = read_batch(source, data, run.conditions, key)
+    observed = batch.observed if isinstance(batch, Batch) else None
+    if observed is None or observed.all():
         where = " in the columns of the run" if data.columns else ""
         raise ConfigError(f"{source} has no missing entries{where}, so there is nothing to fill in.")
-    scaled = by.apply(x) if by else x
-    given = read_given(source, run.conditions, key) | give_totals(run.conditions, scaled)
-    batch = Batch.of(scaled.float(), given).to(run.device)
-    with fixed_seed(seed), tqdm(total=len(x), unit="row", disable=None) as bar:
-        values = impute(run.model, run.guide, batch, particles, draws, progress=bar.update).cpu()
+    with fixed_seed(seed), tqdm(total=len(batch), unit="row", disable=None) as bar:
+        values = impute(run.model, run.guide, batch.to(run.device), particles, draws, progress=bar.update).cpu()
+    by = data.standardization
     values = by.undo(values) if by else values.double()
     if len(data.shape) == 3:  # grey values, which a Gaussian leaves: a file with others would be refused as data
         values = values.clamp(0, 1)
     for file, filled in zip(outs, values if draws else [values], strict=True):
-        write_filled(source, file, x.where(~missing, filled), data.columns, key, overwrite)
-    return _describe(source, outs, missing, data.columns, particles, run)
+        write_filled(source, file, filled, data.columns, key, overwrite)
+    return _describe(source, outs, ~observed, data.columns, particles, run)
 
 
 def _number(out: Path, number: int) -> Path:

@@ -103,6 +103,8 @@ def build_stages(
     """The stages of a recipe, sized by the data, or by a sample x, or the stage of a user's program, which needs none."""
     if experiment.recipe is not None and data is not None:
         sample = data.train.x.sample() if x is None else x
+        if likelihood := experiment.recipe_options.get("likelihood"):  # here names of columns are known
+            recipes.check_values(likelihood, sample, data.columns, data.standardization is not None)
         return recipes.build(experiment.recipe, sample, experiment.recipe_options, data.crops)
     if program is None:
         raise ConfigError("there is no recipe and no program to build.")

@@ -9,7 +9,7 @@ from pyro_hvae.compilation import decide_training
 from pyro_hvae.data import Dataset
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference import InformationFlow
-from pyro_hvae.recipes import Stage, stage_lengths
+from pyro_hvae.recipes import Stage, require_counts, stage_lengths
 from pyro_hvae.runs import Experiment, build_stages, load_dataset, measure_conditions, program_from_file
 from pyro_hvae.runtime import fixed_seed, pick_device
 from pyro_hvae.schedules import SCHEDULES, Schedule
@@ -45,6 +45,8 @@ def plan(experiment: Experiment, start: int = 0) -> Plan:
     Raises:
         ConfigError, ContractError: when the combination makes no sense, saying why.
     """
+    if experiment.size_factor and (likelihood := experiment.recipe_options.get("likelihood")):
+        require_counts(likelihood)  # before sizes are measured, which data of another kind may not have
     experiment = measure_conditions(experiment)
     dataset = load_dataset(experiment)
     with fixed_seed((experiment.train.seed + 1_000_003 * start) % 2**32):

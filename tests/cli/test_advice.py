@@ -71,6 +71,30 @@ TRAINING = {
         "vae --dataset real.npy -o likelihood=bernoulli",
         "vae --dataset real.npy -o likelihood=gaussian",
     ),
+    "in 'age' among them. Where 'age' is no part of x: -o labels=age": (
+        "vae --dataset ages.csv -o likelihood=poisson",
+        "vae --dataset ages.csv -o likelihood=poisson -o labels=age",
+    ),
+    "or -o condition=age": (
+        "vae --dataset ages.csv -o likelihood=negative-binomial",
+        "vae --dataset ages.csv -o likelihood=negative-binomial -o condition=age",
+    ),
+    "or -o size_factor=age. Else use -o likelihood=gaussian": (
+        "hvae --dataset ages.csv -o likelihood=negative-binomial",
+        "hvae --dataset ages.csv -o likelihood=negative-binomial -o size_factor=age",
+    ),
+    "The data are standardised: use -o standardize=false": (
+        "vae --dataset ages.csv -o labels=age -o likelihood=poisson -o standardize=true",
+        "vae --dataset ages.csv -o labels=age -o likelihood=poisson -o standardize=false",
+    ),
+    "not standardised, or leave size_factor out": (
+        "vae --dataset ages.csv -o labels=age -o likelihood=poisson -o standardize=true -o size_factor=total",
+        "vae --dataset ages.csv -o labels=age -o likelihood=poisson -o size_factor=total",
+    ),
+    "'age' is a condition, too. Leave it out of one of the two": (
+        "vae --dataset ages.csv -o likelihood=poisson -o condition=age -o size_factor=age",
+        "vae --dataset ages.csv -o likelihood=poisson -o size_factor=age",
+    ),
     "a Poisson likelihood needs counts (0, 1, 2, ...), but these lie in": (
         "vae --dataset real.npy -o likelihood=poisson",
         "vae --dataset real.npy -o likelihood=gaussian",
@@ -87,11 +111,15 @@ TRAINING = {
         "vlae --dataset levels.npy -o likelihood=categorical",
         "vlae --dataset levels.npy -o likelihood=poisson",
     ),
-    "a Bernoulli likelihood has no sigma, so learn_sigma cannot be on. Use -o likelihood=gaussian": (
+    "a Poisson likelihood has no sigma, so learn_sigma cannot be on. Leave learn_sigma out": (
+        "vae --dataset levels.npy -o likelihood=poisson -o learn_sigma=true",
+        "vae --dataset levels.npy -o likelihood=poisson",
+    ),
+    "a Bernoulli likelihood has no sigma, so learn_sigma cannot be on. Leave learn_sigma out, or use -o likelihood=gaussian": (
         "vae --dataset few.npy -o likelihood=bernoulli -o learn_sigma=true",
         "vae --dataset few.npy -o likelihood=gaussian -o learn_sigma=true",
     ),
-    "a Laplace likelihood has a fixed scale, so learn_sigma cannot be on. Use -o likelihood=gaussian": (
+    "has a fixed scale, so learn_sigma cannot be on. Leave learn_sigma out, or use -o likelihood=gaussian": (
         "vae --dataset few.npy -o likelihood=laplace -o learn_sigma=true",
         "vae --dataset few.npy -o likelihood=gaussian -o learn_sigma=true",
     ),
@@ -250,6 +278,10 @@ COMMANDS = {
         "metrics hvae mutual-information -o points=50000",
     ),
     "Example: -o draws=4": ("metrics pendulum3 interpolation -o draws=0", "metrics pendulum3 interpolation -o draws=4"),
+    "Example: -o clusters=10": (
+        "metrics hvae clustering -o clusters=5000",
+        "metrics hvae clustering -o clusters=10",
+    ),
     "Use 'layers' without --grid": ("layers vae --grid", "layers vae"),
     "or 'traverse', which varies one dimension at a time": ("layers vae --grid", "traverse trained"),
     "only likelihood does. Leave it out": (
@@ -482,6 +514,8 @@ def place(tmp_path_factory):
     np.save(folder / "moved.npy", ARRAYS["few"][::-1])
     np.savez(folder / "two.npz", a=ARRAYS["few"], b=ARRAYS["real"])
     save_pictures(folder / "wide", 80, 64)
+    ages = [f"{1 + i % 5},{i * i % 7},{20.5 + i}" for i in range(40)]
+    (folder / "ages.csv").write_text("\n".join(["g1,g2,age", *ages]))
     (folder / "number.toml").write_text("dataset = 3")
     (folder / "name.toml").write_text('dataset = "digits"')
     (folder / "own.py").write_text(

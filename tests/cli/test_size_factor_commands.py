@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+import pyro_hvae as hv
+from pyro_hvae.data import Batch, read_batch
 from pyro_hvae.runs import draw_given, open_run, read_experiment, resolve
 
 SMALL = "-o likelihood=negative-binomial -o dims=2,2 -o hidden=8 -o upper=8 --batch-size 32"
@@ -31,6 +33,8 @@ def folder(tmp_path, monkeypatch):
     for name, holes in {"counts.csv": 0.0, "holes.csv": 0.2}.items():
         write_counts(tmp_path / name, holes=holes)
     write_counts(tmp_path / "other.csv", seed=1)
+    (tmp_path / "real.csv").write_text("a,b\n" + "1,-2\n3,-3\n" * 60)
+    (tmp_path / "empty.csv").write_text("a,b\n" + "1,2\n0,0\n" * 60)
     return tmp_path
 
 
@@ -79,9 +83,37 @@ def test_a_run_of_incomplete_counts(folder, command):
     ok(command, "impute run holes.csv --out filled.csv --particles 5")
 
 
+@pytest.mark.parametrize("file", ["other.csv", "holes.csv"])
+@pytest.mark.parametrize("size", ["total", "depth", "none"])
+def test_another_file_is_scored_in_python_as_on_the_command_line(size, file, folder, command):
+    option = "" if size == "none" else f"-o size_factor={size}"
+    ok(command, f"train hvae --dataset counts.csv {SMALL} {option} --steps 5 --out run")
+    run, other = (open_run(folder / "run", dataset=name, force=bool(name)) for name in (None, file))
+    rows = read_batch(folder / file, run.dataset, run.conditions)
+    data = other.dataset
+    again = [split.x[:] for split in (data.train, data.validation, data.test)]
+
+    def by_values(batch):
+        batch = batch if isinstance(batch, Batch) else Batch(batch)
+        observed = torch.ones_like(batch.x) if batch.observed is None else batch.observed
+        return torch.cat([batch.x, observed.float(), *(batch.given[name] for name in sorted(batch.given))], 1)
+
+    mine, theirs = by_values(rows), torch.cat([by_values(part) for part in again])
+    assert len(mine) == len(theirs) == 120
+    mine, theirs = (values[np.lexsort(values.numpy().T)] for values in (mine, theirs))
+    torch.testing.assert_close(mine, theirs)
+    assert hv.log_likelihood(run.model, run.guide, rows, particles=5).shape == (120,)
+
+
 def test_what_is_typed_wrongly(folder, command):
     for words, said in {
         f"train hvae --dataset counts.csv {SMALL} -o size_factor=dpth": "Did you mean 'depth'",
+        # Sizes are measured only of a likelihood of counts, whatever the data.
+        "train hvae --dataset real.csv -o size_factor=total": "but the likelihood is gaussian. Leave it out",
+        f"train hvae --dataset real.csv {SMALL} -o size_factor=total": "of the training data are negative or fractional",
+        f"train hvae --dataset empty.csv {SMALL} -o size_factor=total": "training data have no counts, so that",
+        f"train hvae --dataset counts.csv {SMALL} -o standardize=true": "'a' among them. The data are standardised: use -o",
+        f"train hvae --dataset real.csv {SMALL}": "-2 in 'b' among them. Where 'b' is no part of x: -o labels=b, or",
         "train hvae --dataset counts.csv -o size_factor=total -o dims=2": "size_factor multiplies the means of counts, but the",
         "train texture --dataset digits -o size_factor=total": "size_factor multiplies the means of counts, but the",
     }.items():

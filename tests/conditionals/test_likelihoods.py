@@ -233,7 +233,7 @@ def test_data_that_it_cannot_have_are_refused(name):
     known = bad == x
     assert built(name, Batch(bad.where(known, 0.0), {}, known)).objective(bad, observed=known).isfinite()
     if not row.sigma:
-        with pytest.raises(ConfigError, match="learn_sigma cannot be on. Use -o likelihood=gaussian"):
+        with pytest.raises(ConfigError, match="learn_sigma cannot be on. Leave learn_sigma out, or use -o likelihood=gaussian"):
             built(name, x, learn_sigma=True)
 
 

@@ -96,6 +96,13 @@ def test_what_is_no_size_is_refused():
     labelled = Dataset("toy", labelled.train, labelled.train, labelled.train, labels={"kind": ("cat", "dog")})
     with pytest.raises(ConfigError, match="'kind' has classes"):
         condition_on(labelled, (), "kind")
+    with pytest.raises(
+        ConfigError, match=r"no size factor called 'foo'\. Known: total\."
+    ):  # what would be refused is not named
+        condition_on(labelled, (), "foo")
+    negative = dataset(torch.tensor([[1.0, -2.0], [3.0, 0.5], [0.0, 0.0]]))
+    with pytest.raises(DataError, match="2 entries of the training data are negative or fractional, such as -2"):
+        condition_on(negative, (), "total")
     for wrong in ({"name": "total", "scale": 2.0, "means": "abc"}, {"name": "total", "scale": -1.0, "means": []}):
         with pytest.raises(ConfigError, match="the run's configuration has no valid"):
             read_condition(wrong)

@@ -58,6 +58,15 @@ def test_two_components_on_one_group_and_one_that_is_far(tmp_path):
     assert found["clusterings"]["components, stderr"]["accuracy"] == pytest.approx(0.03, abs=0.02)  # sqrt(p (1 - p) / 150)
 
 
+def test_more_components_than_training_data_leave_k_means_out(tmp_path):
+    run = open_run(tmp_path, prior_at(CENTRES))
+    found, few = measure(run), measure(run, train=2)
+    assert few["no_k_means"] == "3 clusters need as many training data, got 2, so that k-means is left out"
+    assert list(few["clusterings"]) == ["components", "components, stderr"] and "no_k_means" not in found
+    assert all(few["clusterings"][name] == found["clusterings"][name] for name in few["clusterings"])
+    assert few["accuracy"] == 1 and few["clusters_by"] == "components of p(z1)" and few["clusters"] == 3
+
+
 def test_a_run_without_a_mixture_has_k_means(tmp_path):
     found = measure(open_run(tmp_path, hv.StandardNormal(2)), seeds=8)
     assert found["clusters_by"] == "k-means" and set(found["clusterings"]) == {"k-means, mean", "k-means, deviation"}
@@ -78,9 +87,10 @@ def test_what_does_not_fit_is_refused(tmp_path):
     for run, options, message in (
         (plain, {"factor": "clas"}, "no classes called 'clas'; its factors of few values: class"),
         (plain, {"site": "z7"}, "no layer called 'z7'"),
-        (plain, {"clusters": 301}, "301 clusters need as many training data, got 300"),
+        (plain, {"clusters": 301}, r"301 clusters need as many training data, got 300\. Example: -o clusters=3\."),
+        (plain, {"train": 2}, r"3 clusters need as many training data, got 2\. Example: -o clusters=2\."),
         (plain, {"seeds": 1}, "seeds=1: an error needs two or more"),
-        (mixed, {"clusters": 4}, r"clusters=4, but k-means is compared with the 3 components of p\(z1\)"),
+        (mixed, {"clusters": 4}, r"clusters=4, but k-means is compared with the 3 components of p\(z1\)\. Leave it out"),
     ):
         with pytest.raises(ConfigError, match=message):
             measure(run, **options)

@@ -189,7 +189,7 @@ def test_vampprior_shares_its_encoder():
         ("vampprior", {"components": 31}, "of which there are 30"),
         ("hvae", {"network": "conv", "hidden": (4, 4)}, "network=conv needs images"),
         ("vhp", {"network": "gated-conv", "hidden": (4, 4)}, "network=gated-conv needs images"),
-        ("lvae", {"likelihood": "laplace", "learn_sigma": True}, "learn_sigma cannot be on. Use -o likelihood=gaussian"),
+        ("lvae", {"likelihood": "laplace", "learn_sigma": True}, "learn_sigma cannot be on. Leave learn_sigma out, or use"),
         ("vae", {"likelihood": "laplace", "sigma": 0.0}, "must be positive, got 0.0"),
         ("vae", {"likelihood": "bernoulli"}, r"Bernoulli likelihood needs data in \[0, 1\]"),
     ],

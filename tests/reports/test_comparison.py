@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,12 @@ from pyro_hvae.evaluation import METRICS
 from pyro_hvae.evaluation.metric_registry import Metric
 from pyro_hvae.plots.comparison_figures import plot_comparison
 from pyro_hvae.reports import compare, comparison_text, write_csv
+from pyro_hvae.reports.comparison_table import DECISIVE, UNSAID
 from pyro_hvae.reports.comparison_values import parse_columns
 from pyro_hvae.runs.checkpoints import save_checkpoint
 from pyro_hvae.runs.resolution import resolve
 from pyro_hvae.runs.run_directory import RunDirectory
+from pyro_hvae.runs.train_config import TrainConfig
 from pyro_hvae.training.experiment_plan import plan
 
 SMALL = {"hidden": "4", "size": "60"}
@@ -28,7 +31,8 @@ def a_run(name, recipe="vae", dataset="pendulum", schedule=None, seed=0, steps=1
     """A run as training leaves it, but untrained: configuration, checkpoint, and values as if measured before."""
     options = (SMALL if recipe == "vae" and dataset == "pendulum" else {}) | options
     program = options.pop("program", None)
-    settings = {"seed": seed, "steps": steps} | {k: options.pop(k) for k in ("lr", "threads", "eval_every") if k in options}
+    own = [field.name for field in fields(TrainConfig) if field.name in options]
+    settings = {"seed": seed, "steps": steps} | {name: options.pop(name) for name in own}
     experiment = resolve(recipe, dataset, schedule, options, settings, program=program)
     directory = RunDirectory(name)
     directory.create(experiment)
@@ -149,6 +153,9 @@ def test_the_best_checkpoint_has_values_of_its_own(score):
         ({"beta": "1.000001"}, ["beta=1.0", "beta=1.000001"]),
         ({"steps": 12}, ["steps=10", "steps=12"]),
         ({"lr": 1e-2}, ["lr=0.001", "lr=0.01"]),
+        ({"gradient": "stl"}, ["(beta = 1)", "(beta = 1), gradient=stl"]),
+        ({"free_bits": 0.5}, ["(beta = 1)", "(beta = 1), free_bits=0.5"]),
+        ({"precision": "bf16"}, ["(beta = 1)", "(beta = 1), precision=bf16"]),
         ({"steps": 10, "step": 4}, ["(beta = 1)", "stopped_at=4"]),
     ],
 )
@@ -158,6 +165,23 @@ def test_unequal_runs_are_never_averaged(score, changed, told):
     methods = compare(["a", "b"], ["score"])["methods"]
     assert [m["seeds"] for m in methods] == [1, 1]
     assert [m["method"].endswith(end) for m, end in zip(methods, told, strict=True)] == [True, True], methods
+
+
+def test_layers_that_are_balanced_make_another_method():
+    for name, balance in (("a", False), ("b", True)):
+        a_run(name, "hvae", schedule="warmup", balance=balance, kept={"likelihood": {"log_likelihood": -1.0}})
+    plain, balanced = (method["method"] for method in compare(["a", "b"], ["likelihood"])["methods"])
+    assert balanced == f"{plain}, balance=True" and "balance" not in plain
+
+
+def test_every_training_setting_is_known_to_change_what_is_learned_or_not_to():
+    without_effect = {"seed", "device", "threads", "compile", "log_every", "eval_every", "save_every"}
+    without_effect |= {"information_every", "information_points"}
+    decisive = {"steps", "batch_size", "lr", "lr_decay", "grad_clip", "starts", "engine"}
+    decisive |= {"gradient", "free_bits", "balance", "precision"}
+    assert set(DECISIVE) == decisive
+    assert decisive | without_effect == {field.name for field in fields(TrainConfig)} and not decisive & without_effect
+    assert all(getattr(TrainConfig(), name) == usual for name, usual in UNSAID.items())
 
 
 def test_a_stage_that_ended_early_is_no_run_that_stopped(score):
@@ -229,6 +253,34 @@ def kept_likelihood(value, data=None, result=None, **options):
         | extra
         | (result or {})
     }
+
+
+def test_likelihoods_under_other_inputs_are_no_competitors():
+    for number, given in enumerate(([], ["total"], ["total"], ["depth", "kind"])):
+        a_run(f"run{number}", seed=number, kept=kept_likelihood(-1.0, result={"given": given}))
+    warned = {
+        "01": "given=total for run1. log p(x | total) has less to predict than log p(x): such values are no competitors.",
+        "12": None,
+        "13": ". log p(x | total) and log p(x | depth, kind) predict x from different inputs: such values are no competitors.",
+        "013": "(x | total) and log p(x | depth, kind) have less to predict than log p(x): such values are no competitors.",
+    }
+    for runs, said in warned.items():
+        warnings = compare([f"run{number}" for number in runs], ["likelihood"])["warnings"]
+        assert [warning.endswith(said or "") for warning in warnings] == [True] * bool(said), warnings
+    for number in (0, 1):
+        RunDirectory(f"run{number}").write_json(
+            "eval/reconstruction.json",
+            {"metric": "reconstruction", "step": 10, "options": {}, "mse": 1.0, "given": ["y"] * number},
+        )
+    (warning,) = compare(["run0", "run1"], ["reconstruction"])["warnings"]
+    assert warning.endswith("given=y for run1.")
+
+
+def test_clusters_of_a_mixture_and_of_k_means_are_never_averaged():
+    for number, by in enumerate(("k-means", "components of p(z1)")):
+        a_run(f"run{number}", seed=number, kept={"clustering": {"accuracy": 0.5, "clusters_by": by}})
+    methods = compare(["run0", "run1"], ["clustering"])["methods"]
+    assert [m["protocol"] for m in methods] == ["clusters_by=k-means", "clusters_by=components of p(z1)"]
 
 
 def test_values_of_different_protocols_are_never_averaged(command, tmp_path):

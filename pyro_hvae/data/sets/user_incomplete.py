@@ -13,19 +13,45 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_hvae.data.batch import Batch
 from pyro_hvae.data.conditioning import encode_factors
 from pyro_hvae.data.conditions import Condition
+from pyro_hvae.data.dataset import Dataset
 from pyro_hvae.data.files.file_kind import find_kind
 from pyro_hvae.data.files.filled_tables import fill_csv, fill_parquet
 from pyro_hvae.data.files.table_files import TABLE_READERS, Table
 from pyro_hvae.data.sets.array_layouts import arrange_axes
 from pyro_hvae.data.sets.user_arrays import SingleArray, read_arrays, read_single_array
 from pyro_hvae.data.sets.user_tables import read_numbers, require_columns, to_factors
-from pyro_hvae.data.size_factors import is_read
+from pyro_hvae.data.size_factors import give_totals, is_read
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.runtime import atomic_write
 
 ARRAYS = (".npy", ".npz")
+
+
+def read_batch(path: Path, data: Dataset, conditions: Sequence[Condition] = (), key: str = "") -> Tensor | Batch:
+    """All data of a table or a file of arrays in the order of the file, float32, as programs that learned other data read them.
+
+    They are standardised by the mean and scale of the other data where these are, and have the conditions beside them.
+
+    Arguments:
+        data: what was learned, with the names of x's columns. conditions: of the programs, such as those of a run.
+        key: for a file with several arrays: the array that holds the data.
+
+    Returns:
+        x, with its mask and what the programs are given where there is either; as `read_incomplete` and `read_given` have them.
+
+    Raises:
+        DataError: as both, and for data of another shape.
+    """
+    if not data.columns and path.is_file() and find_kind(path) in TABLE_READERS:
+        raise DataError(f"{path} is a table, but the run is of arrays of shape {data.shape}. Give a file of such arrays.")
+    x, by = read_incomplete(path, data.columns, key), data.standardization
+    if tuple(x.shape[1:]) != data.shape:
+        raise DataError(f"the data of {path} have the shape {tuple(x.shape[1:])}, those of the run {data.shape}.")
+    x = by.apply(x) if by else x
+    return Batch.of(x.float(), read_given(path, conditions, key) | give_totals(conditions, x))
 
 
 def read_incomplete(path: Path, columns: Sequence[str] = (), key: str = "") -> Tensor:
@@ -54,7 +80,7 @@ def read_incomplete(path: Path, columns: Sequence[str] = (), key: str = "") -> T
 def read_given(path: Path, conditions: Sequence[Condition], key: str = "") -> dict[str, Tensor]:
     """What the programs of a conditional run are given beside the data of `read_incomplete`, float32 (n, width) by key.
 
-    A size that is the total of x is no column of the file: `give_totals` gives it.
+    A size that is the total of x is no column of the file: `read_batch` gives it, too.
 
     Raises:
         DataError: for a condition that the file lacks, a value of one that is missing, and a class that is unknown.
