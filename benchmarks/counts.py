@@ -6,9 +6,9 @@
 `words`: the 200 commonest words of Python's own source files (the first 1,500 by name). `cells`: the 300 genes with most counts
 in 559 cells, a table that the package celltypist 1.7.1 ships (celltypist/data/samples; cells in rows). A random fifth is the
 test, of every seed another. `test`: log-likelihood of the test data in nats a datum, by 1,000 importance samples. All are
-probabilities of counts: a Gaussian of y = log(1 + x), of standardised columns, gives a count the mass between x - 1/2 and
-x + 1/2, and 0 all below. `sized` is a negative binomial given the total of x, so that it has less to predict than the others.
-Writes benchmarks/results/counts.json.
+probabilities of counts: a Gaussian of y = log(1 + x), of standardised columns, gives a count the mass between x - 1/2 and x +
+1/2, and 0 all below: it is trained as a density of y and judged by the mass of counts. `sized` is a negative binomial given the
+total of x, so that it has less to predict than the others. Writes benchmarks/results/counts.json.
 """
 
 import csv
@@ -69,8 +69,9 @@ def on_log_counts(guide: Any, likelihood: Any, mean: Any, deviation: Any) -> tup
         def log_prob(self, value: Any) -> Any:
             def standard(edge: Any) -> Any:
                 y = (edge.log1p() - mean) / deviation
-                return ((y - self.normal.loc) / self.normal.scale).double()
+                return (y - self.normal.loc) / self.normal.scale
 
+            value = value.double()  # neighbouring edges of large counts differ in the last digits
             high = standard(value + 0.5)
             low = standard((value - 0.5).clamp(min=0)).where(value > 0, -torch.inf)
             near = low > 0  # by symmetry: tails lose no digits

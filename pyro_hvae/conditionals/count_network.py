@@ -5,8 +5,7 @@ from typing import Unpack
 
 from torch import Tensor
 
-from pyro_hvae.errors import ContractError
-from pyro_hvae.networks import SIZE_FACTOR, NetworkOptions, ParentNetwork, Parents, Shape, soft_clamp
+from pyro_hvae.networks import NetworkOptions, ParentNetwork, Parents, Shape, require_size_factor, soft_clamp
 
 LOG_MEAN = (-15.0, 20.0)  # of a count, beyond which it grows with the logarithm of the excess: its exp stays finite
 
@@ -37,10 +36,6 @@ class CountNetwork(ParentNetwork):
         if not self.size_factor:
             return soft_clamp(self.outputs(parents)[0], *LOG_MEAN)
         *others, size = parents
-        if size.dim() < 1 or size.shape[-1] != 1:
-            raise ContractError(
-                f"a {SIZE_FACTOR} has the shape (*plates, 1), one number a datum, but it was given {tuple(size.shape)}. Give "
-                "numbers of shape (n,) as values[:, None]."
-            )
+        require_size_factor(size)
         log_mean = soft_clamp(self.outputs(others)[0], *LOG_MEAN)
         return log_mean + size.log().reshape(*size.shape[:-1], *[1] * len(self.event))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ class GaussianMixture(TorchDistribution):
 
     The density of (*plates, D) values takes two matrix products and no (*plates, C, D) tensor. The products expand a square,
     which loses nats in single precision where components are narrow: they are in double. Each value draws its component.
+    A value with infinite entries has the log-density -inf, as with a Gaussian, and one with NaN has NaN.
 
     Arguments:
         loc, scale: of the components, shape (C, D).
@@ -51,23 +53,36 @@ class GaussianMixture(TorchDistribution):
         logits = None if self.equal else self.logits
         return GaussianMixture(self.loc, self.scale, logits, batch_shape, validate_args=False)
 
-    def component_log_prob(self, value: Tensor) -> Tensor:
-        """log w_c + log N(z; m_c, s_c), shape (*plates, C), in double precision where the device has it."""
+    def _parts(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """log w_c + log N(z; m_c, s_c) as a part of each component (*plates, C) and a common one (*plates,), and |z|^2.
+
+        They are in double precision where the device has it. What is common would hide all else of a value far away. Where
+        |z|^2 is not finite the parts are those of a zero.
+        """
         centre = self.loc.mean(0)  # small numbers lose fewer digits
         exact = value.dtype if value.device.type == "mps" else torch.float64  # MPS has no double precision
         loc, z, scale = (t.to(exact) for t in (self.loc - centre, value - centre, self.scale))
+        square = z.detach().square().sum(-1)
+        z = z.where(square.isfinite()[..., None], 0)
         precision = scale.reciprocal().square()
-        energy = z.square() @ precision.T - 2 * z @ (loc * precision).T + (loc.square() * precision).sum(-1)
+        least = precision.detach().amin(0)
+        energy = z.square() @ (precision - least).T - 2 * z @ (loc * precision).T + (loc.square() * precision).sum(-1)
         normaliser = scale.log().sum(-1) + 0.5 * loc.shape[1] * math.log(2 * math.pi)
-        return self.logits.to(exact).log_softmax(-1) - 0.5 * energy - normaliser
+        own = self.logits.to(exact).log_softmax(-1) - 0.5 * energy - normaliser
+        return own, -0.5 * z.square() @ least, square
 
     def log_prob(self, value: Tensor) -> Tensor:
-        values = torch.logsumexp(self.component_log_prob(value), -1).to(value.dtype)
+        own, common, square = self._parts(value)
+        values = (torch.logsumexp(own, -1) + common).where(square.isfinite(), -square).to(value.dtype)
         return values.expand(torch.broadcast_shapes(self.batch_shape, values.shape))
 
     def responsibilities(self, value: Tensor) -> Tensor:
-        r"""$p(c \mid z) \propto w_c N(z; m_c, s_c)$, the probability that each component made a value; (*plates, C)."""
-        return self.component_log_prob(value).softmax(-1).to(value.dtype)
+        r"""$p(c \mid z) \propto w_c N(z; m_c, s_c)$, the probability that each component made a value; (*plates, C).
+
+        NaN of a value with infinite entries.
+        """
+        own, _, square = self._parts(value)
+        return own.softmax(-1).where(square.isfinite()[..., None], math.nan).to(value.dtype)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         with torch.no_grad():
@@ -112,7 +127,7 @@ class GaussianMixturePrior(nn.Module):
         components: C.
 
     Raises:
-        ConfigError: for fewer than one feature or component.
+        ConfigError: for fewer than one feature or component, and numbers that are not whole.
 
     >>> GaussianMixturePrior(3, components=4)().sample((7,)).shape
     torch.Size([7, 3])
@@ -120,9 +135,10 @@ class GaussianMixturePrior(nn.Module):
 
     def __init__(self, features: int, components: int = 10) -> None:
         super().__init__()
-        if features < 1 or components < 1:
+        if not all(isinstance(number, Integral) and number >= 1 for number in (features, components)):
             raise ConfigError(
-                f"a Gaussian mixture needs features and components, at least one each, got {features} and {components}."
+                "a Gaussian mixture needs features and components, whole numbers and at least one each, got "
+                f"{features!r} and {components!r}."
             )
         self.logits = nn.Parameter(torch.zeros(components))
         self.loc = nn.Parameter(math.sqrt(1 - START**2) * torch.randn(components, features))

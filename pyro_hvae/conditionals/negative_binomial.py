@@ -12,7 +12,7 @@ from pyro_hvae.conditionals.count_network import CountNetwork
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.networks import NetworkOptions, Parents, Shape, soft_clamp
 
-# Single precision loses 2e-3 nats at a dispersion of e^-8, where a count of mean 100 has a variance of 103, and more below it.
+# Single precision loses 2e-3 nats even of counts near 100 at a dispersion of e^-8, where their variance is 103, more below it.
 LOG_DISPERSION = (-8.0, 5.0)
 
 
@@ -21,6 +21,7 @@ class NegativeBinomial(CountNetwork):
 
     With $r = 1 / \alpha$, $p(x) = \prod_d \binom{x_d + r_d - 1}{x_d} (\frac{\mu_d}{\mu_d + r_d})^{x_d}
     (\frac{r_d}{\mu_d + r_d})^{r_d}$. Small $\alpha$ gives a Poisson, $\alpha = 1$ a geometric distribution.
+    Single precision loses nats of large counts, as in `Poisson`.
 
     Arguments: `dispersion` is where $\alpha$ starts. parents, event, hidden, activation, gain, norm, input_bound, input_mean,
     output_mean, net, size_factor as for `Poisson`: a size s makes the mean $s \mu$, and leaves $\alpha$ as it is.

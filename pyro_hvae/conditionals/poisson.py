@@ -17,6 +17,9 @@ class Poisson(CountNetwork):
         size_factor: the last parent is the datum's size s > 0, of shape (*plates, 1), which multiplies all means and does not
             enter the network; without it s = 1.
 
+    Single precision loses about 0.003 nats an entry at counts of 1e4, 0.04 at 1e5 and 0.4 at 1e6 (at most three times as much),
+    where $x \log \lambda$ and $\log x!$ cancel: give counts in a larger unit, or make the pair `.double()`.
+
     Values of $\log \mu$ beyond [-15, 20] grow with the logarithm of their excess only.
 
     Raises:

@@ -59,22 +59,26 @@ class SizeFactor(Condition):
         """The sizes (n, 1) of data (n, *event) by their total; `part` names the data in errors.
 
         Raises:
-            DataError: for data without counts, whose size is 0, and where sizes are not positive as entries are no counts.
+            DataError: for data without counts, or with counts only where the training data have none, and where sizes are not
+                positive as entries are no counts.
         """
         x, means = x.flatten(1).double(), torch.tensor(self.means, dtype=torch.float64)
-        size = x.nansum(1) / means.where(~x.isnan(), 0).sum(1)
-        if without := int((~(size > 0)).sum()):
+        size = (x.nansum(1) / means.where(~x.isnan(), 0).sum(1)).float()
+        if wrong := int((~_is_size(size)).sum()):
             if len(others := x[(x < 0) | (x.isfinite() & (x != x.round()))]):
                 raise DataError(
                     f"size_factor={self.name} is the sum of counts, but {len(others):,} entries of the {part} data are "
                     f"negative or fractional, such as {others[0].item():.6g}. Use data of counts (0, 1, 2, ...), not "
                     "standardised, or leave size_factor out."
                 )
+            why = "have no counts, so that their size is 0"
+            if size.isinf().any():
+                why = "have no counts, or only where the training data have none, so that their size is 0 or infinite"
             raise DataError(
-                f"{without:,} of the {len(x):,} {part} data have no counts, so that their size is 0, and p(x | size) says "
-                "nothing about them. Leave them out, or give sizes as a column: size_factor=COLUMN."
+                f"{wrong:,} of the {len(x):,} {part} data {why}, and p(x | size) says nothing about them. Leave them out, or "
+                "give sizes as a column: size_factor=COLUMN."
             )
-        return size.float()[:, None]
+        return size[:, None]
 
     def of_rows(self, x: Rows, part: str) -> Tensor:
         """`of` all data of a split."""
@@ -85,6 +89,12 @@ class SizeFactor(Condition):
             raise ConfigError(
                 f"{self.name}={text} is no size of a datum, which is a positive number. Example: {self.name}={self.scale:.4g}."
             )
+        if not _is_size(torch.tensor(number / self.scale, dtype=torch.float64).float()):
+            limits = torch.finfo(torch.float32)
+            raise ConfigError(
+                f"{self.name}={text} is beyond the range of float32, in which sizes are from {limits.tiny * self.scale:.2g} to "
+                f"{limits.max * self.scale:.2g}. Example: {self.name}={self.scale:.4g}."
+            )
         return super().parse(text)
 
     def encode(self, values: Tensor) -> Tensor:
@@ -93,12 +103,13 @@ class SizeFactor(Condition):
         Raises:
             DataError: for one that is not positive and finite.
         """
-        if bad := [value for value in values.tolist() if not (value > 0 and math.isfinite(value))]:
+        sizes = super().encode(values)
+        if bad := values[~_is_size(sizes[:, 0])].tolist():
             raise DataError(
                 f"'{self.name}' is the size of a datum, which is positive, but {len(bad):,} of {len(values):,} are not, such "
                 f"as {bad[0]:g}. Leave these rows out, or correct them."
             )
-        return super().encode(values)
+        return sizes
 
     def to_dict(self) -> dict[str, Any]:
         return {"name": self.name, "scale": self.scale, "means": list(self.means)}
@@ -111,6 +122,11 @@ class SizeFactor(Condition):
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"the run's configuration has no valid size factor: {error}.") from error
         return cls(known.name, scale=known.scale, means=means)
+
+
+def _is_size(values: Tensor) -> Tensor:
+    """Which float32 numbers are positive, finite and of full precision."""
+    return (values >= torch.finfo(torch.float32).tiny) & values.isfinite()
 
 
 def read_condition(values: Mapping[str, Any]) -> Condition:

@@ -8,6 +8,7 @@ from .joined_inputs import InputLayer as InputLayer
 from .joined_inputs import join_inputs as join_inputs
 from .joined_inputs import log_counts as log_counts
 from .joined_inputs import mask_input as mask_input
+from .joined_inputs import require_size_factor as require_size_factor
 from .joined_inputs import take_given as take_given
 from .joined_inputs import take_parents as take_parents
 from .layer_gates import Gate as Gate

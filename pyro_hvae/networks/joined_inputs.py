@@ -10,6 +10,15 @@ from pyro_hvae.errors import ContractError
 SIZE_FACTOR = "size_factor"  # the given input that multiplies the means of counts, and no more
 
 
+def require_size_factor(size: Tensor, plates: int = 0) -> None:
+    """Raises `ContractError` where a size factor is not of shape (*plates, 1), one number a datum, with so many plates."""
+    if size.dim() <= plates or size.shape[-1] != 1:
+        raise ContractError(
+            f"a {SIZE_FACTOR} has the shape (*plates, 1), one number a datum, but it was given {tuple(size.shape)}. Give "
+            "numbers of shape (n,) as values[:, None]."
+        )
+
+
 def take_given(names: Sequence[str], given: Mapping[str, Tensor]) -> list[Tensor]:
     """The given inputs of a program in the order of its names.
 

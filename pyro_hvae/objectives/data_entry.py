@@ -12,7 +12,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from pyro_hvae.data import OBSERVED, Batch, Rows, given_of, may_be_grey, to_floats, to_tensor, x_of
 from pyro_hvae.errors import ConfigError, ContractError, DataError
-from pyro_hvae.networks import SIZE_FACTOR
+from pyro_hvae.networks import SIZE_FACTOR, require_size_factor
 from pyro_hvae.objectives.data_support import check_data
 from pyro_hvae.objectives.given_inputs import require_taken
 from pyro_hvae.runtime import find_modules
@@ -153,8 +153,10 @@ def _find_missing(data: Tensor | Batch) -> Tensor | Batch:
 def _require_known(name: str, value: Tensor) -> None:
     """Raises `DataError` where a given input is unknown for some data, or a size factor is not positive.
 
-    On other devices than the CPU nothing waits for that.
+    On other devices than the CPU nothing waits for that. Raises `ContractError` for a size factor of another shape than (n, 1).
     """
+    if name == SIZE_FACTOR:
+        require_size_factor(value, plates=1)
     if name == SIZE_FACTOR and value.device.type == "cpu" and value.numel() and value.detach().min() <= 0:
         raise DataError(
             f"the given input '{name}' has the value {value.detach().min().item():g}, but sizes are positive. Leave data of "

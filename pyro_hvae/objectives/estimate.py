@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
+from pyro_hvae.conditionals import FlowDistribution
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives.handlers import Site, location_scale, scalar_family, standard_noise
 from pyro_hvae.objectives.kl_balance import balance
 from pyro_hvae.objectives.site_masks import apply_mask, is_entry_mask, site_log_prob
+from pyro_hvae.runtime import evaluation_mode
 
 Weights = Mapping[str, "float | Tensor"]
 Measure = Callable[[Tensor, Any], Tensor]
@@ -24,7 +26,10 @@ SPREADS: dict[type, Callable[[Any], tuple[Tensor, ...]]] = {
     torch.distributions.Laplace: lambda fn: (fn.scale,),
     torch.distributions.StudentT: lambda fn: (fn.scale, fn.df),
     torch.distributions.Beta: lambda fn: (fn.concentration1 + fn.concentration0,),
+    torch.distributions.MultivariateNormal: lambda fn: (fn.scale_tril,),
+    torch.distributions.LowRankMultivariateNormal: lambda fn: (fn.cov_factor, fn.cov_diag),
 }
+MEANLESS = "Use a likelihood with a mean, such as hv.Gaussian, or a schedule without a constraint, such as warmup."
 
 
 def _flatten_event(values: Tensor, fn: Any) -> Tensor:
@@ -33,15 +38,28 @@ def _flatten_event(values: Tensor, fn: Any) -> Tensor:
     return values.flatten(-dims) if dims else values.unsqueeze(-1)
 
 
+def _is_spread_learned(fn: Any) -> bool:
+    """Whether what sets the unit of a density is trained; the map of a flow is."""
+    family = scalar_family(fn)
+    if isinstance(family, FlowDistribution):
+        return torch.is_grad_enabled()
+    values = [value for kind, spread in SPREADS.items() if isinstance(family, kind) for value in spread(family)]
+    if isinstance(family, torch.distributions.TransformedDistribution):
+        for transform in family.transforms:
+            values += transform.parameters() if isinstance(transform, nn.Module) else [getattr(transform, "scale", None)]
+        if _is_spread_learned(family.base_dist):
+            return True
+    return any(isinstance(value, Tensor) and value.requires_grad for value in values)
+
+
 def _nats(x: Site) -> Tensor:
     """-log p(x | z) of the observed entries, nats per datum, (*plates,), without the normaliser of a Gaussian or Laplace."""
-    base, known, family = location_scale(x["fn"]), _known_entries(x), scalar_family(x["fn"])
-    spreads = (spread for kind, spread in SPREADS.items() if isinstance(family, kind))
-    if any(value.requires_grad for spread in spreads for value in spread(family)):
+    base, known = location_scale(x["fn"]), _known_entries(x)
+    if _is_spread_learned(x["fn"]):
+        advice = "Use measure=rmse (kappa is then the root mean squared error per pixel)."
         raise ConfigError(
-            f"the constraint in nats needs a likelihood with a fixed scale, but that of this {type(family).__name__} is "
-            "learned, and the constraint could be met by widening it. Use measure=rmse (kappa is then the root mean squared "
-            "error per pixel)."
+            f"the constraint in nats needs a likelihood with a fixed scale, but that of this {_family_name(x['fn'])} is "
+            f"learned, and the constraint could be met by widening it. {advice if _has_mean(x['fn']) else MEANLESS}"
         )
     if base is None:
         return -site_log_prob({**x, "mask": known})
@@ -55,7 +73,13 @@ def _mean_square(x: Site) -> Tensor:
     fn, known = x["fn"], _known_entries(x)
     if isinstance(scalar_family(fn), torch.distributions.Categorical):
         raise ConfigError("the constraint rmse is a distance from the mean of x, which classes do not have. Use measure=nats.")
-    square = (x["value"] - fn.mean) ** 2
+    try:
+        square = (x["value"] - fn.mean) ** 2
+    except NotImplementedError as error:
+        raise ConfigError(
+            f"the constraint rmse is a distance from the mean of x, which a {_family_name(fn)} does not have in closed form. "
+            f"{MEANLESS}"
+        ) from error
     if known is None:
         return _flatten_event(square, fn).mean(-1)
     counts = _flatten_event(known.expand_as(square), fn).sum(-1)
@@ -69,14 +93,27 @@ def _measured(x: Site, measure: Measure) -> Tensor:
             "x has missing entries, and a measure of one's own is of the whole x. Use measure=rmse or measure=nats, which "
             "leave them out, or fill the entries in."
         )
-    values, plates = measure(x["value"], x["fn"]), x["fn"].batch_shape
+    with torch.no_grad(), evaluation_mode(*[measure] if isinstance(measure, nn.Module) else []):
+        values, plates = measure(x["value"], x["fn"]), x["fn"].batch_shape
     if get_proxy_mode() is None and (not isinstance(values, Tensor) or values.shape != plates):
         found = f"a tensor of shape {tuple(values.shape)}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
         raise ConfigError(
             f"the measure of the constraint gave {found}, but it gives one number for each datum, shape {tuple(plates)}. Sum "
             "or average over the dimensions of x, such as .flatten(-3).mean(-1) of images."
         )
-    return values
+    return values if values.is_floating_point() else values.to(torch.get_default_dtype())
+
+
+def _has_mean(fn: Any) -> bool:
+    """Whether there is a formula of the mean."""
+    try:
+        return fn.mean is not None
+    except NotImplementedError:
+        return False
+
+
+def _family_name(fn: Any) -> str:
+    return type(scalar_family(fn)).__name__
 
 
 def _known_entries(x: Site) -> Tensor | None:
@@ -238,13 +275,20 @@ class Estimate(Terms):
         """Batch mean of C in the given measure, detached; of the data that `poutine.mask` leaves in.
 
         Arguments:
-            measure: a key of `MEASURES`, or a function (x, p(x | z)) -> C of shape (*plates,).
+            measure: a key of `MEASURES`, or a function (x, p(x | z)) -> C of shape (*plates,), whose values that are not finite
+                count as inf, or as NaN where log p(x | z) is not finite either.
 
         Raises:
-            ConfigError: for nats of a density whose scale is learned, rmse of classes, and values of another shape.
+            ConfigError: for nats of a density whose scale is learned, rmse where x has no mean, and values of another shape.
         """
-        values = MEASURES[measure](self.x) if isinstance(measure, str) else _measured(self.x, measure)
-        values, mask = values.detach(), self.x["mask"]
+        if isinstance(measure, str):
+            values = MEASURES[measure](self.x).detach()
+        else:
+            # Infinite where the function alone fails, for the schedule to report; NaN where the pair has diverged.
+            sound = self.terms["x"].detach().isfinite().all()
+            values = _measured(self.x, measure)
+            values = values.where(values.isfinite(), torch.where(sound, math.inf, math.nan).to(values))
+        mask = self.x["mask"]
         if is_entry_mask(self.x):  # data of which nothing is known are left out
             fn = self.x["fn"]
             mask = mask.expand(fn.batch_shape + fn.event_shape).flatten(-len(fn.event_shape)).any(-1)

@@ -125,6 +125,7 @@ class ScheduledELBO(ELBO):
         estimate = self.estimate(model, guide, take_pass(args, kwargs, model, guide))
         measure = self.schedule.measure
         self.schedule.update(estimate.constraint(measure) if measure else None)
+        self.schedule.require_usable()
         loss = estimate.loss(self.schedule.weights(), self.free_bits, self.balanced)
         loss.backward(inputs=self.reconstruction if self.schedule.initial else None)
         self.on_estimate(estimate, loss.detach())

@@ -1,6 +1,6 @@
 """The content of a run's checkpoint: looked through before use, and compared with the pair and the optimiser it goes into."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,8 @@ def restore_pair(objective: Objective, programs: Mapping[str, Any], path: Path) 
         for name, module in (("model", objective.model), ("guide", objective.guide)):
             check_tensors(module.state_dict(), programs[name], name)
             _check_finite(module, programs[name], path)
-            module.load_state_dict(programs[name])
+            lacking, further = module.load_state_dict(programs[name], strict=False)
+            _refuse_other_names(lacking, further, name, path)
 
 
 def check_tensors(own: Mapping[str, Any], saved: Mapping[str, Any], where: str, exact: bool = True) -> None:
@@ -128,6 +129,20 @@ def check_tensors(own: Mapping[str, Any], saved: Mapping[str, Any], where: str, 
                 f"{where}.{key} has shape {tuple(other.shape)} and {other.dtype}, where the pair has "
                 f"{tuple(value.shape)} and {value.dtype}."
             )
+
+
+def _refuse_other_names(lacking: Sequence[str], further: Sequence[str], where: str, path: Path) -> None:
+    """Raises `CheckpointError` for weights that are missing or that the module does not have."""
+    parts = list[str]()
+    for what, keys in {"lacks": lacking, "also holds": further}.items():
+        if keys:
+            more = f" and {len(keys) - 3:,} more" if len(keys) > 3 else ""
+            parts.append(f"it {what} {', '.join(f'{where}.{key}' for key in keys[:3])}{more}")
+    if parts:
+        raise CheckpointError(
+            f"checkpoint '{path}' does not fit its configuration: {', and '.join(parts)}. The run was trained by a version of "
+            "pyro-hvae, or a program, whose networks were others. Train it again, or open it with that version."
+        )
 
 
 def _check_finite(module: nn.Module, saved: Mapping[str, Any], path: Path) -> None:

@@ -1,5 +1,6 @@
 """Schedules that move beta by the reconstruction constraint: GECO and REWO."""
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -35,10 +36,12 @@ class _Constrained(Schedule):
             raise ConfigError(f"alpha, the weight of the old average, must lie in [0, 1], got {alpha!r}.")
         if not callable(measure) and measure not in ("nats", "rmse"):
             raise ConfigError(f"measure must be 'nats', 'rmse' or a function (x, p(x | z)) -> C, got {measure!r}.")
+        if callable(measure):
+            _require_two_arguments(measure)
         self.kappa, self.nu, self.alpha = kappa, nu, alpha
         object.__setattr__(self, "measure", measure)  # a module is found there, and not behind the attribute of the class
         if isinstance(measure, nn.Module):  # moves with the schedule
-            self.distance = measure.requires_grad_(False).eval()
+            self.distance = measure
         self.register_buffer("average", torch.tensor(math.nan, dtype=torch.float64))
 
     def update(self, constraint: Tensor | None = None) -> None:
@@ -47,7 +50,8 @@ class _Constrained(Schedule):
             raise ValueError("GECO and REWO need the batch mean of the constraint at every update.")
         new = constraint.detach().to(self.average)
         old = torch.where(self.average.isnan(), new, self.average)  # C_0 is the first batch
-        self.average.copy_((1 - self.alpha) * new + self.alpha * old)
+        parts = ((1 - self.alpha, new), (self.alpha, old))
+        self.average.copy_(torch.stack([weight * value for weight, value in parts if weight]).sum(0))  # 0 inf is NaN
         exponent = self._exponent(self.average - self.kappa**2).clamp(-1.0, 1.0)
         self.beta.mul_(exponent.exp()).clamp_(*self.ALLOWED)
 
@@ -58,6 +62,33 @@ class _Constrained(Schedule):
     def log(self) -> dict[str, Tensor]:
         return {"beta": self.beta, "constraint": self.average}
 
+    def require_usable(self) -> None:
+        if callable(self.measure) and self.average.isinf():  # see `Estimate.constraint`
+            raise ConfigError(
+                f"the measure of the constraint, {_name(self.measure)}, gave NaN or an infinite value where log p(x | z) is "
+                "finite, and beta cannot follow it. Let it give a finite number for each datum: add a small number inside a "
+                "square root or a logarithm, and to what it divides by."
+            )
+
+
+def _name(measure: Any) -> str:
+    return getattr(measure, "__name__", type(measure).__name__)
+
+
+def _require_two_arguments(measure: Callable[..., Any]) -> None:
+    """Raises `ConfigError` for a function that cannot be called with x and p(x | z)."""
+    try:
+        signature = inspect.signature(measure.forward if isinstance(measure, nn.Module) else measure)
+    except (TypeError, ValueError):  # of a built-in function without one
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        raise ConfigError(
+            f"measure must be a function (x, p(x | z)) -> C of two arguments, but {_name(measure)}{signature} is not: {error}. "
+            "Example: measure=lambda x, fn: (x - fn.mean).square().flatten(1).mean(1)."
+        ) from error
+
 
 class Geco(_Constrained):
     r"""GECO in its beta form, $\beta_t = \beta_{t-1} e^{-\nu (\hat C_t - \kappa^2)}$, changed at most by a factor e a step
@@ -66,8 +97,8 @@ class Geco(_Constrained):
     Arguments:
         beta0: initial beta. kappa: target, C <= kappa^2. nu: rate of the update. alpha: weight of the old average.
         measure: "nats" (C = -log p(x|z) without constants), "rmse" (C = squared error per pixel, kappa its root), or a function
-            (x, p(x|z)) -> C of shape (*plates,), which a module may be: its parameters are not trained. A run does not record
-            it: give it again to resume.
+            (x, p(x|z)) -> C of shape (*plates,), which a module may be: it is called in evaluation mode and without gradients,
+            and moves to the schedule's device. A run does not record it: give it again to resume.
 
     beta may exceed one: the loss is then a scaled bound. Two deviations from the formula: beta is kept in [1e-6, 1e6], and its
     exponent is clipped to [-1, 1], so that one wild batch changes beta at most by a factor e.

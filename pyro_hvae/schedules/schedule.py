@@ -74,6 +74,9 @@ class Schedule(nn.Module):
         """Name -> value for the metrics of this step."""
         return {"beta": self.beta}
 
+    def require_usable(self) -> None:
+        """Raises `ConfigError` where what the schedule watches cannot move beta; waits for the device."""
+
 
 class Constant(Schedule):
     """A fixed beta: 1 gives the bound itself, larger values the beta-VAE (loss divided by beta, see `Estimate.loss`)."""

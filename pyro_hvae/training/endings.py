@@ -49,12 +49,14 @@ def refuse_divergence(
 
     Raises:
         DivergenceError: with the cause: the learning rate, or data and likelihood where no step had been made.
+        ConfigError: for a constraint that is infinite, see `Schedule.require_usable`.
     """
     if divergence := detector.check():
         step, what = divergence
     elif saving is not None and not all(bool(p.isfinite().all()) for p in session.objective.parameters()):
         step, what = saving, f"weights became infinite or NaN at step {saving}"
     else:
+        session.schedule.require_usable()
         return
     where = ""
     if run:

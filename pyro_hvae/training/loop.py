@@ -294,5 +294,6 @@ class _Loop:
         """Warns once, after a quarter of the stage, when REWO's initial phase may never end: kappa is too small."""
         if not session.initial or self.warned or not (last or session.t >= session.length // 4):
             return
+        session.schedule.require_usable()
         self.warned = True
         self.warn(session.describe_initial_phase())

@@ -402,6 +402,7 @@ NOT_RUN = {
         "Make the directory writable, or go on with a copy of it",
     ),
     "needs files that tests do not have": (
+        "Train it again, or open it with that version",
         "Use source=images with split=characters, or split=random",
         "Example: -o stride=4",
         "Lower it",
@@ -409,6 +410,9 @@ NOT_RUN = {
     "followed in Python, by the tests of the module": (
         "Read some of them: loss(rows[:64])",
         "Leave data of size 0 out, or give them another size",
+        "Let it give a finite number for each datum",
+        "Example: measure=lambda x, fn: (x - fn.mean).square().flatten(1).mean(1)",
+        "Use a likelihood with a mean, such as hv.Gaussian, or a schedule without a constraint, such as warmup",
         "Give numbers of shape (n,) as values[:, None]",
         "Use hv.posteriors for Gaussian ones",
         "Make it a tensor: torch.as_tensor(values)",

@@ -52,6 +52,25 @@ def test_responsibilities_are_bayes_rule(float64):
     assert_close(GaussianMixture(loc, scale, logits).responsibilities(1e4 * z).sum(-1), torch.ones(4, 7))
 
 
+def test_a_value_far_away_belongs_to_the_component_on_its_side():
+    """Its density is 0 in floating-point numbers; of equal scales the ratio of two is exp(z (m_1 - m_2) / s^2)."""
+    p = GaussianMixture(torch.tensor([[-1.0], [1.0]]), torch.ones(2, 1))
+    assert_close(p.responsibilities(torch.tensor([[1e20], [-1e20]])), torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+    wide = GaussianMixture(torch.tensor([[-1.0], [1.0]]), torch.tensor([[3.0], [2.0]]))
+    assert_close(wide.responsibilities(torch.tensor([[1e20], [-1e20]])), torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_infinite_value_has_no_density(dtype):
+    p = GaussianMixture(*(t.to(dtype).requires_grad_() for t in mixture()))
+    z = torch.zeros(5, 3, dtype=dtype)
+    z[0, 1], z[1], z[2, 2], z[3, 0] = torch.inf, -torch.inf, torch.nan, torch.finfo(dtype).max
+    found = p.log_prob(z)
+    assert found[[0, 1, 3]].isneginf().all() and found[2].isnan() and found[4].isfinite(), found
+    assert p.responsibilities(z)[:3].isnan().all() and p.responsibilities(z)[4].isfinite().all()
+    assert all(g.isfinite().all() for g in torch.autograd.grad(p.log_prob(z[[0, 1, 3, 4]])[-1], [p.loc, p.scale, p.logits]))
+
+
 def test_gradients_are_torchs(float64):
     values = [t.requires_grad_() for t in mixture()]
     z = torch.randn(6, 3, requires_grad=True)
@@ -96,6 +115,9 @@ def test_what_is_no_mixture_is_refused():
             GaussianMixture(*wrong, validate_args=True)
     with pytest.raises(ConfigError, match="at least one each, got 3 and 0"):
         hv.GaussianMixturePrior(3, components=0)
+    for wrong in ((2, 2.5), (2.0, 2), ((2,), 2)):
+        with pytest.raises(ConfigError, match="whole numbers and at least one each"):
+            hv.GaussianMixturePrior(*wrong)
 
 
 def test_the_prior_starts_with_components_that_differ_and_the_moments_of_a_standard_normal(float64):

@@ -285,6 +285,25 @@ def test_levels_are_those_of_the_known_data_and_images_have_them_too():
         built("categorical", 400 * x)
 
 
+@pytest.mark.parametrize("make", [hv.Poisson, hv.NegativeBinomial])
+@pytest.mark.parametrize("size, loss", [(1e4, 0.003), (1e5, 0.04), (1e6, 0.4)])
+def test_single_precision_loses_digits_of_large_counts_and_double_none(make, size, loss):
+    """The numbers of the docstring, which are means over entries."""
+    g = torch.Generator().manual_seed(0)
+    mean, x = ((size * (1 + 0.01 * torch.randn(500, generator=g))).round() for _ in range(2))
+    p = make(2, 500, gain=0.0, output_mean=mean, **({} if make is hv.Poisson else {"dispersion": 0.5}))
+
+    def lost(dtype):
+        fn = p.to(dtype)(torch.zeros(1, 2, dtype=dtype)).base_dist
+        mean = fn.mean[0].detach().double()
+        law = stats.poisson(mean) if make is hv.Poisson else stats.nbinom(2, 2 / (2 + mean))
+        return (fn.log_prob(x.to(dtype))[0].detach().double() - torch.as_tensor(law.logpmf(x))).abs()
+
+    single = lost(torch.float32)
+    assert loss / 4 < single.mean() < 2 * loss and single.max() < 4 * loss, (single.mean(), single.max())
+    assert lost(torch.float64).max() < 1e-7
+
+
 def test_a_continuous_bernoulli_is_exact_at_every_logit():
     """Integrals by quadrature and slopes by the mean, d log p / d logit = x - mean, small logits and large ones."""
     logits = torch.tensor([0.0, 1e-9, -1e-4, 0.0499, 0.0501, -2.0, 30.0, -200.0, 900.0], requires_grad=True)

@@ -162,6 +162,9 @@ def test_what_is_no_size_is_refused():
             objective(batch.x, size_factor=torch.full((40, 1), wrong))
     with pytest.raises(DataError, match="'size_factor' is NaN or infinite"):
         objective(batch.x, size_factor=torch.full((40, 1), torch.inf))
+    for shape in ((40,), (40, 2), ()):
+        with pytest.raises(ContractError, match=r"has the shape \(\*plates, 1\), one number a datum.*as values\[:, None\]"):
+            objective(batch.x, size_factor=torch.ones(shape))
     flat = hv.Chain(hv.StandardNormal(2), [], hv.Poisson(2, 4, size_factor=True), given=["size_factor"])
     with pytest.raises(ContractError, match=r"has the shape \(\*plates, 1\).*\(3,\)"):
         flat(size=3, size_factor=torch.ones(3))

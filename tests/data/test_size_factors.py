@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from pyro_hvae.data import Batch, Dataset, SizeFactor, Split, condition_on, give_conditions, give_totals, read_condition
+from pyro_hvae.data import Batch, Dataset, Rows, SizeFactor, Split, condition_on, give_conditions, give_totals, read_condition
 from pyro_hvae.errors import ConfigError, DataError
 
 
@@ -88,6 +88,14 @@ def test_what_is_no_size_is_refused():
     for text in ("0", "-3", "nan", "deep"):
         with pytest.raises(ConfigError, match=f"depth={text} is no size of a datum.* Example: depth=2"):
             SizeFactor("depth", scale=2.0).parse(text)
+    for text in ("1e300", "1e-46"):
+        with pytest.raises(ConfigError, match=rf"depth={text} is beyond the range of float32, .* from 2.4e-38 to 6.8e\+38"):
+            SizeFactor("depth", scale=2.0).parse(text)
+    with pytest.raises(DataError, match=r"'depth' is the size.*1 of 2 are not, such as 1e\+300"):
+        SizeFactor("depth", scale=2.0).encode(torch.tensor([1.0, 1e300], dtype=torch.float64))
+    total = SizeFactor.measure_total(Rows(torch.tensor([[1.0, 0.0, 7.0]])))
+    with pytest.raises(DataError, match="1 of the 2 given data have no counts, or only where the training data have none"):
+        total.of(torch.tensor([[torch.nan, 3.0, torch.nan], [1.0, 3.0, 1.0]]))
     with pytest.raises(ConfigError, match="Did you mean 'total'"):
         condition_on(dataset(counts()), (), "totla")
     with pytest.raises(ConfigError, match="'depth' is a condition, too"):

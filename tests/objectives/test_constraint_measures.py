@@ -1,6 +1,7 @@
 """The constraint of GECO and REWO: densities it may be of, and functions of one's own, captured and resumed (float64)."""
 
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from both_ways import assert_same
@@ -32,6 +33,26 @@ class Distance(nn.Module):
         return (self.features(x) - self.features(fn.mean)).square().sum(-1)
 
 
+class LogNormal(nn.Module):
+    """exp(y + c) with a Gaussian y, of a fixed scale, or multiplied by a trained one."""
+
+    def __init__(self, fixed):
+        super().__init__()
+        self.net = hv.Gaussian(2, 4, (8,), scale=0.5)
+        self.factor = None if fixed else nn.Parameter(torch.ones(()))
+
+    def forward(self, z):
+        more = [] if self.factor is None else [dist.transforms.AffineTransform(0.0, self.factor)]
+        normal = self.net(z).base_dist
+        return WithMean(normal, [*more, dist.transforms.ExpTransform()]).to_event(1)
+
+
+class WithMean(dist.TransformedDistribution):
+    @property
+    def mean(self):
+        return (self.base_dist.mean + self.base_dist.variance / 2).exp()
+
+
 def pair(likelihood=None, particles=1):
     torch.manual_seed(0)
     model = hv.Chain(hv.StandardNormal(2), [], likelihood or hv.Gaussian(2, 4, (8,), scale=0.5))
@@ -47,10 +68,13 @@ def pair(likelihood=None, particles=1):
     (lambda: hv.StudentT(2, 4, (8,), scale=0.5, df=3.0, learn_scale=True), True),
     (lambda: hv.Beta(2, 4, (8,)), True),
     (lambda: hv.NegativeBinomial(2, 4, (8,)), False),
+    (lambda: hv.FullCovarianceGaussian(2, 4, (8,)), True),
+    (lambda: LogNormal(fixed=True), False),
+    (lambda: LogNormal(fixed=False), True),
 ])  # fmt: skip
 def test_nats_are_of_a_density_whose_scale_is_fixed(likelihood, learned):
     """Those of counts are probabilities, whose unit nothing changes."""
-    x = torch.rand(5, 4) if isinstance(likelihood(), hv.Beta) else torch.arange(20.0).reshape(5, 4)
+    x = torch.rand(5, 4) if isinstance(likelihood(), hv.Beta | LogNormal) else torch.arange(20.0).reshape(5, 4)
     estimate = pair(likelihood()).estimate(x)
     assert estimate.constraint("rmse").isfinite()
     if not learned:
@@ -58,6 +82,92 @@ def test_nats_are_of_a_density_whose_scale_is_fixed(likelihood, learned):
         return
     with pytest.raises(ConfigError, match="needs a likelihood with a fixed scale, but that of this .* is learned"):
         estimate.constraint("nats")
+
+
+@pytest.mark.parametrize("flow", [
+    lambda: hv.GaussianFlow(2, 4, (8,)),
+    lambda: hv.Flow(hv.conditionals.zuko_flows().MAF(4, context=2), parents=2),
+])  # fmt: skip
+@pytest.mark.parametrize("measure, why", [("nats", "a likelihood with a fixed scale"), ("rmse", "does not have in closed")])
+def test_flows_have_neither_a_fixed_scale_nor_a_mean(flow, measure, why):
+    """A function of one's own may be of what they have."""
+    estimate, x = pair(flow()).estimate(torch.randn(5, 4)), torch.randn(5)
+    with pytest.raises(ConfigError, match=rf"{why}.*Use a likelihood with a mean, such as hv\.Gaussian, or a schedule"):
+        estimate.constraint(measure)
+    assert_close(estimate.constraint(lambda _, fn: x), x.mean())
+
+
+def undefined(value):
+    """A measure that is not finite for the last datum."""
+
+    def measure(x, fn):
+        return torch.where(torch.arange(len(x)) < len(x) - 1, (x - fn.mean).square().mean(-1), value)
+
+    return measure
+
+
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
+@pytest.mark.parametrize("schedule", [hv.schedules.Geco, hv.schedules.Rewo])
+@pytest.mark.parametrize("options", [{"engine": "fit"}, {"engine": "fit", "compile": True}, {"engine": "svi"}])
+def test_a_function_that_is_not_finite_is_named(schedule, value, options, tmp_path):
+    torch.set_default_dtype(torch.float32)
+    config = hv.TrainConfig(steps=12, batch_size=16, log_every=4, **{"compile": False, **options})
+    with pytest.raises(ConfigError, match=r"measure of the constraint, measure, gave NaN or an infinite value where log p"):
+        hv.fit(pair(), torch.randn(64, 4), config, schedule(measure=undefined(value)), out=tmp_path, progress=False)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_one_infinite_constraint_moves_beta_by_a_bounded_factor(alpha):
+    geco = hv.schedules.Geco(kappa=1.0, nu=0.1, alpha=alpha, measure=blurred)
+    geco.update(torch.tensor(torch.inf))
+    assert_close(geco.beta, torch.tensor(-1.0).exp())
+    with pytest.raises(ConfigError, match="beta cannot follow it"):
+        geco.require_usable()
+    geco.update(torch.tensor(1.0))
+    assert geco.beta.isfinite()
+
+
+def test_a_pair_that_diverged_is_not_the_fault_of_the_function():
+    """The constraint is NaN, and the divergence of the loss is what is said."""
+    objective = pair()
+    for parameter in list(objective.model.parameters())[-1:]:
+        nn.init.constant_(parameter, 1e200)
+    estimate = objective.estimate(torch.randn(6, 4))
+    geco = hv.schedules.Geco(measure=blurred)
+    geco.update(estimate.constraint(blurred))
+    assert geco.average.isnan()
+    geco.require_usable()
+
+
+def test_integers_are_converted():
+    objective, x = pair(), torch.randn(6, 4)
+    constraint = objective.estimate(x).constraint(lambda x, fn: (x > 0).sum(-1))
+    assert_close(constraint, (x > 0).sum(-1).double().mean())
+
+
+class PartOfThePair(nn.Module):
+    """Distance of what the guide reads, which is called in evaluation mode."""
+
+    def __init__(self, guide):
+        super().__init__()
+        self.guide = guide
+
+    def forward(self, x, fn):
+        assert not self.training and not self.guide.training
+        one, two = (self.guide.levels[0](value).base_dist.loc for value in (x, fn.mean))
+        return (one - two).square().sum(-1)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_module_of_the_pair_is_trained_by_the_bound(compiled):
+    torch.set_default_dtype(torch.float32)
+    objective, x = pair(), torch.randn(64, 4)
+    measure = PartOfThePair(objective.guide)
+    before = [p.detach().clone() for p in objective.guide.parameters()]
+    schedule = hv.schedules.Geco(kappa=0.5, nu=0.1, measure=measure)
+    hv.fit(objective, x, hv.TrainConfig(steps=4, batch_size=16, compile=compiled), schedule, progress=False)
+    assert all(p.requires_grad for p in measure.parameters()) and measure.training
+    assert not any(torch.equal(a, b) for a, b in zip(before, objective.guide.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("particles", [1, 3])
@@ -105,7 +215,7 @@ def test_a_run_is_resumed_with_the_function_given_again(tmp_path):
     resumed, other = fit(tmp_path / "part", 12, resume=True)
     assert_close(one.beta, other.beta, rtol=0, atol=0)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
-    assert not any(p.requires_grad for p in other.parameters())
+    assert all(p.requires_grad and p.grad is None for p in other.parameters())  # the caller's module stays as it is
 
 
 def test_what_it_cannot_be():
@@ -123,3 +233,6 @@ def test_what_it_cannot_be():
         holes.constraint(blurred)
     with pytest.raises(ConfigError, match="'nats', 'rmse' or a function"):
         hv.schedules.Geco(measure="mse")
+    for wrong in (lambda x: x.mean(), lambda x, fn, k: x, nn.Linear(4, 1)):
+        with pytest.raises(ConfigError, match=r"function \(x, p\(x \| z\)\) -> C of two arguments, but .* is not"):
+            hv.schedules.Rewo(measure=wrong)

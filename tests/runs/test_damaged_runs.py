@@ -103,6 +103,20 @@ def test_a_checkpoint_that_does_not_fit_is_refused(run, command, name):
         assert code == 3 and "last.pt' " in err and "unexpected" not in err, err
 
 
+def test_a_run_of_other_networks_says_so_and_names_three_weights_at_most(run, command):
+    def rename(content):
+        model = content["programs"][0]["model"]
+        content["programs"][0]["model"] = {f"{key}_old": value for key, value in model.items()}
+        rename.first = list(model)[:3]
+
+    change_checkpoint(run, rename)
+    code, _, err = command("sample", run)
+    text = " ".join(err.split())
+    names = [", ".join(f"model.{key}{end}" for key in rename.first) for end in ("", "_old")]
+    assert code == 3 and f"it lacks {names[0]} and" in text and f"and it also holds {names[1]} and" in text, text
+    assert "trained by a version of pyro-hvae, or a program, whose networks were others. Train it again" in text, text
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_weights_that_are_not_finite_are_a_divergence(run, command, value):
     change_checkpoint(run, lambda content: set_weight(content, lambda weight: weight * value))
