@@ -6,12 +6,12 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-import zuko
 from linear_gaussian import LinearGaussianChain
 from torch import nn
 from torch.testing import assert_close
 
 import pyro_hvae as hv
+from pyro_hvae.conditionals import zuko_flows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives import ELBO
 
@@ -117,8 +117,8 @@ def test_dreg_of_the_vhp_is_unbiased_where_its_inner_guide_is_no_posterior():
 FLOWS = {
     "full": lambda: hv.FullCovarianceGaussian(3, 2, (4,)),
     "gaussian flow": lambda: hv.GaussianFlow(3, 2, (4,)),
-    "maf": lambda: hv.Flow(zuko.flows.MAF(2, context=3, transforms=2, hidden_features=(8,)), 3, 3, (8,)),
-    "realnvp": lambda: hv.Flow(zuko.flows.RealNVP(2, context=3, transforms=2, hidden_features=(8,)), 3, 3, (8,)),
+    "maf": lambda: hv.Flow(zuko_flows().MAF(2, context=3, transforms=2, hidden_features=(8,)), 3, 3, (8,)),
+    "realnvp": lambda: hv.Flow(zuko_flows().RealNVP(2, context=3, transforms=2, hidden_features=(8,)), 3, 3, (8,)),
 }
 
 
