@@ -27,6 +27,7 @@ class GaussianFlow(MeanScaleNetwork):
     Raises:
         ConfigError: for an event of several dims, and as `Gaussian`. DeviceError: without zuko.
 
+    >>> import torch
     >>> q = GaussianFlow((1, 16, 16), 3)(torch.zeros(7, 5, 1, 16, 16))
     >>> q.log_prob(q.sample()).shape
     torch.Size([7, 5])
