@@ -18,7 +18,8 @@ def balance(
     $\gamma_l = L k_l / \sum_j k_j$ with $k_l = (|\bar F_l| + 0.01) / d_l$ for L layers of $d_l$ dimensions, whose rates in the
     batch are $\bar F_l$; without gradient. The gammas average 1: a layer of a small rate pays less for it, and one of a large
     rate more. With them the loss is no bound. Deviations: we take the absolute value of the mean of log q - log p, they the
-    mean of absolute KLs, which is the same; $d_l$ stands for their (side of the layer's map)^2 over the number of such layers.
+    mean of absolute KLs, which is the same for KLs in closed form; $d_l$ stands for their (side of the layer's map)^2 over the
+    number of such layers.
 
     Raises:
         ConfigError: for a single layer, which has nothing to be balanced with.
