@@ -11,7 +11,7 @@ from pyro_hvae.data.dataset import Dataset, Split
 from pyro_hvae.data.factor_kinds import class_numbers, factor_values, is_identifier, list_splits
 from pyro_hvae.data.option_checks import check_names
 from pyro_hvae.data.rows import Rows
-from pyro_hvae.data.size_factors import TOTAL, SizeFactor, is_read
+from pyro_hvae.data.size_factors import TOTAL, SizeFactor, give_totals, is_read
 from pyro_hvae.data.standardization import Standardization
 from pyro_hvae.errors import ConfigError, DataError, require_known
 
@@ -203,8 +203,7 @@ def _give(data: Dataset, conditions: Sequence[Condition]) -> Dataset:
 
 def _put_beside(x: Rows, factors: Mapping[str, Tensor], data: Dataset, conditions: Sequence[Condition], part: str) -> Rows:
     given = encode_factors(factors, data.labels, conditions, part)
-    totals = {c.key: c.of_rows(x, part) for c in conditions if isinstance(c, SizeFactor) and c.means}
-    return x.with_given(given | totals)
+    return x.with_given(given | give_totals(conditions, x, part))
 
 
 def encode_factors(

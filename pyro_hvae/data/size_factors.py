@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -55,13 +55,15 @@ class SizeFactor(Condition):
     def key(self) -> str:
         return SIZE_FACTOR
 
-    def of(self, x: Tensor, part: str = "given") -> Tensor:
+    def of(self, x: Tensor | Rows, part: str = "given") -> Tensor:
         """The sizes (n, 1) of data (n, *event) by their total; `part` names the data in errors.
 
         Raises:
             DataError: for data without counts, or with counts only where the training data have none, and where sizes are not
                 positive as entries are no counts.
         """
+        if isinstance(x, Rows):
+            return torch.cat([self.of(piece, part) for piece in _pieces(x)])
         x, means = x.flatten(1).double(), torch.tensor(self.means, dtype=torch.float64)
         size = (x.nansum(1) / means.where(~x.isnan(), 0).sum(1)).float()
         if wrong := int((~_is_size(size)).sum()):
@@ -79,10 +81,6 @@ class SizeFactor(Condition):
                 "give sizes as a column: size_factor=COLUMN."
             )
         return size[:, None]
-
-    def of_rows(self, x: Rows, part: str) -> Tensor:
-        """`of` all data of a split."""
-        return torch.cat([self.of(piece, part) for piece in _pieces(x)])
 
     def parse(self, text: str) -> Tensor:
         if not (number := to_number(text)) or number < 0:
@@ -134,14 +132,18 @@ def read_condition(values: Mapping[str, Any]) -> Condition:
     return (SizeFactor if "means" in values else Condition).from_dict(values)
 
 
-def give_totals(conditions: Sequence[Condition], x: Tensor) -> dict[str, Tensor]:
-    """The size of data (n, *event) under its key, where it is their total; nothing else."""
-    return {c.key: c.of(x) for c in conditions if isinstance(c, SizeFactor) and c.means}
+def give_totals(conditions: Sequence[Condition], x: Tensor | Rows, part: str = "given") -> dict[str, Tensor]:
+    """The size of data (n, *event) under its key, where it is their total; nothing else. `part` names the data in errors."""
+    return {c.key: c.of(x, part) for c in conditions if _is_total(c)}
 
 
 def is_read(condition: Condition) -> bool:
     """Whether the values of a condition are those of a factor or column, and not computed from x."""
-    return not (isinstance(condition, SizeFactor) and condition.means)
+    return not _is_total(condition)
+
+
+def _is_total(condition: Condition) -> TypeGuard[SizeFactor]:
+    return isinstance(condition, SizeFactor) and bool(condition.means)
 
 
 def _pieces(x: Rows) -> Any:

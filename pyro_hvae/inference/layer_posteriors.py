@@ -10,7 +10,7 @@ from torch import Tensor
 from pyro_hvae.data import Batch, Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.metrics import Posteriors
-from pyro_hvae.objectives import Record, Share, run_program, scalar_family, takes_data
+from pyro_hvae.objectives import Record, Share, Site, run_program, scalar_family, takes_data
 from pyro_hvae.runtime import fixed_seed, in_evaluation_mode
 
 ROWS = 4096  # (datum, draw) pairs at once
@@ -46,12 +46,17 @@ def posteriors(guide: Callable[..., Any], x: Tensor | Batch | Rows, draws: int =
     }
 
 
-def _gaussian_parameters(guide: Callable[..., Any], x: Tensor | Batch, draws: int) -> dict[str, tuple[Tensor, Tensor]]:
-    """Site -> means and standard deviations for each draw of the sites before it, (B, draws, features) on the CPU."""
+def _sites_of_draws(guide: Callable[..., Any], x: Tensor | Batch, draws: int) -> dict[str, Site]:
+    """Site -> Pyro's message in one run of the guide that draws several times for each datum, (draws, B, *event)."""
     with pyro.validation_enabled(False), Record() as record, Share((), draws):
         run_program(guide, x)
+    return record.sites
+
+
+def _gaussian_parameters(guide: Callable[..., Any], x: Tensor | Batch, draws: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """Site -> means and standard deviations for each draw of the sites before it, (B, draws, features) on the CPU."""
     parameters = {}
-    for name, site in record.sites.items():
+    for name, site in _sites_of_draws(guide, x, draws).items():
         base = _require_gaussian(name, site)
         parameters[name] = tuple(t.reshape(*t.shape[:2], -1).transpose(0, 1).cpu() for t in (base.loc, base.scale))
     return parameters
@@ -82,12 +87,11 @@ def class_posteriors(guide: Callable[..., Any], x: Tensor | Batch | Rows, draws:
     batches = list[dict[str, Tensor]]()
     with fixed_seed(seed):
         for batch in x.split(max(1, ROWS // draws)):
-            with pyro.validation_enabled(False), Record() as record, Share((), draws):
-                run_program(guide, batch)
-            found = {name: _class_probabilities(site["fn"]) for name, site in record.sites.items()}
+            sites = _sites_of_draws(guide, batch, draws)
+            found = {name: _class_probabilities(site["fn"]) for name, site in sites.items()}
             batches.append({name: table.mean(0).cpu() for name, table in found.items() if table is not None})
     if not batches[0]:
-        kinds = ", ".join(f"{name} a {type(scalar_family(site['fn'])).__name__}" for name, site in record.sites.items())
+        kinds = ", ".join(f"{name} a {type(scalar_family(site['fn'])).__name__}" for name, site in sites.items())
         raise ConfigError(f"no site of this guide has classes: {kinds}. Use hv.posteriors for Gaussian ones.")
     return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
 

@@ -11,7 +11,7 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from pyro_hvae.conditionals import FlowDistribution
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.objectives.handlers import Site, location_scale, scalar_family, standard_noise
+from pyro_hvae.objectives.handlers import Site, find_mean, location_scale, scalar_family, standard_noise
 from pyro_hvae.objectives.kl_balance import balance
 from pyro_hvae.objectives.site_masks import apply_mask, is_entry_mask, site_log_prob
 from pyro_hvae.runtime import evaluation_mode
@@ -56,10 +56,12 @@ def _nats(x: Site) -> Tensor:
     """-log p(x | z) of the observed entries, nats per datum, (*plates,), without the normaliser of a Gaussian or Laplace."""
     base, known = location_scale(x["fn"]), _known_entries(x)
     if _is_spread_learned(x["fn"]):
-        advice = "Use measure=rmse (kappa is then the root mean squared error per pixel)."
+        advice = MEANLESS
+        if find_mean(x["fn"])[1] == "mean":
+            advice = "Use measure=rmse (kappa is then the root mean squared error per pixel)."
         raise ConfigError(
             f"the constraint in nats needs a likelihood with a fixed scale, but that of this {_family_name(x['fn'])} is "
-            f"learned, and the constraint could be met by widening it. {advice if _has_mean(x['fn']) else MEANLESS}"
+            f"learned, and the constraint could be met by widening it. {advice}"
         )
     if base is None:
         return -site_log_prob({**x, "mask": known})
@@ -102,14 +104,6 @@ def _measured(x: Site, measure: Measure) -> Tensor:
             "or average over the dimensions of x, such as .flatten(-3).mean(-1) of images."
         )
     return values if values.is_floating_point() else values.to(torch.get_default_dtype())
-
-
-def _has_mean(fn: Any) -> bool:
-    """Whether there is a formula of the mean."""
-    try:
-        return fn.mean is not None
-    except NotImplementedError:
-        return False
 
 
 def _family_name(fn: Any) -> str:
@@ -243,8 +237,8 @@ class Estimate(Terms):
         """
         weights = dict(weights or {})
         if balanced:
-            event = 1 + (self.particles > 1)
-            sizes = {name: value.shape[event:].numel() for name, value in self.latents.items()}
+            # Of one particle, (B, *event): the bound refuses weights of sites that vary over several.
+            sizes = {name: value.shape[1:].numel() for name, value in self.latents.items()}
             weights |= balance(self.rates(), sizes, weights)
         loss = -self.bound(weights).mean()
         if free_bits:

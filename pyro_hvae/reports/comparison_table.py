@@ -28,7 +28,8 @@ from pyro_hvae.runtime import pick_device
 
 # The training settings that change what is learned: all but those that are known not to.
 DECISIVE = tuple(f.name for f in fields(TrainConfig) if f.name not in RESUMABLE - {"steps"} | {"seed"})
-UNSAID = {"free_bits": 0.0, "balance": False, "precision": "float32"}  # values with which a method is the usual one
+# What a method has no need to say where it is the default.
+UNSAID = {name: getattr(TrainConfig, name) for name in ("free_bits", "balance", "precision")}
 
 
 def compare(
@@ -264,9 +265,11 @@ def _explain_given(results: Sequence[Mapping[str, Any]]) -> str:
     inputs = dict.fromkeys(", ".join(result.get("given", [])) for result in results if "log_likelihood" in result)
     if len(inputs) < 2:
         return ""
-    densities = " and ".join(f"log p(x | {names})" for names in inputs if names)
-    why = f"{densities} has less to predict than log p(x)" if "" in inputs else f"{densities} predict x from different inputs"
-    return f" {why.replace(' has ', ' have ') if len(inputs) > 2 else why}: such values are no competitors."
+    densities = [f"log p(x | {names})" for names in inputs if names]
+    why = "predict x from different inputs"
+    if "" in inputs:
+        why = f"{'has' if len(densities) == 1 else 'have'} less to predict than log p(x)"
+    return f" {' and '.join(densities)} {why}: such values are no competitors."
 
 
 def _is_too_low(likelihood: Mapping[str, Any]) -> bool:
