@@ -54,9 +54,11 @@ from .inference import layer_grid as layer_grid
 from .inference import layer_samples as layer_samples
 from .inference import layer_shares as layer_shares
 from .inference import log_likelihood as log_likelihood
+from .inference import posterior_draws as posterior_draws
 from .inference import posteriors as posteriors
 from .inference import reconstruct as reconstruct
 from .inference import responsibilities as responsibilities
+from .inference import to_datatree as to_datatree
 from .inference import traverse as traverse
 from .metrics import convergence as convergence
 from .metrics import energy_distance as energy_distance

@@ -3,6 +3,8 @@ from .bounds_and_active_units import bound as bound
 from .bounds_and_active_units import bound_per_datum as bound_per_datum
 from .bounds_and_active_units import informative_units as informative_units
 from .bounds_and_active_units import kl_per_dimension as kl_per_dimension
+from .data_tree import posterior_draws as posterior_draws
+from .data_tree import to_datatree as to_datatree
 from .gibbs_chains import Chains as Chains
 from .gibbs_chains import gibbs as gibbs
 from .graph_interpolation import Interpolation as Interpolation

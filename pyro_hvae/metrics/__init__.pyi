@@ -22,6 +22,8 @@ from .mig import MEANINGFUL_VARIANCE as MEANINGFUL_VARIANCE
 from .mig import InformationGaps as InformationGaps
 from .mig import histogram_gaps as histogram_gaps
 from .mig import information_gaps as information_gaps
+from .pareto_tail import LEAST_DRAWS as LEAST_DRAWS
+from .pareto_tail import pareto_khat as pareto_khat
 from .probes import LinearProbe as LinearProbe
 from .probes import RegressionProbe as RegressionProbe
 from .probes import constant_probe as constant_probe

@@ -56,14 +56,21 @@ QUESTIONS = {
     "log_likelihood": lambda m, g, x: inference.log_likelihood(m, g, x, 5),
     "log_likelihood of one": lambda m, g, x: inference.log_likelihood(m, g, x[:1], 5),
     "mixture_priors": lambda m, g, x: [p.loc for p in inference.mixture_priors(MixtureAbove()(m), x).values()],
+    "posterior_draws": lambda m, g, x: inference.posterior_draws(m, g, x, draws=30)["sample_stats"]["log_weight"],
     "posteriors": lambda m, g, x: [(q.means, q.stds) for q in inference.posteriors(g, x, 2).values()],
     "prior_latents": lambda m, g, x: inference.prior_latents(m, 3),
     "reconstruct": lambda m, g, x: inference.reconstruct(m, g, x),
     "responsibilities": lambda m, g, x: inference.responsibilities(MixtureAbove()(m), g, x, draws=2),
     "sample_noise": lambda m, g, x: inference.sample_noise(m, 3),
+    "to_datatree": lambda m, g, x: to_datatree(m, g, x),
     "traverse": lambda m, g, x: inference.traverse(m, g, x[:1], x).images,
     "InformationFlow": lambda m, g, x: inference.InformationFlow(x, draws=2).row(g),
 }
+
+
+def to_datatree(model, guide, x):
+    pytest.importorskip("arviz_base")
+    return inference.to_datatree(model, guide, x, draws=30).posterior.z1.values
 
 
 def test_no_public_question_is_missing():
