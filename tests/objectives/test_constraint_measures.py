@@ -1,5 +1,7 @@
 """The constraint of GECO and REWO: densities it may be of, and functions of one's own, captured and resumed (float64)."""
 
+from itertools import product
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -106,10 +108,18 @@ def undefined(value):
     return measure
 
 
-@pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
-@pytest.mark.parametrize("schedule", [hv.schedules.Geco, hv.schedules.Rewo])
-@pytest.mark.parametrize("options", [{"engine": "fit"}, {"engine": "fit", "compile": True}, {"engine": "svi"}])
-def test_a_function_that_is_not_finite_is_named(schedule, value, options, tmp_path):
+ENGINES = {"fit": {"engine": "fit"}, "compiled": {"engine": "fit", "compile": True}, "svi": {"engine": "svi"}}
+UNDEFINED = [
+    *product(("fit", "svi"), (hv.schedules.Geco, hv.schedules.Rewo), (torch.inf, -torch.inf, torch.nan)),
+    # A graph takes seconds to compile.
+    ("compiled", hv.schedules.Geco, torch.inf),
+    ("compiled", hv.schedules.Rewo, torch.nan),
+]
+
+
+@pytest.mark.parametrize("engine, schedule, value", UNDEFINED)
+def test_a_function_that_is_not_finite_is_named(engine, schedule, value, tmp_path):
+    options = ENGINES[engine]
     torch.set_default_dtype(torch.float32)
     config = hv.TrainConfig(steps=12, batch_size=16, log_every=4, **{"compile": False, **options})
     with pytest.raises(ConfigError, match=r"measure of the constraint, measure, gave NaN or an infinite value where log p"):
