@@ -408,6 +408,7 @@ NOT_RUN = {
         "Lower it",
     ),
     "followed in Python, by the tests of the module": (
+        "Take fewer draws, or fewer data",
         "Read some of them: loss(rows[:64])",
         "Leave data of size 0 out, or give them another size",
         "Let it give a finite number for each datum",
