@@ -1,7 +1,7 @@
 """Draws of the posterior with log-likelihoods and log weights, as arrays and as the data tree of ArviZ."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 from pyro_hvae.data import Batch, Rows, given_of
 from pyro_hvae.errors import ConfigError, missing_extra
 from pyro_hvae.inference.gibbs_chains import Chains
-from pyro_hvae.inference.importance_sampling import GUIDE_ROWS, refuse_points, require_numbers
+from pyro_hvae.inference.importance_sampling import ROWS, refuse_points, require_numbers
 from pyro_hvae.metrics import LEAST_DRAWS, pareto_khat
 from pyro_hvae.objectives import ELBO, site_log_prob, takes_data
 from pyro_hvae.runtime import fixed_seed, in_evaluation_mode
@@ -57,8 +57,8 @@ def posterior_draws(
     | constant_data | given inputs | (N, ...) |
     | gibbs | x, SITE: what the chains keep | (C, T, *event) |
 
-    All in nats. The draws are those of the guide: weigh them by `log_weight` for expectations under p(z | x). Marginal
-    likelihood and weights are of each datum, so `az.loo` of `log_likelihood` is conditional on codes that have seen x.
+    All in nats. The draws are those of the guide: weigh them by `log_weight` for expectations under p(z | x). The
+    guide has seen x, so `arviz_stats.loo` of these draws is no estimate for data that it has not seen.
 
     Arguments:
         x: data of shape (N, *event), with given inputs and a mask as everywhere.
@@ -78,7 +78,7 @@ def posterior_draws(
         raise ConfigError(f"draws={draws}: the tail of the weights takes {LEAST_DRAWS} draws or more, such as draws=1000.")
     elbo, pieces = ELBO(particles=draws, analytic_kl=False), list[dict[str, dict[str, Tensor]]]()
     with fixed_seed(seed), pyro.validation_enabled(False):
-        for batch in x.split(max(1, GUIDE_ROWS // draws)):
+        for batch in x.split(max(1, ROWS // draws)):
             pieces.append(_draws_of_batch(elbo, model, guide, batch))
             if len(pieces) == 1:
                 _require_memory(pieces[0]["posterior"], len(x), draws)
@@ -126,15 +126,14 @@ def _require_memory(drawn: dict[str, Tensor], data: int, draws: int) -> None:
         )
 
 
+@takes_data
 def to_datatree(
     model: Program,
     guide: Program,
-    x: Any,
+    x: Tensor | Batch | Rows,
     *,
     draws: int = 1000,
     chains: Chains | None = None,
-    given: Mapping[str, Any] | None = None,
-    observed: Any = None,
     seed: int = 0,
 ) -> Any:
     """The groups of `posterior_draws` as an `xarray.DataTree` with named dims, which ArviZ plots and summarises.
@@ -151,7 +150,7 @@ def to_datatree(
         from xarray import DataTree
     except ImportError as error:
         raise missing_extra("arviz", "a data tree of ArviZ") from error
-    groups = posterior_draws(model, guide, x, draws=draws, chains=chains, given=given, observed=observed, seed=seed)
+    groups = posterior_draws(model, guide, x, draws=draws, chains=chains, seed=seed)
     datasets = {
         group: dict_to_dataset(
             held,
