@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, nullcontext
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pyro_hvae.compilation import capture
 from pyro_hvae.data import Batch, Rows
 from pyro_hvae.errors import ConfigError, ContractError, DivergenceError, FewEffectiveSamplesWarning
-from pyro_hvae.objectives import ELBO, Record, Share, is_point, mask_missing, run_program, site_log_prob, takes_data
+from pyro_hvae.objectives import ELBO, Record, Share, Site, is_point, mask_missing, run_program, site_log_prob, takes_data
 from pyro_hvae.runtime import evaluation_mode, fixed_seed
 
 Program = Callable[..., Any]
@@ -207,11 +207,7 @@ def _batch_weights(
         with pyro.validation_enabled(False), Record() as record, _particle_plates(count, inner, terms.shared):
             run_program(guide, x)
         q = record.sites
-        if points := [name for name, site in q.items() if is_point(site)]:
-            raise ConfigError(
-                f"this guide puts all mass on a point ({', '.join(points)}), as an autoencoder does, so there are no "
-                "importance weights. Evaluate its reconstructions instead of its likelihood."
-            )
+        require_density(q)
         terms.names = tuple(q)
         log_q = {name: site_log_prob(site) for name, site in q.items()}
         for begin in range(0, count, chunk):
@@ -238,6 +234,15 @@ def _batch_weights(
     sizes = torch.tensor([[particles - particles // 2], [max(1, particles // 2)]], dtype=torch.float64, device=device)
     half = (halves - sizes.log()).mean(0)
     return Weights(total - math.log(particles), logs / particles, (2 * total - squares).exp(), half)
+
+
+def require_density(q: Mapping[str, Site]) -> None:
+    """Raises `ConfigError` where a site of a guide has all its mass on a point."""
+    if points := [name for name, site in q.items() if is_point(site)]:
+        raise ConfigError(
+            f"this guide puts all mass on a point ({', '.join(points)}), as an autoencoder does, so there are no "
+            "importance weights. Evaluate its reconstructions instead of its likelihood."
+        )
 
 
 def _particle_plates(particles: int, inner: int, shared: frozenset[str]) -> ExitStack:
