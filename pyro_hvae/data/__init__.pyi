@@ -7,6 +7,7 @@ from .batch import given_of as given_of
 from .batch import x_of as x_of
 from .batches import Batches as Batches
 from .conditioning import condition_on as condition_on
+from .conditioning import encode_factors as encode_factors
 from .conditioning import give_conditions as give_conditions
 from .conditions import Condition as Condition
 from .dataset import Dataset as Dataset
@@ -51,5 +52,6 @@ from .sets.user_incomplete import read_incomplete as read_incomplete
 from .sets.user_incomplete import write_filled as write_filled
 from .size_factors import SizeFactor as SizeFactor
 from .size_factors import give_totals as give_totals
+from .size_factors import is_read as is_read
 from .size_factors import read_condition as read_condition
 from .standardization import Standardization as Standardization
