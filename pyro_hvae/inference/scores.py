@@ -112,6 +112,7 @@ def score(
     """
     if draws < 1:
         raise ConfigError(f"draws={draws}: the bound is a mean over one draw or more, such as draws=16.")
+    x = x.draw_once() if isinstance(x, Rows) else x  # all scores are of the same x
     parts = list[dict[str, Tensor]]()
     weights: list[tuple[Tensor, ...]] = []
     count = len(x) * (2 if particles else 1)

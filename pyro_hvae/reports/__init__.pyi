@@ -29,7 +29,7 @@ from .run_pictures import draw_reconstructions as draw_reconstructions
 from .run_pictures import draw_samples as draw_samples
 from .run_pictures import draw_standard_pictures as draw_standard_pictures
 from .run_pictures import draw_traversals as draw_traversals
-from .score_file import score_file as score_file
+from .score_report import score_file as score_file
 from .text_table import format_table as format_table
 from .training_report import report_training as report_training
 from .training_report import training_text as training_text

@@ -40,7 +40,7 @@ def select_rows(run: OpenRun, source: Path | None, part: str | None, default: st
     if source is None:
         require_known("part", part := part or default, PARTS)
         chosen = {name: split for name, split in list_splits(run.dataset).items() if part in (name, "all")}
-        sets = [RowSet(split.x, _describe_split(run.dataset, name, split)) for name, split in chosen.items()]
+        sets = [RowSet(split.x.draw_once(), _describe_split(run.dataset, name, split)) for name, split in chosen.items()]
         what = "data, all parts," if part == "all" else f"{part} data"
         return sets, f"{sum(len(rows.x) for rows in sets):,} {what} of {run.dataset.name}"
     if part is not None:

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 import pyro_hvae as hv
 from pyro_hvae import inference
+from pyro_hvae.data.rows import Rows, bernoulli
 from pyro_hvae.errors import ConfigError, FewEffectiveSamplesWarning
 from pyro_hvae.runtime import fixed_seed
 from tests.factor_model import ExactGuide, FactorModel, incomplete_data
@@ -65,6 +66,15 @@ def test_one_particle_with_inner_ones_is_the_bound_of_a_vhp():
     joint = hv.score(*pair, x, particles=8).log_likelihood
     iwae = inference.bound_per_datum(hv.ELBO(particles=8), *pair, x).numpy()
     assert abs(joint.mean() - iwae.mean()) < 4 * math.sqrt((joint.var() + iwae.var()) / 6000)
+
+
+def test_all_scores_are_of_the_same_binary_image():
+    grey = torch.randint(0, 256, (5000, 1, 3, 3), dtype=torch.uint8)
+    rows = Rows(grey, bernoulli)
+    model = hv.Chain(hv.StandardNormal(2), [], hv.Bernoulli(2, (1, 3, 3))).float()
+    guide = hv.BottomUp([hv.Gaussian([(1, 3, 3)], 2)]).float()
+    scores, held = hv.score(model, guide, rows, particles=50), hv.score(model, guide, rows.draw_once()[:], particles=50)
+    assert np.array_equal(scores.log_likelihood, held.log_likelihood) and np.array_equal(scores.elbo, held.elbo)
 
 
 def test_missing_entries_are_left_out():
