@@ -143,14 +143,17 @@ def test_scores_of_a_file_name_its_outliers(here, command, tmp_path):
     assert values["scores"]["elbo"]["stderr"] == pytest.approx(scores.elbo.std(ddof=1) / 3)
 
 
-def test_a_run_on_features_has_codes_of_pixels_and_scores_of_features(triangle_runs, command):
-    run = open_run(triangle_runs[0])
+def test_a_run_on_features_has_codes_of_pixels_and_scores_of_features(monkeypatch, command, tmp_path):
+    texture = "--dataset triangles -o size=40 -o hidden=2,2,2,2,8 -o texture_hidden=8,8 -o overlap=false -o patch=8"
+    train_once(tmp_path, "texture", *texture.split(), *"--steps 4 --batch-size 8 --out texture".split())
+    monkeypatch.chdir(tmp_path)
+    run = open_run("texture")
     images = run.dataset.test.x[:6]
     np.save("images.npy", images.numpy())
-    ok(command, f"encode {triangle_runs[0]} images.npy --out codes.npz")
-    ok(command, f"decode {triangle_runs[0]} codes.npz --out decoded.npz")
+    ok(command, "encode texture images.npy --out codes.npz")
+    ok(command, "decode texture codes.npz --out decoded.npz")
     assert np.array_equal(np.load("decoded.npz")["x"], hv.reconstruct(run.model, run.guide, images).numpy())
-    text = ok(command, f"score {triangle_runs[0]} images.npy --particles 4 --out scores.npz")
+    text = ok(command, "score texture images.npy --particles 4 --out scores.npz")
     assert "log p(x) of z1, the codes of 8 x 8 patches, 16 each, 4 importance samples" in text
     features = run.view_of(hv.data.Rows.of(images))
     expected = hv.score(run.objective.model, run.objective.guide, features, particles=4)
