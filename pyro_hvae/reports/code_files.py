@@ -124,9 +124,8 @@ def decode_file(
     lacking = [name for name in events if name not in codes]
     text = f"{count:,} data decoded from {', '.join(name for name in events if name in codes)} of {source.name}: {out}"
     if lacking:
-        text += (
-            f"\n{', '.join(lacking)} are not in the file, so they are {'drawn' if draw else 'means'} given the layers above."
-        )
+        how = "drawn" if draw else "means"
+        text += f"\nNot in the file: {', '.join(lacking)}; {how} given the layers above."
     if typed:
         text += f"\ndecoded under {describe_values(run, typed)}"
     return {"out": str(out), "n": count, "shape": list(x.shape), "layers": [*codes], "lacking": lacking, "text": text}
