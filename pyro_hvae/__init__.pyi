@@ -43,8 +43,12 @@ from .guides import Autoregressive as Autoregressive
 from .guides import BottomUp as BottomUp
 from .guides import Heads as Heads
 from .guides import TopDown as TopDown
+from .inference import Codes as Codes
+from .inference import Scores as Scores
 from .inference import active_units as active_units
 from .inference import class_posteriors as class_posteriors
+from .inference import decode as decode
+from .inference import encode as encode
 from .inference import generate as generate
 from .inference import gibbs as gibbs
 from .inference import impute as impute
@@ -58,6 +62,7 @@ from .inference import posterior_draws as posterior_draws
 from .inference import posteriors as posteriors
 from .inference import reconstruct as reconstruct
 from .inference import responsibilities as responsibilities
+from .inference import score as score
 from .inference import to_datatree as to_datatree
 from .inference import traverse as traverse
 from .metrics import convergence as convergence

@@ -7,6 +7,7 @@ from .batch import given_of as given_of
 from .batch import x_of as x_of
 from .batches import Batches as Batches
 from .conditioning import condition_on as condition_on
+from .conditioning import encode_factors as encode_factors
 from .conditioning import give_conditions as give_conditions
 from .conditions import Condition as Condition
 from .dataset import Dataset as Dataset
@@ -26,6 +27,14 @@ from .files.data_file import find as find
 from .files.data_file import find_optional as find_optional
 from .files.download import download as download
 from .files.download import verify as verify
+from .files.row_readers import RowFile as RowFile
+from .files.row_readers import read_rows as read_rows
+from .files.row_writers import check_data_file as check_data_file
+from .files.row_writers import check_row_file as check_row_file
+from .files.row_writers import join_columns as join_columns
+from .files.row_writers import unfold_columns as unfold_columns
+from .files.row_writers import write_data as write_data
+from .files.row_writers import write_rows as write_rows
 from .generated.pendulum import pendulum as pendulum
 from .generated.textures import cut_crops as cut_crops
 from .rows import Drawn as Drawn
@@ -37,10 +46,12 @@ from .sets.mnist import mnist as mnist
 from .sets.mnist_static import mnist_static as mnist_static
 from .sets.user_incomplete import check_copy as check_copy
 from .sets.user_incomplete import read_batch as read_batch
+from .sets.user_incomplete import read_beside as read_beside
 from .sets.user_incomplete import read_given as read_given
 from .sets.user_incomplete import read_incomplete as read_incomplete
 from .sets.user_incomplete import write_filled as write_filled
 from .size_factors import SizeFactor as SizeFactor
 from .size_factors import give_totals as give_totals
+from .size_factors import is_read as is_read
 from .size_factors import read_condition as read_condition
 from .standardization import Standardization as Standardization

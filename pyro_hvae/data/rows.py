@@ -210,6 +210,10 @@ class Rows:
         given = {name: values.to(self.device) for name, values in self.given_at(torch.arange(len(self))).items()}
         return Rows(store, device=self.device, given=given, incomplete=self.incomplete)
 
+    def draw_once(self) -> "Rows":
+        """The same data; those that are drawn at each reading (see `bernoulli`) are drawn now, where they fit into memory."""
+        return self.load_into_memory() if self.prepare is bernoulli else self
+
     def with_given(self, given: Mapping[str, Tensor]) -> "Rows":
         """The same data with given inputs beside them, name -> values of shape (n, ...), in the order of the rows.
 

@@ -3,6 +3,9 @@ from .bounds_and_active_units import bound as bound
 from .bounds_and_active_units import bound_per_datum as bound_per_datum
 from .bounds_and_active_units import informative_units as informative_units
 from .bounds_and_active_units import kl_per_dimension as kl_per_dimension
+from .codes import Codes as Codes
+from .codes import decode as decode
+from .codes import encode as encode
 from .data_tree import posterior_draws as posterior_draws
 from .data_tree import to_datatree as to_datatree
 from .gibbs_chains import Chains as Chains
@@ -47,5 +50,7 @@ from .sampling import likelihood_name as likelihood_name
 from .sampling import prior_latents as prior_latents
 from .sampling import reconstruct as reconstruct
 from .sampling import repeat_rows as repeat_rows
+from .scores import Scores as Scores
+from .scores import score as score
 from .traversal import Traversals as Traversals
 from .traversal import traverse as traverse

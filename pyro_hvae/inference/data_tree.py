@@ -12,7 +12,7 @@ from torch import Tensor
 from pyro_hvae.data import Batch, Rows, given_of
 from pyro_hvae.errors import ConfigError, missing_extra
 from pyro_hvae.inference.gibbs_chains import Chains
-from pyro_hvae.inference.importance_sampling import ROWS, refuse_points, require_numbers
+from pyro_hvae.inference.importance_sampling import ROWS, require_density, require_numbers
 from pyro_hvae.metrics import LEAST_DRAWS, pareto_khat
 from pyro_hvae.objectives import ELBO, site_log_prob, takes_data
 from pyro_hvae.runtime import fixed_seed, in_evaluation_mode
@@ -95,7 +95,7 @@ def posterior_draws(
 def _draws_of_batch(elbo: ELBO, model: Program, guide: Program, x: Tensor | Batch) -> dict[str, dict[str, Tensor]]:
     """The groups of `posterior_draws` of some data, on the CPU."""
     p, q = elbo.sites(model, guide, x)
-    refuse_points(q)
+    require_density(q)
     log_p, log_q = (torch.broadcast_tensors(*map(site_log_prob, sites.values())) for sites in (p, q))
     log_w = torch.stack(log_p).sum(0) - torch.stack(log_q).sum(0)
     total = torch.logsumexp(log_w.double(), 0)

@@ -207,7 +207,7 @@ def _batch_weights(
         with pyro.validation_enabled(False), Record() as record, _particle_plates(count, inner, terms.shared):
             run_program(guide, x)
         q = record.sites
-        refuse_points(q)
+        require_density(q)
         terms.names = tuple(q)
         log_q = {name: site_log_prob(site) for name, site in q.items()}
         for begin in range(0, count, chunk):
@@ -236,6 +236,15 @@ def _batch_weights(
     return Weights(total - math.log(particles), logs / particles, (2 * total - squares).exp(), half)
 
 
+def require_density(q: Mapping[str, Site]) -> None:
+    """Raises `ConfigError` where a site of a guide has all its mass on a point."""
+    if points := [name for name, site in q.items() if is_point(site)]:
+        raise ConfigError(
+            f"this guide puts all mass on a point ({', '.join(points)}), as an autoencoder does, so there are no "
+            "importance weights. Evaluate its reconstructions instead of its likelihood."
+        )
+
+
 def _particle_plates(particles: int, inner: int, shared: frozenset[str]) -> ExitStack:
     """S particles at dim -2 for all sites, and K' inner particles at dim -3 for all but the shared sites."""
     stack = ExitStack()
@@ -243,15 +252,6 @@ def _particle_plates(particles: int, inner: int, shared: frozenset[str]) -> Exit
     if inner > 1:
         stack.enter_context(Share(shared, inner, dim=-3, name="inner"))
     return stack
-
-
-def refuse_points(sites: Mapping[str, Site]) -> None:
-    """Raises `ConfigError` where the sites of a guide have no densities."""
-    if points := [name for name, site in sites.items() if is_point(site)]:
-        raise ConfigError(
-            f"this guide puts all mass on a point ({', '.join(points)}), as an autoencoder does, so there are no importance "
-            "weights. Evaluate its reconstructions instead of its likelihood."
-        )
 
 
 def require_numbers(total: Tensor) -> None:

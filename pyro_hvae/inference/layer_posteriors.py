@@ -46,7 +46,7 @@ def posteriors(guide: Callable[..., Any], x: Tensor | Batch | Rows, draws: int =
     }
 
 
-def _sites_of_draws(guide: Callable[..., Any], x: Tensor | Batch, draws: int) -> dict[str, Site]:
+def sites_of_draws(guide: Callable[..., Any], x: Tensor | Batch, draws: int) -> dict[str, Site]:
     """Site -> Pyro's message in one run of the guide that draws several times for each datum, (draws, B, *event)."""
     with pyro.validation_enabled(False), Record() as record, Share((), draws):
         run_program(guide, x)
@@ -56,7 +56,7 @@ def _sites_of_draws(guide: Callable[..., Any], x: Tensor | Batch, draws: int) ->
 def _gaussian_parameters(guide: Callable[..., Any], x: Tensor | Batch, draws: int) -> dict[str, tuple[Tensor, Tensor]]:
     """Site -> means and standard deviations for each draw of the sites before it, (B, draws, features) on the CPU."""
     parameters = {}
-    for name, site in _sites_of_draws(guide, x, draws).items():
+    for name, site in sites_of_draws(guide, x, draws).items():
         base = _require_gaussian(name, site)
         parameters[name] = tuple(t.reshape(*t.shape[:2], -1).transpose(0, 1).cpu() for t in (base.loc, base.scale))
     return parameters
@@ -87,8 +87,8 @@ def class_posteriors(guide: Callable[..., Any], x: Tensor | Batch | Rows, draws:
     batches = list[dict[str, Tensor]]()
     with fixed_seed(seed):
         for batch in x.split(max(1, ROWS // draws)):
-            sites = _sites_of_draws(guide, batch, draws)
-            found = {name: _class_probabilities(site["fn"]) for name, site in sites.items()}
+            sites = sites_of_draws(guide, batch, draws)
+            found = {name: class_probabilities(site["fn"]) for name, site in sites.items()}
             batches.append({name: table.mean(0).cpu() for name, table in found.items() if table is not None})
     if not batches[0]:
         kinds = ", ".join(f"{name} a {type(scalar_family(site['fn'])).__name__}" for name, site in sites.items())
@@ -96,7 +96,7 @@ def class_posteriors(guide: Callable[..., Any], x: Tensor | Batch | Rows, draws:
     return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
 
 
-def _class_probabilities(fn: Any) -> Tensor | None:
+def class_probabilities(fn: Any) -> Tensor | None:
     """The probabilities of the values of a site, (draws, B, *event, K); None where it has no classes."""
     family = scalar_family(fn)
     if isinstance(family, torch.distributions.Categorical | torch.distributions.OneHotCategorical):
@@ -115,7 +115,7 @@ def _require_gaussian(name: str, site: Any) -> torch.distributions.Normal:
     if isinstance(base, torch.distributions.Normal):
         return base
     remedy = "Use posterior=diagonal or posterior=isotropic, or a guide of hv.Gaussian."
-    if _class_probabilities(site["fn"]) is not None:
+    if class_probabilities(site["fn"]) is not None:
         remedy = "hv.class_posteriors gives its probabilities."
     raise ConfigError(
         f"metrics of the aggregate posterior need Gaussian posteriors of independent dimensions, but q({name} | ...) of this "

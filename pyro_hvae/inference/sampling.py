@@ -18,6 +18,7 @@ from pyro_hvae.errors import ConfigError, ContractError
 from pyro_hvae.objectives import (
     Means,
     Record,
+    Site,
     describe_untaken,
     given_for,
     inputs_for,
@@ -46,12 +47,15 @@ def latents(guide: Program, x: Tensor | Batch | Rows, mean: bool = False) -> dic
         mean: take the mean of every site instead of a draw. Sites that depend on others get their mean given these means, not
             an expectation over the chain. Where a distribution has none, see `site_mean`.
     """
-    batches = []
-    for batch in x.split(ROWS):
-        with pyro.validation_enabled(False), Record() as record, Means() if mean else nullcontext():
-            run_program(guide, batch)
-        batches.append({name: site["value"] for name, site in record.sites.items()})
-    return _concatenate(batches)
+    batches = [guide_sites(guide, batch, mean) for batch in x.split(ROWS)]
+    return _concatenate([{name: site["value"] for name, site in sites.items()} for sites in batches])
+
+
+def guide_sites(guide: Program, x: Tensor | Batch, mean: bool = False) -> dict[str, Site]:
+    """Site -> Pyro's message in one run of the guide; arguments as for `latents`."""
+    with pyro.validation_enabled(False), Record() as record, Means() if mean else nullcontext():
+        run_program(guide, x)
+    return record.sites
 
 
 def _concatenate(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -126,18 +126,21 @@ def takes_data(question: Callable[P, R]) -> Question[P, R]:
 
 
 def take_given(name: str, value: Any, *programs: Any, x: Any = None) -> Tensor:
-    """A given input as a tensor where x is. Its floats are of the programs' type; integers, such as classes, stay integers.
+    """A given input as a tensor where x is, without x an array where the programs are. Its floats are of the programs' type;
+    integers, such as classes, stay integers.
 
     Raises:
         DataError: for what are no numbers, or not finite.
     """
-    value = to_tensor(value, name)
+    is_array, value = not isinstance(value, Tensor), to_tensor(value, name)
     if get_proxy_mode() is not None:
         return value  # a graph is recorded; its arguments were converted before
     _require_known(name, value)
-    if value.is_floating_point() and (like := _first_parameter(value, programs)) is not None:
+    like = _first_parameter(value, programs) if is_array or value.is_floating_point() else None
+    if value.is_floating_point() and like is not None:
         value = value.to(like.dtype)
-    home = x.device if isinstance(x, Tensor | Batch | Rows) else None
+    home = like.device if like is not None and is_array else None
+    home = x.device if isinstance(x, Tensor | Batch | Rows) else home
     return value if home is None else value.to(home)
 
 

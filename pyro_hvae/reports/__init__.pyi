@@ -1,3 +1,5 @@
+from .code_files import decode_file as decode_file
+from .code_files import encode_file as encode_file
 from .comparison_report import comparison_text as comparison_text
 from .comparison_report import report_comparison as report_comparison
 from .comparison_report import write_csv as write_csv
@@ -27,6 +29,7 @@ from .run_pictures import draw_reconstructions as draw_reconstructions
 from .run_pictures import draw_samples as draw_samples
 from .run_pictures import draw_standard_pictures as draw_standard_pictures
 from .run_pictures import draw_traversals as draw_traversals
+from .score_report import score_file as score_file
 from .text_table import format_table as format_table
 from .training_report import report_training as report_training
 from .training_report import training_text as training_text

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from pyro_hvae.data import Batch, check_copy, read_batch, write_filled
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference import impute
+from pyro_hvae.reports.run_rows import protect_data
 from pyro_hvae.runs import OpenRun
 from pyro_hvae.runtime import fixed_seed
 
@@ -30,8 +31,7 @@ def fill_file(
     outs = [out] if not draws else [_number(out, i + 1) for i in range(draws)]
     for file in outs:
         check_copy(source, file, overwrite)
-        if file.resolve() == Path(run.experiment.dataset).resolve():
-            raise ConfigError(f"{file} holds the data of the run, which could not be opened without them. Choose another name.")
+        protect_data(run, file)
     if run.stage.pixels or run.stage.view:
         raise ConfigError(
             f"'{run.directory.path}' was trained on features of x, which need all its entries, so that it cannot fill any in. "

@@ -29,7 +29,7 @@ def measure_metric(run: OpenRun, name: str, how: Mapping[str, Any] | None = None
     function, experiment = METRICS[name].measure, run.experiment
     if options.get("seed", 0) < 0:
         raise ConfigError(f"seed={options['seed']}: a seed is at least 0. Example: -o seed=1.")
-    _require_finite_weights(run)
+    require_finite_weights(run)
     run.directory.require_writable("eval")  # before hours of computation
     defaults = {key: parameter.default for key, parameter in parameters(function).items()}
     values = {
@@ -54,7 +54,7 @@ def _observed_share(x: Rows) -> float:
     return known / (len(x) * x.shape[1:].numel())
 
 
-def _require_finite_weights(run: OpenRun) -> None:
+def require_finite_weights(run: OpenRun) -> None:
     """Raises `DivergenceError` for a checkpoint with weights that are NaN or infinite."""
     wrong = sum(int((~value.isfinite()).sum()) for value in run.objective.state_dict().values() if value.is_floating_point())
     if wrong:

@@ -1,4 +1,5 @@
 from .atomic_files import atomic_write as atomic_write
+from .atomic_files import require_new_file as require_new_file
 from .device_names import require_device_name as require_device_name
 from .devices import limit_threads as limit_threads
 from .devices import pick_device as pick_device

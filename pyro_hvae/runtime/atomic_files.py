@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pyro_hvae.errors import DataError
+from pyro_hvae.errors import ConfigError, DataError
 
 
 @contextmanager
@@ -33,3 +33,18 @@ def atomic_write(path: Path, hint: str, shared: bool = False) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def require_new_file(path: Path, overwrite: bool = False) -> None:
+    """Checks, before what is written has been computed, that a file can be written.
+
+    Raises:
+        ConfigError: for one that is there, unless it may be overwritten. DataError: for a folder that cannot be written.
+    """
+    if path.exists() and not overwrite:
+        raise ConfigError(
+            f"{path} is there already. Choose another name, or overwrite it (--overwrite on the command "
+            "line, overwrite=True in Python)."
+        )
+    if not os.access(path.parent, os.W_OK) or path.is_dir():
+        raise DataError(f"cannot write '{path}'. Choose a folder that exists and that you may write to.")

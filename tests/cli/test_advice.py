@@ -249,6 +249,23 @@ TRAINING = {
 # any command on runs: a part of the message -> what is typed, and what is typed as it advises
 COMMANDS = {
     "Name one of them": ("sample runs-", "sample runs-b"),
+    "Leave one of them out": ("encode vae few.npy --out c.npz --part test", "encode vae few.npy --out c.npz"),
+    "Choose another name for the one that is written": (
+        "encode vae two.npz --out two.npz --overwrite",
+        "encode vae few.npy --out another.npz",
+    ),
+    "Name some, such as layers=['z1'], or leave it out for all": (
+        "encode vae --out c.npz --layers ,",
+        "encode vae --out c.npz --layers z1",
+    ),
+    "Give a file of pyro-hvae encode, or one with these arrays": (
+        "decode vae two.npz --out x.npz",
+        "encode vae --out codes.npz",
+    ),
+    "Add it, or give one value for all: --given": (
+        "decode conditional bare.npz --out x.npy",
+        "decode conditional bare.npz --out x.npy --given class=3",
+    ),
     "Train one: pyro-hvae train vhp --dataset pendulum": (
         "sample last",
         "train vhp --dataset pendulum --dry-run",
@@ -388,6 +405,8 @@ NOT_RUN = {
         "Add an array of this name, complete",
         "Add the column; where it is a part of x, its cells may be empty",
         "Use a table like the run's",
+        "Save it as numbers",
+        "Add it, with NaN where it is not known",
         "Add it, or choose another condition",
         "Use data of the same kind",
         "Leave data of that class out, or train with some of them",
@@ -410,6 +429,11 @@ NOT_RUN = {
     "followed in Python, by the tests of the module": (
         "Take fewer draws, or fewer data",
         "Read some of them: loss(rows[:64])",
+        "Give values (N, *event) of a layer or more",
+        "Example: Codes({'z1': means})",
+        "Give arrays of the same data",
+        "Give as many",
+        "Leave these out",
         "Leave data of size 0 out, or give them another size",
         "Let it give a finite number for each datum",
         "Example: measure=lambda x, fn: (x - fn.mean).square().flatten(1).mean(1)",
@@ -458,6 +482,11 @@ NOT_RUN = {
         "Start chains by init=prior",
         "Use 'reparameterised'",
         "Read some of them: loss(rows[:64])",
+        "Give values (N, *event) of a layer or more",
+        "Example: Codes({'z1': means})",
+        "Give arrays of the same data",
+        "Give as many",
+        "Leave these out",
         "Use hv.ELBO as the loss of SVI",
         "Make it a tensor: torch.as_tensor(values)",
     ),
@@ -518,6 +547,7 @@ def place(tmp_path_factory):
         np.save(folder / f"{name}.npy", values)
     np.save(folder / "moved.npy", ARRAYS["few"][::-1])
     np.savez(folder / "two.npz", a=ARRAYS["few"], b=ARRAYS["real"])
+    np.savez(folder / "bare.npz", z1=np.zeros((2, 3)), z2=np.zeros((2, 2)))
     save_pictures(folder / "wide", 80, 64)
     ages = [f"{1 + i % 5},{i * i % 7},{20.5 + i}" for i in range(40)]
     (folder / "ages.csv").write_text("\n".join(["g1,g2,age", *ages]))

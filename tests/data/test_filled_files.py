@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_hvae.data import Condition, read_given, read_incomplete, write_filled
+from pyro_hvae.data import Condition, check_copy, read_given, read_incomplete, write_filled
 from pyro_hvae.data.files import filled_tables
 from pyro_hvae.data.sets.user_data import load_user_data
 from pyro_hvae.errors import ConfigError, DataError, DeviceError
@@ -225,7 +225,9 @@ def test_files_that_cannot_be_filled(tmp_path):
         read_incomplete(tmp_path / "t.csv", ("a",))
     save(tmp_path / "t.h5ad", "")
     with pytest.raises(DataError, match="no kind that can be filled. Save it as .csv, .tsv, .*.parquet, .npy, .npz"):
-        read_incomplete(tmp_path / "t.h5ad", ("a",))
+        check_copy(tmp_path / "t.h5ad", tmp_path / "copy.h5ad")
+    with pytest.raises(DataError, match="no kind that data are read from. Save it as .csv, .*.npz, .h5ad"):
+        read_incomplete(save(tmp_path / "t.xlsx", ""), ("a",))
     with pytest.raises(DataError, match="cells in row 3"):
         read_incomplete(save(tmp_path / "t.csv", "a,b\n1,2\n3\n"), ("a",))
 

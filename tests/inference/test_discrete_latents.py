@@ -1,7 +1,9 @@
 """Pairs with discrete latents: every question against sums over all their values (float64)."""
 
 import itertools
+import warnings
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -115,6 +117,23 @@ def test_with_the_exact_posterior_the_likelihood_is_exact_for_any_number_of_part
         for particles in (1, 5):
             bound = hv.ELBO(particles, analytic_kl=False)(model, guide).estimate(x).bound()
             assert_close(bound, exact(model, x), atol=1e-6, rtol=0)
+
+
+@KINDS
+def test_scores_are_exact_and_codes_are_tables(kind):
+    model = Single(kind)
+    guide, x = SingleExact(model), data(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoMeanWarning)
+        codes = hv.encode(guide, x, draws=3)
+        assert_close(torch.from_numpy(hv.decode(model, codes)), hv.reconstruct(model, guide, x), rtol=0, atol=0)
+    assert_close(
+        torch.from_numpy(codes.probabilities["z2"]), model.log_joint(x).softmax(-1).flatten(1).detach(), rtol=0, atol=1e-6
+    )
+    assert not codes.deviations and codes.means["z2"].dtype == (np.int64 if kind == "class" else np.float64)
+    scores = hv.score(model, guide, x, particles=2, draws=4000)
+    assert_close(torch.from_numpy(scores.log_likelihood), exact(model, x), atol=1e-6, rtol=0)
+    assert_close(torch.from_numpy(scores.elbo), exact(model, x), atol=0.02, rtol=0)
 
 
 @KINDS

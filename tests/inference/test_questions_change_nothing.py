@@ -37,7 +37,9 @@ QUESTIONS = {
     "combine_draws": lambda m, g, x: inference.combine_draws(m, 2),
     "decode_noise": lambda m, g, x: inference.decode_noise(m, NOISE),
     "decode_points": lambda m, g, x: inference.decode_points(m, torch.zeros(3, 2).numpy(), ["z1"], {"z1": torch.zeros(1, 2)}),
+    "decode": lambda m, g, x: inference.decode(m, {"z1": x[:, :2]}, draw=True),
     "direct_data_dependence": lambda m, g, x: inference.direct_data_dependence(g, x),
+    "encode": lambda m, g, x: inference.encode(g, x, draws=2).arrays(),
     "generate": lambda m, g, x: inference.generate(m, 3),
     "generate in chunks": lambda m, g, x: inference.generate(m, 3, compile=True),
     "gibbs": lambda m, g, x: inference.gibbs(m, g, x, steps=3).x,
@@ -63,6 +65,7 @@ QUESTIONS = {
     "responsibilities": lambda m, g, x: inference.responsibilities(MixtureAbove()(m), g, x, draws=2),
     "sample_noise": lambda m, g, x: inference.sample_noise(m, 3),
     "to_datatree": lambda m, g, x: to_datatree(m, g, x),
+    "score": lambda m, g, x: inference.score(m, g, x, particles=3, draws=2).columns(),
     "traverse": lambda m, g, x: inference.traverse(m, g, x[:1], x).images,
     "InformationFlow": lambda m, g, x: inference.InformationFlow(x, draws=2).row(g),
 }

@@ -3,6 +3,7 @@
 import math
 from contextlib import nullcontext
 
+import numpy as np
 import pyro
 import pytest
 import torch
@@ -245,6 +246,11 @@ def test_bounds_and_questions(row, kind):
     if kind != "condition":
         filled = hv.impute(model, guide, seen, particles=4)
         assert torch.equal(filled[seen.observed], seen.x[seen.observed]) and filled[~seen.observed].any()
+    recoded = hv.decode(model, found := hv.encode(guide, seen, draws=2))
+    assert np.array_equal(recoded, hv.reconstruct(model, guide, seen).numpy())
+    assert [*found.draws] == [*found.means] and all(np.isfinite(values).all() for values in found.arrays().values())
+    scores = hv.score(model, guide, seen, particles=4, draws=2)
+    assert {*scores.rates} == {*found.means} and all(np.isfinite(values).all() for values in scores.columns().values())
     objective.eval()  # batch normalisation looks at the whole batch while it trains
     codes = hv.latents(guide, seen, mean=True)
     for i in range(len(seen)):

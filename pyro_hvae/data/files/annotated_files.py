@@ -1,5 +1,7 @@
 """The matrix of an AnnData file (.h5ad) with the annotations of its rows and the names of its columns, read by anndata."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,15 @@ from pyro_hvae.data.files.table_files import Table, TableColumn
 from pyro_hvae.errors import DataError, missing_extra, unknown_name
 
 DEPTH = 3  # groups below each other: a column of obs has categories
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """The table of n rows (obs), their names, and arrays of several numbers for each (obsm)."""
+
+    rows: Table
+    names: tuple[str, ...]
+    arrays: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -34,35 +45,64 @@ def read_annotated_matrix(path: Path, layer: str = "") -> AnnotatedMatrix:
         ConfigError: for an unknown layer.
         DataError: when the file cannot be read, or has no such matrix of real numbers.
     """
-    try:
-        import h5py
-        from anndata.io import read_elem
-    except ImportError as error:
-        raise missing_extra("tables", f"reading {path}") from error
-
-    def read(file: Any, *names: str) -> Any:
-        item = file
-        for name in names:
-            item = _open_member(path, item, name)
-        require_memory(3 * _check_sizes(path, item, "/".join(names)), path)
-        return read_elem(item)
-
-    advice = "It is damaged, or of an old version: open and save it by anndata."
-    with convert_errors(f"cannot read {path}", advice), h5py.File(path, "r") as file:
+    with _open_file(path) as file:
         layers: Any = file.get("layers", {})
         if layer and layer not in layers:
             raise unknown_name("layer", layer, layers)
         if not layer and "X" not in file:
             raise DataError(f"{path} has no X. Choose a layer by layer=, of {', '.join(layers) or 'which it has none'}.")
-        x = read(file, *(("layers", layer) if layer else ("X",)))
-        observations, variables = read(file, "obs"), read(file, "var")
-        if isinstance(observations, np.ndarray) or isinstance(variables, np.ndarray):
-            raise ValueError("its obs or var is of AnnData before 0.7")
+        x = _read_member(path, file, *(("layers", layer) if layer else ("X",)))
+        rows, variables = _read_frame(path, file, "obs"), _read_frame(path, file, "var")
         x = _to_matrix(path, x)
-        if x.shape != (len(observations), len(variables)) or 0 in x.shape:
-            raise ValueError(f"its matrix has shape {x.shape}, for {len(observations)} rows and {len(variables)} columns")
-        columns = [_to_column(str(name), observations.iloc[:, i]) for i, name in enumerate(observations.columns)]
-        return AnnotatedMatrix(x, Table(columns, range(1, 1 + len(observations))), tuple(map(str, variables.index)))
+        if x.shape != (len(rows), len(variables)) or 0 in x.shape:
+            raise ValueError(f"its matrix has shape {x.shape}, for {len(rows)} rows and {len(variables)} columns")
+        return AnnotatedMatrix(x, _to_table(rows), tuple(map(str, variables.index)))
+
+
+def read_annotations(path: Path) -> Annotations:
+    """What an AnnData file says about its rows; sparse matrices and tables among the arrays are left out. Errors as above."""
+    with _open_file(path) as file:
+        rows = _read_frame(path, file, "obs")
+        names = _open_member(path, file, "obsm") if "obsm" in file else ()
+        arrays = {name: _read_member(path, file, "obsm", name) for name in map(str, names)}
+        kept = {name: to_torch_type(values) for name, values in arrays.items() if isinstance(values, np.ndarray)}
+        if wrong := next((name for name, values in kept.items() if len(values) != len(rows)), None):
+            raise ValueError(f"its '{wrong}' has {len(kept[wrong])} rows, its obs {len(rows)}")
+        return Annotations(_to_table(rows), tuple(map(str, rows.index)), kept)
+
+
+@contextmanager
+def _open_file(path: Path) -> Iterator[Any]:
+    try:
+        import anndata  # noqa: F401, an extra that is asked for before the file is opened
+        import h5py
+    except ImportError as error:
+        raise missing_extra("tables", f"reading {path}") from error
+    advice = "It is damaged, or of an old version: open and save it by anndata."
+    with convert_errors(f"cannot read {path}", advice), h5py.File(path, "r") as file:
+        yield file
+
+
+def _read_member(path: Path, file: Any, *names: str) -> Any:
+    from anndata.io import read_elem
+
+    item = file
+    for name in names:
+        item = _open_member(path, item, name)
+    require_memory(3 * _check_sizes(path, item, "/".join(names)), path)
+    return read_elem(item)
+
+
+def _read_frame(path: Path, file: Any, name: str) -> Any:
+    frame = _read_member(path, file, name)
+    if isinstance(frame, np.ndarray):
+        raise ValueError("its obs or var is of AnnData before 0.7")
+    return frame
+
+
+def _to_table(rows: Any) -> Table:
+    columns = [_to_column(str(name), rows.iloc[:, i]) for i, name in enumerate(rows.columns)]
+    return Table(columns, range(1, 1 + len(rows)))
 
 
 def _open_member(path: Path, group: Any, name: str) -> Any:

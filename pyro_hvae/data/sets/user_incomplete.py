@@ -1,7 +1,6 @@
 """A user's file with missing entries: its data in the file's order, and copies in which these entries are filled."""
 
 import gzip
-import os
 import shutil
 import zipfile
 from collections.abc import Sequence
@@ -17,27 +16,31 @@ from pyro_hvae.data.batch import Batch
 from pyro_hvae.data.conditioning import encode_factors
 from pyro_hvae.data.conditions import Condition
 from pyro_hvae.data.dataset import Dataset
+from pyro_hvae.data.files.annotated_files import read_annotated_matrix, read_annotations
 from pyro_hvae.data.files.file_kind import find_kind
 from pyro_hvae.data.files.filled_tables import fill_csv, fill_parquet
+from pyro_hvae.data.files.row_readers import read_rows
 from pyro_hvae.data.files.table_files import TABLE_READERS, Table
 from pyro_hvae.data.sets.array_layouts import arrange_axes
 from pyro_hvae.data.sets.user_arrays import SingleArray, read_arrays, read_single_array
 from pyro_hvae.data.sets.user_tables import read_numbers, require_columns, to_factors
 from pyro_hvae.data.size_factors import give_totals, is_read
 from pyro_hvae.errors import ConfigError, DataError
-from pyro_hvae.runtime import atomic_write
+from pyro_hvae.runtime import atomic_write, require_new_file
 
-ARRAYS = (".npy", ".npz")
+ARRAYS, ANNOTATED = (".npy", ".npz"), ".h5ad"
+FILLED = (*TABLE_READERS, *ARRAYS)  # of which copies are written
 
 
 def read_batch(path: Path, data: Dataset, conditions: Sequence[Condition] = (), key: str = "") -> Tensor | Batch:
-    """All data of a table or a file of arrays in the order of the file, float32, as programs that learned other data read them.
+    """All data of a file in its order, float32, as programs that learned other data read them.
 
-    They are standardised by the mean and scale of the other data where these are, and have the conditions beside them.
+    The file is a table, an AnnData file or one of arrays. Its data are standardised by the mean and scale of the other data
+    where these are, and have the conditions beside them.
 
     Arguments:
         data: what was learned, with the names of x's columns. conditions: of the programs, such as those of a run.
-        key: for a file with several arrays: the array that holds the data.
+        key: for a file with several arrays: the array that holds the data; for an AnnData file the layer.
 
     Returns:
         x, with its mask and what the programs are given where there is either; as `read_incomplete` and `read_given` have them.
@@ -45,7 +48,7 @@ def read_batch(path: Path, data: Dataset, conditions: Sequence[Condition] = (), 
     Raises:
         DataError: as both, and for data of another shape.
     """
-    if not data.columns and path.is_file() and find_kind(path) in TABLE_READERS:
+    if not data.columns and path.is_file() and find_kind(path) in (*TABLE_READERS, ANNOTATED):
         raise DataError(f"{path} is a table, but the run is of arrays of shape {data.shape}. Give a file of such arrays.")
     x, by = read_incomplete(path, data.columns, key), data.standardization
     if tuple(x.shape[1:]) != data.shape:
@@ -55,13 +58,13 @@ def read_batch(path: Path, data: Dataset, conditions: Sequence[Condition] = (), 
 
 
 def read_incomplete(path: Path, columns: Sequence[str] = (), key: str = "") -> Tensor:
-    """All data of a table or a file of arrays in the order of the file, (n, *event) in their own units, NaN where missing.
+    """All data of a table, an AnnData file or one of arrays, in its order, (n, *event) in their own units, NaN where missing.
 
     A table's rows of empty cells only are left out. Its other columns do not matter, nor does their order.
 
     Arguments:
         columns: of a table, the names of those of x, as `Dataset.columns` has them.
-        key: for a file with several arrays: the array that holds the data.
+        key: for a file with several arrays: the array that holds the data; for an AnnData file the layer, empty for X.
 
     Returns:
         float64; images are grey values in [0, 1], as `read_arrays` has them.
@@ -70,7 +73,9 @@ def read_incomplete(path: Path, columns: Sequence[str] = (), key: str = "") -> T
         ConfigError: for a table without columns, and an unknown key.
         DataError: for a file of another kind, one that cannot be read, and a table without one of the columns.
     """
-    if (kind := _check_kind(path)) in ARRAYS:
+    if (kind := _check_kind(path)) == ANNOTATED:
+        return _read_annotated(path, key, columns)
+    if kind in ARRAYS:
         single = read_single_array(path, key)
         values = torch.from_numpy(single.values.astype(np.float64, order="C"))
         return values / 255 if single.grey else values
@@ -164,31 +169,51 @@ def write_filled(
 
 def check_copy(source: Path, out: Path, overwrite: bool = False) -> str:
     """The kind of a file to be copied; errors are those of `write_filled` about the names of both files."""
-    kind = _check_kind(source)
+    kind = _check_kind(source, FILLED, "can be filled")
     if find_kind(out).removesuffix(".gz") != kind.removesuffix(".gz"):
         raise ConfigError(f"{out} would be a copy of {source.name}, so it has to end in {kind}. Change its name.")
-    if out.exists() and not overwrite:
-        raise ConfigError(
-            f"{out} is there already. Choose another name, or overwrite it (--overwrite on the command "
-            "line, overwrite=True in Python)."
-        )
-    if not os.access(out.parent, os.W_OK):  # before what is written has been computed
-        raise DataError(f"cannot write '{out}'. Choose a folder that exists and that you may write to.")
+    require_new_file(out, overwrite)
     return kind
 
 
-def _check_kind(path: Path) -> str:
+def _check_kind(path: Path, known: Sequence[str] = (), what: str = "data are read from") -> str:
     if not path.is_file():
         raise DataError(f"there is no file '{path}'. Check the path.")
-    if (kind := find_kind(path)) not in (*TABLE_READERS, *ARRAYS):
-        raise DataError(f"{path} is of no kind that can be filled. Save it as {', '.join((*TABLE_READERS, *ARRAYS))}.")
+    if (kind := find_kind(path)) not in (known := known or (*FILLED, ANNOTATED)):
+        raise DataError(f"{path} is of no kind that {what}. Save it as {', '.join(known)}.")
     return kind
 
 
 def _read_table(path: Path, kind: str, columns: Sequence[str]) -> Table:
     if not columns:
         raise ConfigError(f"it is not said which columns of {path} are x. Name them by columns=.")
-    return TABLE_READERS[kind](path)
+    return read_annotations(path).rows if kind == ANNOTATED else TABLE_READERS[kind](path)
+
+
+def _read_annotated(path: Path, layer: str, columns: Sequence[str]) -> Tensor:
+    held = read_annotated_matrix(path, layer)
+    names = list(held.columns)
+    if lacking := next((name for name in columns if name not in names), None):
+        raise DataError(f"{path} has no variable '{lacking}' among its {len(names):,}. Add it, with NaN where it is not known.")
+    x = held.x if tuple(columns) == held.columns or not columns else held.x[:, [names.index(name) for name in columns]]
+    return torch.from_numpy(np.asarray(x if isinstance(x, np.ndarray) else x.toarray(), dtype=np.float64))
+
+
+def read_beside(path: Path, columns: Sequence[str] = (), key: str = "") -> dict[str, np.ndarray]:
+    """What a file holds beside the data of `read_incomplete`, a value for each row: identifiers, classes, other numbers.
+
+    Of a table these are the columns that are no part of x, of an AnnData file `obs_names` and the columns of obs, of a .npz
+    the arrays of shape (n,).
+    """
+    if (kind := _check_kind(path)) == ".npy":
+        return {}
+    held = read_rows(path).arrays
+    if kind == ANNOTATED:
+        return {name: member.read() for name, member in held.items() if len(member.shape) == 1}
+    if kind in TABLE_READERS:
+        return {name: member.read() for name, member in held.items() if name not in columns}
+    count = len(read_single_array(path, key).values)
+    return {name: m.read() for name, m in held.items() if m.shape == (count,) and m.dtype.kind in "biufU"}
 
 
 def _fill_array(single: SingleArray, missing: np.ndarray, values: np.ndarray) -> np.ndarray:
