@@ -8,7 +8,7 @@ from torch import Tensor
 from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.networks import SIZE_FACTOR
 from pyro_hvae.objectives import inputs_for
-from pyro_hvae.runs.run_loading import OpenRun
+from pyro_hvae.runs.opened_run import OpenRun
 
 
 def parse_given(run: OpenRun, typed: Mapping[str, str]) -> dict[str, Tensor]:
