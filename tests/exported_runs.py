@@ -17,7 +17,7 @@ ARRAYS = {
     "counts": RANDOM.poisson(3, (60, 5)).astype(np.float32),
     "unit": RANDOM.uniform(0.1, 0.9, (60, 5)).astype(np.float32),
     "levels": RANDOM.integers(4, size=(60, 5)).astype(np.float32),
-    "real": RANDOM.normal(size=(60, 5)),
+    "real": 0.3 * RANDOM.normal(size=(60, 5)),
 }
 
 

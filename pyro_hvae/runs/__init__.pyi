@@ -48,6 +48,7 @@ from .run_directory import find_run as find_run
 from .run_directory import package_versions as package_versions
 from .run_directory import replace_nonfinite as replace_nonfinite
 from .run_loading import build_stages as build_stages
+from .run_loading import has_recipe as has_recipe
 from .run_loading import load as load
 from .run_loading import open_run as open_run
 from .run_loading import read_config as read_config

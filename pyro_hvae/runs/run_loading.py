@@ -18,7 +18,7 @@ from pyro_hvae.objectives import ELBO
 from pyro_hvae.recipes import RECIPES, Stage
 from pyro_hvae.runs.checkpoint_content import explain_misfit, refuse_larger_pairs, restore_pair
 from pyro_hvae.runs.experiment import Experiment, read_toml
-from pyro_hvae.runs.export_format import is_export
+from pyro_hvae.runs.export_format import is_export, read_export_config
 from pyro_hvae.runs.handed_over import check_pair, check_program, has_known_data, replace_data, require_program
 from pyro_hvae.runs.loaded_pair import LoadedPair
 from pyro_hvae.runs.opened_run import OpenRun
@@ -75,6 +75,13 @@ def read_experiment(path: Path) -> Experiment:
     experiment, file = read_config(path), path / "config.toml"
     with _explain_config(file):
         return _with_known_options(experiment, file)
+
+
+def has_recipe(path: Path) -> bool:
+    """Whether a run or an export is of one of the library's recipes, and not of a user's own program."""
+    if is_export(path):
+        return read_export_config(path)["experiment"].get("recipe") is not None
+    return read_experiment(path).recipe is not None
 
 
 def _with_known_options(experiment: Experiment, file: Path) -> Experiment:

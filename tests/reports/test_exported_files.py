@@ -28,7 +28,7 @@ CASES = {
     "iwae": ("iwae", "images.npy", "hidden=6 upper=6 levels=2 particles=2"),
     "vampprior": ("vampprior", "images.npy", "hidden=6 upper=6 levels=2 components=7"),
     "vampprior, incomplete": ("vampprior", "holes.csv", f"hidden=6 levels=1 components=7 {GIVEN}"),
-    "vhp": ("vhp", "holes.csv", f"hidden=6 upper=6 particles=2 {GIVEN}"),
+    "vhp": ("vhp", "holes.csv", f"hidden=6 upper=6 particles=2 kappa=2 {GIVEN}"),
     "hvae": ("hvae", "holes.csv", "hidden=6 upper=6 dims=3,2 labels=kind standardize=true"),
     "ar-hvae": ("ar-hvae", "images.npy", "hidden=6 upper=6 dims=3,2 features=4"),
     "lvae": ("lvae", "images.npy", "dims=3,2 widths=6,6"),
@@ -186,7 +186,7 @@ DAMAGES = {
     "a newer format": (lambda p: edit(p, lambda v: v.update(format_version=2)), "format version 2"),
     "an entry less": (lambda p: edit(p, lambda v: v.pop("aliases")), "has no 'aliases'"),
     "a huge layer": (
-        lambda p: edit(p, lambda v: v["experiment"]["recipe_options"].update(hidden=[10**9])),
+        lambda p: edit(p, lambda v: v["experiment"]["recipe_options"].update(hidden=[10**6])),
         "asks for a weight",
     ),
     "a huge latent": (lambda p: edit(p, lambda v: v["experiment"]["recipe_options"].update(dims=[10**13])), "does not fit its"),
@@ -270,7 +270,8 @@ def test_folders_that_are_taken_and_half_trained_runs(table, folder, tmp_path, c
     (copy / "README.md").write_text("old")
     hv.export(folder / "run", copy, dataset=str(folder / "holes.csv"), overwrite=True)
     assert sorted(os.listdir(copy)) == ["README.md", "config.json", "model.safetensors", "notes.txt"]
-    assert (copy / "README.md").read_bytes() == (table / "README.md").read_bytes()
+    assert (copy / "model.safetensors").read_bytes() == (table / "model.safetensors").read_bytes()
+    assert hv.load(copy).config == hv.load(table).config and "How to load" in (copy / "README.md").read_text()
     with pytest.raises(ConfigError, match="is an export already"):
         hv.export(table, tmp_path / "again")
     with pytest.raises(ConfigError, match="is a run, which would no longer be one"):
