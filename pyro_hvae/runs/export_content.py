@@ -15,8 +15,8 @@ from pyro_hvae.runs.export_format import EXPORT_FORMAT, EXPORT_VERSION
 from pyro_hvae.runs.run_directory import package_versions
 from pyro_hvae.runs.saved_pair import SavedPair, data_label, tensor_name
 
-DTYPES = (
-    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64),
+DTYPES = (  # complex64 only newer releases
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
     *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
 )
 
@@ -44,7 +44,7 @@ def collect_tensors(programs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Te
                     kind = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
                     raise CheckpointError(
                         f"'{program}.{key}' is {kind}, which the file format safetensors cannot hold. Make it a tensor of real "
-                        f"numbers, or give it another name, and train again."
+                        f"numbers, and train again."
                     )
                 place = value.data_ptr(), value.dtype, tuple(value.shape), value.stride()
                 if value.numel() and place in places:
