@@ -46,5 +46,6 @@ from .sets.user_incomplete import read_incomplete as read_incomplete
 from .sets.user_incomplete import write_filled as write_filled
 from .size_factors import SizeFactor as SizeFactor
 from .size_factors import give_totals as give_totals
+from .size_factors import is_read as is_read
 from .size_factors import read_condition as read_condition
 from .standardization import Standardization as Standardization

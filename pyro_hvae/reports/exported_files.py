@@ -143,7 +143,7 @@ def _new_files(out: Path) -> Iterator[Path]:
                 os.replace(Path(part, name), out / name)
     except OSError as error:
         raise DataError(
-            f"cannot write to '{out}': {error.strerror or error}. Choose a folder that you may write to."
+            f"cannot write to '{out}': {error.strerror or error}. Choose a folder that exists and that you may write to."
         ) from error
     finally:
         for folder in missing:

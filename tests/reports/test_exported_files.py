@@ -322,6 +322,17 @@ def test_data_that_are_handed_over_are_those_of_the_run(table, folder, monkeypat
     assert code in (2, 3) and "Error:" in err
 
 
+def test_columns_in_another_order_are_chosen_by_name(table, folder, command, tmp_path):
+    frame = (folder / "holes.csv").read_text().splitlines()
+    (tmp_path / "turned.csv").write_text("\n".join(",".join(line.split(",")[::-1]) for line in frame) + "\n")
+    measure = ["metrics", table, "reconstruction", "--dataset", tmp_path / "turned.csv"]
+    code, _, err = command(*measure)
+    assert code == 3 and "the model learned a, b, c, d, e" in err
+    assert "--data-option columns=a,b,c,d,e,age" in err
+    code, _, err = command(*measure, "--data-option", "columns=a,b,c,d,e,age")
+    assert not code, err
+
+
 def test_commands_without_data_work_at_once(table, command, tmp_path):
     code, _, err = command("sample", table, "--given", "kind=cat,age=40")
     assert not code, err
