@@ -59,45 +59,39 @@ def describe_export(
     saved: SavedPair, data: Dataset | None, checkpoint: str, evaluations: Mapping[str, Any], aliases: Mapping[str, str]
 ) -> dict[str, Any]:
     """The values of config.json, but for the size and checksum of the weights."""
-    experiment = saved.experiment
-    return without_paths(
-        {
-            "format": EXPORT_FORMAT,
-            "format_version": EXPORT_VERSION,
-            "library_name": "pyro-hvae",
-            "experiment": _portable(experiment).to_dict(),
-            "data": Description.of(data).to_dict() if data else None,
-            "checkpoint": checkpoint,
-            "step": saved.step,
-            "stages": len(saved.programs),
-            "aliases": dict(aliases),
-            "program": dict(saved.record) if experiment.recipe is None else None,
-            "evaluations": dict(evaluations),
-            "versions": package_versions(),
-        },
-        experiment,
-    )
+    experiment, described = saved.experiment, Description.of(data) if data else None
+    paths = {experiment.dataset: data_label(experiment.dataset), experiment.program or "": experiment.method}
+    paths = {path: name for path, name in paths.items() if path and path != name}
+    return {
+        "format": EXPORT_FORMAT,
+        "format_version": EXPORT_VERSION,
+        "library_name": "pyro-hvae",
+        "experiment": _portable(experiment).to_dict(),
+        "data": replace(described, note=_replace(described.note, paths)).to_dict() if described else None,
+        "checkpoint": checkpoint,
+        "step": saved.step,
+        "stages": len(saved.programs),
+        "aliases": dict(aliases),
+        "program": dict(saved.record) if experiment.recipe is None else None,
+        "evaluations": _replace(evaluations, paths),
+        "versions": package_versions(),
+    }
 
 
 def _portable(experiment: Experiment) -> Experiment:
+    """The experiment with the names of files in the place of their paths."""
     tables = ("recipe_options", "schedule_options", "data_options")
     options = {table: {key: _last_part(value) for key, value in getattr(experiment, table).items()} for table in tables}
-    return replace(experiment, dataset=data_label(experiment.dataset), **options)
+    program = experiment.method if experiment.program else None
+    return replace(experiment, dataset=data_label(experiment.dataset), program=program, **options)
 
 
 def _last_part(value: Any) -> Any:
     return os.path.basename(value) if isinstance(value, str) and os.path.isabs(value) else value
 
 
-def without_paths(values: Any, experiment: Experiment) -> Any:
-    """The same values with names in the place of the paths of a run's data and program."""
-    paths = {experiment.dataset: data_label(experiment.dataset)}
-    if experiment.program:
-        paths[experiment.program] = experiment.method
-    return _replace(values, {path: name for path, name in paths.items() if path != name})
-
-
 def _replace(values: Any, paths: Mapping[str, str]) -> Any:
+    """The same values with names in the place of paths in all texts."""
     if isinstance(values, Mapping):
         return {key: _replace(value, paths) for key, value in values.items()}
     if isinstance(values, list | tuple):

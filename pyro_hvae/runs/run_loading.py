@@ -131,8 +131,7 @@ def open_run(
         experiment = measure_conditions(handed)
     elif data_options:
         raise ConfigError("--data-option is of the data that --dataset names. Give both, or neither.")
-    known_data = has_known_data(experiment) if described is None and not saved.exported else bool(described or dataset)
-    require_program(directory, experiment, program, known_data)
+    require_program(directory, experiment, program, described is not None or has_known_data(experiment))
     if isinstance(program, str):
         check_program(directory, experiment, program, saved.record, force)
 
@@ -143,9 +142,8 @@ def open_run(
             return pair, build_stages(experiment, data, pair, x)
 
     with fixed_seed(experiment.train.seed):  # for what a pair of one's own draws beside its weights
-        if saved.exported:
-            data = _describe_data(saved)
-            x = described and _stand_in(saved)
+        if described:
+            data, x = _describe_data(saved), _stand_in(saved)
         else:
             known = experiment.recipe or dataset is not None or isinstance(program, str)
             data = load_dataset(experiment, dataset is not None) if known else None
@@ -159,7 +157,7 @@ def open_run(
     try:
         _restore(stages, saved)
     except CheckpointError as error:
-        if dataset is None or data is None or saved.exported:
+        if dataset is None or data is None or described:
             raise
         try:  # a guide of incomplete data reads the mask, and serves complete data, too; and the other way round
             with fixed_seed(experiment.train.seed):
@@ -177,7 +175,7 @@ def open_run(
         stage.objective.to(pick_device(device))
     if isinstance(program, str):
         experiment = replace(experiment, program=program)
-    if saved.exported:
+    if described:
         held = _load_handed(experiment, data) if dataset is not None else data
     else:
         held = data if dataset is not None else None
@@ -192,10 +190,11 @@ def read_saved(path: Path, checkpoint: str = "last") -> SavedPair:
     return read_run(path, read_experiment(path), read_config(path), checkpoint)
 
 
-def _describe_data(saved: SavedPair) -> Dataset | None:
+def _describe_data(saved: SavedPair) -> Dataset:
     """The data of an export without their rows."""
     name = saved.experiment.dataset
-    return saved.described and saved.described.dataset(
+    assert saved.described is not None
+    return saved.described.dataset(
         f"'{saved.directory.path}' is an exported model, which holds no data, and this takes some. Hand data over: --dataset "
         f"NAME|PATH (it was trained on {name})."
     )

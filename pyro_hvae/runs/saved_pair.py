@@ -17,6 +17,7 @@ from pyro_hvae.runs.checkpoint_content import read_checkpoint
 from pyro_hvae.runs.experiment import Experiment
 from pyro_hvae.runs.export_format import EXPORT_CONFIG, EXPORT_WEIGHTS, read_export_config, results_of_export
 from pyro_hvae.runs.fixed_settings import require_same_settings
+from pyro_hvae.runs.handed_over import has_known_data
 from pyro_hvae.runs.options import known_options
 from pyro_hvae.runs.run_data import read_conditions
 from pyro_hvae.runs.run_directory import CHECKPOINTS, RunDirectory
@@ -89,8 +90,8 @@ def read_export(path: Path, checkpoint: str = "last") -> SavedPair:
             and (given != described.given or experiment.standardization != described.standardization)
         ):
             raise ConfigError("its conditions or its scaling are not those of its data.")
-        if experiment.recipe and not described:
-            raise ConfigError("it does not describe the data of its recipe.")
+        if not described and (experiment.recipe or has_known_data(experiment)):
+            raise ConfigError("it does not describe its data.")
     except ConfigError as error:
         raise CheckpointError(f"'{path / EXPORT_CONFIG}' cannot be used: {error}") from error
     directory = RunDirectory(path, results_of_export(path))

@@ -205,7 +205,7 @@ def test_a_program_of_ones_own_is_asked_for_and_compared(folder, tmp_path, comma
         hv.load("out", program=(hv.Chain(hv.StandardNormal(2), [], hv.Gaussian(2, 5, (8,), scale=0.4)), two.guide))
 
 
-def test_a_pair_of_a_script_keeps_its_weights(tmp_path):
+def test_a_pair_of_a_script_keeps_its_weights(tmp_path, command):
     def pair():
         return hv.Chain(hv.StandardNormal(2), [], hv.Gaussian(2, 4, scale=0.5)), hv.BottomUp([hv.Gaussian(4, 2)])
 
@@ -218,6 +218,12 @@ def test_a_pair_of_a_script_keeps_its_weights(tmp_path):
     assert all(map(torch.equal, loaded.model.state_dict().values(), objective.model.state_dict().values()))
     with pytest.raises(ConfigError, match="hv.load"):
         hv.load(tmp_path / "out")
+    (tmp_path / "own.py").write_text(OWN.replace("(width,), scale=0.3", "scale=0.5").replace(", (width,))])", ")])"))
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32))
+    measure = ["metrics", tmp_path / "out", "reconstruction", "--program", f"{tmp_path / 'own.py'}:build"]
+    assert command(*measure)[0] == 2
+    code, _, err = command(*measure, "--dataset", tmp_path / "x.npy")
+    assert not code, err
 
 
 def test_states_that_safetensors_cannot_hold_are_refused_before_anything_is_written(tmp_path):
