@@ -27,10 +27,10 @@ def write_data(folder):
     write_table(folder / "holes.csv", 0.2)
 
 
-def train_tiny(recipe, data, out, options=""):
-    """A run of four steps on a file or a named data set; options as typed after -o."""
+def train_tiny(recipe, data, out, options="", steps=4):
+    """A run of a few steps on a file or a named data set; options as typed after -o."""
     typed = dict(option.split("=", 1) for option in options.split())
-    settings = {"steps": 4, "batch_size": 20, "device": "cpu", "log_every": 2, "eval_every": 2, "compile": False}
+    settings = {"steps": steps, "batch_size": 20, "device": "cpu", "log_every": 2, "eval_every": 2, "compile": False}
     data = f"./{data}" if Path(data).exists() else data
     train(resolve(recipe, data, options=typed, train=settings), out)
     return out

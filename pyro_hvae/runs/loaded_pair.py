@@ -12,6 +12,7 @@ from pyro_hvae.inference import ancestral
 from pyro_hvae.objectives import inputs_for
 from pyro_hvae.runs.experiment import Experiment
 from pyro_hvae.runs.opened_run import OpenRun
+from pyro_hvae.runs.saved_pair import data_label
 from pyro_hvae.runtime import fixed_seed
 
 
@@ -68,4 +69,4 @@ class LoadedPair(_Parts):
         latents = [f"{name} {shape}" for name, shape in shapes.items() if name != "x"]
         beside = [f"given {', '.join(condition.name for condition in run.conditions)}"] * bool(given)
         about = ", ".join([f"x {shapes['x']}", *latents, *beside, f"step {run.step:,}"])
-        return f"LoadedPair({e.method} on {e.dataset}: {about})"
+        return f"LoadedPair({e.method} on {data_label(e.dataset)}: {about})"
