@@ -77,6 +77,7 @@ from .objectives import Share as Share
 from .objectives import Supervision as Supervision
 from .objectives import for_svi as for_svi
 from .recipes import RECIPES as RECIPES
+from .reports import export as export
 from .runs import TrainConfig as TrainConfig
 from .runs import load as load
 from .schedules import SCHEDULES as SCHEDULES

@@ -18,6 +18,7 @@ from pyro_hvae.runs import (
     RunDirectory,
     TrainConfig,
     find_run,
+    is_export,
     known_options,
     read_toml,
     resolve,
@@ -66,7 +67,7 @@ def check_runs(runs: Sequence[str], checkpoint: str | None = None) -> None:
     """Checks that runs are there, and their checkpoints where one is named."""
     for run in runs:
         directory = RunDirectory(find_run(run))
-        if checkpoint:
+        if checkpoint and not is_export(directory.path):
             directory.require_checkpoint(checkpoint)
 
 

@@ -176,10 +176,10 @@ def _print_result(command: Callable[..., Result]) -> Callable[..., None]:
             check_dataset(dataset, {key: value for key, value in (data_options or {}).items() if key not in beside})
 
         def open_one(name: str) -> Any:
-            from pyro_hvae.runs import find_run, open_run, read_experiment
+            from pyro_hvae.runs import find_run, has_recipe, open_run
 
             # Among several runs the program is for those that have none of the library's recipes.
-            own = program if not runs or read_experiment(find_run(name)).recipe is None else None
+            own = program if not runs or not has_recipe(find_run(name)) else None
             return open_run(name, checkpoint, own, device, dataset=dataset, data_options=data_options, force=force)
 
         def open_all() -> Any:

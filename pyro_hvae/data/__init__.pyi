@@ -18,6 +18,8 @@ from .dataset_names import is_path as is_path
 from .dataset_names import require_dataset as require_dataset
 from .dataset_registry import DATASETS as DATASETS
 from .dataset_registry import find_source as find_source
+from .described_data import AbsentRows as AbsentRows
+from .described_data import Description as Description
 from .factor_kinds import class_numbers as class_numbers
 from .factor_kinds import factor_values as factor_values
 from .factor_kinds import is_identifier as is_identifier
@@ -37,10 +39,12 @@ from .files.row_writers import write_data as write_data
 from .files.row_writers import write_rows as write_rows
 from .generated.pendulum import pendulum as pendulum
 from .generated.textures import cut_crops as cut_crops
+from .rows import SAMPLE_VALUES as SAMPLE_VALUES
 from .rows import Drawn as Drawn
 from .rows import Rows as Rows
 from .sets.cmu_mocap import cmu_mocap as cmu_mocap
 from .sets.digits import digits as digits
+from .sets.handed_data import read_handed as read_handed
 from .sets.mnist import fashion_mnist as fashion_mnist
 from .sets.mnist import mnist as mnist
 from .sets.mnist_static import mnist_static as mnist_static

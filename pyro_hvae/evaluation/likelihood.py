@@ -133,7 +133,7 @@ def log_likelihoods(
     few = importance_weights(model, guide, test.take(order[:16]), 4, seed=0)
     fingerprint = [round(value, 2) for weights in few for value in weights.bound.tolist()]
     protocol = {"particles": particles, "inner": inner, "shared": shared, "seed": seed, "data": len(test)}
-    kept = ResumableResults(run.directory.path / "eval", "log_likelihoods", protocol | {"fingerprint": fingerprint}, NAMES)
+    kept = ResumableResults(run.directory.results / "eval", "log_likelihoods", protocol | {"fingerprint": fingerprint}, NAMES)
     count, start = min(limit or len(test), len(test)), len(kept)
     data = test.take(order[: -(-count // size) * size])  # whole batches: a part of one would have noise of its own
     left = max(0, len(data) - start)
@@ -150,7 +150,7 @@ def log_likelihoods(
             if len(kept) > start:
                 kept.write()
     columns = {name: torch.from_numpy(values[:count]) for name, values in kept.columns.items()}
-    return columns, str(kept.path.relative_to(run.directory.path))
+    return columns, str(kept.path.relative_to(run.directory.results))
 
 
 def published_likelihood(experiment: Experiment) -> str | None:

@@ -2,14 +2,14 @@
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from torch import Tensor
 
-from pyro_hvae.data import Dataset
+from pyro_hvae.data import AbsentRows, Dataset
 from pyro_hvae.runs import OpenRun
 
 ALIKE = 10  # columns share one scale if all values lie within so many times the range of one column
@@ -29,6 +29,7 @@ class VectorScale:
         shared: all columns have one scale, in their own unit: their values are alike, or they are a series, whose neighbouring
             columns are close. Else each goes from its lowest to its highest value.
         ends: of a shared scale, else 0 and 1. Where few values are far from all others, it ends before these (`TAIL`, `FAR`).
+        of: what the ranges are of, in words.
     """
 
     low: np.ndarray
@@ -37,6 +38,7 @@ class VectorScale:
     shared: bool
     named: bool
     ends: tuple[float, float]
+    of: str = "in the training data"
 
     @classmethod
     def measure(cls, x: Tensor, names: Sequence[str] = ()) -> "VectorScale":
@@ -96,7 +98,7 @@ class VectorScale:
         if not self.shared:
             bar.set_ticks([0, 0.5, 1], labels=["lowest", "middle", "highest"])
         bar.ax.tick_params(labelsize=7)
-        unit = "value" if self.shared else "range of each column in the training data"
+        unit = "value" if self.shared else f"range of each column {self.of}"
         if strips:
             width = int(14 * axis.figure.bbox.width / axis.figure.dpi / max(1, len(axis.figure.axes) // 2))
             unit = textwrap.fill(f"{unit}; a strip from left to right: {self._list_columns()}", max(40, width))
@@ -149,8 +151,10 @@ def find_scale(run: OpenRun, images: Tensor) -> VectorScale | None:
 
 
 def dataset_scale(data: Dataset, images: Tensor) -> VectorScale | None:
-    """The scale of a data set's vectors by its training data; None where they are drawn as images."""
+    """The scale of a data set's vectors by its training data, or by those drawn where it has no rows; None for images."""
     if images.dim() != 2:
         return None
+    if isinstance(data.train.x, AbsentRows):
+        return replace(VectorScale.measure(images, data.columns), of="among those drawn")
     x = data.draw(data.train.x.alone.sample(MEASURED))
     return VectorScale.measure(x.where(~x.isnan(), x.nanmean(0)), data.columns)  # the range is that of the known entries

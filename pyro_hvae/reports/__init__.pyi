@@ -13,6 +13,7 @@ from .data_report import list_datasets as list_datasets
 from .data_report import preview_dataset as preview_dataset
 from .data_report import verification_text as verification_text
 from .data_report import verify_datasets as verify_datasets
+from .exported_files import export as export
 from .filled_file import fill_file as fill_file
 from .gibbs_report import draw_gibbs as draw_gibbs
 from .layer_report import draw_layer_grids as draw_layer_grids

@@ -201,7 +201,7 @@ def draw_traversals(
 
 def save_figures(run: OpenRun, figures: Mapping[str, Any]) -> list[Path]:
     """Writes figures by name into the folder of a run's pictures."""
-    return [save_figure(figure, run.directory.path / "figures" / f"{name}.png") for name, figure in figures.items()]
+    return [save_figure(figure, run.directory.results / "figures" / f"{name}.png") for name, figure in figures.items()]
 
 
 def picture_report(files: Iterable[Path], lines: Iterable[str], /, **values: Any) -> dict[str, Any]:
@@ -249,7 +249,7 @@ def _shared_picture(runs: Sequence[OpenRun], picture: Path | None, name: str) ->
                 f"runs side by side show the same test data, but {first.directory.path} has other data "
                 f"({_describe_data(first)}) than {other.directory.path} ({_describe_data(other)}). Draw them one by one."
             )
-    return picture or first.directory.path / "figures" / name
+    return picture or first.directory.results / "figures" / name
 
 
 def _describe_data(run: OpenRun) -> str:

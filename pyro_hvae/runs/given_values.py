@@ -5,10 +5,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pyro_hvae.errors import ConfigError, require_known
+from pyro_hvae.data import AbsentRows
+from pyro_hvae.errors import ConfigError, DataError, require_known
 from pyro_hvae.networks import SIZE_FACTOR
 from pyro_hvae.objectives import inputs_for
-from pyro_hvae.runs.run_loading import OpenRun
+from pyro_hvae.runs.opened_run import OpenRun
 
 
 def parse_given(run: OpenRun, typed: Mapping[str, str]) -> dict[str, Tensor]:
@@ -52,6 +53,9 @@ def draw_beside(run: OpenRun, count: int) -> dict[str, Tensor]:
     train = run.dataset.train.x
     if not train.given:
         return {}
+    if isinstance(train, AbsentRows):
+        values = ",".join(f"{condition.name}=..." for condition in run.conditions)
+        raise DataError(f"{train.why} Or give all conditions, where that is an option: --given {values}")
     drawn = train.given_at(torch.randint(len(train), (count,)))
     return {name: value.to(run.device) for name, value in drawn.items()}
 

@@ -8,7 +8,7 @@ from typing import Any
 from pyro_hvae.data import DATASETS, find_source, is_path
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.runs.experiment import Experiment
-from pyro_hvae.runs.options import absolute_path, parameters, split_names, typed_options
+from pyro_hvae.runs.options import absolute_path, known_options, parameters, split_names, typed_options
 from pyro_hvae.runs.program_record import find_other_program, find_other_settings
 from pyro_hvae.runs.run_directory import RunDirectory
 from pyro_hvae.runs.user_program import Program
@@ -19,20 +19,19 @@ def has_known_data(experiment: Experiment) -> bool:
     return experiment.dataset in DATASETS or is_path(experiment.dataset)
 
 
-def check_program(directory: RunDirectory, experiment: Experiment, spec: str, force: bool) -> None:
-    """Compares FILE.py:FUNCTION with what a run recorded, before any of it runs. An older run recorded no more than a name.
+def check_program(directory: RunDirectory, experiment: Experiment, spec: str, record: Mapping[str, Any], force: bool) -> None:
+    """Compares FILE.py:FUNCTION with the `record` of a run, before any of it runs. An older run recorded no more than a name.
 
     Raises:
         ConfigError: where they differ, unless it is forced.
     """
-    record = directory.read_json("program.json")
     other = find_other_program(spec, experiment.program, record) if experiment.program else None
     _refuse_other_program(directory.path, other, force, "use --force")
 
 
-def check_pair(directory: RunDirectory, pair: Program, force: bool) -> None:
+def check_pair(directory: RunDirectory, pair: Program, record: Mapping[str, Any], force: bool) -> None:
     """Compares classes and settings of a pair with those that a run recorded, if it did; raises as `check_program`."""
-    other = find_other_settings(*pair[:2], directory.read_json("program.json"))
+    other = find_other_settings(*pair[:2], record)
     _refuse_other_program(directory.path, other, force, "force it (--force on the command line, force=True in Python)")
 
 
@@ -45,13 +44,19 @@ def _refuse_other_program(run: Path, difference: str | None, force: bool, how: s
         )
 
 
-def require_program(directory: RunDirectory, experiment: Experiment, program: Program | str | None) -> None:
-    """Raises `ConfigError` for a program that a run does not take, and where its program, or its data, have to be given."""
+def require_program(
+    directory: RunDirectory, experiment: Experiment, program: Program | str | None, known: bool | None = None
+) -> None:
+    """Raises `ConfigError` for a program that a run does not take, and where its program, or its data, have to be given.
+
+    Arguments:
+        known: whether its data, or a description of them, are at hand; None asks the experiment.
+    """
     if experiment.recipe is not None:
         if program is not None:
             raise ConfigError(f"the run '{directory.path}' is of the recipe {experiment.recipe}. Leave the program out.")
         return
-    known = has_known_data(experiment)
+    known = has_known_data(experiment) if known is None else known
     if program is None or (isinstance(program, str) and not known):
         which, data = experiment.program or "the pair of a script", "" if known else ", on data that only the script has"
         raise ConfigError(
@@ -62,13 +67,20 @@ def require_program(directory: RunDirectory, experiment: Experiment, program: Pr
 
 
 def replace_data(
-    directory: RunDirectory, experiment: Experiment, dataset: str, typed: Mapping[str, str], force: bool
+    directory: RunDirectory,
+    experiment: Experiment,
+    dataset: str,
+    typed: Mapping[str, str],
+    force: bool,
+    exported: bool = False,
 ) -> Experiment:
     """The experiment on data that are handed over, with the run's own options where the same loader reads them.
 
     Arguments:
         typed: options of the data as typed, with `condition` and `size_factor` for a run that a script has trained, which does
             not know its own.
+        exported: it is an exported model, of which results replace nothing: other data are no mistake. The same data with other
+            options may have another split.
 
     Raises:
         ConfigError: for other data than the run recorded, unless it is forced; for a condition of a run that knows its own.
@@ -87,7 +99,7 @@ def replace_data(
         )
     name = absolute_path(dataset) if is_path(dataset) else dataset
     source = find_source(name)
-    before, known = experiment.data_options, has_known_data(experiment)
+    before, known = known_options(experiment.data_options, source.load), has_known_data(experiment)
     alike = name == experiment.dataset or (is_path(name) and known and is_path(experiment.dataset))
     defaults = {key: parameter.default for key, parameter in parameters(source.load).items()}
     options = defaults | (before if alike else {}) | typed_options(typed, source.load, f"data set {dataset}")
@@ -95,14 +107,14 @@ def replace_data(
     same = name == experiment.dataset
     if experiment.data_identity and identity:  # an older version recorded the beginning of the identity
         same = identity.startswith(experiment.data_identity)
-    if known and not force and not (same and options == defaults | before):
+    if known and not force and (same or not exported) and not (same and options == defaults | before):
         mine = defaults | before
         differ = [key for key in options | mine if options.get(key) != mine.get(key)]
         own, others = ({key: held[key] for key in differ if key in held} for held in (mine, options))
         raise ConfigError(
             f"the run '{directory.path}' is of {experiment.dataset}{_list_options(own)}, not of {dataset}"
             f"{_list_options(others)}: its test data may have been training data, and results would replace the run's own. "
-            "Leave --dataset out, or use --force."
+            f"Leave {'--data-option' if exported else '--dataset'} out, or use --force."
         )
     beside: dict[str, Any] = {"condition": condition or experiment.condition}
     beside["size_factor"] = size_factor or experiment.size_factor

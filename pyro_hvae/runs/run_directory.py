@@ -17,6 +17,7 @@ import tomli_w
 
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, require_known
 from pyro_hvae.runs.experiment import Experiment
+from pyro_hvae.runs.export_format import is_export
 from pyro_hvae.runs.file_schema import ANY, PROGRAM, ROW, find_misfit
 from pyro_hvae.runs.json_checksum import add_checksum, take_checksum
 from pyro_hvae.runs.run_lock import LOCK, lock_run, require_unlocked
@@ -94,10 +95,15 @@ CHECKPOINTS = ("last", "best")
 
 
 class RunDirectory:
-    """The files of one run in the directory `path`. The constructor touches no file; `create` makes the directory."""
+    """The files of one run in the directory `path`. The constructor touches no file; `create` makes the directory.
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    Arguments:
+        results: where results and pictures are written, if that is another folder, as for an exported model.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], results: Path | None = None) -> None:
         self.path = Path(path)
+        self.results = self.path if results is None else results
         self.metrics = self.path / "metrics.jsonl"
 
     def require_empty(self) -> None:
@@ -152,7 +158,7 @@ class RunDirectory:
 
     def require_writable(self, folder: str) -> None:
         """Makes a folder of the run where it is missing; raises `DataError` when nothing can be written to it."""
-        path = self.path / folder
+        path = self.results / folder
         try:
             path.mkdir(parents=True, exist_ok=True)
             with TemporaryFile(dir=path):
@@ -162,8 +168,10 @@ class RunDirectory:
 
     def write(self, name: str, text: str | bytes) -> Path:
         """Writes a file of the run atomically and returns its path."""
-        path = self.path / name
+        path = self.results / name
         with atomic_write(path, MAKE_WRITABLE) as part:
+            if self.results != self.path:
+                part.parent.mkdir(parents=True, exist_ok=True)
             part.write_bytes(text.encode() if isinstance(text, str) else text)
         return path
 
@@ -197,6 +205,11 @@ class RunDirectory:
     def require_checkpoint(self, which: str = "last") -> Path:
         """The path of a checkpoint; raises `CheckpointError` when it is missing, `ConfigError` for a name but last and best."""
         require_known("checkpoint", which, CHECKPOINTS)
+        if is_export(self.path):
+            raise ConfigError(
+                f"'{self.path}' is an exported model: it has no optimiser, schedule and order of data to go on with. "
+                "Name the run that it was exported from; in Python, hv.fit trains the pair of hv.load from its weights."
+            )
         if not (path := self.checkpoint(which)).is_file():
             if not any(self.checkpoint(name).is_file() for name in CHECKPOINTS):
                 raise CheckpointError(

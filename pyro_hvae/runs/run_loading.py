@@ -3,98 +3,32 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_hvae import recipes
-from pyro_hvae.data import Batch, Condition, Dataset, Rows, find_source, given_of, is_path, x_of
+from pyro_hvae.data import SAMPLE_VALUES, Batch, Dataset, find_source, given_of, is_path, is_read, x_of
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, HVAEError, require_known
-from pyro_hvae.objectives import ELBO, Objective
+from pyro_hvae.objectives import ELBO
 from pyro_hvae.recipes import RECIPES, Stage
-from pyro_hvae.runs.checkpoint_content import explain_misfit, read_checkpoint, refuse_larger_pairs, restore_pair
+from pyro_hvae.runs.checkpoint_content import explain_misfit, refuse_larger_pairs, restore_pair
 from pyro_hvae.runs.experiment import Experiment, read_toml
-from pyro_hvae.runs.fixed_settings import require_same_settings
+from pyro_hvae.runs.export_format import is_export, read_export_config
 from pyro_hvae.runs.handed_over import check_pair, check_program, has_known_data, replace_data, require_program
+from pyro_hvae.runs.loaded_pair import LoadedPair
+from pyro_hvae.runs.opened_run import OpenRun
 from pyro_hvae.runs.options import known_options
 from pyro_hvae.runs.run_data import load_dataset, measure_conditions, read_conditions
 from pyro_hvae.runs.run_directory import RunDirectory, find_run
+from pyro_hvae.runs.saved_pair import SavedPair, read_export, read_run
 from pyro_hvae.runs.user_program import Program, program_from_file
 from pyro_hvae.runtime import fixed_seed, pick_device
 from pyro_hvae.schedules import SCHEDULES
-
-
-class LoadedPair(NamedTuple):
-    """The trained pair of a run, in evaluation mode, and the configuration of the run."""
-
-    model: nn.Module
-    guide: nn.Module
-    config: Experiment
-
-
-@dataclass(frozen=True, eq=False)
-class OpenRun:
-    """A trained run with its data, for evaluation; puts the objectives of its stages in evaluation mode."""
-
-    directory: RunDirectory
-    experiment: Experiment
-    stages: list[Stage]
-    step: int
-    held: Dataset | None = None  # the data it was trained on, where they are at hand
-
-    def __post_init__(self) -> None:
-        for stage in self.stages:
-            stage.objective.eval()
-
-    @property
-    def stage(self) -> Stage:
-        """The last stage."""
-        return self.stages[-1]
-
-    @cached_property
-    def dataset(self) -> Dataset:
-        return self.held or load_dataset(self.experiment)
-
-    def images(self, x: Tensor) -> Tensor:
-        """Images of data: x in its own units, or the pictures of its data set (stick figures for joint angles)."""
-        return self.dataset.draw(x)
-
-    @property
-    def space(self) -> str:
-        """What the densities of the trained pair are of: the data, standardised data, or a stage's features."""
-        return self.stage.pixels.space if self.stage.pixels else self.dataset.space
-
-    def view_of(self, x: Rows) -> Rows:
-        """The view of x on which the objective was trained: x itself, or features of x."""
-        return self.stage.view_of(x, self.device)
-
-    @property
-    def objective(self) -> Objective:
-        """The trained pair and its bound."""
-        return self.stage.objective
-
-    @property
-    def model(self) -> nn.Module:
-        """The model of x: the trained one, or for a stage trained on features the one over pixels."""
-        return self.stage.pixels.model if self.stage.pixels else self.objective.model
-
-    @property
-    def guide(self) -> nn.Module:
-        return self.stage.pixels.guide if self.stage.pixels else self.objective.guide
-
-    @property
-    def conditions(self) -> tuple[Condition, ...]:
-        """What the programs are given beside x."""
-        return read_conditions(self.experiment)
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.objective.parameters()).device
 
 
 def build_stages(
@@ -115,6 +49,8 @@ def build_stages(
 def read_config(path: Path) -> Experiment:
     """The experiment of a run as its config.toml has it; raises `CheckpointError` where that is missing or damaged."""
     file = path / "config.toml"
+    if is_export(path):
+        raise ConfigError(f"'{path}' is an exported model, not a run. Name the run that it was exported from.")
     if not file.is_file():
         raise CheckpointError(f"'{path}' is not a run directory: it has no config.toml.")
     with _explain_config(file):
@@ -139,6 +75,13 @@ def read_experiment(path: Path) -> Experiment:
     experiment, file = read_config(path), path / "config.toml"
     with _explain_config(file):
         return _with_known_options(experiment, file)
+
+
+def has_recipe(path: Path) -> bool:
+    """Whether a run or an export is of one of the library's recipes, and not of a user's own program."""
+    if is_export(path):
+        return read_export_config(path)["experiment"].get("recipe") is not None
+    return read_experiment(path).recipe is not None
 
 
 def _with_known_options(experiment: Experiment, file: Path) -> Experiment:
@@ -167,7 +110,9 @@ def open_run(
     data_options: Mapping[str, str] | None = None,
     force: bool = False,
 ) -> OpenRun:
-    """Opens a trained run by path, unique prefix or `last`.
+    """Opens a trained run by path, unique prefix or `last`, or an exported model by its folder.
+
+    An export holds no data: its `dataset` has all but the rows, until data are handed over.
 
     Arguments:
         checkpoint: `last`, or `best` by validation bound.
@@ -179,61 +124,135 @@ def open_run(
     Raises:
         DataError, CheckpointError, ConfigError: see the errors' texts.
     """
-    directory = RunDirectory(find_run(run))
-    saved = read_checkpoint(file := directory.require_checkpoint(checkpoint))
-    require_same_settings(saved, read_config(directory.path), directory.path)
-    experiment = read_experiment(directory.path)
+    saved = read_saved(find_run(run), checkpoint)
+    directory, experiment, described = saved.directory, saved.experiment, saved.described
     if dataset is not None:
-        experiment = measure_conditions(replace_data(directory, experiment, dataset, data_options or {}, force))
+        handed = replace_data(directory, experiment, dataset, data_options or {}, force, saved.exported)
+        experiment = measure_conditions(handed)
     elif data_options:
         raise ConfigError("--data-option is of the data that --dataset names. Give both, or neither.")
-    require_program(directory, experiment, program)
+    require_program(directory, experiment, program, described is not None or has_known_data(experiment))
     if isinstance(program, str):
-        check_program(directory, experiment, program, force)
+        check_program(directory, experiment, program, saved.record, force)
 
     def build(x: Any) -> tuple[Any, list[Stage]]:
         # With a program by name there are data; a finished pair needs none.
         pair: Any = program_from_file(program, x) if isinstance(program, str) and x is not None else program
-        with refuse_larger_pairs(saved, file) if experiment.recipe else nullcontext():
+        with _refuse_huge_pairs(saved) if experiment.recipe else nullcontext():
             return pair, build_stages(experiment, data, pair, x)
 
     with fixed_seed(experiment.train.seed):  # for what a pair of one's own draws beside its weights
-        known = experiment.recipe or dataset is not None or isinstance(program, str)
-        data = load_dataset(experiment, dataset is not None) if known else None
-        pair, stages = build(data.train.x.sample() if data else None)
-    if (number := saved["stage"]) < len(stages) - 1:
+        if described:
+            data, x = _describe_data(saved), _stand_in(saved)
+        else:
+            known = experiment.recipe or dataset is not None or isinstance(program, str)
+            data = load_dataset(experiment, dataset is not None) if known else None
+            x = data.train.x.sample() if data else None
+        pair, stages = build(x)
+    if (number := saved.stage) < len(stages) - 1:
         raise CheckpointError(
             f"'{directory.path}' is still in stage {number + 1} of {len(stages)}, '{stages[number].name}'; the last stage, "
             f"'{stages[-1].name}', has not begun. Go on with it: pyro-hvae train --resume {directory.path}"
         )
     try:
-        _restore(stages, saved, file)
+        _restore(stages, saved)
     except CheckpointError as error:
-        if dataset is None or data is None:
+        if dataset is None or data is None or described:
             raise
         try:  # a guide of incomplete data reads the mask, and serves complete data, too; and the other way round
             with fixed_seed(experiment.train.seed):
                 pair, stages = build(_other_kind(data.train.x.sample()))
-            _restore(stages, saved, file)
+            _restore(stages, saved)
         except HVAEError:
             raise DataError(
                 f"the weights of '{directory.path}' do not fit a pair for data of shape {data.shape}, as {dataset} has them: "
                 f"{error.__cause__ or error} Hand over data of the shape that the run was trained on."
             ) from error
-    if pair and (experiment.program is None or not isinstance(program, str)):  # of a file its source was compared
-        check_pair(directory, pair, force)
+    # Of a file its source was compared; without the data that it was built of, what it makes of them is, too.
+    if pair and (experiment.program is None or not isinstance(program, str) or saved.exported):
+        check_pair(directory, pair, saved.record, force)
     for stage in stages:
         stage.objective.to(pick_device(device))
     if isinstance(program, str):
         experiment = replace(experiment, program=program)
-    return OpenRun(directory, experiment, stages, saved["step"], data if dataset is not None else None)
+    if described:
+        held = _load_handed(experiment, data) if dataset is not None else data
+    else:
+        held = data if dataset is not None else None
+    return OpenRun(directory, experiment, stages, saved.step, held)
 
 
-def _restore(stages: list[Stage], saved: Mapping[str, Any], file: Path) -> None:
-    with explain_misfit(file):
-        pairs = list(zip(stages, saved["programs"], strict=True))
+def read_saved(path: Path, checkpoint: str = "last") -> SavedPair:
+    """The weights of the run or the export in a folder, and what they are of; errors are those of `open_run`."""
+    if is_export(path):
+        return read_export(path, checkpoint)
+    RunDirectory(path).require_checkpoint(checkpoint)
+    return read_run(path, read_experiment(path), read_config(path), checkpoint)
+
+
+def _describe_data(saved: SavedPair) -> Dataset:
+    """The data of an export without their rows."""
+    name = saved.experiment.dataset
+    assert saved.described is not None
+    return saved.described.dataset(
+        f"'{saved.directory.path}' is an exported model, which holds no data, and this takes some. Hand data over: --dataset "
+        f"NAME|PATH (it was trained on {name})."
+    )
+
+
+def _stand_in(saved: SavedPair) -> Tensor | Batch:
+    """Data of the shape and the range that sized the pair of an export, as many as its prior takes."""
+    assert saved.described is not None
+    count = saved.experiment.recipe_options.get("components", 2)
+    weights = sum(value.numel() for programs in saved.programs for state in programs.values() for value in state.values())
+    with _explain_export(saved):
+        return saved.described.stand_in(count, max(SAMPLE_VALUES, weights))
+
+
+def _load_handed(experiment: Experiment, described: Dataset | None) -> Dataset:
+    """Data that are handed over to an export; raises `DataError` where their shape or columns are others than it learned."""
+    data = load_dataset(experiment, handed_over=True)
+    if described and data.shape != described.shape:
+        raise DataError(
+            f"{experiment.dataset} has data of shape {data.shape}, but the model learned {described.shape}. Hand over data of "
+            "that shape."
+        )
+    if described and data.columns and described.columns and tuple(data.columns) != tuple(described.columns):
+        # Conditions that are numbers are columns of x for those who read the data.
+        numbers = [c.name for c in read_conditions(experiment) if is_read(c) and not c.classes]
+        names, chosen = ", ".join(described.columns), ",".join([*described.columns, *numbers])
+        raise DataError(
+            f"the columns of {experiment.dataset} are {', '.join(data.columns)}, but the model learned {names}. Choose these, "
+            f"in this order: --data-option columns={chosen}."
+        )
+    return data
+
+
+@contextmanager
+def _refuse_huge_pairs(saved: SavedPair) -> Iterator[None]:
+    with refuse_larger_pairs({"programs": saved.programs}, saved.file):
+        if not saved.exported:
+            yield
+            return
+        with _explain_export(saved):
+            yield
+
+
+@contextmanager
+def _explain_export(saved: SavedPair) -> Iterator[None]:
+    """Turns what a configuration that nobody typed, and that does not fit its weights, raises into a `CheckpointError`."""
+    try:
+        with explain_misfit(saved.file):
+            yield
+    except ConfigError as error:
+        raise CheckpointError(f"the configuration of '{saved.directory.path}' does not fit its weights: {error}") from error
+
+
+def _restore(stages: list[Stage], saved: SavedPair) -> None:
+    with explain_misfit(saved.file):
+        pairs = list(zip(stages, saved.programs, strict=True))
     for stage, programs in pairs:
-        restore_pair(stage.objective, programs, file)
+        restore_pair(stage.objective, programs, saved.file)
 
 
 def _other_kind(x: Tensor | Batch) -> Tensor | Batch:
@@ -251,10 +270,10 @@ def load(
     *,
     force: bool = False,
 ) -> LoadedPair:
-    """Model, guide and configuration of a run: `model, guide, config = hv.load("last")`.
+    """Model, guide and configuration of a run or an exported model: `model, guide, config = hv.load("last")`.
 
     Arguments:
+        run: its path, unique prefix or `last`; the folder of an export, which needs neither the run nor its data.
         program: (model, guide) for runs of a user's own program. force: take another pair than the run recorded.
     """
-    opened = open_run(run, checkpoint, program, device, force=force)
-    return LoadedPair(opened.model, opened.guide, opened.experiment)
+    return LoadedPair(open_run(run, checkpoint, program, device, force=force))

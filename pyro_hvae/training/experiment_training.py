@@ -101,7 +101,7 @@ def resume_experiment(
         raise ConfigError(f"this run is of a user's own program, started with --program {experiment.program}. Give it again.")
     require_program(directory, experiment, program)
     if program is not None:
-        check_program(directory, experiment, program, force)
+        check_program(directory, experiment, program, directory.read_json("program.json"), force)
     for key, value in changes.items():
         before = getattr(experiment.train, key)
         if key not in RESUMABLE and value != before:

@@ -248,6 +248,19 @@ TRAINING = {
 
 # any command on runs: a part of the message -> what is typed, and what is typed as it advises
 COMMANDS = {
+    "Name the run that it was exported from; in Python": ("train --resume shared", "train --resume vae --steps 9"),
+    "is an exported model, not a run. Name the run that it was exported from": (
+        "compare shared --metric reconstruction",
+        "compare vae --metric reconstruction",
+    ),
+    "Copy the folder, or name the run that it was exported from": ("export shared again", "export vae again"),
+    "or overwrite it (--overwrite on the command line": ("export vae shared", "export vae shared --overwrite"),
+    "Choose another folder": ("export vae vae", "export vae elsewhere"),
+    "Leave --checkpoint out": ("sample shared --checkpoint best", "sample shared"),
+    "Hand over data of that shape": (
+        "metrics shared reconstruction --dataset sixteen.npy",
+        "metrics shared reconstruction --dataset few.npy",
+    ),
     "Name one of them": ("sample runs-", "sample runs-b"),
     "Leave one of them out": ("encode vae few.npy --out c.npz --part test", "encode vae few.npy --out c.npz"),
     "Choose another name for the one that is written": (
@@ -420,6 +433,11 @@ NOT_RUN = {
         "Wait until it ends, or stop it",
         "Make the directory writable, or go on with a copy of it",
     ),
+    "needs the Hugging Face Hub, for which a folder stands in tests/reports/test_hub_upload.py": (
+        "Write OWNER/NAME, such as --hub me/",
+        "Example: --hub me/digits-vhp",
+        "Choose another name, or leave --private out",
+    ),
     "needs files that tests do not have": (
         "Train it again, or open it with that version",
         "Use source=images with split=characters, or split=random",
@@ -434,6 +452,12 @@ NOT_RUN = {
         "Give arrays of the same data",
         "Give as many",
         "Leave these out",
+        "Give finite numbers, and NaN where a value is missing",
+        "Give an array: frame.to_numpy()",
+        "Hand its values over: given={'",
+        "Give a finite number for each row",
+        "Make it a tensor of real numbers, and train again",
+        "Choose these, in this order: --data-option columns=",
         "Leave data of size 0 out, or give them another size",
         "Let it give a finite number for each datum",
         "Example: measure=lambda x, fn: (x - fn.mean).square().flatten(1).mean(1)",
@@ -566,6 +590,7 @@ def place(tmp_path_factory):
     train_once(folder, "vae", *small.split())
     train_once(folder, "vae", *small.replace("latent=3", "latent=2 -o condition=angle").split()[:-1], "angled")
     train_once(folder, *"hvae --dataset digits -o condition=class -o dims=3,2 --steps 8 --out conditional".split())
+    hv.export(folder / "vae", folder / "shared")
     np.save(folder / "holes.npy", np.where(RANDOM.random((40, 1, 6, 6)) < 0.2, np.nan, 0.5))
     train_once(folder, *"vae --dataset holes.npy -o hidden=8 --steps 8 --out holes".split())
     train_once(folder, *"--program own.py:build --dataset few.npy --steps 8 --out program".split())

@@ -1,7 +1,7 @@
 """The columns of a CSV or Parquet file, each as numbers or as texts. Nothing in a file is run."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,7 @@ def read_parquet(path: Path) -> Table:
             elif types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind):
                 columns.append(TableColumn(name, np.zeros(len(values)), obstacle="structures or bytes"))
             else:
-                columns.append(_to_texts(name, values, types.is_dictionary(kind)))
+                columns.append(texts_column(name, values.to_pylist(), types.is_dictionary(kind)))
     if not columns or not table.num_rows:
         raise DataError(f"{path} has no rows. Add the data.")
     return Table(columns, range(1, 1 + table.num_rows))
@@ -165,10 +165,10 @@ def _to_floats(values: Any) -> np.ndarray:
     return np.array(values.cast("float64", safe=False).to_numpy(), dtype=np.float64)
 
 
-def _to_texts(name: str, values: Any, categories: bool) -> TableColumn:
-    """Texts as such, or as the numbers that all of them are; the texts of categories are none."""
+def texts_column(name: str, values: Iterable[Any], categories: bool) -> TableColumn:
+    """Texts as such, None where one is missing, or as the numbers that all of them are; the texts of categories are none."""
     known: dict[str, int] = {}
-    cells = ("" if value is None else str(value) for value in values.to_pylist())
+    cells = ("" if value is None else str(value) for value in values)
     codes = np.array([known.setdefault(cell, len(known)) for cell in cells], np.int64)
     numbers = None if categories else _to_numbers([*known], ".")
     return TableColumn(name, codes, [*known], categories) if numbers is None else TableColumn(name, numbers[codes])

@@ -3,7 +3,7 @@
 import gzip
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import IO
@@ -50,11 +50,20 @@ def read_batch(path: Path, data: Dataset, conditions: Sequence[Condition] = (), 
     """
     if not data.columns and path.is_file() and find_kind(path) in (*TABLE_READERS, ANNOTATED):
         raise DataError(f"{path} is a table, but the run is of arrays of shape {data.shape}. Give a file of such arrays.")
-    x, by = read_incomplete(path, data.columns, key), data.standardization
+    x = read_incomplete(path, data.columns, key)
     if tuple(x.shape[1:]) != data.shape:
         raise DataError(f"the data of {path} have the shape {tuple(x.shape[1:])}, those of the run {data.shape}.")
-    x = by.apply(x) if by else x
-    return Batch.of(x.float(), read_given(path, conditions, key) | give_totals(conditions, x))
+    return as_learned(x, data, conditions, read_given(path, conditions, key))
+
+
+def as_learned(x: Tensor, data: Dataset, conditions: Sequence[Condition], given: Mapping[str, Tensor]) -> Tensor | Batch:
+    """Data (n, *event) in their own units, float64 with NaN where missing, as programs that learned other data read them.
+
+    Arguments:
+        given: encoded conditions, without a size that is the total of x.
+    """
+    x = data.standardization.apply(x) if data.standardization else x
+    return Batch.of(x.float(), {**given, **give_totals(conditions, x)})
 
 
 def read_incomplete(path: Path, columns: Sequence[str] = (), key: str = "") -> Tensor:
@@ -101,7 +110,13 @@ def read_given(path: Path, conditions: Sequence[Condition], key: str = "") -> di
             why = f" ({found.unused[lacking]})" if lacking in found.unused else ""
             raise DataError(f"{path} has no factor '{lacking}'{why} beside the data. Add an array of this name, complete.")
         return encode_factors(factors, labels, conditions, path.name)
-    table = _read_table(path, kind, names)
+    return read_table_given(path, _read_table(path, kind, names), conditions)
+
+
+def read_table_given(path: Path, table: Table, conditions: Sequence[Condition]) -> dict[str, Tensor]:
+    """As `read_given`, of a table that was read; `path` names it in errors."""
+    conditions = [condition for condition in conditions if is_read(condition)]
+    names = [condition.name for condition in conditions]
     require_columns(path, table, names)
     for column in table.columns:
         if column.name in names and not column.obstacle and column.missing.any():
