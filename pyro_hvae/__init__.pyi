@@ -80,6 +80,7 @@ from .schedules import Progressive as Progressive
 from .schedules import Ramp as Ramp
 from .schedules import Rewo as Rewo
 from .schedules import WarmUp as WarmUp
+from .training import History as History
 from .training import fit as fit
 
 __version__: str

@@ -47,5 +47,7 @@ from .trackers import TRACKERS as TRACKERS
 from .trackers import Progress as Progress
 from .trackers import Tracker as Tracker
 from .trackers import make_trackers as make_trackers
+from .train_config import OPTIMIZERS as OPTIMIZERS
+from .train_config import OWN as OWN
 from .train_config import TrainConfig as TrainConfig
 from .user_program import program_from_file as program_from_file

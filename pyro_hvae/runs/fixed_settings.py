@@ -10,7 +10,7 @@ from pyro_hvae.runs.experiment import Experiment
 
 # The training settings that a resumed run may change: its length, device and cadence.
 RESUMABLE = {"steps", "device", "threads", "compile", "log_every", "eval_every", "save_every"}
-RESUMABLE |= {"information_every", "information_points"}
+RESUMABLE |= {"information_every", "information_points", "patience"}
 WHOLE = ("recipe", "schedule", "data_identity", "dataset", "condition", "size_factor", "conditions")  # compared as they are
 
 
