@@ -42,8 +42,8 @@ class EarlyStopping:
     def describe(self, step: int, steps: int) -> str:
         """Where and why the training ended before its last step."""
         return (
-            f"Stopped early at step {step:,} of {steps:,}: the validation bound has not risen for {self.waited} evaluations; its "
-            f"best was {self.best:.3f} nats at step {self.at:,}."
+            f"Stopped early at step {step:,} of {steps:,}: the validation bound has not risen for {self.waited} evaluations; "
+            f"its best was {self.best:.3f} nats at step {self.at:,}."
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -58,9 +58,8 @@ class History(list[dict[str, Any]]):
 
     def _repr_html_(self) -> str:
         """The last row as a table, for notebooks."""
-        head = "".join(f"<th>{escape(key)}</th>" for key in self._last())
-        cells = "".join(
-            f"<td>{value:.4g}</td>" if key != "step" else f"<td>{value}</td>" for key, value in self._last().items()
-        )
+        shown = {key: str(value) if key == "step" else f"{value:.4g}" for key, value in self._last().items()}
+        head = "".join(f"<th>{escape(key)}</th>" for key in shown)
+        cells = "".join(f"<td>{escape(text)}</td>" for text in shown.values())
         caption = escape(f"{self.title}: {len(self)} rows, the last of them. {self.ending}".strip())
         return f"<table><caption>{caption}</caption><tr>{head}</tr><tr>{cells}</tr></table>"

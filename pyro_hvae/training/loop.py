@@ -58,9 +58,10 @@ def fit(
         trackers: told of every step (see `Tracker`). experiment: the configuration to write into the run, for recipes.
         progress: without trackers, show a bar in a terminal or notebook, elsewhere a few lines on stderr.
 
-    The `History` is a list of rows, with a table and a figure of them. Rows hold step, stage, loss (weighted), elbo (unweighted bound), distortion, rate.SITE, rate_total, the values that the
-    schedule logs (beta, constraint, ...), penalty.NAME and lr, in nats per datum of the step's batch; at some steps also
-    validation_elbo and information.SITE (see `InformationFlow`).
+    The `History` is the list of rows, with a table and a figure of them. Rows hold step, stage, loss (weighted), elbo
+    (unweighted bound), distortion, rate.SITE, rate_total, the values that the schedule logs (beta, constraint, ...),
+    penalty.NAME and lr, in nats per datum of the step's batch; at some steps also validation_elbo and information.SITE (see
+    `InformationFlow`).
 
     The caller's random streams stay as they are; noise comes from `config.seed`. The pair is in training mode while it is
     trained, and in evaluation mode afterwards, as a run that `load` opens.
