@@ -31,6 +31,7 @@ ROOMS = [
     "evaluation",
     "plots",
     "training",
+    "estimators",
     "reports",
     "cli",
     "__main__",

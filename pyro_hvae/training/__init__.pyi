@@ -3,3 +3,4 @@ from .experiment_training import resume_experiment as resume_experiment
 from .experiment_training import train as train
 from .history import History as History
 from .loop import fit as fit
+from .optimizers import MakeOptimizer as MakeOptimizer

@@ -51,7 +51,7 @@ def fit(
         config: see `TrainConfig`. schedule: one per stage; default `Constant(1)`, the bound itself.
         out: run directory for metrics and checkpoints; None keeps nothing.
         validation: data for the unweighted bound that chooses `checkpoints/best.pt`, and ends the training where `patience` is
-            set; with given inputs a `Batch`.
+            set: the pair then has the weights of the best bound if `out` is None. With given inputs a `Batch`.
         optimizer: parameters -> any torch optimiser that needs no closure, instead of that of `config`. Its learning rates are
             its own, and `lr_decay` lowers them. It is called once for each stage, and to resume a run it is handed over again.
         resume: go on from `out`'s last checkpoint. On the CPU the result is bit-identical to an uninterrupted run.

@@ -53,6 +53,7 @@ class StageLoop:
     warned: bool = False
 
     def __post_init__(self) -> None:
+        self.best_weights: dict[str, Any] = {}
         self.stopping = EarlyStopping(self.config.patience)
 
     @property
@@ -88,6 +89,8 @@ class StageLoop:
                 held = None if validation is None else stage.validation_data(validation, device)
                 self.run_stage(number, session, held and check_data(held, stage.objective.model))
             self.offset += self.lengths[number]
+        if self.best_weights:
+            self.stages[-1].objective.load_state_dict(self.best_weights)
         if self.run:
             stopped = {"stopped_early": self.ending or None} if self.config.patience else {}
             self.run.update(status="finished", step=self.offset, **stopped)
@@ -149,6 +152,8 @@ class StageLoop:
 
     def save(self, number: int, session: Session, which: str = "last") -> None:
         if self.run is None:
+            if which == "best" and self.config.patience:  # there is no file that keeps them
+                self.best_weights = {key: value.clone() for key, value in session.objective.state_dict().items()}
             return
         programs = [{"model": s.objective.model.state_dict(), "guide": s.objective.guide.state_dict()} for s in self.stages]
         content = {
