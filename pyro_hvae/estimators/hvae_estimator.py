@@ -170,7 +170,7 @@ class HVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
             return self._to_rows(generate(self.model_, len(values), fixed)["x"]).astype(values.dtype)
 
     def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
-        """Draws of x as p(x | z) spreads them, (n_samples, d) in the units of X; random_state=None takes the estimator's noise."""
+        """Draws of x with the noise of p(x | z), (n_samples, d) in the units of X; None takes the estimator's random state."""
         check_is_fitted(self)
         if n_samples < 1:
             raise ConfigError(f"n_samples must be at least 1, got {n_samples}.")
