@@ -1,63 +1,110 @@
 """The request of `pyro-hvae train ... --seeds 0:5`: a run for each seed, those that are done already kept, and their table."""
 
+import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from pyro_hvae.cli.train_request import TrainRequest
-from pyro_hvae.errors import CheckpointError, ConfigError, DataError, HVAEError, Interrupted
-from pyro_hvae.reports import report_comparison
-from pyro_hvae.runs import Experiment, RunDirectory, read_checkpoint, read_config, require_same_settings
+from pyro_hvae.errors import CheckpointError, ConfigError, DivergenceError, HVAEError, Interrupted
+from pyro_hvae.reports import format_table
+from pyro_hvae.runs import Experiment, RunDirectory, find_difference, read_config
+
+VALUES = ("elbo", "validation_elbo", "angle")
+LAST_PICTURE = "figures/samples.png"  # of a run that is trained and drawn
 
 
 @dataclass(frozen=True)
 class SeedRequests:
-    """Runs of one experiment that differ in the seed, with their directories."""
+    """Requests for runs that differ in the seed alone."""
 
     requests: Sequence[TrainRequest]
 
     def describe(self) -> dict[str, Any]:
         """The plan of a dry run: that of the first seed, with the directories of all."""
-        return {**self.requests[0].describe(), "runs": [str(request.out) for request in self.requests]}
+        return {**self.requests[0].describe(), "out": [str(request.out) for request in self.requests]}
 
-    def run(self, track: tuple[str, ...] = ()) -> tuple[dict[str, Any], str, list[str]]:
-        """Trains the runs one after the other; a run that fails does not stop those after it.
+    def run(self, track: tuple[str, ...] = ()) -> tuple[dict[str, Any], str, HVAEError | None]:
+        """Trains the runs one after the other; one that diverges or is damaged does not stop those after it.
 
         Returns:
-            the values of `compare` with the reports of the runs, its text, and the failures as text.
+            a row for each run with mean and standard deviation of its values, their text, and an error where runs failed.
+
+        Raises:
+            HVAEError: for what would fail for all seeds alike. Interrupted: after a signal; nothing that is finished is lost.
         """
-        reports, failures = list[dict[str, Any]](), list[str]()
+        rows, failed = list[dict[str, Any]](), dict[str, HVAEError]()
         for number, request in enumerate(self.requests, 1):
-            tell(f"Run {number} of {len(self.requests)}: {request.out}")
+            _tell(f"Run {number} of {len(self.requests)}: {request.out}")
             try:
-                reports.append(_train_or_keep(request, track))
+                _train_or_keep(request, track)
+                rows.append(_row(request))
             except Interrupted as error:
-                raise Interrupted(f"{error} The same command goes on with the runs that are not finished.", error.exit_code - 128)
-            except (ConfigError, DataError) if not reports else () as error:  # the settings of all, or no room for any
-                raise error
+                message = (
+                    f"{error} Or give this command again: it keeps the runs that are finished and goes on with the others."
+                )
+                raise Interrupted(message, error.exit_code - 128) from error
             except HVAEError as error:
-                failures.append(f"{request.out}: {error}")
-                tell(f"Error: {error}")
-        if not reports:
-            return {"runs": [], "failed": failures}, "", failures
-        values, text = report_comparison([report["run"] for report in reports], tell=tell)
-        return {**values, "trained": reports, "failed": failures}, text, failures
+                if number == 1 and not isinstance(error, DivergenceError | CheckpointError):
+                    raise
+                _tell(f"Error: {error}")
+                failed[str(request.out)] = error
+        values = {"runs": rows, "failed": {run: str(error) for run, error in failed.items()}, **_summary(rows)}
+        first = next(iter(failed.values()), None)
+        if first is None:
+            return values, _text(values), None
+        message = f"{len(failed)} of {len(self.requests)} runs failed ({', '.join(failed)}); the reasons are above. The others are kept."
+        return values, _text(values), type(first)(message)
 
 
-def tell(text: str) -> None:
+def _tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _train_or_keep(request: TrainRequest, track: tuple[str, ...]) -> dict[str, Any]:
-    """Trains a run, goes on with one that was interrupted, or keeps one that is finished, pictures and all."""
+def _train_or_keep(request: TrainRequest, track: tuple[str, ...]) -> None:
+    """Trains a run, goes on with one that was interrupted, or keeps one that is finished."""
     run = RunDirectory(request.out)
     if not run.checkpoint().is_file():
-        return request.run(track)
-    _require_same_run(run, request.experiment)
-    state = run.read_json("run.json")
-    if state.get("status") == "finished" and state.get("reported"):
-        tell("It is finished and kept.")
-        return {"run": str(run.path), "step": state.get("step"), "kept": True}
-    return replace(request, resume=True).run(track)
+        request.run(track)
+        return
+    stored = read_config(run.path)
+    _require_same_run(stored, request.experiment, run)
+    finished = run.read_json("run.json").get("status") == "finished" and (run.path / LAST_PICTURE).is_file()
+    if finished and stored.train.steps == request.experiment.train.steps:
+        _tell("It is finished, and kept as it is.")
+    else:
+        replace(request, resume=True).run(track)
+
+
+def _require_same_run(stored: Experiment, asked: Experiment, run: RunDirectory) -> None:
+    if other := find_difference(stored, asked, whole=False):
+        was, wanted = other
+        raise ConfigError(f"'{run.path}' holds another run: it has {was}, and {wanted} was asked for. Choose another --out.")
+
+
+def _row(request: TrainRequest) -> dict[str, Any]:
+    """The last metric row of a finished run, and the angle error where it was measured."""
+    run = RunDirectory(request.out)
+    last = run.rows()[-1]
+    row = {"run": str(run.path), "seed": request.experiment.train.seed, "step": last["step"]}
+    angle = run.read_json("eval/angle.json").get("mae_rad")
+    found = last | ({} if angle is None else {"angle": angle})
+    return row | {key: found[key] for key in VALUES if key in found}
+
+
+def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Mean and standard deviation over the runs of the values that all have."""
+    columns = {key: [row[key] for row in rows] for key in VALUES if rows and all(key in row for row in rows)}
+    mean = {key: statistics.fmean(values) for key, values in columns.items()}
+    deviation = {key: statistics.stdev(values) for key, values in columns.items()} if len(rows) > 1 else {}
+    return {"mean": mean, "std": deviation}
+
+
+def _text(values: dict[str, Any]) -> str:
+    """A table with a row for each run, then mean and standard deviation."""
+    rows, further = values["runs"], [{"run": name, **values[name]} for name in ("mean", "std") if values[name]]
+    if not rows:
+        return "No run is finished."
+    runs = " ".join(row["run"] for row in rows)
+    return f"{format_table([*rows, *further])}\nTest likelihoods: pyro-hvae compare {runs} --particles 500"
