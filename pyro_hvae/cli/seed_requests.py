@@ -41,9 +41,7 @@ class SeedRequests:
                 _train_or_keep(request, track)
                 rows.append(_row(request))
             except Interrupted as error:
-                message = (
-                    f"{error} Or give this command again: it keeps the runs that are finished and goes on with the others."
-                )
+                message = f"{error} The same command goes on with it, and keeps the runs that are finished."
                 raise Interrupted(message, error.exit_code - 128) from error
             except HVAEError as error:
                 if number == 1 and not isinstance(error, DivergenceError | CheckpointError):
@@ -54,7 +52,8 @@ class SeedRequests:
         first = next(iter(failed.values()), None)
         if first is None:
             return values, _text(values), None
-        message = f"{len(failed)} of {len(self.requests)} runs failed ({', '.join(failed)}); the reasons are above. The others are kept."
+        count = f"{len(failed)} of {len(self.requests)} runs failed ({', '.join(failed)})"
+        message = f"{count}; the reasons are above. The others are kept."
         return values, _text(values), type(first)(message)
 
 
@@ -103,8 +102,9 @@ def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 def _text(values: dict[str, Any]) -> str:
     """A table with a row for each run, then mean and standard deviation."""
-    rows, further = values["runs"], [{"run": name, **values[name]} for name in ("mean", "std") if values[name]]
-    if not rows:
+    if not (rows := values["runs"]):
         return "No run is finished."
-    runs = " ".join(row["run"] for row in rows)
-    return f"{format_table([*rows, *further])}\nTest likelihoods: pyro-hvae compare {runs} --particles 500"
+    columns = ["run", "seed", "step", *(key for key in VALUES if any(key in row for row in rows))]
+    lines = [*rows, *({"run": name, "seed": "", "step": "", **values[name]} for name in ("mean", "std") if values[name])]
+    table = format_table({key: line.get(key) for key in columns} for line in lines)
+    return f"{table}\nTest likelihoods: pyro-hvae compare {' '.join(row['run'] for row in rows)} --particles 500"
