@@ -89,7 +89,10 @@ def _row(request: TrainRequest) -> dict[str, Any]:
     row = {"run": str(run.path), "seed": request.experiment.train.seed, "step": last["step"]}
     angle = run.read_json("eval/angle.json").get("mae_rad")
     found = last | ({} if angle is None else {"angle": angle})
-    return row | {key: found[key] for key in VALUES if key in found}
+    shown = {key: found[key] for key in VALUES if key in found}
+    if "validation_elbo" in shown:
+        del shown["elbo"]  # of one batch
+    return row | shown
 
 
 def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
