@@ -37,11 +37,17 @@ class Fitted(NamedTuple):
     history: History
 
 
-def resolve_options(recipe: str, schedule: str | None, options: Mapping[str, Any], train: Mapping[str, Any]) -> Experiment:
+def resolve_options(
+    recipe: str, schedule: str | None, options: Mapping[str, Any], train: Mapping[str, Any], scaled: bool
+) -> Experiment:
     """The experiment of an estimator.
 
-    The defaults are those of the recipe, but for these: a Gaussian's or Student-t's sigma is learned, where the recipe's
-    schedule aims at a kappa, which is of the data, it is a warm-up instead, and the bound is evaluated every 50 steps.
+    The defaults are those of the recipe, but for these: a Gaussian's or Student-t's sigma is learned, and starts at that of
+    the data where they are standardised, a schedule that aims at a kappa, which is of the data, is a warm-up instead, and the
+    bound is evaluated every 50 steps.
+
+    Arguments:
+        scaled: whether the data may be standardised.
 
     Raises:
         ConfigError: for an unknown recipe, schedule or option (the nearest is suggested), or a value that is none of it.
@@ -53,7 +59,8 @@ def resolve_options(recipe: str, schedule: str | None, options: Mapping[str, Any
     if recipe in RECIPES:
         schedule = schedule or ("warmup" if RECIPES[recipe].schedule in NEEDS_AIM else None)
         learns = "learn_sigma" in parameters(RECIPES[recipe].build) and likelihood_of(recipe, options) in LEARNS_SIGMA
-        options = {"eval_every": 50} | ({"learn_sigma": True} if learns else {}) | dict(options)
+        sigma = ({"sigma": 1.0} if scaled else {}) | {"learn_sigma": True} if learns else {}
+        options = {"eval_every": 50} | sigma | dict(options)
     return resolve(recipe, "the rows of X", schedule, options, train, tables=tables)
 
 

@@ -25,7 +25,7 @@ class HVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
     r"""A recipe as a transformer and density estimator of rows X (n, d): codes, samples and log-likelihoods.
 
     Whatever the scale of the columns, they are standardised before, and values are given in the units of X. The defaults are
-    the recipe's own, but a Gaussian's or Student-t's sigma is learned, and a schedule whose kappa depends on the data (`rewo`,
+    the recipe's own, but a Gaussian's or Student-t's sigma is learned (from 1), and a schedule whose kappa depends on the data (`rewo`,
     `geco`) is replaced by a warm-up unless it is asked for. NaN are missing entries: `transform` gives the code of what is
     known, `score_samples` its log-likelihood. A guide that has seen no missing entry reads one as the column's mean.
 
@@ -132,7 +132,7 @@ class HVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
             "compile": self.compile,
             "seed": seed,
         }
-        experiment = resolve_options(self.recipe, self.schedule, self._options, train)
+        experiment = resolve_options(self.recipe, self.schedule, self._options, train, self.standardize is not False)
         shape = tuple(self.shape) if self.shape is not None else values.shape[1:]
         if np.prod(shape) != values.shape[1]:
             raise ConfigError(f"a datum of shape={shape} has {np.prod(shape)} numbers, but a row of X has {values.shape[1]}.")
