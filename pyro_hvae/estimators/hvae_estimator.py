@@ -25,9 +25,9 @@ class HVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
     r"""A recipe as a transformer and density estimator of rows X (n, d): codes, samples and log-likelihoods.
 
     Whatever the scale of the columns, they are standardised before, and values are given in the units of X. The defaults are
-    the recipe's own, but a Gaussian's or Student-t's sigma is learned (from 1), and a schedule whose kappa depends on the data (`rewo`,
-    `geco`) is replaced by a warm-up unless it is asked for. NaN are missing entries: `transform` gives the code of what is
-    known, `score_samples` its log-likelihood. A guide that has seen no missing entry reads one as the column's mean.
+    the recipe's own, but a Gaussian's or Student-t's sigma is learned (from 1), and a schedule whose kappa depends on the data
+    (`rewo`, `geco`) is replaced by a warm-up unless it is asked for. NaN are missing entries: `transform` gives the code of
+    what is known, `score_samples` its log-likelihood. A guide that has seen no missing entry reads one as the column's mean.
 
     All noise is that of `random_state`: calls repeat, and the value of a row does not depend on the rows beside it.
 
