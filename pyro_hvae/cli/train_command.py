@@ -39,12 +39,12 @@ def _seeds(ctx: click.Context, param: click.Parameter, text: str | None) -> rang
     multiple=True,
     callback=key_values,
     metavar="KEY=VALUE",
-    help="Option of recipe, schedule, data or training (condition, lr_decay, information_every, ...); repeatable.",
+    help="Option of recipe, schedule, data or training (condition, lr_decay, patience, optimizer, ...); repeatable.",
 )
 @click.option("--steps", type=int, metavar="N", help="Gradient steps in total.")
 @click.option("--epochs", type=COUNT, metavar="N", help="Passes over the training data; with several stages, of the last.")
 @click.option("--batch-size", type=int, metavar="N", help="Data per step.")
-@click.option("--lr", type=float, metavar="F", help="Learning rate of Adam.")
+@click.option("--lr", type=float, metavar="F", help="Learning rate of the optimiser.")
 @click.option("--seed", type=SEED, metavar="N", help="Of initial weights, noise and data order.")
 @click.option(
     "--seeds",
@@ -67,7 +67,7 @@ def _seeds(ctx: click.Context, param: click.Parameter, text: str | None) -> rang
 @click.option(
     "--resume",
     metavar="RUN",
-    help="Continue a run (directory, name or 'last'); only length, device, --compile and save intervals may change.",
+    help="Continue a run (directory, name or 'last'); only length, patience, device, --compile and intervals may change.",
 )
 @click.option(
     "--config", type=click.Path(path_type=Path), metavar="FILE.toml", help="Settings from a file, such as a run's config.toml."
