@@ -1,6 +1,6 @@
 """Codes of the estimator `hv.HVAE` in pipelines of scikit-learn, beside PCA and factor analysis: accuracy and log-likelihood.
 
-    python -m benchmarks.pipelines                 # three tables, five folds each; some minutes on two cores
+    python -m benchmarks.pipelines                 # three tables, five folds each; four CPU minutes
     python -m benchmarks.pipelines --tables wine --steps 200
 
 Each pipeline is StandardScaler, a code of as many numbers for every method, and LogisticRegression, under `cross_validate` with

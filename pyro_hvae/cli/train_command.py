@@ -67,7 +67,7 @@ def _seeds(ctx: click.Context, param: click.Parameter, text: str | None) -> rang
 @click.option(
     "--resume",
     metavar="RUN",
-    help="Continue a run (directory, name or 'last'); only length, patience, device, --compile and intervals may change.",
+    help="Continue a run (directory, name or 'last'); only length, device, --compile and save intervals may change.",
 )
 @click.option(
     "--config", type=click.Path(path_type=Path), metavar="FILE.toml", help="Settings from a file, such as a run's config.toml."
