@@ -31,7 +31,18 @@ SPEED = {
     "graphs": "shortest_paths",
     "data": "data_loading",
 }
-STUDIES = ("pendulum", "stacked", "likelihood", "gibbs", "texture", "vlae", "disentangling", "imputation", "conditional")
+STUDIES = (
+    "pendulum",
+    "stacked",
+    "likelihood",
+    "gibbs",
+    "texture",
+    "vlae",
+    "disentangling",
+    "imputation",
+    "conditional",
+    "pipelines",
+)
 
 
 def selected(only: list[str] | None) -> list[str]:

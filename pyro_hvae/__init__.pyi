@@ -1,6 +1,7 @@
 from . import compilation as compilation
 from . import conditionals as conditionals
 from . import data as data
+from . import estimators as estimators
 from . import evaluation as evaluation
 from . import guides as guides
 from . import inference as inference
@@ -39,6 +40,7 @@ from .conditionals import ZeroInflated as ZeroInflated
 from .data import DATASETS as DATASETS
 from .data import Batch as Batch
 from .errors import HVAEError as HVAEError
+from .estimators import HVAE as HVAE
 from .guides import Autoregressive as Autoregressive
 from .guides import BottomUp as BottomUp
 from .guides import Heads as Heads
@@ -88,6 +90,7 @@ from .schedules import Progressive as Progressive
 from .schedules import Ramp as Ramp
 from .schedules import Rewo as Rewo
 from .schedules import WarmUp as WarmUp
+from .training import History as History
 from .training import fit as fit
 
 __version__: str

@@ -9,7 +9,21 @@ import click
 from pyro_hvae.cli.early_checks import check_experiment, check_resumption, check_trackers
 from pyro_hvae.cli.shared_options import COUNT, DEVICE, SEED, checked, data_dir_option, emit, json_option, key_values
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.runs import SEEDS
 from pyro_hvae.runtime import require_device_name
+
+
+def _seeds(ctx: click.Context, param: click.Parameter, text: str | None) -> range | None:
+    """`A:B` as the seeds A, ..., B - 1, as Python counts."""
+    if text is None:
+        return None
+    first, _, end = text.partition(":")
+    if not (first.isdecimal() and end.isdecimal() and int(first) < int(end) <= SEEDS):
+        raise ConfigError(
+            f"--seeds takes A:B with A below B, the seeds A to B - 1 as Python counts, got '{text}'. Example: --seeds 0:5 is "
+            "0, 1, 2, 3, 4."
+        )
+    return range(int(first), int(end))
 
 
 @click.command(name="train")
@@ -25,13 +39,19 @@ from pyro_hvae.runtime import require_device_name
     multiple=True,
     callback=key_values,
     metavar="KEY=VALUE",
-    help="Option of recipe, schedule, data or training (condition, lr_decay, information_every, ...); repeatable.",
+    help="Option of recipe, schedule, data or training (condition, lr_decay, patience, optimizer, ...); repeatable.",
 )
 @click.option("--steps", type=int, metavar="N", help="Gradient steps in total.")
 @click.option("--epochs", type=COUNT, metavar="N", help="Passes over the training data; with several stages, of the last.")
 @click.option("--batch-size", type=int, metavar="N", help="Data per step.")
-@click.option("--lr", type=float, metavar="F", help="Learning rate of Adam.")
+@click.option("--lr", type=float, metavar="F", help="Learning rate of the optimiser.")
 @click.option("--seed", type=SEED, metavar="N", help="Of initial weights, noise and data order.")
+@click.option(
+    "--seeds",
+    callback=_seeds,
+    metavar="A:B",
+    help="A run for each seed from A to B - 1 and their table; again: the rest of it.",
+)
 @click.option("--device", callback=checked(require_device_name), metavar=DEVICE, help="Where to train.")
 @click.option(
     "--compile/--no-compile",
@@ -67,6 +87,7 @@ def train_command(
     schedule: str | None,
     options: dict[str, str],
     epochs: int | None,
+    seeds: range | None,
     out: Path | None,
     resume: str | None,
     config: Path | None,
@@ -98,12 +119,19 @@ def train_command(
       pyro-hvae train iwae --dataset pendulum -o levels=2 -o particles=16 --steps 5000
       pyro-hvae train hvae --dataset digits -o condition=class
       pyro-hvae train --program examples/own_model.py:build --dataset pendulum
+      pyro-hvae train vae --dataset digits --seeds 0:5
       pyro-hvae train --resume last
+
+    --seeds A:B trains a run for each of the seeds A, ..., B - 1, below --out or runs/ by the names that single runs have, and
+    ends with a table. A run that fails does not stop the others. The same command again keeps runs that are finished, goes on
+    with those that were interrupted, and starts the rest.
     """
     _require_one_process()
     given = {key: value for key, value in settings.items() if value is not None}
     if epochs is not None and "steps" in given:
         raise ConfigError("--epochs and --steps both give the length. Use one of them.")
+    if seeds is not None and "seed" in given:
+        raise ConfigError("--seed and --seeds both give the seed. Use one of them.")
     check_trackers(track)
     if resume is not None:
         named = {
@@ -113,6 +141,7 @@ def train_command(
             "-o": options,
             "--config": config,
             "--out": out,
+            "--seeds": seeds,
         }
         if extra := [name for name, value in named.items() if value]:
             raise ConfigError(f"--resume takes everything from the run, so {' and '.join(extra)} cannot be given with it.")
@@ -121,13 +150,21 @@ def train_command(
         if force:
             raise ConfigError("--force is for --resume with another --program. Leave it out.")
         check_experiment(recipe, dataset, schedule, options, given, config, program)
+    from pyro_hvae.cli.seed_requests import SeedRequests
     from pyro_hvae.cli.train_request import plan_text, resolve_request
     from pyro_hvae.reports import training_text
 
     request = resolve_request(recipe, dataset, schedule, options, given, epochs, out, resume, config, program, force)
+    if seeds is not None:
+        request = SeedRequests(request.over_seeds(seeds, out))
     if dry_run:
         plan = request.describe()
         emit(plan, as_json, plan_text(plan))
+    elif isinstance(request, SeedRequests):
+        values, text, error = request.run(track)
+        emit(values, as_json, text)
+        if error:
+            raise error
     else:
         report = request.run(track)
         emit(report, as_json, training_text(report))

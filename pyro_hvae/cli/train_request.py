@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,11 @@ class TrainRequest:
         """The plan of a dry run."""
         pick_device(self.experiment.train.device)
         return {"out": str(self.out), **plan(self.experiment).describe()}
+
+    def over_seeds(self, seeds: Iterable[int], out: Path | None) -> list["TrainRequest"]:
+        """This request for each seed, below `out` or the folder of runs under the names that single runs have."""
+        experiments = [self.experiment.replace_train(seed=seed) for seed in seeds]
+        return [TrainRequest(each, (out or runs_folder()) / run_name(each), False) for each in experiments]
 
     def run(self, track: tuple[str, ...] = ()) -> dict[str, Any]:
         """Trains, draws and measures; returns the values of `report_training`."""
@@ -72,11 +77,16 @@ def _steps(experiment: Experiment, epochs: int) -> int:
     return max(len(shares), round(steps * sum(shares) / shares[-1]))
 
 
-def _new_run_path(experiment: Experiment) -> Path:
+def run_name(experiment: Experiment) -> str:
+    """The name of the directory of a run: method, data, schedule and seed."""
     method, data = experiment.method.replace(".py:", "-"), Path(experiment.dataset).name
     # A user's own program and data are named by paths.
     name = re.sub(r"[^\w.-]", "_", f"{method}-{data}-{experiment.schedule}-seed{experiment.train.seed}")
-    name = name.encode()[-200:].decode(errors="ignore")  # file systems take 255 bytes
+    return name.encode()[-200:].decode(errors="ignore")  # file systems take 255 bytes
+
+
+def _new_run_path(experiment: Experiment) -> Path:
+    name = run_name(experiment)
     path, number = runs_folder() / name, 2
     while os.path.exists(path):
         path, number = runs_folder() / f"{name}-{number}", number + 1

@@ -108,6 +108,7 @@ def importance_weights(
     seed: int | None = None,
     compile: bool = False,
     warn: Callable[[str], Any] | None = None,
+    alike: bool = False,
 ) -> Iterator[Weights]:
     r"""Yields the importance weights of one batch of data after another, in order.
 
@@ -126,12 +127,15 @@ def importance_weights(
         seed: of the noise, different in every batch; None draws from torch's global stream.
         compile: run the model's full chunks as one compiled graph (see `capture`), which takes seconds; others run eagerly.
             Samples are the same, weights equal up to rounding. warn: called instead of warning with a `CaptureWarning`.
+        alike: one datum a batch, all with the noise of the seed: a value depends on its datum alone. The sampling errors of
+            data then go together, and small numbers of particles take several times as long.
 
     Raises:
         ConfigError: for fewer than one particle, inner particles without shared sites, or a guide without densities.
         DivergenceError: for weights that are NaN.
     """
     size = data_per_batch(particles, inner)
+    size = 1 if alike else size
     if not len(x):
         raise ConfigError("there are no data to estimate a likelihood of: 0 data were given. Give at least one.")
     if inner > 1 and not shared:
@@ -142,7 +146,8 @@ def importance_weights(
     for first in range(start, len(x), size):
         batch = x[first : first + size]
         # Around each batch, because the caller of a generator runs between them.
-        with evaluation_mode(model, guide), nullcontext() if seed is None else fixed_seed(_batch_seed(seed, first)):
+        noise = nullcontext() if seed is None else fixed_seed(seed if alike else _batch_seed(seed, first))
+        with evaluation_mode(model, guide), noise:
             if first == start:
                 with pyro.validation_enabled(False):
                     elbo.check(model, guide, batch[:2])

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -14,9 +15,18 @@ BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
 COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00")
 
 
+class _ShownFigure(Figure):
+    """A figure that a notebook shows without pyplot, which alone would teach it how."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+
 def new_figure(width: float, height: float, title: str) -> Figure:
     """An empty figure of a size in inches."""
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+    figure = _ShownFigure(figsize=(width, height), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=11)
     return figure
 

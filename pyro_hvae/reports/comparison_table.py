@@ -27,9 +27,9 @@ from pyro_hvae.runs import RESUMABLE, Experiment, TrainConfig, find_run
 from pyro_hvae.runtime import pick_device
 
 # The training settings that change what is learned: all but those that are known not to.
-DECISIVE = tuple(f.name for f in fields(TrainConfig) if f.name not in RESUMABLE - {"steps"} | {"seed"})
+DECISIVE = tuple(f.name for f in fields(TrainConfig) if f.name not in RESUMABLE - {"steps", "patience"} | {"seed"})
 # What a method has no need to say where it is the default.
-UNSAID = {name: getattr(TrainConfig, name) for name in ("free_bits", "balance", "precision")}
+UNSAID = {name: getattr(TrainConfig, name) for name in ("free_bits", "balance", "precision", "optimizer", "patience")}
 
 
 def compare(

@@ -19,6 +19,8 @@ def report_training(run: OpenRun) -> dict[str, Any]:
     files, left_out = draw_standard_pictures(run)
     report: dict[str, Any] = {"run": str(run.directory.path), "step": run.step, "figures": [str(path) for path in files]}
     report |= {"left_out": left_out} if left_out else {}
+    if ending := run.directory.read_json("run.json").get("stopped_early"):
+        report["stopped_early"] = ending
     final = run.directory.rows()[-1:]
     report |= {key: row[key] for row in final for key in ("elbo", "validation_elbo", "beta") if key in row}
     with fixed_seed(0):
@@ -42,6 +44,7 @@ def report_training(run: OpenRun) -> dict[str, Any]:
 def training_text(report: Mapping[str, Any]) -> str:
     """The last lines of `train`: run, pictures, bound, and what was measured."""
     lines = [f"Run: {report['run']} (step {report['step']})"]
+    lines += [report["stopped_early"]] if "stopped_early" in report else []
     lines += [f"Picture: {path}" for path in report["figures"]]
     lines += [f"No picture '{name}': {reason}" for name, reason in report.get("left_out", {}).items()]
     if "elbo" in report:

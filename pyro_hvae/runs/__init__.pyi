@@ -15,6 +15,7 @@ from .export_format import EXPORT_WEIGHTS as EXPORT_WEIGHTS
 from .export_format import is_export as is_export
 from .fixed_settings import RESUMABLE as RESUMABLE
 from .fixed_settings import describe_edits as describe_edits
+from .fixed_settings import find_difference as find_difference
 from .fixed_settings import require_same_settings as require_same_settings
 from .given_values import describe_given as describe_given
 from .given_values import describe_values as describe_values
@@ -60,5 +61,8 @@ from .trackers import TRACKERS as TRACKERS
 from .trackers import Progress as Progress
 from .trackers import Tracker as Tracker
 from .trackers import make_trackers as make_trackers
+from .train_config import OPTIMIZERS as OPTIMIZERS
+from .train_config import OWN as OWN
+from .train_config import SEEDS as SEEDS
 from .train_config import TrainConfig as TrainConfig
 from .user_program import program_from_file as program_from_file

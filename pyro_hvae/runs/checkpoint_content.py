@@ -31,6 +31,8 @@ CHECKPOINT: Kind = {
     },
     "rng": {"torch": torch.Tensor, "cuda": [torch.Tensor], "numpy": [ANY], "python": [ANY]},
     "best": float,
+    "best_at?": int,
+    "waited?": int,
     "rows?": int,
     "compile?": bool,
     "config?": {...: ANY},
@@ -159,24 +161,45 @@ def _check_finite(module: nn.Module, saved: Mapping[str, Any], path: Path) -> No
             )
 
 
-def restore_optimizer(optimizer: torch.optim.Adam, saved: Mapping[str, Any]) -> None:
-    """Loads the moments of a checkpoint; the settings stay the optimiser's own.
+# State of torch's optimisers that is never negative; a root of it would be NaN.
+NON_NEGATIVE = ("step", "exp_avg_sq", "exp_inf", "max_exp_avg_sq", "square_avg", "sum")
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
+    """Loads the state of a checkpoint, such as Adam's moments; the settings stay the optimiser's own.
 
     Raises:
-        ValueError: for moments that do not fit the parameters, which torch's fused kernels take unseen.
+        ValueError: for state that does not fit the parameters, which torch's fused kernels take unseen.
     """
-    groups, parameters = optimizer.state_dict()["param_groups"], optimizer.param_groups[0]["params"]
+    groups = optimizer.state_dict()["param_groups"]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if [group["params"] for group in saved["param_groups"]] != [group["params"] for group in groups]:
         raise ValueError(f"the optimiser of the checkpoint is not one of {len(parameters)} parameters.")
-    for number, moments in saved["state"].items():
+    fresh = _state_after_one_step(optimizer, parameters) if saved["state"] else {}
+    for number, state in saved["state"].items():
         if type(number) is not int or not 0 <= number < len(parameters):
             raise ValueError(f"the optimiser's state names parameter {number!r} of {len(parameters)}.")
-        where, weight = f"optimizer[{number}]", parameters[number]
-        own = {"step": torch.zeros(()), "exp_avg": weight, "exp_avg_sq": weight}
-        if set(moments) != set(own):
-            raise ValueError(f"{where} holds {sorted(map(str, moments))}, not {sorted(own)}.")
-        check_tensors(own, moments, where)
-        for key, value in moments.items():
-            if not value.isfinite().all() or (key != "exp_avg" and bool((value < 0).any())):
+        where, own = f"optimizer[{number}]", fresh.get(number, {})
+        if set(state) != set(own):
+            raise ValueError(f"{where} holds {sorted(map(str, state))}, not {sorted(own)}.")
+        check_tensors(own, state, where)
+        for key, value in state.items():
+            if isinstance(own[key], Tensor) != isinstance(value, Tensor) or not isinstance(value, Tensor | float | int | None):
+                raise ValueError(f"{where}.{key} is a {type(value).__name__}, not a {type(own[key]).__name__}.")
+            number_or_tensor = torch.as_tensor(0 if value is None else value)
+            if not number_or_tensor.isfinite().all() or (key in NON_NEGATIVE and bool((number_or_tensor < 0).any())):
                 raise ValueError(f"{where}.{key} is infinite, NaN or negative.")
     optimizer.load_state_dict({"state": dict(saved["state"]), "param_groups": groups})
+
+
+def _state_after_one_step(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> dict[int, dict[str, Any]]:
+    """What an optimiser holds of each parameter, by a step with gradients of zero that leaves the parameters as they were."""
+    before = [parameter.detach().clone() for parameter in parameters]
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    with torch.no_grad():
+        for parameter, value in zip(parameters, before, strict=True):
+            parameter.copy_(value)
+            parameter.grad = None
+    return optimizer.state_dict()["state"]

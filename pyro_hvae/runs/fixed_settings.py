@@ -10,7 +10,7 @@ from pyro_hvae.runs.experiment import Experiment
 
 # The training settings that a resumed run may change: its length, device and cadence.
 RESUMABLE = {"steps", "device", "threads", "compile", "log_every", "eval_every", "save_every"}
-RESUMABLE |= {"information_every", "information_points"}
+RESUMABLE |= {"information_every", "information_points", "patience"}
 WHOLE = ("recipe", "schedule", "data_identity", "dataset", "condition", "size_factor", "conditions")  # compared as they are
 
 
@@ -29,16 +29,26 @@ def require_same_settings(saved: Mapping[str, Any], experiment: Experiment, run:
         earlier = Experiment.from_dict(saved["config"])
     except ValueError as error:
         raise CheckpointError(f"the last checkpoint of '{run}' does not know what it is of: {error}") from error
-    before, now = _fixed_settings(earlier), _fixed_settings(experiment)
-    if all(is_path(each.dataset) and each.data_identity for each in (earlier, experiment)):
-        del before["dataset"], now["dataset"]  # data of a path, which may have moved, are known by their identity
-    keys = before.keys() | now.keys() if whole else before.keys() & now.keys()
-    if changed := sorted(key for key in keys if before.get(key) != now.get(key)):
-        was, is_now = (_describe(changed[0], values) for values in (before, now))
+    if other := find_difference(earlier, experiment, whole):
+        was, is_now = other
         raise CheckpointError(
             f"the run '{run}' was trained with {was}, and its configuration is of {is_now} now. "
             "Put that back (in the run's config.toml), or start a new run."
         )
+
+
+def find_difference(earlier: Experiment, experiment: Experiment, whole: bool = True) -> tuple[str, str] | None:
+    """The first setting that no resumed run may change and that two experiments differ in, of the one and of the other.
+
+    Arguments:
+        whole: neither may have a setting that the other does not have.
+    """
+    before, now = _fixed_settings(earlier), _fixed_settings(experiment)
+    if all(is_path(each.dataset) and each.data_identity for each in (earlier, experiment)):
+        del before["dataset"], now["dataset"]  # data of a path, which may have moved, are known by their identity
+    keys = before.keys() | now.keys() if whole else before.keys() & now.keys()
+    changed = sorted(key for key in keys if before.get(key) != now.get(key))
+    return (_describe(changed[0], before), _describe(changed[0], now)) if changed else None
 
 
 def describe_edits(saved: Mapping[str, Any], experiment: Experiment) -> str | None:

@@ -6,8 +6,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from pyro_hvae.errors import DataError, missing_extra, require_known
 
 
@@ -43,17 +41,22 @@ class _Stderr:
 
 
 class Progress(Tracker):
-    """A bar on stderr with loss, beta, constraint, rates and the time left; plain lines when it is no terminal."""
+    """A bar with loss, beta, constraint, rates and the time left in a terminal or notebook; elsewhere plain lines on stderr."""
 
     SHOWN = {"loss": "loss", "beta": "beta", "constraint": "C"}
 
     def __init__(self, every: int = 1000) -> None:
-        self.every, self.tty, self.stream = every, sys.stderr.isatty(), _Stderr()
+        from tqdm.auto import tqdm  # the bar of a notebook where this is one; imported here, for it loads asyncio
+
+        self.make_bar, notebook = tqdm, any(each.__module__ == "tqdm.notebook" for each in tqdm.__mro__)
+        self.every, self.shown, self.stream = every, sys.stderr.isatty() or notebook, _Stderr()
 
     def start(self, steps: int, done: int) -> None:
         self.done = self.printed = done
         self.every = min(self.every, max(1, steps // 5))  # so that a short run prints some lines, too
-        self.bar = tqdm(total=steps, initial=done, disable=not self.tty, file=self.stream, unit="step", dynamic_ncols=True)
+        self.bar = self.make_bar(
+            total=steps, initial=done, disable=not self.shown, file=self.stream, unit="step", dynamic_ncols=True
+        )
 
     def stage(self, name: str, steps: int) -> None:
         self.bar.write(f"Stage '{name}': {steps:,} steps at most.", file=self.stream)
@@ -67,7 +70,7 @@ class Progress(Tracker):
         shown |= {key: value for key, value in row.items() if key.startswith("rate.")}
         text = " ".join(f"{key} {value:.3g}" for key, value in shown.items())
         self.bar.set_postfix_str(text, refresh=False)
-        if not self.tty and (self.done - self.printed >= self.every or self.done == self.bar.total):
+        if not self.shown and (self.done - self.printed >= self.every or self.done == self.bar.total):
             self.printed = self.done
             print(f"step {self.done} of {self.bar.total}: {text}", file=self.stream, flush=True)
 

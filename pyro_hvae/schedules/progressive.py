@@ -122,6 +122,10 @@ class Progressive(Schedule):
     def final(self) -> bool:
         return self._position(1)[0] == len(self.layers) - 1
 
+    @property
+    def settled(self) -> bool:
+        return self.final and self._position(1)[1] == 1.0
+
     def log(self) -> dict[str, Tensor]:
         """beta, how many `layers` have entered, and `alpha` of the last of them."""
         s, alpha = self._position(1)

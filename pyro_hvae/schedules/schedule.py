@@ -66,6 +66,11 @@ class Schedule(nn.Module):
         """Whether the loss is now that of the end of the run, so that a validation bound may choose the best parameters."""
         return not self.initial
 
+    @property
+    def settled(self) -> bool:
+        """Whether warm-up, initial phase and the like are over, so that a bound that no longer rises may end the training."""
+        return self.final
+
     def gate_alphas(self) -> GateAlphas | None:
         """Positions of the gates during the next pass; None for a schedule that does not move them."""
         return None

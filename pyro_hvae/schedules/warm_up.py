@@ -13,6 +13,7 @@ class _Annealed(Schedule):
     """beta as a function of t and a length T in steps; T below one is a fraction of the planned run."""
 
     length: Tensor
+    risen = 1.0  # beta from which on it counts as risen
 
     def __init__(self, name: str, length: float) -> None:
         super().__init__(1.0)
@@ -29,6 +30,10 @@ class _Annealed(Schedule):
     def update(self, constraint: Tensor | None = None) -> None:
         super().update(constraint)
         self.beta.copy_(self._beta(self.t))
+
+    @property
+    def settled(self) -> bool:
+        return bool(self.beta >= self.risen)
 
     def _beta(self, t: Tensor) -> Tensor:
         raise NotImplementedError
@@ -67,6 +72,10 @@ class Cyclical(_Annealed):
         self.length.fill_(steps * min(self.asked, 1.0))
         self.beta.copy_(self._beta(self.t + 1))
 
+    @property
+    def settled(self) -> bool:
+        return super().settled and bool(self.t > (round(1 / self.asked) - 1) * self.length)  # in the last cycle
+
     def _beta(self, t: Tensor) -> Tensor:
         # The step that ends a cycle belongs to it.
         part = (t / self.length) - torch.ceil(t / self.length - 1e-9) + 1
@@ -78,6 +87,8 @@ class Ramp(_Annealed):
 
     `ramp` is a number of steps; below one it is a fraction of the run.
     """
+
+    risen = 0.95  # after 3 T
 
     def __init__(self, ramp: float = 2000) -> None:
         super().__init__("ramp", ramp)

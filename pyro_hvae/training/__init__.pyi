@@ -1,4 +1,6 @@
 from .experiment_plan import plan as plan
 from .experiment_training import resume_experiment as resume_experiment
 from .experiment_training import train as train
+from .history import History as History
 from .loop import fit as fit
+from .optimizers import MakeOptimizer as MakeOptimizer

@@ -10,7 +10,7 @@ from pyro_hvae.data import Dataset
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference import InformationFlow
 from pyro_hvae.recipes import Stage, require_counts, stage_lengths
-from pyro_hvae.runs import Experiment, build_stages, load_dataset, measure_conditions, program_from_file
+from pyro_hvae.runs import OPTIMIZERS, OWN, Experiment, build_stages, load_dataset, measure_conditions, program_from_file
 from pyro_hvae.runtime import fixed_seed, pick_device
 from pyro_hvae.schedules import SCHEDULES, Schedule
 from pyro_hvae.training.session import explain_batch_norm, require_warm_up, start_schedule
@@ -45,6 +45,11 @@ def plan(experiment: Experiment, start: int = 0) -> Plan:
     Raises:
         ConfigError, ContractError: when the combination makes no sense, saying why.
     """
+    if experiment.train.optimizer == OWN:
+        raise ConfigError(
+            f"optimizer={OWN} stands for an optimiser that a script hands over (hv.fit(..., optimizer=...)). Name one: "
+            f"{', '.join(OPTIMIZERS)}."
+        )
     if experiment.size_factor and (likelihood := experiment.recipe_options.get("likelihood")):
         require_counts(likelihood)  # before sizes are measured, which data of another kind may not have
     experiment = measure_conditions(experiment)

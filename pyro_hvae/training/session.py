@@ -27,6 +27,7 @@ from pyro_hvae.recipes import Stage
 from pyro_hvae.runs import TrainConfig, check_tensors, restore_optimizer
 from pyro_hvae.runtime import fixed_seed, set_torch_rng_state, torch_rng_state
 from pyro_hvae.schedules import Constant, PlateauDetector, PlateauRule, Schedule
+from pyro_hvae.training.optimizers import MakeOptimizer, make_optimizer
 from pyro_hvae.training.training_step import StepResult, TrainingPass
 
 
@@ -102,9 +103,10 @@ class Session:
         x: the stage's view of the training data, on its device. schedule: moved to that device.
         until: end before `length` when the loss is flat.
         tell, warn: called with a line about every compiled graph (if `config.compile`), and with a warning where that fails.
+        optimizer: makes an optimiser of one's own, whose learning rates are its own; see `make_optimizer`.
 
     Attributes:
-        t, length: steps done and planned. result: of the last batch. lr: of the last step.
+        t, length: steps done and planned. result: of the last batch. lr: of the last step (of the first group of parameters).
         initial: whether the schedule's initial phase still lasts. entered_main: whether it ended in the last step.
     """
 
@@ -120,10 +122,11 @@ class Session:
         until: PlateauRule | None = None,
         tell: Callable[[str], Any] | None = None,
         warn: Callable[[str], Any] | None = None,
+        optimizer: MakeOptimizer | None = None,
     ) -> None:
         schedule = (schedule.float() if x.device.type == "mps" else schedule).to(x.device)  # MPS has no float64
         self.objective, self.config, self.schedule, self.length = objective, config, schedule, length
-        self.t, self.lr, self.entered_main = 0, config.lr, False
+        self.t, self.entered_main = 0, False
         size = min(config.batch_size, len(x))
         if size < config.batch_size and tell:
             tell(f"A batch has {size} data, all that there are, instead of {config.batch_size}.")
@@ -146,7 +149,9 @@ class Session:
             raise ConfigError("model and guide have no parameters to train. Are all frozen, or hidden in functions?")
         trained = {id(p) for p in self.reconstruction or ()}
         self.frozen = [p for p in parameters if id(p) not in trained] if self.initial else []
-        self.optimizer = torch.optim.Adam(parameters, config.lr, fused=x.device.type in ("cpu", "cuda"))
+        self.optimizer = make_optimizer(config.optimizer, parameters, config.lr, x.device, optimizer)
+        self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.lr = self.rates[0]
         if config.balance:
             require_warm_up(schedule)
         rates = (config.free_bits, config.balance)
@@ -165,7 +170,6 @@ class Session:
     def step(self) -> None:
         """Trains on one batch: pass, schedule, loss, gradient, step (Klushyn et al. 2019, Algorithm 1, in this order)."""
         self.t += 1
-        self.lr = learning_rate(self.config.lr, self.config.lr_decay, self.t, self.length)
         before = self.initial
         batch = self.batches.next()
         _set_gates(self.schedule, self.objective)
@@ -224,8 +228,9 @@ class Session:
         if self.config.grad_clip:
             largest = self.config.grad_clip * self.schedule.gradient_scale
             torch.nn.utils.clip_grad_norm_(self.objective.parameters(), largest)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = learning_rate(rate, self.config.lr_decay, self.t, self.length)
+        self.lr = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
 
     def _record(self, result: StepResult) -> None:

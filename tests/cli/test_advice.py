@@ -446,6 +446,13 @@ NOT_RUN = {
     ),
     "followed in Python, by the tests of the module": (
         "Take fewer draws, or fewer data",
+        "Hand some over (hv.fit(..., validation=x)), or leave patience out",
+        "Hand it over: hv.fit(..., optimizer=lambda parameters: ...)",
+        "Example: optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-3)",
+        "Use AdamW or SGD",
+        "Give it all that the function is called with, or freeze the others by requires_grad_(False)",
+        "Choose another --out",
+        "Example: --seeds 0:5 is 0, 1, 2, 3, 4",
         "Read some of them: loss(rows[:64])",
         "Give values (N, *event) of a layer or more",
         "Example: Codes({'z1': means})",

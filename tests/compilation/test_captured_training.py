@@ -210,3 +210,9 @@ def test_a_run_that_cannot_be_captured_goes_on_and_says_so(tmp_path, uncompiled)
     (message,) = trackers[1].warnings
     assert "TrainingPass runs eagerly: " in message and not trackers[0].warnings
     assert json.loads((tmp_path / "1/run.json").read_text())["warning"] == message
+
+
+def test_captured_steps_take_any_optimiser(uncompiled):
+    config = replace(CONFIG, steps=6, lr=1e-4, optimizer="rmsprop")
+    eager, captured = train("rewo", config=replace(config, compile=False)), train("rewo", config=config)
+    assert len(uncompiled) == 1 and eager[-1]["loss"] == pytest.approx(captured[-1]["loss"], rel=1e-5)

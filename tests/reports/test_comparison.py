@@ -178,7 +178,7 @@ def test_every_training_setting_is_known_to_change_what_is_learned_or_not_to():
     without_effect = {"seed", "device", "threads", "compile", "log_every", "eval_every", "save_every"}
     without_effect |= {"information_every", "information_points"}
     decisive = {"steps", "batch_size", "lr", "lr_decay", "grad_clip", "starts", "engine"}
-    decisive |= {"gradient", "free_bits", "balance", "precision"}
+    decisive |= {"gradient", "free_bits", "balance", "precision", "optimizer", "patience"}
     assert set(DECISIVE) == decisive
     assert decisive | without_effect == {field.name for field in fields(TrainConfig)} and not decisive & without_effect
     assert all(getattr(TrainConfig(), name) == usual for name, usual in UNSAID.items())

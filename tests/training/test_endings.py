@@ -70,7 +70,7 @@ def test_the_command_says_so(tmp_path, command):
 def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path, left, whole, command):
     run = tmp_path / "run"
     with contextlib.suppress(BaseException), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pyro_hvae.training.loop.save_checkpoint", lambda *_: kill())
+        patch.setattr("pyro_hvae.training.stage_loop.save_checkpoint", lambda *_: kill())
         hv.fit(vhp(), data(), CONFIG, rewo(), run)
     assert not (run / "checkpoints/last.pt").exists()
     if not whole:

@@ -1,0 +1,1 @@
+from .hvae_estimator import HVAE as HVAE
