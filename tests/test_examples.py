@@ -1,5 +1,6 @@
 """Every example runs, and the commands of the README and of the help texts exist."""
 
+import json
 import re
 import runpy
 import shlex
@@ -120,3 +121,17 @@ def test_project_metadata_is_consistent():
     assert project["requires-python"] == ">=3.11"
     assert pyro_hvae.__version__ in (ROOT / "CHANGELOG.md").read_text()
     assert pyro_hvae.__version__ in (ROOT / "CITATION.cff").read_text()
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_notebook_runs_and_holds_the_output_of_every_cell(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("pandas")
+    cells = [cell for cell in json.loads((ROOT / "examples/digits.ipynb").read_text())["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == [*range(1, len(cells) + 1)]
+    assert not any(output["output_type"] == "error" for cell in cells for output in cell["outputs"])
+    monkeypatch.chdir(tmp_path)
+    source = "\n".join("".join(cell["source"]) for cell in cells)
+    assert "STEPS = 4_000" in source
+    exec(compile(source.replace("STEPS = 4_000", "STEPS = 600"), "digits.ipynb", "exec"), {})
+    out = capsys.readouterr().out
+    assert "decode(encode(x)) equals reconstruct: True" in out and "the same scores to the last digit: True" in out

@@ -34,6 +34,10 @@ class Split:
         """The data at the given indices and their factors."""
         return Split(self.x.take(index), {name: values[index] for name, values in self.factors.items()})
 
+    def __repr__(self) -> str:
+        factors = f"; factors: {', '.join(self.factors)}" if self.factors else ""
+        return f"Split({len(self):,} data {tuple(self.x.shape[1:])}{factors})"
+
 
 @dataclass(frozen=True)
 class FactorGrid:
@@ -80,7 +84,7 @@ class FactorGrid:
         return Split(self.x.take(index), dict(zip(self.sizes, self.values(index).unbind(1), strict=True)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """A named data set.
 
@@ -132,6 +136,11 @@ class Dataset:
         """What pictures show of data (n, *event): their picture, else they themselves in their own units."""
         convert = self.picture or self.inverse
         return convert(x) if convert else x
+
+    def __repr__(self) -> str:
+        parts = {"training": self.train, "validation": self.validation, "test": self.test}
+        sizes = ", ".join(f"{len(split):,} {name}" for name, split in parts.items())
+        return f"Dataset({self.name}: {sizes} data {self.shape})"
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae.data import Batch, read_handed
-from pyro_hvae.inference import ancestral
-from pyro_hvae.objectives import inputs_for
+from pyro_hvae.errors import ConfigError
 from pyro_hvae.runs.experiment import Experiment
+from pyro_hvae.runs.handed_over import has_known_data
 from pyro_hvae.runs.opened_run import OpenRun
-from pyro_hvae.runs.saved_pair import data_label
-from pyro_hvae.runtime import fixed_seed
 
 
 class _Parts(NamedTuple):
@@ -48,10 +46,15 @@ class LoadedPair(_Parts):
             x (n, *event), float32 on the device of the pair; a `Batch` where values are missing or conditions given.
 
         Raises:
-            ConfigError: for a condition that is lacking or unknown.
+            ConfigError: for a condition that is lacking or unknown, and a pair that a script trained on its own tensors.
             DataError: for other columns, another shape, or values that are no numbers.
         """
         run = self.run
+        if run.held is None and not has_known_data(self.config):
+            raise ConfigError(
+                "this pair was trained on tensors of a script, whose columns and units the run does not know. Hand x over as "
+                "the script did: hv.encode(pair.guide, x)"
+            )
         key = str(run.experiment.data_options.get("key", ""))
         return read_handed(data, run.dataset, run.conditions, given, key).to(run.device)
 
@@ -61,12 +64,7 @@ class LoadedPair(_Parts):
         return data.inverse(x) if data.inverse else x
 
     def __repr__(self) -> str:
-        run, e = self.run, self.config
-        given = {condition.key: torch.ones(1, condition.width, device=run.device) for condition in run.conditions}
-        with fixed_seed(0), torch.no_grad():
-            sites = ancestral(run.model, given=inputs_for(run.model, given))
-        shapes = {name: tuple(site["value"].shape[1:]) for name, site in sites.items()}
-        latents = [f"{name} {shape}" for name, shape in shapes.items() if name != "x"]
-        beside = [f"given {', '.join(condition.name for condition in run.conditions)}"] * bool(given)
-        about = ", ".join([f"x {shapes['x']}", *latents, *beside, f"step {run.step:,}"])
-        return f"LoadedPair({e.method} on {data_label(e.dataset)}: {about})"
+        return f"LoadedPair({self.run.describe()})"
+
+    def _repr_html_(self) -> str:
+        return self.run._repr_html_()

@@ -7,14 +7,18 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae.data import Condition, Dataset, Rows
-from pyro_hvae.objectives import Objective
+from pyro_hvae.inference import ancestral
+from pyro_hvae.objectives import Objective, inputs_for
 from pyro_hvae.recipes import Stage
 from pyro_hvae.runs.experiment import Experiment
+from pyro_hvae.runs.html_table import html_table
 from pyro_hvae.runs.run_data import load_dataset, read_conditions
 from pyro_hvae.runs.run_directory import RunDirectory
+from pyro_hvae.runs.saved_pair import data_label
+from pyro_hvae.runtime import fixed_seed
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class OpenRun:
     """A trained run with its data, for evaluation; puts the objectives of its stages in evaluation mode."""
 
@@ -27,6 +31,39 @@ class OpenRun:
     def __post_init__(self) -> None:
         for stage in self.stages:
             stage.objective.eval()
+
+    def _sites(self) -> dict[str, str]:
+        """x and the latents -> their shapes, in the model's order."""
+        given = {condition.key: torch.ones(1, condition.width, device=self.device) for condition in self.conditions}
+        with fixed_seed(0), torch.no_grad():
+            sites = ancestral(self.model, given=inputs_for(self.model, given))
+        shapes = {name: str(tuple(site["value"].shape[1:])) for name, site in sites.items()}
+        return {"x": shapes.pop("x"), **shapes}
+
+    def describe(self) -> str:
+        """What it is, in one line: recipe, data, shapes of x and the latents, conditions and step."""
+        about = [f"{name} {shape}" for name, shape in self._sites().items()]
+        if self.conditions:
+            about.append(f"given {', '.join(condition.name for condition in self.conditions)}")
+        label = f"{self.experiment.method} on {data_label(self.experiment.dataset)}"
+        return f"{label}: {', '.join(about)}, step {self.step:,}"
+
+    def __repr__(self) -> str:
+        return f"OpenRun({self.describe()})"
+
+    def _repr_html_(self) -> str:
+        """The same as a table, for notebooks."""
+        given = {"given": ", ".join(condition.name for condition in self.conditions)} if self.conditions else {}
+        weights = sum(p.numel() for p in self.objective.parameters())
+        values = {
+            "method": self.experiment.method,
+            "data": data_label(self.experiment.dataset),
+            **self._sites(),
+            **given,
+            "step": f"{self.step:,}",
+            "weights": f"{weights:,}",
+        }
+        return html_table(self.directory.path.name, values)
 
     @property
     def stage(self) -> Stage:

@@ -1,10 +1,10 @@
 """The history of a training: its metric rows, as a list, a table and a figure."""
 
 from collections.abc import Iterable
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from pyro_hvae.errors import missing_extra
+from pyro_hvae.runs import html_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,7 +59,4 @@ class History(list[dict[str, Any]]):
     def _repr_html_(self) -> str:
         """The last row as a table, for notebooks."""
         shown = {key: str(value) if key == "step" else f"{value:.4g}" for key, value in self._last().items()}
-        head = "".join(f"<th>{escape(key)}</th>" for key in shown)
-        cells = "".join(f"<td>{escape(text)}</td>" for text in shown.values())
-        caption = escape(f"{self.title}: {len(self)} rows, the last of them. {self.ending}".strip())
-        return f"<table><caption>{caption}</caption><tr>{head}</tr><tr>{cells}</tr></table>"
+        return html_table(f"{self.title}: {len(self)} rows, the last of them. {self.ending}".strip(), shown)

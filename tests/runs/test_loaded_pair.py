@@ -45,6 +45,7 @@ def test_it_unpacks_and_says_what_it_is(folder, pair):
     assert model is pair.model and guide is pair.guide and config is pair.config
     assert repr(pair) == "LoadedPair(hvae on holes.csv: x (5,), z2 (2,), z1 (3,), given kind, age, step 4)"
     assert repr(hv.load(folder / "images-out")) == "LoadedPair(vae on images.npy: x (1, 8, 8), z1 (3,), step 4)"
+    assert "<td>(5,)</td><td>(2,)</td><td>(3,)</td><td>kind, age</td><td>4</td>" in pair._repr_html_()
     state = torch.random.get_rng_state()
     repr(pair)
     assert torch.equal(state, torch.random.get_rng_state())
@@ -216,6 +217,9 @@ def test_a_pair_of_a_script_keeps_its_weights(tmp_path, command):
     assert sorted(os.listdir(tmp_path / "out")) == ["README.md", "config.json", "model.safetensors"]
     loaded = hv.load(tmp_path / "out", program=pair())
     assert all(map(torch.equal, loaded.model.state_dict().values(), objective.model.state_dict().values()))
+    assert repr(loaded.run) == "OpenRun(program on own data: x (4,), z1 (2,), step 3)"
+    with pytest.raises(ConfigError, match="Hand x over as the script did"):
+        loaded.prepare(torch.randn(3, 4))
     with pytest.raises(ConfigError, match="hv.load"):
         hv.load(tmp_path / "out")
     (tmp_path / "own.py").write_text(OWN.replace("(width,), scale=0.3", "scale=0.5").replace(", (width,))])", ")])"))
