@@ -226,7 +226,7 @@ def test_resuming_a_finished_run_of_early_ends_changes_nothing(tmp_path, whole):
 def test_the_bar_is_as_long_as_the_run(capsys, monkeypatch):
     for terminal in (False, True):
         bar = Progress(every=23)
-        bar.tty = terminal
+        bar.shown = terminal
         fit(trackers=[bar])
         assert (bar.done, bar.bar.total) == (23, 23)
         err = capsys.readouterr().err
