@@ -27,7 +27,7 @@ from .handed_over import check_program as check_program
 from .handed_over import has_known_data as has_known_data
 from .handed_over import replace_data as replace_data
 from .handed_over import require_program as require_program
-from .html_table import html_table as html_table
+from .notebook_tables import html_table as html_table
 from .json_checksum import add_checksum as add_checksum
 from .loaded_pair import LoadedPair as LoadedPair
 from .opened_run import OpenRun as OpenRun

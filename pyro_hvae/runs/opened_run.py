@@ -11,7 +11,7 @@ from pyro_hvae.inference import ancestral
 from pyro_hvae.objectives import Objective, inputs_for
 from pyro_hvae.recipes import Stage
 from pyro_hvae.runs.experiment import Experiment
-from pyro_hvae.runs.html_table import html_table
+from pyro_hvae.runs.notebook_tables import html_table
 from pyro_hvae.runs.run_data import load_dataset, read_conditions
 from pyro_hvae.runs.run_directory import RunDirectory
 from pyro_hvae.runs.saved_pair import data_label

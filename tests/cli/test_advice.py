@@ -446,6 +446,7 @@ NOT_RUN = {
     ),
     "followed in Python, by the tests of the module": (
         "Take fewer draws, or fewer data",
+        "Hand x over as the script did: hv.encode(pair.guide, x)",
         "Hand some over (hv.fit(..., validation=x)), or leave patience out",
         "Hand it over: hv.fit(..., optimizer=lambda parameters: ...)",
         "Example: optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-3)",
