@@ -1,4 +1,4 @@
-"""Likelihoods of 8-bit images by name, whose networks give several numbers for each entry of x."""
+"""Likelihoods of 8-bit images by name, whose networks may give several numbers for each entry of x."""
 
 from typing import Any
 
@@ -8,13 +8,17 @@ from pyro_hvae.conditionals import DiscretisedLogistic, LogisticMixture
 from pyro_hvae.errors import ConfigError
 
 COMPONENTS = 5
-OUTPUTS = {"discretised-logistic": 2, "logistic-mixture": 3 * COMPONENTS}  # for each entry; 1 for other likelihoods
+OUTPUTS = {"logistic-mixture": 3 * COMPONENTS}  # for each entry; 1 for other likelihoods
 
 
 def discretised_logistic(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network: Any) -> nn.Module:
-    """Logistics rounded to grey levels, whose scales start at sigma and come from the network."""
+    """Logistics rounded to grey levels, with one learned scale a channel, which starts at sigma (Kingma et al. 2016).
+
+    Scales from the network (`per="value"`) may grow where the image varies before the locations are learned, and then the
+    gradient of the locations, which is over the scale, is too weak there to learn them.
+    """
     _refuse_sigma(learn_sigma)
-    return DiscretisedLogistic(parents, x.shape[1:], scale=sigma, **network)
+    return DiscretisedLogistic(parents, x.shape[1:], scale=sigma, per="channel", **network)
 
 
 def logistic_mixture(parents: int, x: Tensor, sigma: float, learn_sigma: bool, **network: Any) -> nn.Module:
@@ -26,6 +30,6 @@ def logistic_mixture(parents: int, x: Tensor, sigma: float, learn_sigma: bool, *
 def _refuse_sigma(learn_sigma: bool) -> None:
     if learn_sigma:
         raise ConfigError(
-            "a likelihood of grey levels takes its scales from the network, where sigma is their start, so learn_sigma cannot "
-            "be on. Use -o learn_sigma=false."
+            "a likelihood of grey levels always learns its scales, and sigma is their start, so learn_sigma cannot be on. "
+            "Use -o learn_sigma=false."
         )

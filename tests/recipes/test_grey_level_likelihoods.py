@@ -36,7 +36,7 @@ ROWS = [
     ("teacher-student", {**SMALL, "dims": (2, 2)}),
 ]
 LIKELIHOODS = {"discretised-logistic": hv.DiscretisedLogistic, "logistic-mixture": hv.LogisticMixture}
-TINY = "-o hidden=16 -o latent=2 -o sigma=0.1 -o activation=relu --lr 5e-3 --steps 150 --batch-size 32".split()
+TINY = "-o hidden=16 -o latent=2 -o sigma=0.1 -o activation=relu --lr 5e-3 --steps 600 --batch-size 32".split()
 
 
 def images(n=120):
@@ -68,6 +68,14 @@ def test_every_recipe_and_network(recipe, options, likelihood):
     drawn = hv.generate(objective.model, 3, mean=False)["x"]
     assert drawn.shape == (3, 1, 8, 8) and GREY_LEVELS.check(drawn).all()
     assert hv.reconstruct(objective.model, objective.guide, x).shape == x.shape
+
+
+def test_a_discretised_logistic_has_one_learned_scale_a_channel():
+    # Scales from the network grow where images vary before the locations are learned, which then stay constant.
+    x = torch.from_numpy(images(20)).float().expand(-1, 3, -1, -1) / 255
+    part = recipes.build("vae", x, {**SMALL, "likelihood": "discretised-logistic", "sigma": 0.2})[-1].objective.model.likelihood
+    assert part.raw_scale.shape == (3, 1, 1) and part.raw_scale.requires_grad
+    torch.testing.assert_close(part(torch.zeros(2, 2)).base_dist.scale, torch.full((2, 3, 8, 8), 0.2))
 
 
 def test_a_missing_entry_and_a_condition_stand_beside_x():
