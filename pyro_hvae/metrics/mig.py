@@ -84,7 +84,7 @@ def information_gaps(
     labels, excluded = _label_values(factors, torch.arange(len(layers[0])))
     information, all_draws = [], []
     for layer in layers:
-        draws = draw_aggregate(layer, samples, seed, components)
+        draws = draw_aggregate(layer, samples, seed, components, jointly=False)
         total = log_ratios(layer, draws, jointly=False)
         terms = [(total - log_ratios(layer, draws, values, jointly=False)).mean(0) for values in labels.values()]
         information.append(torch.stack(terms, 1))

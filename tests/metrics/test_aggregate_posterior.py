@@ -169,16 +169,40 @@ def test_fewer_draws_before_fewer_components(monkeypatch):
     """1e10 terms: a large data set keeps all its components as long as 1,000 draws can be had."""
     monkeypatch.setattr("pyro_hvae.metrics.aggregate_posterior.MAX_TERMS", 40_000_000)
 
-    def protocol(data, size, dims=1):
-        draws = draw_aggregate(Posteriors(torch.zeros(data, size, dims), torch.ones(data, size, dims)))
+    def protocol(data, size, dims=2, jointly=True):
+        draws = draw_aggregate(Posteriors(torch.zeros(data, size, dims), torch.ones(data, size, dims)), jointly=jointly)
         return len(draws.rows), len(draws.components), draws.exact
 
-    assert protocol(4_000, 1) == (4_000, 4_000, True)
-    assert protocol(10_000, 1) == (4_000, 10_000, True)
-    assert protocol(40_000, 1) == (1_000, 40_000, True)
-    assert protocol(40_001, 1) == (1_000, 20_000, False)
-    assert protocol(10_000, 2) == protocol(10_000, 1, 2) == (2_000, 10_000, True)
-    assert protocol(20_001, 2) == protocol(20_001, 1, 2) == (1_000, 20_000, False)
+    assert protocol(2_000, 1) == (2_000, 2_000, True)
+    assert protocol(5_000, 1) == (4_000, 5_000, True)
+    assert protocol(20_000, 1) == (1_000, 20_000, True)
+    assert protocol(20_001, 1) == (1_000, 20_000, False)
+    assert protocol(10_000, 2) == protocol(10_000, 1, 4) == (1_000, 10_000, True)
+    assert protocol(20_001, 2) == protocol(20_001, 1, 4) == (1_000, 20_000, False)
+    # Ratios of one dimension are linear in draws and data.
+    assert protocol(30_000, 2, jointly=False) == protocol(30_000, 2, dims=1) == (10_000, 30_000, True)
+
+
+@pytest.mark.parametrize("components", [None, 700])
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("size", [1, 3])
+def test_ratios_on_grids_equal_those_of_all_pairs(monkeypatch, size, grouped, components):
+    """Deviations over seven octaves, data that stand alone, groups of one, and a dimension beyond double precision."""
+    q = posteriors(data=900, size=size, spread=3.0)
+    scale = torch.logspace(-2, 0, 900, dtype=torch.float64)[torch.randperm(900, generator=torch.Generator().manual_seed(1))]
+    means = q.means.clone()
+    means[0] = 1e4
+    means[..., 2] += 1e15
+    q = Posteriors(means, q.stds * scale[:, None, None])
+    draws = draw_aggregate(q, seed=1, components=components)
+    groups = (torch.arange(900) % 3).index_fill(0, torch.tensor([0]), 7) if grouped else None
+    monkeypatch.setattr("pyro_hvae.metrics.aggregate_posterior.GRID_DRAWS", 900)
+    pairs = log_ratios(q, draws, groups, jointly=False)
+    monkeypatch.setattr("pyro_hvae.metrics.aggregate_posterior.GRID_DRAWS", 0)
+    monkeypatch.setattr("pyro_hvae.metrics.aggregate_posterior.GRID_TERMS", 0)
+    grids = log_ratios(q, draws, groups, jointly=False)
+    assert torch.allclose(grids, pairs, rtol=0, atol=1e-8) and not torch.equal(grids[:, :2], pairs[:, :2])
+    assert torch.equal(grids[:, 2], pairs[:, 2])
 
 
 def test_layers_side_by_side():
