@@ -16,15 +16,16 @@ import pyro
 import torch
 
 from benchmarks.result_files import parser, save
-from benchmarks.timing import Measure, cpu_time
+from benchmarks.timing import Measure, compare, cpu_time, interleaved
 from pyro_hvae import DATASETS
+from pyro_hvae.data import Rows
 from pyro_hvae.errors import DataError
 from pyro_hvae.reports import format_table
 from pyro_hvae.runs import resolve
 from pyro_hvae.training import plan
 from pyro_hvae.training.session import Session
 
-BATCH = 128
+BATCH, PIECE = 128, 256
 GREY = {"binarize": "none", "likelihood": "gaussian", "sigma": "0.2"}
 Row = dict[str, Any]
 
@@ -51,11 +52,24 @@ def images_per_second(dataset: str, rounds: int) -> Row:
     return {"name": f"images per second, {dataset}", "value": BATCH / statistics.median(times)}
 
 
+def pass_over_selected_rows(count: int, rounds: int) -> Measure:
+    """A pass over selected rows in pieces, as validation and encoding read them, beside `index_select` of the same pieces."""
+    store, places = torch.zeros(count, 16), torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    some = Rows(store).take(places)
+    sides = {
+        "rows": lambda: [None for _ in some.split(PIECE)],
+        "index_select": lambda: [store.index_select(0, piece).numel() for piece in places.split(PIECE)],
+    }
+    times = interleaved(sides, rounds, turn=0.0, warm=1)
+    return compare(f"pass over {count:,} selected rows", times, "rows", "index_select", "time of Rows / index_select", 2.0)
+
+
 def measures(quick: bool) -> list[Measure]:
     """The shares of sets that need no files."""
     rows = [share_of_step(name, {}, 5 if quick else 15) for name in (("digits",) if quick else ("digits", "sprites", "rooms"))]
     unit = "time of reading a batch / of an eager step"
-    return [Measure(row.pop("name"), row.pop("value"), unit, detail=row) for row in rows]
+    found = [Measure(row.pop("name"), row.pop("value"), unit, detail=row) for row in rows]
+    return [*found, pass_over_selected_rows(100_000 if quick else 1_000_000, 5 if quick else 15)]
 
 
 if __name__ == "__main__":

@@ -114,9 +114,11 @@ class Rows:
 
     def raw(self, index: Tensor) -> Tensor:
         """The stored values at indices (k,)."""
-        index = self._stored(index)
+        return self._read(self._stored(index))
+
+    def _read(self, stored: Tensor) -> Tensor:
         # `index_select` is many times faster than `store[index]`.
-        return self.store.index_select(0, index) if isinstance(self.store, Tensor) else self.store[index]
+        return self.store.index_select(0, stored) if isinstance(self.store, Tensor) else self.store[stored]
 
     def give(self, raw: Tensor, index: Tensor) -> Any:
         """Moves the result of `raw(index)` to the device, prepares it and puts beside it what is given."""
@@ -126,7 +128,9 @@ class Rows:
 
     def given_at(self, index: Tensor) -> dict[str, Tensor]:
         """The given inputs of the data at indices (k,), where they are stored; x is not read."""
-        stored = self._stored(index)
+        return self._given_in(self._stored(index))
+
+    def _given_in(self, stored: Tensor) -> dict[str, Tensor]:
         return {name: values.index_select(0, stored) for name, values in self.given.items()}
 
     def _beside(self, raw: Tensor, given: Mapping[str, Tensor]) -> Any:
@@ -140,11 +144,30 @@ class Rows:
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice) and self.select is None and isinstance(self.store, Tensor):
             return self._beside(self.store[index], {name: values[index] for name, values in self.given.items()})  # no copy
-        where = torch.arange(len(self))[index.cpu() if isinstance(index, Tensor) else index]
+        if isinstance(index, slice) and self.select is not None:  # no array of positions
+            stored = self.select[index].to(self.home)
+            return self._beside(self._read(stored), self._given_in(stored))
+        where = self._positions(index)
         if where.dim():
             return self.give(self.raw(where), where)
         one = self.give(self.raw(where[None]), where[None])
         return one if isinstance(one, Batch) else one[0]
+
+    def _positions(self, index: Any) -> Tensor:
+        """What an index selects: `torch.arange(len(self))[index]`, of which pieces and batches need no such array."""
+        if isinstance(index, slice) and (index.step or 1) > 0:
+            start, stop, step = index.indices(len(self))
+            return torch.arange(start, max(start, stop), step)
+        index = index.cpu() if isinstance(index, Tensor) else index
+        if (
+            isinstance(index, Tensor)
+            and index.dtype == torch.int64
+            and index.numel()
+            and 0 <= index.min()
+            and index.max() < len(self)
+        ):
+            return index
+        return torch.arange(len(self))[index]
 
     def split(self, size: int) -> Iterator[Any]:
         """Floats in pieces of at most `size`, like `Tensor.split`."""
@@ -152,7 +175,7 @@ class Rows:
 
     def take(self, index: Tensor | np.ndarray) -> "Rows":
         """The data at the given indices, in that order, not read yet."""
-        index = torch.arange(len(self))[torch.as_tensor(index)]
+        index = self._positions(torch.as_tensor(index)).clone()
         return replace(self, select=index if self.select is None else self.select[index])
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Rows":

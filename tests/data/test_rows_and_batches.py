@@ -37,8 +37,35 @@ def test_rows_are_read_like_a_tensor(x):
     assert [part.tolist() for part in x.split(7)] == [part.tolist() for part in whole.split(7)]
     assert torch.equal(x.take(np.array([4, 4, 1]))[1:], whole[[4, 1]])
     assert torch.equal(x.take([8, 9, 10]).take([2, 0])[:], whole[[10, 8]])
-    with pytest.raises(IndexError):
-        x[20]
+    for index in (
+        slice(15, 40),
+        slice(40, 50),
+        slice(-3, None),
+        slice(5, 2),
+        torch.tensor([], dtype=torch.int64),
+    ):
+        assert torch.equal(x[index], whole[index])
+    for index in (20, torch.tensor([3, 20]), torch.tensor([-21])):
+        with pytest.raises(IndexError):
+            x[index]
+    with pytest.raises(ValueError, match="step"):
+        x[::-1]
+
+
+def test_rows_keep_their_places_when_the_index_changes():
+    index = np.array([4, 1])
+    some = Rows(BYTES).take(index)
+    index[:] = 0
+    assert torch.equal(some[:], Rows(BYTES)[[4, 1]])
+
+
+def test_a_pass_over_selected_rows_is_linear(monkeypatch):
+    """No piece of it costs an array of all rows."""
+    asked, arange = [], torch.arange
+    some = Rows(BYTES).take(torch.randperm(20))
+    monkeypatch.setattr("pyro_hvae.data.rows.torch.arange", lambda *bounds: asked.append(arange(*bounds)) or asked[-1])
+    assert sum(len(piece) for piece in some.split(4)) == 20 and some[torch.tensor([3, 4])].shape == (2, 1, 3, 4)
+    assert asked == []
 
 
 def test_bytes_are_grey_values_and_numbers_themselves():
