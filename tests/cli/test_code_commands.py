@@ -193,12 +193,27 @@ def test_all_parts_and_other_data(here, hvae_run, command, tmp_path):
     test = open_run(hvae_run).dataset.test
     assert held.read("class")[held.read("part") == "test"].tolist() == test.factors["class"].tolist()
     ok(command, f"encode table --dataset other.csv --force --out {tmp_path}/other.csv")
-    assert len(read_rows(tmp_path / "other.csv").read("row")) == 9
+    assert sorted(read_rows(tmp_path / "other.csv").read("row")) == list(range(9))
     np.save(tmp_path / "images.npy", np.asarray(test.x[:5]))
     assert "5 data of images.npy" in ok(command, f"score {hvae_run} {tmp_path}/images.npy --particles 2")
     ok(command, f"encode {hvae_run} {tmp_path}/images.npy --out {tmp_path}/five.npz")
     expected = hv.latents(open_run(hvae_run).guide, test.x[:5], mean=True)["z1"].numpy()
     assert np.allclose(np.load(tmp_path / "five.npz")["z1"], expected, atol=1e-6)
+
+
+def test_codes_of_a_runs_own_table_join_it_by_row_and_by_identifier(here, command, tmp_path):
+    """What the run's own rows are called and hold is what they have where the table is handed over."""
+    report = json.loads(ok(command, f"encode table --out {tmp_path}/own.csv --json"))
+    assert report["columns"] == ["part", "row", "patient", "kind", "row_"]
+    ok(command, f"encode table table.csv --out {tmp_path}/handed.csv")
+    own, handed = (read_rows(tmp_path / f"{name}.csv") for name in ("own", "handed"))
+    rows = own.read("row")
+    assert sorted(rows) == handed.read("row").tolist() == list(range(60)) and rows.tolist() != sorted(rows)
+    for name in ("patient", "kind", "row_"):
+        assert own.read(name).tolist() == handed.read(name)[rows].tolist()
+    assert np.allclose(own.read("z1", (2,)), handed.read("z1", (2,))[rows], atol=1e-6)
+    lowest = json.loads(ok(command, "score table --particles 2 --lowest 1 --json"))["lowest"][0]
+    assert lowest["patient"] == handed.read("patient")[lowest["row"]]
 
 
 # what is typed -> exit code and a part of the message

@@ -1,6 +1,6 @@
 """Reads arrays that share their rows from the files that `write_rows` writes, and from others of the same form."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +57,14 @@ class RowFile:
                 "(from 0). Leave these rows out."
             )
         return values
+
+    def columns(self, without: Collection[str] = ()) -> dict[str, np.ndarray]:
+        """The arrays (n,) of numbers or texts by name, but for some."""
+        return {
+            name: held.read()
+            for name, held in self.arrays.items()
+            if name not in without and len(held.shape) == 1 and held.dtype.kind in "biufU"
+        }
 
     def _load(self, held: StoredArray) -> np.ndarray:
         if held.dtype.hasobject:

@@ -13,6 +13,7 @@ from torch import Tensor
 from pyro_hvae.data.array_values import explain_nonfinite
 from pyro_hvae.data.dataset import Split
 from pyro_hvae.data.factor_kinds import most_classes
+from pyro_hvae.data.files.row_readers import read_rows
 from pyro_hvae.data.files.table_files import Table, TableColumn
 from pyro_hvae.data.files.text_tables import TRUTHS, is_missing, to_number
 from pyro_hvae.data.option_checks import check_names
@@ -87,7 +88,9 @@ def interpret_table(path: Path, table: Table, columns: Sequence[str] = (), label
     what = f"{len(x):,} rows of {path.name}, {x.shape[1]} column{'s' * (x.shape[1] > 1)} of numbers{table.about}"
     what += f"; factors: {', '.join(factors)}" if factors else ""
     split = Split(Rows(torch.from_numpy(x), Tensor.float, incomplete=bool(np.isnan(x).any())), factors)
-    return UserParts({"train": split}, what, names, tuple(order), unused=unused)
+    return UserParts(
+        {"train": split}, what, names, tuple(order), unused=unused, beside=lambda _: read_rows(path).columns(without=order)
+    )
 
 
 def require_columns(path: Path, table: Table, names: Sequence[str]) -> None:
