@@ -27,9 +27,9 @@ class RowSet:
 def select_rows(run: OpenRun, source: Path | None, part: str | None, default: str) -> tuple[list[RowSet], str]:
     """Data of the run by part, or all data of a file in its order, and in words what they are.
 
-    `row` counts the rows of the file from 0; of a user's own data that come in parts, those of the part, and of a named data set
-    the data of the part in their order. Beside the data is all that a file holds of each row besides x, or the name of an image;
-    beside the run's own data also their factors, with classes by name.
+    `row` counts the rows of the file from 0, or the images of a folder; of a user's own data that come in parts, those of the
+    part, and of a named data set the data of the part. Beside the data is all that a file holds of each row besides x, or the
+    name of an image; beside the run's own data also their factors, with classes by name.
 
     Arguments:
         source: a file as `read_batch` takes it; None for the run's own data.
