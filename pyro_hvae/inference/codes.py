@@ -233,7 +233,7 @@ def decode(
     beside: Mapping[str, Any] = codes.given if isinstance(codes, Codes) else {}
     found: Mapping[str, Any] = codes.means if isinstance(codes, Codes) else codes
     values = {name: to_tensor(value, name) for name, value in found.items()}
-    if not values or any(not value.dim() for value in values.values()):
+    if not values or any(not value.dim() or not len(value) for value in values.values()):
         raise ConfigError("there are no codes to decode. Give values (N, *event) of a layer or more, such as {'z1': values}.")
     size = len(next(iter(values.values())))
     with fixed_seed(seed):
@@ -263,6 +263,8 @@ def _check(name: str, value: Tensor, sites: Mapping[str, Any], size: int) -> Ten
         raise ConfigError(f"the codes of '{name}' have the shape {tuple(value.shape)}, but its values have {tuple(event)}.")
     if len(value) != size:
         raise ConfigError(f"the codes of '{name}' are of {len(value)} data, those of another layer of {size}. Give as many.")
+    value = value.to(drawn.device, drawn.dtype)
     if wrong := int((~value.isfinite()).reshape(size, -1).any(1).sum()):
-        raise DataError(f"the codes of '{name}' are NaN or infinite for {wrong} of {size} data. Leave these out.")
-    return value.to(drawn.device, drawn.dtype)
+        limit = f"beyond {torch.finfo(drawn.dtype).max:.4g}, the largest number that the model computes with"
+        raise DataError(f"the codes of '{name}' are NaN, infinite or {limit}, for {wrong} of {size} data. Leave these out.")
+    return value

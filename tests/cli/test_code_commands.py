@@ -97,10 +97,17 @@ def test_a_file_is_encoded_in_its_order_with_all_that_stands_beside(kind, here, 
     for name, values in codes.arrays().items():
         assert np.array_equal(held.read(name, values.shape[1:]).astype("float32"), values)
     expected = run.dataset.inverse(hv.reconstruct(run.model, run.guide, batch)).numpy()
-    for end in (".npz", ".csv", ".parquet"):
-        ok(command, f"decode table {tmp_path}/codes{kind} --out {tmp_path}/x{end}")
+    for end in (".npz", ".csv", ".parquet", ".h5ad"):
+        text = ok(command, f"decode table {tmp_path}/codes{kind} --out {tmp_path}/x{end}")
+        assert "patient, kind, row_" in text.splitlines()[1]
         found = read_rows(tmp_path / f"x{end}")
-        decoded = found.read("x", (3,)) if end == ".npz" else np.stack([found.read(name) for name in "abc"], 1)
+        for name in ("row", "patient", "kind", "row_"):
+            assert found.read(name).tolist() == held.read(name).tolist()
+        assert not any("z1" in name for name in found.arrays)
+        if end == ".h5ad":
+            decoded = hv.data.read_incomplete(tmp_path / "x.h5ad", ("a", "b", "c")).numpy()
+        else:
+            decoded = found.read("x", (3,)) if end == ".npz" else np.stack([found.read(name) for name in "abc"], 1)
         assert np.array_equal(decoded, expected)
 
 
@@ -114,6 +121,7 @@ def test_codes_under_another_condition_and_of_fewer_layers(here, hvae_run, comma
     expected = run.dataset.inverse(hv.reconstruct(run.model, run.guide, batch, under=under)).numpy()
     held = np.load(tmp_path / "x.npz")
     assert np.array_equal(held["x"], expected) and held["columns"].tolist() == ["a", "b", "c"]
+    assert set(held["kind"]) == {"owl"} and held["patient"][1] == "p07"  # the condition that x is under
     ok(command, f"encode {hvae_run} --layers z2 --out {tmp_path}/top.npz --part validation")
     held = np.load(tmp_path / "top.npz")
     assert {"z2", "z2_sd", "class"} < set(held) and "z1" not in held
@@ -238,7 +246,17 @@ WRONG = {
     "score table --out other.csv": (2, "is there already"),
     "score table --particles -1": (2, "--particles must be at least 0"),
     "score table --draws 0": (2, "--draws must be at least 1"),
-    "decode table codes.csv --out x.h5ad": (2, "no kind of file called '.h5ad'"),
+    "decode vamp codes.csv --out x.h5ad": (2, "holds vectors, but a datum has the shape (1, 8, 8)"),
+    "decode table codes.csv --out .csv": (2, "'.csv' is the end of a name without a name before it"),
+    "encode table --out .csv.gz": (2, "without a name before it. Put one there: codes.csv.gz"),
+    "score table --out .npz": (2, "without a name before it"),
+    "decode table wider.csv --out x.csv": (
+        3,
+        "has 'z1_2', but 'z1' of the run has the shape (2,), z1_0 to z1_1. Is it of",
+    ),
+    "decode table huge.csv --out x.csv": (3, "the codes of 'z1' are NaN, infinite or beyond 3.403e+38"),
+    "decode table empty.csv --out x.csv": (3, "has the names of 3 columns, but no rows"),
+    "decode table empty.npz --out x.csv": (3, "empty.npz has no rows: its codes are of 0 data"),
     "decode table codes.csv --out other.csv": (2, "is there already"),
     "decode table codes.csv --out codes.csv --overwrite": (2, "is the file that is read"),
     "decode table gone.csv --out x.csv": (3, "there is no file 'gone.csv'"),
@@ -268,12 +286,16 @@ def wrong(folder):
         "texts.csv": "z1_0,z1_1,kind\na,0,cat\nb,1,dog\n",
         "unknown.csv": "z1_0,z1_1,kind\n0,0,cat\n1,1,emu\n",
         "bare.csv": "z1_0,z1_1\n0,0\n1,1\n",
+        "wider.csv": "z1_0,z1_1,z1_2,kind\n0,0,0,cat\n1,1,1,dog\n",
+        "huge.csv": "z1_0,z1_1,kind\n0,1e300,cat\n1,1,dog\n",
+        "empty.csv": "z1_0,z1_1,kind\n",
     }
     for name, text in write.items():
         (folder / name).write_text(text)
     np.save(folder / "wide.npy", np.zeros((4, 5)))
     np.savez(folder / "pickled.npz", z1=np.array([[{}, {}]], dtype=object))
     np.savez(folder / "ragged.npz", z1=np.zeros((3, 2)))
+    np.savez(folder / "empty.npz", z1=np.zeros((0, 2)))
     (folder / "broken.npz").write_bytes(b"PK nothing")
     return folder
 

@@ -22,7 +22,7 @@ from pyro_hvae.data.sets.user_parts import UserParts
 from pyro_hvae.errors import ConfigError, DataError
 
 LABELS = frozenset(("class", "classes", "label", "labels", "target"))  # in small letters: numbers in such columns are classes
-IDENTIFIERS = re.compile(r"(.*[_ .-])?(id|index|nr|number)|unnamed: 0", re.IGNORECASE)
+IDENTIFIERS = re.compile(r"(.*[_ .-])?(id|index|nr|number|row)|unnamed: 0", re.IGNORECASE)
 DATES = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d-%m-%Y", "%d %b %Y", "%b %d %Y", "%Y-%m")
 TIMES = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f")
 # How people write numbers that float() does not take: thousands, decimal commas, percent, currencies, in quotes.
@@ -39,7 +39,7 @@ def interpret_table(path: Path, table: Table, columns: Sequence[str] = (), label
         numbers       a column of x, in the file's order; true and false are 1 and 0
         classes       a factor: texts of few different values (at most ten, or a tenth of the number of rows), numbered in
                       alphabetical order; and columns called class, label or target
-        row numbers   not used: whole numbers that count the rows, or that differ all in a column called id, index, nr, ...
+        row numbers   not used: whole numbers that count the rows, or that differ all in a column called id, index, nr, row, ...
         dates, texts  not used
 
     Arguments:
