@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from pyro_hvae.data import Batch, Rows, given_of, to_tensor, unfold_columns
 from pyro_hvae.errors import ConfigError, DataError, require_known
+from pyro_hvae.inference.draw_memory import require_memory
 from pyro_hvae.inference.layer_posteriors import PROBED, class_probabilities, sites_of_draws
 from pyro_hvae.inference.sampling import ROWS, ancestral, expand_given, first_row, generate, guide_sites
-from pyro_hvae.objectives import Means, inputs_for, takes_data
+from pyro_hvae.objectives import Means, Site, inputs_for, takes_data
 from pyro_hvae.runtime import fixed_seed, in_evaluation_mode
 
 Program = Callable[..., Any]
@@ -115,7 +116,8 @@ def encode(
         seed: of all draws. progress: show a bar.
 
     Raises:
-        ConfigError: for an unknown layer, or a negative number of draws.
+        ConfigError: for an unknown layer, a negative number of draws, or draws of more than 1 GiB.
+        ContractError: for a guide without latents, or one that samples x.
 
     >>> import pyro_hvae as hv
     >>> model, guide = hv.Chain(hv.StandardNormal(2), [], hv.Gaussian(2, 4)), hv.BottomUp([hv.Gaussian(4, 2)])
@@ -131,7 +133,10 @@ def encode(
     batches = list[dict[str, dict[str, Tensor]]]()
     bar = tqdm(total=len(x), unit="datum", desc="encoding", disable=None if progress else True)
     with fixed_seed(seed), bar:
-        dependent = _find_dependent(guide, x[:PROBED], layers)
+        sites = sites_of_draws(guide, x[:PROBED], 2)
+        dependent = _find_dependent(sites, layers)
+        widths = [site["fn"].event_shape.numel() for name, site in sites.items() if layers is None or name in layers]
+        require_memory(draws, len(x), sum(widths))
         for batch in x.split(ROWS):
             batches.append(_encode_batch(guide, batch, layers, dependent, draws))
             bar.update(len(batch))
@@ -184,9 +189,13 @@ def _draw(
     return laws, {name: site["value"].transpose(0, 1) for name, site in sites.items()}
 
 
-def _find_dependent(guide: Program, x: Tensor | Batch, layers: Collection[str] | None) -> list[str]:
-    """The layers whose law has to be averaged over draws: it depends on draws of other layers, or has no closed form."""
-    laws = {name: _law(site["fn"]) for name, site in sites_of_draws(guide, x, 2).items()}
+def _find_dependent(sites: Mapping[str, Site], layers: Collection[str] | None) -> list[str]:
+    """The layers whose law has to be averaged over draws: it depends on draws of other layers, or has no closed form.
+
+    Arguments:
+        sites: of two draws for some data.
+    """
+    laws = {name: _law(site["fn"]) for name, site in sites.items()}
     for name in layers or ():
         require_known("layer", name, laws)
     alike = {name: law is not None and all(torch.equal(*values) for values in law) for name, law in laws.items()}

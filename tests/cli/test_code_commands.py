@@ -11,6 +11,7 @@ from command_line import train_once
 
 import pyro_hvae as hv
 from pyro_hvae.data import list_splits, read_rows
+from pyro_hvae.inference import importance_sampling
 from pyro_hvae.runs import open_run
 
 KINDS = [".npz", ".csv", ".parquet", ".h5ad"]
@@ -149,6 +150,49 @@ def test_scores_of_a_file_name_its_outliers(here, command, tmp_path):
     assert values["by"] == "elbo" and values["n"] == 9 and values["given"] == ["kind"] and values["units"] == "nats per datum"
     assert values["scores"]["elbo"]["mean"] == pytest.approx(scores.elbo.mean())
     assert values["scores"]["elbo"]["stderr"] == pytest.approx(scores.elbo.std(ddof=1) / 3)
+
+
+def test_scores_of_standardised_data_in_their_own_units(here, command, tmp_path):
+    """log p(y) = log p(x) - sum of log s over the observed columns, for x = (y - m) / s."""
+    ok(command, f"score table other.csv --out {tmp_path}/scores.csv --particles 5")
+    held, by = read_rows(tmp_path / "scores.csv"), open_run("table").dataset.standardization
+    with open("other.csv", newline="") as file:
+        known = np.array([[row[name] != "" for name in "abc"] for row in csv.DictReader(file)])
+    assert (~known).sum() == 1 and list(held.arrays)[4:6] == ["log_likelihood", "log_likelihood_own_units"]
+    expected = held.read("log_likelihood") - known @ np.log(by.scale)
+    assert np.allclose(held.read("log_likelihood_own_units"), expected, rtol=1e-12)
+    report = json.loads(ok(command, "score table other.csv --particles 5 --json"))
+    assert report["scores"]["log_likelihood_own_units"]["mean"] == pytest.approx(expected.mean()) and report["not_finite"] == {}
+    assert "log_likelihood_own_units" not in ok(command, "score vamp --particles 2")
+    assert "log_likelihood_own_units" not in ok(command, "score table other.csv --particles 0")
+
+
+def test_rows_without_a_number_are_counted_and_named_first(here, command, tmp_path):
+    text = (here / "other.csv").read_text()
+    (tmp_path / "wild.csv").write_text(text + "p98,1,1e30,cat,1,0\np99,1,-1e33,owl,1,0\n")
+    words = f"score table {tmp_path}/wild.csv --particles 5 --lowest 3"
+    report = json.loads(ok(command, f"{words} --json --out {tmp_path}/scores.csv"))
+    held = read_rows(tmp_path / "scores.csv")
+    values = held.read("log_likelihood")
+    assert np.isnan(values[9:]).all() and np.isfinite(values[:9]).all()
+    assert [row["patient"] for row in report["lowest"]] == ["p98", "p99", held.read("patient")[values[:9].argmin()]]
+    assert report["lowest"][0]["log_likelihood"] is None and report["not_finite"]["log_likelihood"] == 2
+    assert report["scores"]["log_likelihood"]["mean"] == pytest.approx(values[:9].mean())
+    assert report["scores"]["log_likelihood"]["stderr"] == pytest.approx(values[:9].std(ddof=1) / 3)
+    lines = ok(command, words).splitlines()
+    assert any(line.startswith("not finite, left out of the means: log_likelihood of 2 data") for line in lines)
+    assert "elbo: the bound with one particle, averaged over 16 draws" in lines
+
+
+def test_few_effective_samples_of_all_parts_are_told_once(here, command, monkeypatch):
+    monkeypatch.setattr(importance_sampling, "FEW_EFFECTIVE", 100)
+    code, out, err = command(*"score vamp --part all --particles 100 --draws 1".split())
+    run, effective = open_run("vamp"), []
+    for split in list_splits(run.dataset).values():
+        with pytest.warns(hv.errors.FewEffectiveSamplesWarning):
+            effective.append(hv.score(run.model, run.guide, split.x, particles=100, draws=1).effective)
+    assert code == 0 and err.count("the log-likelihood is probably too low") == 1
+    assert f"the median effective sample size is {np.median(np.concatenate(effective)):.1f} of 100" in err
 
 
 def test_a_run_on_features_has_codes_of_pixels_and_scores_of_features(monkeypatch, command, tmp_path):
