@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pyro_hvae.data import Batch, Rows, given_of, to_tensor, unfold_columns
-from pyro_hvae.errors import ConfigError, DataError, require_known
+from pyro_hvae.errors import ConfigError, ContractError, DataError, require_known
 from pyro_hvae.inference.draw_memory import require_memory
 from pyro_hvae.inference.layer_posteriors import PROBED, class_probabilities, sites_of_draws
 from pyro_hvae.inference.sampling import ROWS, ancestral, expand_given, first_row, generate, guide_sites
@@ -133,7 +133,7 @@ def encode(
     batches = list[dict[str, dict[str, Tensor]]]()
     bar = tqdm(total=len(x), unit="datum", desc="encoding", disable=None if progress else True)
     with fixed_seed(seed), bar:
-        sites = sites_of_draws(guide, x[:PROBED], 2)
+        _require_latents(sites := sites_of_draws(guide, x[:PROBED], 2))
         dependent = _find_dependent(sites, layers)
         widths = [site["fn"].event_shape.numel() for name, site in sites.items() if layers is None or name in layers]
         require_memory(draws, len(x), sum(widths))
@@ -141,6 +141,17 @@ def encode(
             batches.append(_encode_batch(guide, batch, layers, dependent, draws))
             bar.update(len(batch))
     return Codes(*({name: _join(batches, kind, name) for name in batches[0][kind]} for kind in _KINDS))
+
+
+def _require_latents(sites: Mapping[str, Site]) -> None:
+    """Raises `ContractError` for the sites of a guide without latents, or with x."""
+    if "x" in sites:
+        raise ContractError(
+            f"the guide samples {', '.join(sites)}, but x is the data, and codes are values of latents given x. Let the guide "
+            "sample latents alone: x belongs to the model."
+        )
+    if not sites:
+        raise ContractError("the guide samples nothing, so there are no codes. Let it sample the latents of the model: z1, ...")
 
 
 def _join(batches: list[dict[str, dict[str, Tensor]]], kind: str, name: str) -> np.ndarray:

@@ -283,6 +283,9 @@ WRONG = {
     "encode table gone.csv --out c.csv": (3, "there is no file 'gone.csv'"),
     "encode table lacking.csv --out c.csv": (3, "has no column 'b', only"),
     "encode table classless.csv --out c.csv": (3, "has no column 'kind'"),
+    "encode table word.csv --out c.csv": (3, "'n/k' in column 'b', line 4, where a number is needed. Write a number such as"),
+    "score table word.csv": (3, "Write a number such as 1234.5, or leave the cell empty."),
+    "score table kindless.csv": (3, "has no 'kind' in line 3, and p(x | kind) says nothing"),
     "encode table wide.npy --out c.csv": (3, "have the shape (5,), those of the run (3,)"),
     "encode vamp table.csv --out c.csv": (3, "is a table, but the run is of arrays of shape (1, 8, 8)"),
     "encode vamp words.txt --out c.csv": (3, "of no kind that data are read from"),
@@ -323,6 +326,8 @@ def wrong(folder):
     write = {
         "lacking.csv": "a,c,kind\n1,2,cat\n",
         "classless.csv": "a,b,c\n1,2,3\n4,5,6\n",
+        "word.csv": "a,b,c,kind\n1,2,3,cat\n4,5,6,dog\n7,n/k,9,owl\n",
+        "kindless.csv": "a,b,c,kind\n1,2,3,cat\n4,5,6,\n7,8,9,owl\n",
         "words.txt": "hello",
         "codes.csv": "z1_0,z1_1,kind\n0,0,cat\n1,1,dog\n",
         "narrow.csv": "z1_0,kind\n0,cat\n1,dog\n",

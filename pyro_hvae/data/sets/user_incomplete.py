@@ -122,8 +122,8 @@ def read_table_given(path: Path, table: Table, conditions: Sequence[Condition]) 
         if column.name in names and not column.obstacle and column.missing.any():
             row = table.rows[int(np.argmax(column.missing))]
             raise DataError(
-                f"{path} has no '{column.name}' in row {row}, and p(x | {column.name}) says nothing about data without it. "
-                "Fill it in, or leave the row out."
+                f"{path} has no '{column.name}' in {table.unit} {row}, and p(x | {column.name}) says nothing about data "
+                "without it. Fill it in, or leave the row out."
             )
     numbers = [condition.name for condition in conditions if not condition.classes]
     classes = [condition.name for condition in conditions if condition.classes]
