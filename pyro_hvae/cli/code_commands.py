@@ -52,7 +52,7 @@ def encode_command(open_run: Callable[[], Any], layers: str | None, **options: A
 @click.command(name="decode")
 @run_arguments
 @click.argument("source", type=FILE, metavar="CODES")
-@click.option("--out", type=FILE, required=True, metavar="FILE", help="A .npy, .npz, .csv, .tsv or .parquet file.")
+@click.option("--out", type=FILE, required=True, metavar="FILE", help="A .npy, .npz, .csv, .tsv, .parquet or .h5ad file.")
 @given_option("that beside each code")
 @click.option("--draw", is_flag=True, help="Draw layers that CODES lack; default: their means given the layers above.")
 @click.option("--seed", type=SEED, default=0, metavar="N", help="Seed of these draws.")
@@ -60,7 +60,8 @@ def encode_command(open_run: Callable[[], Any], layers: str | None, **options: A
 def decode_command(open_run: Callable[[], Any], **options: Any) -> Result:
     """Data of codes by RUN: E[x | z] of the means in a file that `encode` wrote, in the units of RUN's data.
 
-    CODES may also be your own: arrays z1, z2, ... or columns z1_0, z1_1, ... of a row for each datum.
+    CODES may also be your own: arrays z1, z2, ... or columns z1_0, z1_1, ... of a row for each datum. Other columns, such as
+    rows, identifiers and classes, are carried along (not into a .npy).
 
     \b
     Examples:

@@ -117,7 +117,7 @@ def _move_columns(data: Dataset, names: Sequence[str]) -> Dataset:
         def move(split: Split) -> Split:
             pieces = split.x.alone.split(max(1, PIECE // len(columns)))
             values = torch.cat([(by.undo(piece) if by else piece.double())[:, places] for piece in pieces])
-            return Split(_keep_columns(split.x, kept), {**split.factors, **dict(zip(moved, values.unbind(1), strict=True))})
+            return split.with_x(_keep_columns(split.x, kept), dict(zip(moved, values.unbind(1), strict=True)))
 
         rest = by and Standardization(tuple(by.mean[i] for i in kept), tuple(by.scale[i] for i in kept))
         data = replace(
@@ -194,8 +194,8 @@ def _give(data: Dataset, conditions: Sequence[Condition]) -> Dataset:
 
     def give(part: str, split: Split) -> Split:
         if grid and split.x.store is grid.x.store:  # no copy of what may be large
-            return Split(replace(split.x, given={**split.x.given, **grid.x.given}), split.factors)
-        return Split(_put_beside(split.x, split.factors, data, conditions, part), split.factors)
+            return split.with_x(replace(split.x, given={**split.x.given, **grid.x.given}))
+        return split.with_x(_put_beside(split.x, split.factors, data, conditions, part))
 
     train, validation, test = (give(part, split) for part, split in list_splits(data).items())
     return replace(data, train=train, validation=validation, test=test, grid=grid)

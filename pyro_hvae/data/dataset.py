@@ -22,17 +22,23 @@ class Split:
     Attributes:
         x: `Rows` of shape (n, *event). Images (n, channels, height, width) are read as floats in [0, 1].
         factors: name -> values of shape (n,); integers for classes and grid positions, floats for continuous factors.
+        places: of a user's own data, their rows in the source, from 0, int64 (n,); None where there is no such source.
     """
 
-    def __init__(self, x: Rows | Tensor, factors: Mapping[str, Tensor] | None = None) -> None:
-        self.x, self.factors = Rows.of(x), dict(factors or {})
+    def __init__(self, x: Rows | Tensor, factors: Mapping[str, Tensor] | None = None, places: Tensor | None = None) -> None:
+        self.x, self.factors, self.places = Rows.of(x), dict(factors or {}), places
 
     def __len__(self) -> int:
         return len(self.x)
 
     def take(self, index: Tensor | np.ndarray) -> "Split":
-        """The data at the given indices and their factors."""
-        return Split(self.x.take(index), {name: values[index] for name, values in self.factors.items()})
+        """The data at the given indices, their factors and places."""
+        factors = {name: values[index] for name, values in self.factors.items()}
+        return Split(self.x.take(index), factors, None if self.places is None else self.places[index])
+
+    def with_x(self, x: Rows, factors: Mapping[str, Tensor] | None = None) -> "Split":
+        """The same data with another x, and with more factors."""
+        return Split(x, {**self.factors, **(factors or {})}, self.places)
 
     def __repr__(self) -> str:
         factors = f"; factors: {', '.join(self.factors)}" if self.factors else ""
@@ -103,6 +109,9 @@ class Dataset:
         standardization: the scaling of standardised vectors, which `inverse` undoes.
         columns: of vectors, the names of their columns where these are known.
         unused: name -> why a reader left this part of a user's own data aside.
+        beside: of a user's own data, a function that reads what the source has of each row besides x, such as identifiers,
+            classes and names of files: part ("training", "validation", "test") -> name -> values (rows of the source,), to be
+            read at the `places` of the part's data.
     """
 
     name: str
@@ -122,6 +131,7 @@ class Dataset:
     columns: Sequence[str] = ()
     unused: Mapping[str, str] = field(default_factory=dict)
     crops: Callable[[int], "Dataset"] | None = None
+    beside: Callable[[str], Mapping[str, np.ndarray]] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_hvae.data.batch import Batch
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import ConfigError, DataError
 
@@ -23,8 +24,8 @@ class Standardization:
         mean, scale: of each column; the scale of a constant column is 1, so that it becomes 0.
 
     >>> by = Standardization.measure(Rows(torch.tensor([[10.0, 5.0], [30.0, 5.0]])))
-    >>> by, by.rows(Rows(torch.tensor([[40.0, 5.0]])))[:].tolist(), round(by.log_scale, 4)
-    (Standardization(mean=(20.0, 5.0), scale=(10.0, 1.0)), [[2.0, 0.0]], 2.3026)
+    >>> by, by.rows(Rows(torch.tensor([[40.0, 5.0]])))[:].tolist(), by.log_scales(torch.zeros(1, 2))
+    (Standardization(mean=(20.0, 5.0), scale=(10.0, 1.0)), [[2.0, 0.0]], tensor([2.3026], dtype=torch.float64))
     """
 
     mean: tuple[float, ...]
@@ -68,10 +69,16 @@ class Standardization:
         """The scaling in lists, as a run's configuration has it."""
         return {"mean": list(self.mean), "scale": list(self.scale)}
 
-    @property
-    def log_scale(self) -> float:
-        """The sum of log scale over columns: a log-density of data is that of the standardised data less this."""
-        return sum(map(math.log, self.scale))
+    def log_scales(self, x: Tensor | Batch | Rows) -> Tensor:
+        """The sum of log scale over the observed columns of each datum, (n,), float64.
+
+        The log-density of a datum in its own units is that of the standardised datum less this.
+        """
+        logs = torch.tensor([math.log(scale) for scale in self.scale], dtype=torch.float64)
+        if isinstance(x, Rows) and x.incomplete:
+            return torch.cat([self.log_scales(piece) for piece in x.split(max(1, PIECE // len(logs)))])
+        known = x.observed if isinstance(x, Batch) else None
+        return logs.sum().expand(len(x)) if known is None else known.cpu().double() @ logs
 
     def rows(self, x: Rows) -> Rows:
         """The standardised data, as float32; NaN stays. In memory where they fit, else standardised at each reading."""

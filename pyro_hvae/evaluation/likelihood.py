@@ -12,10 +12,10 @@ from tqdm import tqdm
 from pyro_hvae import inference
 from pyro_hvae.compilation import decide_evaluation, print_line
 from pyro_hvae.conditionals import GreyLevels
-from pyro_hvae.data import Rows, Standardization
+from pyro_hvae.data import Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation.resumable_results import ResumableResults
-from pyro_hvae.inference import ROWS, data_per_batch, describe_few_effective_samples, importance_weights
+from pyro_hvae.inference import data_per_batch, describe_few_effective_samples, importance_weights
 from pyro_hvae.objectives import ELBO, Site, scalar_family
 from pyro_hvae.runs import Experiment, OpenRun, draw_given
 from pyro_hvae.runtime import fixed_seed
@@ -106,7 +106,7 @@ def evaluate(
         "bound": {"particles": elbo.particles, "shared": sorted(elbo.shared)},
         "likelihood": likelihood,
         "space": run.space,
-        **({"log_likelihood_own_units": result["log_likelihood"] - _log_scale(by, measured)} if by else {}),
+        **({"log_likelihood_own_units": result["log_likelihood"] - by.log_scales(measured).mean().item()} if by else {}),
         "split": "test",
         "n": n,
         "n_bound": len(test),
@@ -197,16 +197,6 @@ def _bits_unit(site: Site, x: Rows) -> BitsUnit | None:
     if whole or values.min() < 0 or values.max() > 1 or not torch.allclose(steps, steps.round(), rtol=0, atol=1e-3):
         return None
     return BitsUnit("bytes: a density on [0, 1] without dequantisation, + log2 256", dims, 8.0)
-
-
-def _log_scale(by: Standardization, x: Rows) -> float:
-    """The sum of log scale over the observed entries of a datum, in the mean over data."""
-    if not x.incomplete:
-        return by.log_scale
-    logs, total = torch.tensor(by.scale, dtype=torch.float64).log(), 0.0
-    for batch in x.split(ROWS):
-        total += (batch.observed.cpu() * logs).sum().item()
-    return total / len(x)
 
 
 def _control_variate_mean(values: Tensor, bounds: Tensor, everywhere: Tensor) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pyro_hvae.data import Batch, Rows, given_of, to_tensor, unfold_columns
-from pyro_hvae.errors import ConfigError, DataError, require_known
+from pyro_hvae.errors import ConfigError, ContractError, DataError, require_known
+from pyro_hvae.inference.draw_memory import require_memory
 from pyro_hvae.inference.layer_posteriors import PROBED, class_probabilities, sites_of_draws
 from pyro_hvae.inference.sampling import ROWS, ancestral, expand_given, first_row, generate, guide_sites
-from pyro_hvae.objectives import Means, inputs_for, takes_data
+from pyro_hvae.objectives import Means, Site, inputs_for, takes_data
 from pyro_hvae.runtime import fixed_seed, in_evaluation_mode
 
 Program = Callable[..., Any]
@@ -115,7 +116,8 @@ def encode(
         seed: of all draws. progress: show a bar.
 
     Raises:
-        ConfigError: for an unknown layer, or a negative number of draws.
+        ConfigError: for an unknown layer, a negative number of draws, or draws of more than 1 GiB.
+        ContractError: for a guide without latents, or one that samples x.
 
     >>> import pyro_hvae as hv
     >>> model, guide = hv.Chain(hv.StandardNormal(2), [], hv.Gaussian(2, 4)), hv.BottomUp([hv.Gaussian(4, 2)])
@@ -131,11 +133,25 @@ def encode(
     batches = list[dict[str, dict[str, Tensor]]]()
     bar = tqdm(total=len(x), unit="datum", desc="encoding", disable=None if progress else True)
     with fixed_seed(seed), bar:
-        dependent = _find_dependent(guide, x[:PROBED], layers)
+        _require_latents(sites := sites_of_draws(guide, x[:PROBED], 2))
+        dependent = _find_dependent(sites, layers)
+        widths = [site["fn"].event_shape.numel() for name, site in sites.items() if layers is None or name in layers]
+        require_memory(draws, len(x), sum(widths))
         for batch in x.split(ROWS):
             batches.append(_encode_batch(guide, batch, layers, dependent, draws))
             bar.update(len(batch))
     return Codes(*({name: _join(batches, kind, name) for name in batches[0][kind]} for kind in _KINDS))
+
+
+def _require_latents(sites: Mapping[str, Site]) -> None:
+    """Raises `ContractError` for the sites of a guide without latents, or with x."""
+    if "x" in sites:
+        raise ContractError(
+            f"the guide samples {', '.join(sites)}, but x is the data, and codes are values of latents given x. Let the guide "
+            "sample latents alone: x belongs to the model."
+        )
+    if not sites:
+        raise ContractError("the guide samples nothing, so there are no codes. Let it sample the latents of the model: z1, ...")
 
 
 def _join(batches: list[dict[str, dict[str, Tensor]]], kind: str, name: str) -> np.ndarray:
@@ -184,9 +200,13 @@ def _draw(
     return laws, {name: site["value"].transpose(0, 1) for name, site in sites.items()}
 
 
-def _find_dependent(guide: Program, x: Tensor | Batch, layers: Collection[str] | None) -> list[str]:
-    """The layers whose law has to be averaged over draws: it depends on draws of other layers, or has no closed form."""
-    laws = {name: _law(site["fn"]) for name, site in sites_of_draws(guide, x, 2).items()}
+def _find_dependent(sites: Mapping[str, Site], layers: Collection[str] | None) -> list[str]:
+    """The layers whose law has to be averaged over draws: it depends on draws of other layers, or has no closed form.
+
+    Arguments:
+        sites: of two draws for some data.
+    """
+    laws = {name: _law(site["fn"]) for name, site in sites.items()}
     for name in layers or ():
         require_known("layer", name, laws)
     alike = {name: law is not None and all(torch.equal(*values) for values in law) for name, law in laws.items()}
@@ -233,7 +253,7 @@ def decode(
     beside: Mapping[str, Any] = codes.given if isinstance(codes, Codes) else {}
     found: Mapping[str, Any] = codes.means if isinstance(codes, Codes) else codes
     values = {name: to_tensor(value, name) for name, value in found.items()}
-    if not values or any(not value.dim() for value in values.values()):
+    if not values or any(not value.dim() or not len(value) for value in values.values()):
         raise ConfigError("there are no codes to decode. Give values (N, *event) of a layer or more, such as {'z1': values}.")
     size = len(next(iter(values.values())))
     with fixed_seed(seed):
@@ -263,6 +283,8 @@ def _check(name: str, value: Tensor, sites: Mapping[str, Any], size: int) -> Ten
         raise ConfigError(f"the codes of '{name}' have the shape {tuple(value.shape)}, but its values have {tuple(event)}.")
     if len(value) != size:
         raise ConfigError(f"the codes of '{name}' are of {len(value)} data, those of another layer of {size}. Give as many.")
+    value = value.to(drawn.device, drawn.dtype)
     if wrong := int((~value.isfinite()).reshape(size, -1).any(1).sum()):
-        raise DataError(f"the codes of '{name}' are NaN or infinite for {wrong} of {size} data. Leave these out.")
-    return value.to(drawn.device, drawn.dtype)
+        limit = f"beyond {torch.finfo(drawn.dtype).max:.4g}, the largest number that the model computes with"
+        raise DataError(f"the codes of '{name}' are NaN, infinite or {limit}, for {wrong} of {size} data. Leave these out.")
+    return value

@@ -82,10 +82,10 @@ def log_likelihood(
 
 def describe_few_effective_samples(values: Tensor, half: Tensor, effective: Tensor, particles: int) -> str:
     """A sentence about an estimate that few of its samples carry (see `Weights`), else an empty text."""
-    median = effective.double().quantile(0.5).item()  # `Tensor.median` is the lower of the two in the middle
-    if median >= FEW_EFFECTIVE:
+    median = effective.double().nanquantile(0.5).item()  # `Tensor.median` is the lower of the two in the middle
+    if not median < FEW_EFFECTIVE:
         return ""
-    gap = (values - half).mean().item()
+    gap = (values - half).nanmean().item()
     below = "" if not math.isfinite(gap) else f" (half of the samples give {gap:.2g} nats less)"
     return (
         f"the log-likelihood is probably too low: the median effective sample size is "
@@ -109,6 +109,7 @@ def importance_weights(
     compile: bool = False,
     warn: Callable[[str], Any] | None = None,
     alike: bool = False,
+    keep_nan: bool = False,
 ) -> Iterator[Weights]:
     r"""Yields the importance weights of one batch of data after another, in order.
 
@@ -129,10 +130,11 @@ def importance_weights(
             Samples are the same, weights equal up to rounding. warn: called instead of warning with a `CaptureWarning`.
         alike: one datum a batch, all with the noise of the seed: a value depends on its datum alone. The sampling errors of
             data then go together, and small numbers of particles take several times as long.
+        keep_nan: a datum whose weights are no numbers has NaN, instead of the error.
 
     Raises:
         ConfigError: for fewer than one particle, inner particles without shared sites, or a guide without densities.
-        DivergenceError: for weights that are NaN.
+        DivergenceError: for weights that are NaN, but for `keep_nan`.
     """
     size = data_per_batch(particles, inner)
     size = 1 if alike else size
@@ -153,6 +155,8 @@ def importance_weights(
                     elbo.check(model, guide, batch[:2])
             usual_size = len(batch) == min(size, len(x) - start)
             weights = _batch_weights(terms, captured if usual_size else terms, guide, batch, particles, rows)
+        if not keep_nan:
+            require_numbers(weights.log_likelihood)
         yield weights
 
 
@@ -235,7 +239,6 @@ def _batch_weights(
             squares = torch.logaddexp(squares, torch.logsumexp(2 * log_w, 0))
             logs += log_w.sum(0)
     total = torch.logsumexp(halves, 0)
-    require_numbers(total)
     sizes = torch.tensor([[particles - particles // 2], [max(1, particles // 2)]], dtype=torch.float64, device=device)
     half = (halves - sizes.log()).mean(0)
     return Weights(total - math.log(particles), logs / particles, (2 * total - squares).exp(), half)
@@ -260,7 +263,7 @@ def _particle_plates(particles: int, inner: int, shared: frozenset[str]) -> Exit
 
 
 def require_numbers(total: Tensor) -> None:
-    """Raises `DivergenceError` where a sum of importance weights, one for each datum, is NaN."""
+    """Raises `DivergenceError` where a log-likelihood or log sum of importance weights, one for each datum, is NaN."""
     if total.isnan().any():
         raise DivergenceError(
             f"the importance weights of {int(total.isnan().sum())} of {len(total)} data are no numbers: the networks return "

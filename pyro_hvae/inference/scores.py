@@ -13,7 +13,14 @@ from tqdm import tqdm
 
 from pyro_hvae.data import Batch, Rows
 from pyro_hvae.errors import ConfigError, FewEffectiveSamplesWarning
-from pyro_hvae.inference.importance_sampling import describe_few_effective_samples, importance_weights, require_density
+from pyro_hvae.inference.draw_memory import require_memory
+from pyro_hvae.inference.importance_sampling import (
+    MAX_PARTICLES,
+    describe_few_effective_samples,
+    importance_weights,
+    require_density,
+    require_numbers,
+)
 from pyro_hvae.inference.sampling import ROWS, guide_sites
 from pyro_hvae.objectives import ELBO, takes_data
 from pyro_hvae.runtime import fixed_seed, in_evaluation_mode
@@ -32,6 +39,9 @@ class Scores:
             a layer is a KL only where all its parents in the model precede it in the guide, and else can be negative.
         log_likelihood: $\log \frac1S \sum_s w_s$ of S importance samples, None without any.
         effective: the effective sample sizes of these weights, between 1 and S.
+        half: what S / 2 of the samples give, as in `Weights`.
+
+    A datum for which the networks return no number has NaN.
     """
 
     elbo: np.ndarray
@@ -39,11 +49,12 @@ class Scores:
     rates: dict[str, np.ndarray]
     log_likelihood: np.ndarray | None = None
     effective: np.ndarray | None = None
+    half: np.ndarray | None = None
 
     @property
     def values(self) -> np.ndarray:
         """What data are ordered by, (N,): log p(x), or the bound on it where there are no importance samples. The lower it is,
-        the less the model expects the datum: the lowest are outliers."""
+        the less the model expects the datum: the lowest are outliers, and so are those of NaN, which NumPy sorts to the end."""
         return self.elbo if self.log_likelihood is None else self.log_likelihood
 
     def __len__(self) -> int:
@@ -53,7 +64,8 @@ class Scores:
         places = np.arange(len(self))[index].reshape(-1)
         taken = {name: values[places] for name, values in self.columns().items()}
         rates = {name: taken[f"rate_{name}"] for name in self.rates}
-        return Scores(taken["elbo"], taken["distortion"], rates, taken.get("log_likelihood"), taken.get("effective"))
+        half = None if self.half is None else self.half[places]
+        return Scores(taken["elbo"], taken["distortion"], rates, taken.get("log_likelihood"), taken.get("effective"), half)
 
     def __repr__(self) -> str:
         means = ", ".join(f"{name} {values.mean():.4g}" for name, values in self.columns().items() if len(values))
@@ -99,7 +111,8 @@ def score(
         seed: of all draws. progress: show a bar.
 
     Raises:
-        ConfigError, DivergenceError: as `importance_weights`, for a guide without densities, and for less than one draw.
+        ConfigError: as `importance_weights`, for a guide without densities, less than one draw or more than 10 million, and for
+            inner particles of more than 1 GiB. DivergenceError: where the weights of all data are NaN.
 
     Warns:
         FewEffectiveSamplesWarning: where the median effective sample size is below 10 of 100 samples or more.
@@ -110,32 +123,36 @@ def score(
     >>> list(scores.columns()), scores.values.shape
     (['log_likelihood', 'effective', 'elbo', 'distortion', 'rate_z1'], (3,))
     """
-    if draws < 1:
-        raise ConfigError(f"draws={draws}: the bound is a mean over one draw or more, such as draws=16.")
+    if not 1 <= draws <= MAX_PARTICLES:
+        raise ConfigError(f"draws={draws}: the bound is a mean over one draw or more, up to {MAX_PARTICLES}, such as draws=16.")
     x = x.draw_once() if isinstance(x, Rows) else x  # all scores are of the same x
     parts = list[dict[str, Tensor]]()
     weights: list[tuple[Tensor, ...]] = []
     count = len(x) * (2 if particles else 1)
     with tqdm(total=count, unit="datum", desc="scoring", disable=None if progress else True) as bar:
         with fixed_seed(seed):
-            require_density(guide_sites(guide, x[:1]))
+            require_density(sites := guide_sites(guide, x[:1]))
+        require_memory(inner, 1, sum(site["fn"].event_shape.numel() for site in sites.values()))
+        # Before the bound: its arguments are checked with the first batch.
+        samples = importance_weights(model, guide, x, particles, inner, shared, seed=seed, compile=compile, keep_nan=True)
+        for found in samples if particles else ():
+            weights.append((found.log_likelihood, found.effective, found.half))
+            bar.update(len(found.bound))
         with fixed_seed(seed):
             for batch in x.split(ROWS):
                 parts.append(_bound_terms(model, guide, batch, draws))
                 bar.update(len(batch))
-        samples = importance_weights(model, guide, x, particles, inner, shared, seed=seed, compile=compile)
-        for found in samples if particles else ():
-            weights.append((found.log_likelihood, found.effective, found.half))
-            bar.update(len(found.bound))
     terms = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
     distortion, rates = -terms.pop("x"), {name: -values for name, values in terms.items()}
     scores = Scores(-distortion - np.sum([*rates.values()], axis=0), distortion, rates)
     if not weights:
         return scores
     values, effective, half = (torch.cat(column).cpu() for column in zip(*weights, strict=True))
+    if values.isnan().all():
+        require_numbers(values)
     if particles >= 100 and (few := describe_few_effective_samples(values, half, effective, particles)):
         warnings.warn(few, FewEffectiveSamplesWarning, stacklevel=5)  # the caller of the decorated function
-    return Scores(scores.elbo, distortion, rates, values.numpy(), effective.numpy())
+    return Scores(scores.elbo, distortion, rates, values.numpy(), effective.numpy(), half.numpy())
 
 
 def _bound_terms(model: Program, guide: Program, x: Tensor | Batch, draws: int) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from pyro_hvae.data import OBSERVED, Batch, Rows, given_of, may_be_grey, to_floa
 from pyro_hvae.errors import ConfigError, ContractError, DataError
 from pyro_hvae.networks import SIZE_FACTOR, require_size_factor
 from pyro_hvae.objectives.data_support import check_data
-from pyro_hvae.objectives.given_inputs import require_taken
+from pyro_hvae.objectives.given_inputs import require_rows, require_taken
 from pyro_hvae.runtime import find_modules
 
 P = ParamSpec("P")
@@ -112,6 +112,8 @@ def takes_data(question: Callable[P, R]) -> Question[P, R]:
             if asked.arguments.get(name) is not None:
                 more = beside if name == "x" else {}
                 asked.arguments[name] = x = take_data(asked.arguments[name], *programs, **more, wait=True)
+                if programs[1] is not None and not isinstance(x, Rows):
+                    require_rows(programs[1], x)
                 check_data(x, asked.arguments.get("model"))
         return question(*asked.args, **asked.kwargs)
 

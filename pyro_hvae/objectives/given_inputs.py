@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from pyro_hvae.data import OBSERVED, Batch, Rows, given_of
-from pyro_hvae.errors import ContractError
+from pyro_hvae.errors import ConfigError, ContractError
 from pyro_hvae.objectives.handlers import Record, Site
 from pyro_hvae.objectives.program_module import ProgramModule
 from pyro_hvae.runtime import evaluation_mode
 
 Program = Callable[..., Any]
+CHANNELS = 4  # most of an image
 
 
 def run_program(program: Program, x: Tensor | Batch) -> Any:
@@ -55,6 +56,27 @@ def draw_sites(model: Any, x: Tensor | Batch | Rows) -> dict[str, Site]:
             model(size=1, **inputs_for(model, given))
         return record.sites
     return {}
+
+
+def require_rows(guide: Program, x: Tensor | Batch) -> None:
+    """Raises `ConfigError` where x is one datum, whose numbers or channels a guide would take for data.
+
+    One row of data is data, too, but one number of a datum is none. Only shapes are looked at that a datum has: vectors, and
+    images of few channels.
+    """
+    if len(x) == 1 or not (len(x.shape) == 1 or (len(x.shape) == 3 and len(x) <= CHANNELS)):
+        return
+    devices, store = [x.device] if x.device.type == "cuda" else [], pyro.get_param_store()
+    try:
+        with torch.random.fork_rng(devices=devices), torch.no_grad(), evaluation_mode(guide), store.scope(store.get_state()):
+            run_program(guide, x[:1])
+    except (RuntimeError, ValueError, IndexError) as error:
+        if "inside plate('data')" in str(error):
+            return  # a guide with parameters for every datum
+        raise ConfigError(
+            f"x has the shape {tuple(x.shape)}, which are {len(x)} data of the shape {tuple(x.shape[1:])}, but the guide takes "
+            f"no such datum: {error} Give a single datum as a row: x[None]."
+        ) from error
 
 
 def require_taken(programs: Collection[Program], given: Collection[str]) -> None:

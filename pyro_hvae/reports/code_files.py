@@ -1,6 +1,7 @@
 """Codes of a run's data, or of a user's file, as a file, and the way back from such a file to data."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data import RowFile, check_data_file, check_row_file, encode_factors, is_read, read_rows, write_data, write_rows
+from pyro_hvae.data import (
+    RowFile,
+    check_data_file,
+    check_row_file,
+    encode_factors,
+    is_read,
+    read_rows,
+    unfold_columns,
+    write_data,
+    write_rows,
+)
 from pyro_hvae.errors import DataError
 from pyro_hvae.inference import ancestral, decode, encode, mixture_priors, responsibilities
 from pyro_hvae.objectives import inputs_for
@@ -87,16 +98,17 @@ def decode_file(
 ) -> dict[str, Any]:
     """Writes E[x | z] of the codes in a file, as `encode_file` or others write it, in the units of the run's data.
 
-    The columns of conditions are read from the file, too. Layers that it lacks are as in `decode`.
+    The columns of conditions are read from the file, too. Layers that it lacks are as in `decode`. All columns that are no
+    codes, such as rows, identifiers and classes, are written beside x; a condition is written as the one that x is under.
 
     Arguments:
         out: a file for `write_data`. given: values of conditions as typed, instead of those in the file.
 
     Raises:
-        ConfigError, DataError: as `decode`, `read_rows` and `write_data`; for a file without codes of the run's layers, or
-            without a condition of the run.
+        ConfigError, DataError: as `decode`, `read_rows` and `write_data`; for a file without rows, without codes of the run's
+            layers or with more of them than a layer has, or without a condition of the run.
     """
-    check_data_file(out, overwrite)
+    check_data_file(out, overwrite, run.dataset.shape)
     protect_data(run, out, source)
     require_finite_weights(run)
     held = read_rows(source)
@@ -104,6 +116,7 @@ def decode_file(
     with fixed_seed(0):
         sites = ancestral(run.model, 1, given=inputs_for(run.model, one))
     events = {name: tuple(site["fn"].event_shape) for name, site in sites.items() if name != "x"}
+    _refuse_surplus(held, events)
     read = {name: held.read_numbers(name, event) for name, event in events.items()}
     codes = {name: values for name, values in read.items() if values is not None}
     if not codes:
@@ -115,20 +128,48 @@ def decode_file(
     count = len(next(iter(codes.values())))
     if wrong := next((name for name, values in codes.items() if len(values) != count), None):
         raise DataError(f"'{wrong}' of {source} has {len(codes[wrong])} rows, other layers {count}. Give as many.")
+    if not count:
+        raise DataError(f"{source} has no rows: its codes are of 0 data. Give a file with a row for each datum.")
     typed = parse_given(run, given or {})
-    beside = typed | _read_conditions(run, held, typed, count)
-    under = inputs_for(run.model, beside)
+    under = inputs_for(run.model, typed | _read_conditions(run, held, typed, count))
+    beside = {name: values for name, values in held.columns(without=_name_codes(held, events)).items() if len(values) == count}
+    for condition in run.conditions:
+        if condition.key in typed:
+            name, value = condition.name, typed[condition.key][0]
+            beside[name] = np.full(count, condition.describe(value) if condition.classes else float((given or {})[name]))
     x = decode(run.model, codes, given=under, draw=draw, seed=seed, progress=True)
     data = run.dataset
-    write_data(out, data.inverse(torch.from_numpy(x)).numpy() if data.inverse else x, data.columns, overwrite)
+    write_data(out, data.inverse(torch.from_numpy(x)).numpy() if data.inverse else x, data.columns, overwrite, beside)
     lacking = [name for name in events if name not in codes]
     text = f"{count:,} data decoded from {', '.join(name for name in events if name in codes)} of {source.name}: {out}"
+    if beside and out.suffix.lower() != ".npy":
+        text += f"\n  beside them: {', '.join(beside)}"
     if lacking:
         how = "drawn" if draw else "means"
         text += f"\nNot in the file: {', '.join(lacking)}; {how} given the layers above."
     if typed:
         text += f"\ndecoded under {describe_values(run, typed)}"
     return {"out": str(out), "n": count, "shape": list(x.shape), "layers": [*codes], "lacking": lacking, "text": text}
+
+
+def _refuse_surplus(held: RowFile, events: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises `DataError` for a column such as z1_5 of a layer of five dimensions, z1_0 to z1_4."""
+    for name, event in events.items():
+        known = list(unfold_columns({name: np.empty((0, *event))}))
+        for other in held.arrays:
+            if re.fullmatch(rf"{re.escape(name)}(_\d+)+", other) and other not in known:
+                span = f"{known[0]} to {known[-1]}" if len(known) > 1 else known[0]
+                raise DataError(
+                    f"{held.path} has '{other}', but '{name}' of the run has the shape {event}, {span}. Is it of another "
+                    "model? Remove the column, or decode the file by the run that encoded it."
+                )
+
+
+def _name_codes(held: RowFile, layers: Iterable[str]) -> list[str]:
+    """The columns of a file that are codes, or what `encode_file` writes about them."""
+    names = "|".join(map(re.escape, layers))
+    codes = re.compile(rf"({names})(_sd|_draws|_probabilities|_component|_component_probability)?(_\d+)*")
+    return [name for name in held.arrays if codes.fullmatch(name)]
 
 
 def _read_conditions(run: OpenRun, held: RowFile, typed: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
@@ -143,7 +184,8 @@ def _read_conditions(run: OpenRun, held: RowFile, typed: Mapping[str, Tensor], c
                 f"{held.path} has {found} '{name}', under which the run decodes {count} codes. Add it, or give one value for "
                 f"all: --given {name}=VALUE."
             )
-        if values.dtype.kind not in "biuf":
+        values = values.astype(np.int64) if values.dtype.kind == "b" else values
+        if values.dtype.kind not in "iuf":
             known, values = np.unique(values, return_inverse=True)
             labels[name] = known.tolist()
         elif not np.isfinite(values).all():

@@ -27,8 +27,9 @@ class RowSet:
 def select_rows(run: OpenRun, source: Path | None, part: str | None, default: str) -> tuple[list[RowSet], str]:
     """Data of the run by part, or all data of a file in its order, and in words what they are.
 
-    `row` counts from 0 within the part, or within the file. Beside the run's own data are their factors, with classes by name;
-    beside those of a file all that it holds of each row besides x.
+    `row` counts the rows of the file from 0, or the images of a folder; of a user's own data that come in parts, those of the
+    part, and of a named data set the data of the part. Beside the data is all that a file holds of each row besides x, or the
+    name of an image; beside the run's own data also their factors, with classes by name.
 
     Arguments:
         source: a file as `read_batch` takes it; None for the run's own data.
@@ -58,7 +59,9 @@ def _describe_split(data: Dataset, name: str, split: Split) -> Arrays:
     for factor, values in split.factors.items():
         names = data.labels.get(factor)
         factors[factor] = np.array(names, dtype=str)[values.numpy()] if names else values.numpy()
-    return _put_behind({"part": np.full(len(split), name), "row": np.arange(len(split))}, factors)
+    row = np.arange(len(split)) if split.places is None else split.places.numpy()
+    held = {key: values[row] for key, values in data.beside(name).items()} if data.beside else {}
+    return _put_behind({"part": np.full(len(split), name), "row": row}, {**held, **factors})
 
 
 def _put_behind(own: Arrays, others: Arrays) -> Arrays:

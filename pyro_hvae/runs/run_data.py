@@ -8,7 +8,6 @@ from typing import Any
 from pyro_hvae.data import (
     Condition,
     Dataset,
-    Split,
     Standardization,
     condition_on,
     find_source,
@@ -50,7 +49,7 @@ def load_dataset(experiment: Experiment, handed_over: bool = False) -> Dataset:
 
 def _rescale(data: Dataset, by: Standardization, other: Standardization) -> Dataset:
     splits = {
-        name: Split(by.rescale(split.x, other), split.factors)
+        name: split.with_x(by.rescale(split.x, other))
         for name, split in {"train": data.train, "validation": data.validation, "test": data.test}.items()
     }
     return replace(data, **splits, standardization=by, inverse=by.undo)

@@ -275,6 +275,19 @@ COMMANDS = {
         "decode vae two.npz --out x.npz",
         "encode vae --out codes.npz",
     ),
+    "Put one there: codes": ("encode vae --out .csv", "encode vae --out codes.csv"),
+    "Write a .npz file instead": (
+        "decode conditional bare.npz --out x.h5ad --given class=3",
+        "decode conditional bare.npz --out instead.npz --given class=3",
+    ),
+    "Remove the column, or decode the file by the run that encoded it": (
+        "decode conditional surplus.npz --out x.npz --given class=3",
+        "decode conditional bare.npz --out removed.npz --given class=3",
+    ),
+    "Give a file with a row for each datum": (
+        "decode conditional none.npz --out x.npz --given class=3",
+        "decode conditional bare.npz --out rows.npz --given class=3",
+    ),
     "Add it, or give one value for all: --given": (
         "decode conditional bare.npz --out x.npy",
         "decode conditional bare.npz --out x.npy --given class=3",
@@ -580,6 +593,8 @@ def place(tmp_path_factory):
     np.save(folder / "moved.npy", ARRAYS["few"][::-1])
     np.savez(folder / "two.npz", a=ARRAYS["few"], b=ARRAYS["real"])
     np.savez(folder / "bare.npz", z1=np.zeros((2, 3)), z2=np.zeros((2, 2)))
+    np.savez(folder / "surplus.npz", z1=np.zeros((2, 3)), z2=np.zeros((2, 2)), z1_3=np.zeros(2))
+    np.savez(folder / "none.npz", z1=np.zeros((0, 3)), z2=np.zeros((0, 2)))
     save_pictures(folder / "wide", 80, 64)
     ages = [f"{1 + i % 5},{i * i % 7},{20.5 + i}" for i in range(40)]
     (folder / "ages.csv").write_text("\n".join(["g1,g2,age", *ages]))

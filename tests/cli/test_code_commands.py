@@ -11,6 +11,7 @@ from command_line import train_once
 
 import pyro_hvae as hv
 from pyro_hvae.data import list_splits, read_rows
+from pyro_hvae.inference import importance_sampling
 from pyro_hvae.runs import open_run
 
 KINDS = [".npz", ".csv", ".parquet", ".h5ad"]
@@ -97,10 +98,17 @@ def test_a_file_is_encoded_in_its_order_with_all_that_stands_beside(kind, here, 
     for name, values in codes.arrays().items():
         assert np.array_equal(held.read(name, values.shape[1:]).astype("float32"), values)
     expected = run.dataset.inverse(hv.reconstruct(run.model, run.guide, batch)).numpy()
-    for end in (".npz", ".csv", ".parquet"):
-        ok(command, f"decode table {tmp_path}/codes{kind} --out {tmp_path}/x{end}")
+    for end in (".npz", ".csv", ".parquet", ".h5ad"):
+        text = ok(command, f"decode table {tmp_path}/codes{kind} --out {tmp_path}/x{end}")
+        assert "patient, kind, row_" in text.splitlines()[1]
         found = read_rows(tmp_path / f"x{end}")
-        decoded = found.read("x", (3,)) if end == ".npz" else np.stack([found.read(name) for name in "abc"], 1)
+        for name in ("row", "patient", "kind", "row_"):
+            assert found.read(name).tolist() == held.read(name).tolist()
+        assert not any("z1" in name for name in found.arrays)
+        if end == ".h5ad":
+            decoded = hv.data.read_incomplete(tmp_path / "x.h5ad", ("a", "b", "c")).numpy()
+        else:
+            decoded = found.read("x", (3,)) if end == ".npz" else np.stack([found.read(name) for name in "abc"], 1)
         assert np.array_equal(decoded, expected)
 
 
@@ -114,6 +122,7 @@ def test_codes_under_another_condition_and_of_fewer_layers(here, hvae_run, comma
     expected = run.dataset.inverse(hv.reconstruct(run.model, run.guide, batch, under=under)).numpy()
     held = np.load(tmp_path / "x.npz")
     assert np.array_equal(held["x"], expected) and held["columns"].tolist() == ["a", "b", "c"]
+    assert set(held["kind"]) == {"owl"} and held["patient"][1] == "p07"  # the condition that x is under
     ok(command, f"encode {hvae_run} --layers z2 --out {tmp_path}/top.npz --part validation")
     held = np.load(tmp_path / "top.npz")
     assert {"z2", "z2_sd", "class"} < set(held) and "z1" not in held
@@ -141,6 +150,49 @@ def test_scores_of_a_file_name_its_outliers(here, command, tmp_path):
     assert values["by"] == "elbo" and values["n"] == 9 and values["given"] == ["kind"] and values["units"] == "nats per datum"
     assert values["scores"]["elbo"]["mean"] == pytest.approx(scores.elbo.mean())
     assert values["scores"]["elbo"]["stderr"] == pytest.approx(scores.elbo.std(ddof=1) / 3)
+
+
+def test_scores_of_standardised_data_in_their_own_units(here, command, tmp_path):
+    """log p(y) = log p(x) - sum of log s over the observed columns, for x = (y - m) / s."""
+    ok(command, f"score table other.csv --out {tmp_path}/scores.csv --particles 5")
+    held, by = read_rows(tmp_path / "scores.csv"), open_run("table").dataset.standardization
+    with open("other.csv", newline="") as file:
+        known = np.array([[row[name] != "" for name in "abc"] for row in csv.DictReader(file)])
+    assert (~known).sum() == 1 and list(held.arrays)[4:6] == ["log_likelihood", "log_likelihood_own_units"]
+    expected = held.read("log_likelihood") - known @ np.log(by.scale)
+    assert np.allclose(held.read("log_likelihood_own_units"), expected, rtol=1e-12)
+    report = json.loads(ok(command, "score table other.csv --particles 5 --json"))
+    assert report["scores"]["log_likelihood_own_units"]["mean"] == pytest.approx(expected.mean()) and report["not_finite"] == {}
+    assert "log_likelihood_own_units" not in ok(command, "score vamp --particles 2")
+    assert "log_likelihood_own_units" not in ok(command, "score table other.csv --particles 0")
+
+
+def test_rows_without_a_number_are_counted_and_named_first(here, command, tmp_path):
+    text = (here / "other.csv").read_text()
+    (tmp_path / "wild.csv").write_text(text + "p98,1,1e30,cat,1,0\np99,1,-1e33,owl,1,0\n")
+    words = f"score table {tmp_path}/wild.csv --particles 5 --lowest 3"
+    report = json.loads(ok(command, f"{words} --json --out {tmp_path}/scores.csv"))
+    held = read_rows(tmp_path / "scores.csv")
+    values = held.read("log_likelihood")
+    assert np.isnan(values[9:]).all() and np.isfinite(values[:9]).all()
+    assert [row["patient"] for row in report["lowest"]] == ["p98", "p99", held.read("patient")[values[:9].argmin()]]
+    assert report["lowest"][0]["log_likelihood"] is None and report["not_finite"]["log_likelihood"] == 2
+    assert report["scores"]["log_likelihood"]["mean"] == pytest.approx(values[:9].mean())
+    assert report["scores"]["log_likelihood"]["stderr"] == pytest.approx(values[:9].std(ddof=1) / 3)
+    lines = ok(command, words).splitlines()
+    assert any(line.startswith("not finite, left out of the means: log_likelihood of 2 data") for line in lines)
+    assert "elbo: the bound with one particle, averaged over 16 draws" in lines
+
+
+def test_few_effective_samples_of_all_parts_are_told_once(here, command, monkeypatch):
+    monkeypatch.setattr(importance_sampling, "FEW_EFFECTIVE", 100)
+    code, out, err = command(*"score vamp --part all --particles 100 --draws 1".split())
+    run, effective = open_run("vamp"), []
+    for split in list_splits(run.dataset).values():
+        with pytest.warns(hv.errors.FewEffectiveSamplesWarning):
+            effective.append(hv.score(run.model, run.guide, split.x, particles=100, draws=1).effective)
+    assert code == 0 and err.count("the log-likelihood is probably too low") == 1
+    assert f"the median effective sample size is {np.median(np.concatenate(effective)):.1f} of 100" in err
 
 
 def test_a_run_on_features_has_codes_of_pixels_and_scores_of_features(monkeypatch, command, tmp_path):
@@ -193,12 +245,27 @@ def test_all_parts_and_other_data(here, hvae_run, command, tmp_path):
     test = open_run(hvae_run).dataset.test
     assert held.read("class")[held.read("part") == "test"].tolist() == test.factors["class"].tolist()
     ok(command, f"encode table --dataset other.csv --force --out {tmp_path}/other.csv")
-    assert len(read_rows(tmp_path / "other.csv").read("row")) == 9
+    assert sorted(read_rows(tmp_path / "other.csv").read("row")) == list(range(9))
     np.save(tmp_path / "images.npy", np.asarray(test.x[:5]))
     assert "5 data of images.npy" in ok(command, f"score {hvae_run} {tmp_path}/images.npy --particles 2")
     ok(command, f"encode {hvae_run} {tmp_path}/images.npy --out {tmp_path}/five.npz")
     expected = hv.latents(open_run(hvae_run).guide, test.x[:5], mean=True)["z1"].numpy()
     assert np.allclose(np.load(tmp_path / "five.npz")["z1"], expected, atol=1e-6)
+
+
+def test_codes_of_a_runs_own_table_join_it_by_row_and_by_identifier(here, command, tmp_path):
+    """What the run's own rows are called and hold is what they have where the table is handed over."""
+    report = json.loads(ok(command, f"encode table --out {tmp_path}/own.csv --json"))
+    assert report["columns"] == ["part", "row", "patient", "kind", "row_"]
+    ok(command, f"encode table table.csv --out {tmp_path}/handed.csv")
+    own, handed = (read_rows(tmp_path / f"{name}.csv") for name in ("own", "handed"))
+    rows = own.read("row")
+    assert sorted(rows) == handed.read("row").tolist() == list(range(60)) and rows.tolist() != sorted(rows)
+    for name in ("patient", "kind", "row_"):
+        assert own.read(name).tolist() == handed.read(name)[rows].tolist()
+    assert np.allclose(own.read("z1", (2,)), handed.read("z1", (2,))[rows], atol=1e-6)
+    lowest = json.loads(ok(command, "score table --particles 2 --lowest 1 --json"))["lowest"][0]
+    assert lowest["patient"] == handed.read("patient")[lowest["row"]]
 
 
 # what is typed -> exit code and a part of the message
@@ -216,6 +283,9 @@ WRONG = {
     "encode table gone.csv --out c.csv": (3, "there is no file 'gone.csv'"),
     "encode table lacking.csv --out c.csv": (3, "has no column 'b', only"),
     "encode table classless.csv --out c.csv": (3, "has no column 'kind'"),
+    "encode table word.csv --out c.csv": (3, "'n/k' in column 'b', line 4, where a number is needed. Write a number such as"),
+    "score table word.csv": (3, "Write a number such as 1234.5, or leave the cell empty."),
+    "score table kindless.csv": (3, "has no 'kind' in line 3, and p(x | kind) says nothing"),
     "encode table wide.npy --out c.csv": (3, "have the shape (5,), those of the run (3,)"),
     "encode vamp table.csv --out c.csv": (3, "is a table, but the run is of arrays of shape (1, 8, 8)"),
     "encode vamp words.txt --out c.csv": (3, "of no kind that data are read from"),
@@ -223,7 +293,17 @@ WRONG = {
     "score table --out other.csv": (2, "is there already"),
     "score table --particles -1": (2, "--particles must be at least 0"),
     "score table --draws 0": (2, "--draws must be at least 1"),
-    "decode table codes.csv --out x.h5ad": (2, "no kind of file called '.h5ad'"),
+    "decode vamp codes.csv --out x.h5ad": (2, "holds vectors, but a datum has the shape (1, 8, 8)"),
+    "decode table codes.csv --out .csv": (2, "'.csv' is the end of a name without a name before it"),
+    "encode table --out .csv.gz": (2, "without a name before it. Put one there: codes.csv.gz"),
+    "score table --out .npz": (2, "without a name before it"),
+    "decode table wider.csv --out x.csv": (
+        3,
+        "has 'z1_2', but 'z1' of the run has the shape (2,), z1_0 to z1_1. Is it of",
+    ),
+    "decode table huge.csv --out x.csv": (3, "the codes of 'z1' are NaN, infinite or beyond 3.403e+38"),
+    "decode table empty.csv --out x.csv": (3, "has the names of 3 columns, but no rows"),
+    "decode table empty.npz --out x.csv": (3, "empty.npz has no rows: its codes are of 0 data"),
     "decode table codes.csv --out other.csv": (2, "is there already"),
     "decode table codes.csv --out codes.csv --overwrite": (2, "is the file that is read"),
     "decode table gone.csv --out x.csv": (3, "there is no file 'gone.csv'"),
@@ -246,6 +326,8 @@ def wrong(folder):
     write = {
         "lacking.csv": "a,c,kind\n1,2,cat\n",
         "classless.csv": "a,b,c\n1,2,3\n4,5,6\n",
+        "word.csv": "a,b,c,kind\n1,2,3,cat\n4,5,6,dog\n7,n/k,9,owl\n",
+        "kindless.csv": "a,b,c,kind\n1,2,3,cat\n4,5,6,\n7,8,9,owl\n",
         "words.txt": "hello",
         "codes.csv": "z1_0,z1_1,kind\n0,0,cat\n1,1,dog\n",
         "narrow.csv": "z1_0,kind\n0,cat\n1,dog\n",
@@ -253,12 +335,16 @@ def wrong(folder):
         "texts.csv": "z1_0,z1_1,kind\na,0,cat\nb,1,dog\n",
         "unknown.csv": "z1_0,z1_1,kind\n0,0,cat\n1,1,emu\n",
         "bare.csv": "z1_0,z1_1\n0,0\n1,1\n",
+        "wider.csv": "z1_0,z1_1,z1_2,kind\n0,0,0,cat\n1,1,1,dog\n",
+        "huge.csv": "z1_0,z1_1,kind\n0,1e300,cat\n1,1,dog\n",
+        "empty.csv": "z1_0,z1_1,kind\n",
     }
     for name, text in write.items():
         (folder / name).write_text(text)
     np.save(folder / "wide.npy", np.zeros((4, 5)))
     np.savez(folder / "pickled.npz", z1=np.array([[{}, {}]], dtype=object))
     np.savez(folder / "ragged.npz", z1=np.zeros((3, 2)))
+    np.savez(folder / "empty.npz", z1=np.zeros((0, 2)))
     (folder / "broken.npz").write_bytes(b"PK nothing")
     return folder
 

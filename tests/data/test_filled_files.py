@@ -115,7 +115,10 @@ def test_words_for_true_and_false(tmp_path):
     text = "a,b,c,d,e\nTRUE,False,1,,true\nFALSE,,0,true,\n,False,,True,1\n"
     path = save(tmp_path / "t.csv", text)
     values = np.array([[0, 0, 0, 0.2, 0], [0, 0.7, 0, 0, 1.0], [0.5, 0, 0.6, 0, 0]])
-    with pytest.raises(DataError, match="the column 'e' of .* holds classes with missing values, but numbers are needed"):
+    with pytest.raises(
+        DataError,
+        match="has 'true' in column 'e', line 2, where a number is needed. Write a number",
+    ):
         read_incomplete(path, ("a", "b", "c", "d", "e"))
     write_filled(path, tmp_path / "o.csv", values[:, :4], ("a", "b", "c", "d"))
     assert (tmp_path / "o.csv").read_text() == "a,b,c,d,e\nTRUE,False,1,false,true\nFALSE,True,0,true,\nTRUE,False,0.6,True,1\n"
@@ -207,9 +210,9 @@ def test_nothing_is_half_written_or_overwritten(tmp_path, monkeypatch):
     ("columns", "error", "why"),
     [
         (("a", "z"), DataError, "has no column 'z', only a, kind, day, b. Add the column; where it is a part of x"),
-        (("kind",), DataError, "the column 'kind' of .* holds classes, but numbers are needed"),
+        (("kind",), DataError, "the column 'kind' of .* holds classes, such as 'u' in line 2, but numbers are needed"),
         (("day",), DataError, "the column 'day' of .* holds dates"),
-        (("b",), DataError, "has the value inf in column 'b', row 3"),
+        (("b",), DataError, "has the value inf in column 'b', line 3"),
         ((), ConfigError, "not said which columns of .* are x. Name them by columns="),
     ],
 )
@@ -228,7 +231,7 @@ def test_files_that_cannot_be_filled(tmp_path):
         check_copy(tmp_path / "t.h5ad", tmp_path / "copy.h5ad")
     with pytest.raises(DataError, match="no kind that data are read from. Save it as .csv, .*.npz, .h5ad"):
         read_incomplete(save(tmp_path / "t.xlsx", ""), ("a",))
-    with pytest.raises(DataError, match="cells in row 3"):
+    with pytest.raises(DataError, match="cells in line 3"):
         read_incomplete(save(tmp_path / "t.csv", "a,b\n1,2\n3\n"), ("a",))
 
 
@@ -350,10 +353,10 @@ def test_what_a_conditional_run_is_given(tmp_path):
             "x,level,kind,age\n1,1,b,50\n,0,d,35\n",
             "t.csv data have the class 'd' of 'kind', but the programs know only a, b, c",
         ),
-        ("x,level,kind,age\n1,1,b,50\n,0,a,\n", r"has no 'age' in row 3, and p\(x \| age\) says nothing"),
+        ("x,level,kind,age\n1,1,b,50\n,0,a,\n", r"has no 'age' in line 3, and p\(x \| age\) says nothing"),
         (
             "x,level,kind,age\n1,1,b,50\n,0,,3\n",
-            r"has no 'kind' in row 3, and p\(x \| kind\) says nothing about data without it",
+            r"has no 'kind' in line 3, and p\(x \| kind\) says nothing about data without it",
         ),
         ("x,level,age\n1,1,50\n,0,3\n", "has no column 'kind', only x, level, age"),
         ("x,level,kind\n1,1,b\n,0,a\n", "has no column 'age', only x, level, kind"),

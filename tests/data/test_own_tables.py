@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from pyro_hvae.data import read_incomplete
 from pyro_hvae.data.files import declared_sizes, table_files, text_tables
 from pyro_hvae.data.sets.user_data import load_user_data
 from pyro_hvae.errors import ConfigError, DataError, DeviceError
@@ -144,10 +145,10 @@ def test_large_tables_are_read_in_pieces(tmp_path, monkeypatch):
     path = save(path, "a,b\n" + rows(values, late))
     x, _ = whole(load_user_data(path))
     assert x.isnan().nonzero().tolist() == [[99, 1]] and torch.equal(x[:, 0], torch.from_numpy(values).float())
-    with pytest.raises(DataError, match="no value in column 'b', row 101, and a factor needs one in each row"):
+    with pytest.raises(DataError, match="no value in column 'b', line 101, and a factor needs one in each row"):
         load_user_data(path, labels=("b",))
     late[-1] = "red"
-    with pytest.raises(DataError, match="has 'red' in column 'b', row 101, among numbers"):
+    with pytest.raises(DataError, match="has 'red' in column 'b', line 101, among numbers"):
         load_user_data(save(path, "a,b\n" + rows(values, late)))
     assert whole(load_user_data(path, labels=("b",)))[1]["b"] == [0] * 99 + [1]
     assert load_user_data(path, columns=("a",)).columns == ("a",)  # the advice
@@ -159,19 +160,19 @@ def test_large_tables_are_read_in_pieces(tmp_path, monkeypatch):
         ("", "is empty"),
         ("\n\n", "is empty"),
         ("a,b\n", "names of 2 columns, but no rows"),
-        ("a,b\n1,2\n3\n4,5\n", "has 1 cells in row 3, but 2 in its first"),
+        ("a,b\n1,2\n3\n4,5\n", "has 1 cells in line 3, but 2 in its first"),
         ("a,a\n1,2\n", "two columns called 'a'"),
-        ("a,b\n1,2\n3,inf\n", "has the value inf in column 'b', row 3"),
-        ("a,b\n1,2\n3,1e39\n", "has the value 1e.39 in column 'b', row 3"),
-        ('a,b\n1,"1,200"\n3,"3,000.5"\n', "has '1,200' in column 'b', row 2, among numbers"),
-        ("a,b\n1,3%\n3,4%\n", "has '3%' in column 'b', row 2, among numbers"),
-        ('a,b\n1,5\n2,"1,200"\n3,7\n4,"3,000"\n', "has '1,200' in column 'b', row 3, among numbers"),
-        ('a,b\n1,"0,5"\n3,"1,25"\n', "has '0,5' in column 'b', row 2, among numbers"),
-        ("a\tb\n1\t0,5\n3\t1,25\n", "has '0,5' in column 'b', row 2, among numbers"),
-        ("a,b\n1,$3.50\n3,$4\n", "has '.3.50' in column 'b', row 2, among numbers"),
-        ("a,b\n1,\u22123.5\n3,4\n", "has '\u22123.5' in column 'b', row 2, among numbers"),
+        ("a,b\n1,2\n3,inf\n", "has the value inf in column 'b', line 3"),
+        ("a,b\n1,2\n3,1e39\n", "has the value 1e.39 in column 'b', line 3"),
+        ('a,b\n1,"1,200"\n3,"3,000.5"\n', "has '1,200' in column 'b', line 2, among numbers"),
+        ("a,b\n1,3%\n3,4%\n", "has '3%' in column 'b', line 2, among numbers"),
+        ('a,b\n1,5\n2,"1,200"\n3,7\n4,"3,000"\n', "has '1,200' in column 'b', line 3, among numbers"),
+        ('a,b\n1,"0,5"\n3,"1,25"\n', "has '0,5' in column 'b', line 2, among numbers"),
+        ("a\tb\n1\t0,5\n3\t1,25\n", "has '0,5' in column 'b', line 2, among numbers"),
+        ("a,b\n1,$3.50\n3,$4\n", "has '.3.50' in column 'b', line 2, among numbers"),
+        ("a,b\n1,\u22123.5\n3,4\n", "has '\u22123.5' in column 'b', line 2, among numbers"),
         ("a b\n1.5 2\n3 4\n", "a b .classes.. Separate cells by commas"),
-        ("a,b\n1,2\n3,4_0\n5,6\n", "has '4_0' in column 'b', row 3, among numbers"),
+        ("a,b\n1,2\n3,4_0\n5,6\n", "has '4_0' in column 'b', line 3, among numbers"),
         ("a,b\nx,y\ny,z\nx,y\n", "no column of numbers to be x"),
         ('a,b\n1,"2\n3,4\n', "cannot read .*unexpected end of data"),
         ("a,b\n1,\0\n", "not a text of lines"),
@@ -182,11 +183,26 @@ def test_tables_that_are_refused(tmp_path, text, why):
         load_user_data(save(tmp_path / "t.csv", text))
 
 
+def test_messages_name_the_line_where_a_row_begins(tmp_path):
+    """Comments, empty lines and cells of several lines are above it."""
+    path = tmp_path / "t.csv"
+    path.write_text('# made by hand\na,note\n1,"two\nlines"\n\n2,x\n3,"three\n\nlines"\nfour,y\n5,z\n')
+    assert path.read_text().splitlines()[9] == "four,y"
+    with pytest.raises(DataError, match="has 'four' in column 'a', line 10, among numbers"):
+        load_user_data(path)
+    with pytest.raises(
+        DataError, match="'four' in column 'a', line 10, where a number is needed. Write a number such as 1234.5"
+    ):
+        read_incomplete(path, ("a",))
+    with pytest.raises(DataError, match="holds texts|holds classes, such as 'two\nlines' in line 3, but numbers are needed"):
+        read_incomplete(path, ("note",))
+
+
 def test_missing_classes(tmp_path):
     path = save(tmp_path / "t.csv", "a,k\n" + rows([1.5, 2, 3, 4], ["p", "", "q", "p"]))
     data = load_user_data(path)
     assert not data.train.factors and "k (classes with missing values)" in data.note
-    with pytest.raises(DataError, match="no value in column 'k', row 3"):
+    with pytest.raises(DataError, match="no value in column 'k', line 3"):
         load_user_data(path, labels=("k",))
 
 
@@ -295,7 +311,7 @@ def test_a_text_among_very_many_numbers_is_found_at_once(tmp_path):
     """This takes seconds; it took minutes when each number was looked for among all others."""
     path = tmp_path / "long.csv"
     path.write_text("a,b\n" + "".join(f"{i / 7:.4f},1\n" for i in range(300_000)) + "sensor off,1\n")
-    with pytest.raises(DataError, match="'sensor off' in column 'a', row 300002, among numbers"):
+    with pytest.raises(DataError, match="'sensor off' in column 'a', line 300002, among numbers"):
         load_user_data(path)
 
 
@@ -310,7 +326,7 @@ def test_comments_above_a_table(tmp_path):
     for text, why in (("# one\n# two\n", "is empty"), ("# a,b\n", "has the names of 2 columns, but no rows")):
         with pytest.raises(DataError, match=why):
             load_user_data(save(path, text))
-    with pytest.raises(DataError, match="column 'b', row 4"):
+    with pytest.raises(DataError, match="column 'b', line 4"):
         load_user_data(save(path, "# about\na,b\n1,2\n1,inf\n3,4\n5,6\n"))
 
 

@@ -78,7 +78,7 @@ def test_a_long_table_is_written_in_pieces(tmp_path, monkeypatch):
     assert np.array_equal(read_rows(path).read("z1", (3,)), values)
 
 
-@pytest.mark.parametrize("kind", [".npy", ".npz", ".csv", ".parquet"])
+@pytest.mark.parametrize("kind", [".npy", ".npz", ".csv", ".parquet", ".h5ad"])
 def test_data_are_written_as_data_sets_are_read(tmp_path, kind):
     x, columns = RANDOM.normal(size=(30, 2)), ("length", "width")
     write_data(path := tmp_path / f"x{kind}", x, columns)
@@ -86,6 +86,18 @@ def test_data_are_written_as_data_sets_are_read(tmp_path, kind):
     assert sum(map(len, (data.train, data.validation, data.test))) == 30
     assert data.columns == (() if kind == ".npy" else columns)
     assert set(data.train.x[:,].flatten().tolist()) <= set(x.astype(np.float32).flatten().tolist())
+    beside = {"ids": np.array([f"p{i}" for i in range(30)]), "row": np.arange(0, 90, 3)}
+    write_data(path, x, columns, overwrite=True, beside=beside)
+    again = load_user_data(path)
+    assert again.columns == data.columns and torch.equal(again.test.x[:], data.test.x[:])
+    if kind != ".npy":
+        held = read_rows(path).columns(without=("columns", "obs_names", *columns))
+        assert {name: values.tolist() for name, values in held.items()} == {n: v.tolist() for n, v in beside.items()}
+    if kind in (".csv", ".parquet"):  # x itself has a column of this name
+        write_data(path, x, columns, overwrite=True, beside={"length": np.ones(30)})
+        assert list(read_rows(path).columns()) == ["length_", "length", "width"]
+    if kind == ".h5ad":
+        return
     images = RANDOM.random((6, 1, 2, 2))
     write_data(tmp_path / f"images{kind}", images)
     if kind in (".npy", ".npz"):
@@ -112,8 +124,15 @@ def test_what_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.undo()
     write_rows(path, {"z1": np.ones((2, 2))}, overwrite=True)
     assert path.read_bytes() != before
-    with pytest.raises(ConfigError, match="no kind of file called '.h5ad'"):
-        write_data(tmp_path / "x.h5ad", np.zeros((2, 2)))
+    with pytest.raises(ConfigError, match=r"holds vectors, but a datum has the shape \(1, 2, 2\). Write a .npz file instead"):
+        write_data(tmp_path / "x.h5ad", np.zeros((2, 1, 2, 2)))
+    for name in (".csv", ".NPZ", ".tsv.gz"):
+        with pytest.raises(ConfigError, match=f"{name}' is the end of a name without a name before it. Put one there: codes"):
+            write_rows(tmp_path / name, rows)
+        with pytest.raises(ConfigError, match="without a name before it"):
+            write_data(tmp_path / name, np.zeros((2, 2)))
+        with pytest.raises(ConfigError, match="without a name before it"):
+            read_rows(tmp_path / name)
     for package, kind in (("pyarrow", ".parquet"), ("anndata", ".h5ad")):
         monkeypatch.setitem(__import__("sys").modules, package, None)
         with pytest.raises(DeviceError, match=rf"writing z\{kind} needs the extra 'tables'"):
@@ -135,6 +154,8 @@ def test_what_cannot_be_read(tmp_path):
         held.read_numbers("z1", (2,))
     with pytest.raises(DataError, match="has the columns z1_0, z1_1, but no 'z1_2'"):
         held.read("z1", (3,))
+    np.savez(tmp_path / "empty.npz", z1=np.zeros((0, 2)))
+    assert read_rows(tmp_path / "empty.npz").read_numbers("z1", (2,)).shape == (0, 2)
     with pytest.raises(DataError, match="'kind' of .* holds texts"):
         held.read_numbers("kind")
     write_rows(path := tmp_path / "w.npz", {"z1": np.zeros((2, 2)), "z2_0": np.zeros(2), "z2_1": np.zeros(3)})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_hvae.data import Rows, Standardization
+from pyro_hvae.data import Batch, Rows, Standardization
 from pyro_hvae.data.sets.user_data import load_user_data
 from pyro_hvae.errors import ConfigError, DataError
 
@@ -46,8 +46,30 @@ def test_columns_have_mean_0_and_deviation_1_in_the_training_part_alone(tmp_path
     np.testing.assert_allclose(data.standardization.mean, raw[40:].mean(0), rtol=1e-12)
     deviations = raw[40:].numpy().std(0)
     np.testing.assert_allclose(data.standardization.scale, [*deviations[:3], 1.0, deviations[4]], rtol=1e-9)
-    assert data.standardization.log_scale == pytest.approx(sum(math.log(s) for s in [*deviations[:3], deviations[4]]))
+    total = sum(math.log(s) for s in [*deviations[:3], deviations[4]])
+    assert data.standardization.log_scales(data.test.x).tolist() == pytest.approx([total] * 20)
     assert "standardised" in data.note and "standardised" not in plain.note
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_densities_in_own_units_are_those_of_a_change_of_variables(rows):
+    """Standardised data are N(mean, covariance), so that y = s x + m is N(s mean + m, s covariance s); of y what is known."""
+    by = Standardization((3.0, -700.0, 2e-3), (0.5, 40.0, 1e-3))
+    scale, root = torch.tensor(by.scale, dtype=torch.float64), torch.randn(3, 3, dtype=torch.float64)
+    mean, covariance = torch.randn(3, dtype=torch.float64), root @ root.T + torch.eye(3)
+    own_mean, own_covariance = scale * mean + torch.tensor(by.mean), scale[:, None] * covariance * scale
+    x = torch.randn(6, 3, dtype=torch.float64)
+    known = torch.tensor([[1, 1, 1], [1, 0, 1], [0, 0, 1], [0, 1, 0], [1, 1, 0], [0, 0, 0]], dtype=torch.bool)
+    batch = Batch(x.where(known, 0), observed=known)
+    logs = by.log_scales(Rows.of(batch) if rows else batch)
+    for datum, seen, log in zip(x, known, logs, strict=True):
+        if not seen.any():
+            assert log == 0
+            continue
+        marginal = torch.distributions.MultivariateNormal(mean[seen], covariance[seen][:, seen])
+        own = torch.distributions.MultivariateNormal(own_mean[seen], own_covariance[seen][:, seen])
+        torch.testing.assert_close(marginal.log_prob(datum[seen]) - log, own.log_prob(by.undo(datum[None])[0, seen]))
+    assert by.log_scales(x).tolist() == [logs[0].item()] * 6
 
 
 def test_parts_given_by_name_and_bytes(tmp_path):

@@ -175,13 +175,71 @@ def test_what_cannot_be_encoded_or_decoded(chain):
         (lambda: hv.decode(model, {"x": z1}), ConfigError, "no layer called 'x'"),
         (lambda: hv.decode(model, {"z1": np.zeros((3, 5))}), ConfigError, r"'z1' have the shape \(3, 5\).* have \(2,\)"),
         (lambda: hv.decode(model, {"z1": z1, "z2": np.zeros((2, 3))}), ConfigError, "'z2' are of 2 data, .* of 3"),
-        (lambda: hv.decode(model, {"z1": z1 * np.nan}), DataError, "'z1' are NaN or infinite for 3 of 3 data"),
+        (lambda: hv.decode(model, {"z1": z1 * np.nan}), DataError, "'z1' are NaN, infinite or beyond .*for 3 of 3 data"),
+        (lambda: hv.decode(model, {"z1": z1 + 1e300}), DataError, r"'z1' are .* beyond 3.403e\+38, .* for 3 of 3 data"),
+        (lambda: hv.decode(model, {"z1": z1[:0]}), ConfigError, "no codes to decode"),
         (lambda: hv.decode(model, {"z1": np.array([["a", "b"]])}), DataError, "data are numbers"),
         (lambda: hv.Codes({}), ConfigError, "at least one layer"),
         (lambda: hv.Codes({"z1": z1}, {"z1": z1[:2]}), ConfigError, r"deviations\['z1'\] holds 2 data.* of 3"),
     ):
         with pytest.raises(error, match=why):
             call()
+
+
+def test_a_guide_that_samples_x_or_nothing_has_no_codes():
+    def samples_x(x):
+        with pyro.plate("data", len(x), dim=-1):
+            for name in ("z1", "x"):
+                pyro.sample(name, dist.Normal(x, 1.0).to_event(1))
+
+    with pytest.raises(ContractError, match="the guide samples z1, x, but x is the data.*Let the guide sample latents alone"):
+        hv.encode(samples_x, torch.randn(3, 2))
+    with pytest.raises(ContractError, match="the guide samples nothing, so there are no codes. Let it sample the latents"):
+        hv.encode(lambda x: None, torch.randn(3, 2))
+
+
+def test_a_single_datum_is_no_data(chain):
+    """Its numbers, or the channels of an image, would be taken for data, all with one code."""
+    model, guide, _ = chain
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    linear = torch.nn.Linear(4, 2)
+
+    def own(x):
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample("z1", dist.Normal(linear(x), 1.0).to_event(1))
+
+    pair = hv.Chain(hv.StandardNormal(2), [], hv.Gaussian(2, 4)), hv.BottomUp([hv.Gaussian(4, 2)])
+    why = r"x has the shape \(4,\), which are 4 data of the shape \(\).*Give a single datum as a row: x\[None\]"
+    for question in (
+        lambda x: hv.encode(pair[1], x),
+        lambda x: hv.encode(own, x),
+        lambda x: hv.latents(pair[1], x),
+        lambda x: hv.reconstruct(*pair, x),
+        lambda x: hv.score(*pair, x),
+    ):
+        state = torch.random.get_rng_state()
+        with pytest.raises(ConfigError, match=why):
+            question(x[0])
+        assert torch.equal(state, torch.random.get_rng_state())
+        question(x[:1])
+    image = torch.rand(3, 4, 4)
+    with pytest.raises(ConfigError, match=r"which are 3 data of the shape \(4, 4\)"):
+        hv.encode(hv.BottomUp([hv.Gaussian([(3, 4, 4)], 2)]), image)
+    # Data of one number each, and three grey images without an axis of channels, are data.
+    assert len(hv.encode(hv.BottomUp([hv.Gaussian([(4, 4)], 2)]), image)) == 3
+
+    def of_scalars(x):
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample("z1", dist.Normal(x, 1.0))
+
+    assert np.array_equal(hv.encode(of_scalars, x[0]).means["z1"], x[0])
+    per_datum = torch.randn(4)
+
+    def own_rows(x):
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample("z1", dist.Normal(per_datum, 1.0))
+
+    assert hv.latents(own_rows, x[0], mean=True)["z1"].tolist() == per_datum.tolist()
 
 
 def test_a_bar_is_shown_on_request(chain, capsys, monkeypatch):

@@ -12,7 +12,8 @@ from torch import nn
 
 import pyro_hvae as hv
 from pyro_hvae.errors import ConfigError, DeviceError
-from pyro_hvae.inference import data_tree
+from pyro_hvae.inference import data_tree, draw_memory
+from pyro_hvae.inference.draw_memory import require_memory
 
 pytestmark = pytest.mark.usefixtures("float64")
 CHAIN = LinearGaussianChain((3, 2))
@@ -120,10 +121,16 @@ def points(x):
             pyro.sample(site, dist.Delta(torch.zeros(len(x), width)).to_event(1))
 
 
-def test_impossible_questions_are_refused():
+def test_impossible_questions_are_refused(monkeypatch):
     with pytest.raises(ConfigError, match="draws=29.*30 draws or more"):
         hv.posterior_draws(CHAIN.model(), CHAIN.guide(), X, draws=29)
     with pytest.raises(ConfigError, match="all mass on a point"):
         hv.posterior_draws(CHAIN.model(), points, X, draws=50)
     with pytest.raises(ConfigError, match=r"6000000 draws of 5 latents for 10 data are 3e\+08 numbers.*fewer draws"):
-        data_tree._require_memory({"z": torch.zeros(1, 1, 1, 5)}, 10, 6_000_000)
+        require_memory(6_000_000, 10, 5)
+    monkeypatch.setattr(draw_memory, "MOST_VALUES", 40 * 7 * 5 - 1)
+    with pytest.raises(ConfigError, match="40 draws of 5 latents for 7 data"):
+        hv.posterior_draws(CHAIN.model(), CHAIN.guide(), X, draws=40)
+    with pytest.raises(ConfigError, match="40 draws of 5 latents for 7 data"):
+        hv.encode(CHAIN.guide(), X, draws=40)
+    assert hv.encode(CHAIN.guide(), X, draws=40, layers=["z2"]).draws["z2"].shape == (7, 40, 3)

@@ -13,7 +13,9 @@ from torch.testing import assert_close
 import pyro_hvae as hv
 from pyro_hvae import inference
 from pyro_hvae.data.rows import Rows, bernoulli
-from pyro_hvae.errors import ConfigError, FewEffectiveSamplesWarning
+from pyro_hvae.errors import ConfigError, DivergenceError, FewEffectiveSamplesWarning
+from pyro_hvae.inference import importance_sampling
+from pyro_hvae.inference import scores as scores_module
 from pyro_hvae.runtime import fixed_seed
 from tests.factor_model import ExactGuide, FactorModel, incomplete_data
 
@@ -101,6 +103,42 @@ def test_few_effective_samples_are_told_where_the_caller_is():
     with pytest.warns(FewEffectiveSamplesWarning) as told:
         hv.score(chain.model(), chain.guide(3.0), chain.evidence.sample((5,)), particles=100)
     assert told[0].filename == __file__
+
+
+def test_a_datum_without_a_number_does_not_cost_the_others_theirs():
+    chain = LinearGaussianChain((2,))
+    x = chain.evidence.sample((4,))
+    model, exact = chain.model(), chain.guide()
+
+    def guide(x):
+        exact(x.where(x.abs() < 1e6, torch.nan))
+
+    wild = torch.cat([x[:2], torch.full((1, 4), 1e9), x[2:]])
+    with pyro.validation_enabled(False):
+        scores, others = hv.score(model, guide, wild, particles=100), hv.score(model, guide, x, particles=100)
+        kept = np.array([0, 1, 3, 4])
+        for values in (scores.log_likelihood, scores.elbo, scores.effective, scores.half):
+            assert np.isnan(values).nonzero()[0].tolist() == [2]
+        assert_close(scores.log_likelihood[kept], others.log_likelihood)  # the guide is exact
+        with pytest.raises(DivergenceError, match="of 1 of 1 data are no numbers"):
+            hv.score(model, guide, wild[2:3], particles=100)
+        with pytest.raises(DivergenceError, match="of 1 of 5 data are no numbers"):
+            hv.log_likelihood(model, guide, wild, particles=100)
+
+
+def test_too_many_draws_are_refused_before_the_work(monkeypatch):
+    chain = LinearGaussianChain((3, 2))
+    x = chain.evidence.sample((4,))
+    monkeypatch.setattr(scores_module, "_bound_terms", None)
+    monkeypatch.setattr(importance_sampling, "_batch_weights", None)
+    for options, why in (
+        ({"draws": 10_000_001}, "draws=10000001: the bound is a mean over one draw or more, up to 10000000"),
+        ({"particles": 10_000_001}, "particles=10000001 would take too long"),
+        ({"inner": 8}, "inner=8 particles need a site that they share"),
+        ({"inner": 60_000_000, "shared": {"z1"}}, r"60000000 draws of 5 latents for 1 data are 3e\+08 numbers.*fewer draws"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            hv.score(chain.model(), chain.guide(), x, **options)
 
 
 def test_what_has_no_score():

@@ -116,6 +116,14 @@ BAD = {
         DataError,
         "no 'kind' in row 2",
     ),
+    "no table": (lambda p: p.prepare(pd.DataFrame()), DataError, "the DataFrame has no rows. Give at least one row"),
+    "no rows": (lambda p: p.prepare(pd.DataFrame(FRAME)[:0]), DataError, "the DataFrame has no rows"),
+    "no data": (lambda p: p.prepare(np.zeros((0, 5))), DataError, r"shape \(0, 5\), which are no data. Give at least one"),
+    "a text among numbers": (
+        lambda p: p.prepare(pd.DataFrame(FRAME | {"b": ["1.5", "?x"]})),
+        DataError,
+        "has '.x' in column 'b', row 2, where a number is needed",
+    ),
     "texts": (lambda p: p.prepare(pd.DataFrame(FRAME | {"b": ["x", "y"]})), DataError, "the column 'b' of the DataFrame holds"),
     "infinity": (lambda p: p.prepare(pd.DataFrame(FRAME | {"b": [np.inf, 0]})), DataError, "the value inf in column 'b'"),
     "two of a name": (

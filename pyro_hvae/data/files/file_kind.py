@@ -1,7 +1,10 @@
 """The kind of a user's file by its name."""
 
 import re
+from collections.abc import Collection
 from pathlib import Path
+
+from pyro_hvae.errors import ConfigError, require_known
 
 IDX = re.compile(r".*(\.idx(\d?-ubyte)?|-ubyte)(\.gz)?")
 
@@ -16,3 +19,11 @@ def find_kind(path: Path) -> str:
         return ".idx"
     suffixes = path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]
     return "".join(suffixes).lower()
+
+
+def require_kind(path: Path, known: Collection[str]) -> str:
+    """The kind of a file; raises `ConfigError` where it is none of the known ones, or the name is nothing but its end."""
+    if path.name.lower() in known:
+        raise ConfigError(f"'{path}' is the end of a name without a name before it. Put one there: codes{path.name}")
+    require_known("kind of file", (kind := find_kind(path)) or path.name, known)
+    return kind

@@ -1,6 +1,6 @@
 """Reads arrays that share their rows from the files that `write_rows` writes, and from others of the same form."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +9,10 @@ import numpy as np
 from pyro_hvae.data.files.annotated_files import read_annotations
 from pyro_hvae.data.files.array_files import ARRAY_READERS, StoredArray
 from pyro_hvae.data.files.data_file import convert_errors
-from pyro_hvae.data.files.file_kind import find_kind
+from pyro_hvae.data.files.file_kind import find_kind, require_kind
 from pyro_hvae.data.files.row_writers import unfolded_names
 from pyro_hvae.data.files.table_files import TABLE_READERS, Table, TableColumn
-from pyro_hvae.errors import DataError, require_known
+from pyro_hvae.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,21 @@ class RowFile:
             return None
         if values.dtype.kind not in "biuf":
             raise DataError(f"'{name}' of {self.path} holds texts, but numbers are needed.")
-        if wrong := int((~np.isfinite(values.reshape(len(values), -1)).all(1)).sum()):
-            row = int(np.argmin(np.isfinite(values.reshape(len(values), -1)).all(1)))
+        finite = np.isfinite(values).all(tuple(range(1, values.ndim)))
+        if not finite.all():
             raise DataError(
-                f"'{name}' of {self.path} is NaN, infinite or empty in {wrong:,} of {len(values):,} rows, first in row {row} "
-                "(from 0). Leave these rows out."
+                f"'{name}' of {self.path} is NaN, infinite or empty in {(~finite).sum():,} of {len(values):,} rows, first in "
+                f"row {finite.argmin()} (from 0). Leave these rows out."
             )
         return values
+
+    def columns(self, without: Collection[str] = ()) -> dict[str, np.ndarray]:
+        """The arrays (n,) of numbers or texts by name, but for some."""
+        return {
+            name: held.read()
+            for name, held in self.arrays.items()
+            if name not in without and len(held.shape) == 1 and held.dtype.kind in "biufU"
+        }
 
     def _load(self, held: StoredArray) -> np.ndarray:
         if held.dtype.hasobject:
@@ -71,7 +79,7 @@ def read_rows(path: Path) -> RowFile:
         ConfigError: for another kind of file. DeviceError: without the extra "tables", for .parquet and .h5ad.
         DataError: when the file is not there or cannot be read.
     """
-    require_known("kind of file", (kind := find_kind(path)) or path.name, ROW_READERS)
+    kind = require_kind(path, ROW_READERS)
     if not path.is_file():
         raise DataError(f"there is no file '{path}'. Check the path.")
     with convert_errors(f"cannot read {path}", "It is damaged, incomplete or of another kind."):

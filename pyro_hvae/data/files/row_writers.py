@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from pyro_hvae.data.files.file_kind import find_kind
-from pyro_hvae.errors import missing_extra, require_known
+from pyro_hvae.data.files.file_kind import require_kind
+from pyro_hvae.errors import ConfigError, missing_extra
 from pyro_hvae.runtime import atomic_write, require_new_file
 
 NAMES = "obs_names"  # the column that an AnnData file takes as the names of its rows
@@ -58,10 +58,12 @@ def join_columns(arrays: Arrays, beside: Arrays) -> dict[str, np.ndarray]:
     return joined | dict(arrays)
 
 
-def check_row_file(path: Path, overwrite: bool = False) -> None:
-    """Raises `ConfigError` for a file of no known kind or that is there, `DataError` for a folder that cannot be written."""
-    require_known("kind of file", find_kind(path) or path.name, ROW_WRITERS)
+def check_row_file(path: Path, overwrite: bool = False) -> str:
+    """The kind of a file; raises `ConfigError` for no known kind or one that is there, `DataError` for a folder that cannot be
+    written."""
+    kind = require_kind(path, ROW_WRITERS)
     require_new_file(path, overwrite)
+    return kind
 
 
 def write_rows(path: Path, arrays: Arrays, overwrite: bool = False) -> None:
@@ -73,31 +75,45 @@ def write_rows(path: Path, arrays: Arrays, overwrite: bool = False) -> None:
     Raises:
         ConfigError, DataError: as `check_row_file`. DeviceError: without the extra "tables", for .parquet and .h5ad.
     """
-    check_row_file(path, overwrite)
+    kind = check_row_file(path, overwrite)
     with atomic_write(path, ADVICE) as part:
-        ROW_WRITERS[find_kind(path)](part, arrays)
+        ROW_WRITERS[kind](part, arrays)
 
 
-def write_data(path: Path, x: np.ndarray, columns: Sequence[str] = (), overwrite: bool = False) -> None:
+def write_data(
+    path: Path, x: np.ndarray, columns: Sequence[str] = (), overwrite: bool = False, beside: Arrays | None = None
+) -> None:
     """Writes data x (n, *event), whose columns have names where these are known, as a file that data can be read from.
 
-    Arrays are x with the names as `columns`, or x alone in a .npy; tables have the names, else x_0, x_1, ... Errors as
-    `write_rows`.
+    Arrays are x with the names as `columns`; tables have the names, else x_0, x_1, ...; in an .h5ad x is X and the names are
+    those of the variables. Columns (n,) beside x are as `write_rows` has them. A .npy has x alone.
+
+    Raises:
+        ConfigError, DataError, DeviceError: as `check_data_file` and `write_rows`.
     """
-    kind = check_data_file(path, overwrite)
-    if kind == ".npy":
+    kind, beside = check_data_file(path, overwrite, x.shape[1:]), beside or {}
+    if kind == ".h5ad":
+        with atomic_write(path, ADVICE) as part:
+            _write_annotated(part, beside, x, columns or unfolded_names("x", x.shape[1:]))
+    elif kind == ".npy":
         with atomic_write(path, ADVICE) as part, part.open("wb") as file:
             np.save(file, x, allow_pickle=False)
     elif kind == ".npz":
-        write_rows(path, {"x": x, **({"columns": np.array(columns, dtype=str)} if columns else {})}, overwrite)
+        arrays = {"x": x, **({"columns": np.array(columns, dtype=str)} if columns else {})}
+        write_rows(path, join_columns(arrays, beside), overwrite)
     else:
-        write_rows(path, dict(zip(columns, x.T, strict=True)) if columns else {"x": x}, overwrite)
+        write_rows(path, join_columns(dict(zip(columns, x.T, strict=True)) if columns else {"x": x}, beside), overwrite)
 
 
-def check_data_file(path: Path, overwrite: bool = False) -> str:
-    """The kind of a file for `write_data`; raises as `check_row_file`."""
-    kind = find_kind(path)
-    require_known("kind of file", kind or path.name, [".npy", *(kind for kind in ROW_WRITERS if kind != ".h5ad")])
+def check_data_file(path: Path, overwrite: bool = False, event: Sequence[int] | None = None) -> str:
+    """The kind of a file for `write_data`; raises as `check_row_file`, and `ConfigError` for an .h5ad of no vectors.
+
+    Arguments:
+        event: the shape of a datum, where it is known.
+    """
+    kind = require_kind(path, [".npy", *ROW_WRITERS])
+    if kind == ".h5ad" and event is not None and len(event) != 1:
+        raise ConfigError(f"an .h5ad file holds vectors, but a datum has the shape {tuple(event)}. Write a .npz file instead.")
     require_new_file(path, overwrite)
     return kind
 
@@ -143,19 +159,20 @@ def _write_parquet(path: Path, arrays: Arrays) -> None:
     pyarrow.parquet.write_table(table, path)
 
 
-def _write_annotated(path: Path, arrays: Arrays) -> None:
+def _write_annotated(path: Path, arrays: Arrays, x: np.ndarray | None = None, variables: Sequence[str] = ()) -> None:
     try:
         import pandas
         from anndata import AnnData
     except ImportError as error:
         raise missing_extra("tables", f"writing {path.name.removeprefix('.').removesuffix('.part')}") from error
     columns = {name: values for name, values in arrays.items() if values.ndim == 1 and name != NAMES}
-    count = len(next(iter(arrays.values())))
+    count = len(next(iter(arrays.values()))) if x is None else len(x)
     names = arrays[NAMES] if NAMES in arrays else np.arange(count)
     texts = {name: values.astype(object) if values.dtype.kind == "U" else values for name, values in columns.items()}
     obs = pandas.DataFrame(texts, index=pandas.Index(names.astype(str).astype(object)))
     held: Any = {name: values for name, values in arrays.items() if values.ndim > 1}
-    AnnData(obs=obs, obsm=held).write_h5ad(path)
+    var = None if x is None else pandas.DataFrame(index=pandas.Index(variables, dtype=object))
+    AnnData(X=x, obs=obs, var=var, obsm=held).write_h5ad(path)
 
 
 ROW_WRITERS: dict[str, Callable[[Path, Arrays], None]] = {

@@ -46,11 +46,18 @@ class TableColumn:
 
 @dataclass(frozen=True)
 class Table:
-    """The columns of a file, the number of each row in it (the first line is 1), and what is to be said about the reading."""
+    """The columns of a file, and what is known about its rows.
+
+    Attributes:
+        columns: in the file's order.
+        rows: the number of each row, from 1: of a text its line, also counting those above the data. unit: what they count.
+        about: what is to be said about the reading.
+    """
 
     columns: list[TableColumn]
     rows: Sequence[int]
     about: str = ""
+    unit: str = "row"
 
 
 def read_csv(path: Path) -> Table:
@@ -81,7 +88,7 @@ def _read_text(path: Path, encoding: str) -> Table:
         while piece := [*itertools.islice(rows, max(1, CELLS // len(names)))]:
             if ragged := next((row for row in piece if len(row[1]) != len(names)), None):
                 raise DataError(
-                    f"{path} has {len(ragged[1])} cells in row {ragged[0]}, but {len(names)} in its first. Give each row "
+                    f"{path} has {len(ragged[1])} cells in line {ragged[0]}, but {len(names)} in its first. Give each line "
                     "as many, and put texts that contain the delimiter in quotes."
                 )
             yield piece
@@ -113,7 +120,7 @@ def _read_text(path: Path, encoding: str) -> Table:
     ]
     about = "" if layout.named else "; its first line holds data, so the columns have numbers for names"
     about += "; decimal commas" if commas else ""
-    return Table(columns, lines, about + ("; read as Windows-1252, for it is not UTF-8" if encoding else ""))
+    return Table(columns, lines, about + ("; read as Windows-1252, for it is not UTF-8" if encoding else ""), "line")
 
 
 def _to_numbers(cells: Sequence[str], decimal: str) -> np.ndarray | None:

@@ -42,7 +42,7 @@ class TextLayout:
     named: bool
 
     def iterate_rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Numbers of rows of data, from 1 as a spreadsheet counts them, and their cells; without rows of empty cells."""
+        """The lines, from 1, in which rows of data begin, and their cells; without rows of empty cells."""
         rows = _iterate_rows(self.path, self.encoding, self.delimiter, self.skip)
         return itertools.islice(rows, 1, None) if self.header else rows
 
@@ -115,13 +115,15 @@ def _iterate_lines(stream: IO[str], path: Path) -> Iterator[str]:
 
 
 def _iterate_rows(path: Path, encoding: str, delimiter: str, skip: int) -> Iterator[tuple[int, list[str]]]:
-    """Numbers of rows, from 1 as a spreadsheet counts them, and their cells; without the first `skip` and empty ones."""
+    """Rows with the numbers of the lines, from 1, in which they begin; without the first `skip` and empty ones."""
     with _open_text(path, encoding) as stream:
         lines = itertools.islice(_iterate_lines(stream, path), skip, None)
-        for number, cells in enumerate(csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True), skip + 1):
+        reader, number = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True), skip + 1
+        for cells in reader:
             cells = [cell.strip() for cell in cells]
             if any(cells) and not (number == 1 and cells[0].lower() == "sep="):  # by which Excel is told the delimiter
                 yield number, cells
+            number = skip + 1 + reader.line_num  # cells in quotes may have several lines
 
 
 def _find_delimiter(lines: Sequence[str]) -> str:

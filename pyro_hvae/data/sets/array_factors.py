@@ -50,7 +50,7 @@ def add_text_factors(
     labels: dict[str, list[str]] = {}
     for name in dict.fromkeys(name for held in parts.values() for name in held if name.lower() not in COLUMN_NAMES):
         found = {
-            part: (member, np.array([t.decode(errors="replace") if isinstance(t, bytes) else str(t) for t in member.read()]))
+            part: (member, read_column(member))
             for part, held in parts.items()
             if (member := held.get(name)) and unused.get(member.name) == "text" and member.shape == (len(splits[part]),)
         }
@@ -69,6 +69,14 @@ def add_text_factors(
 def is_text(member: StoredArray) -> bool:
     """Whether an array is of texts of any length, which h5py describes as objects."""
     return (member.dtype.metadata or {}).get("vlen") in (str, bytes)
+
+
+def read_column(member: StoredArray) -> np.ndarray:
+    """The numbers or texts of an array (n,); bytes become texts."""
+    values = member.read()
+    if member.dtype.kind in "biuf":
+        return values
+    return np.array([t.decode(errors="replace") if isinstance(t, bytes) else str(t) for t in values], dtype=str)
 
 
 def _find_obstacle(member: StoredArray, count: int) -> str | None:

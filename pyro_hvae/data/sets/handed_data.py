@@ -47,6 +47,8 @@ def read_handed(
     if named:
         return _of_frame(data, learned, conditions)
     array = to_tensor(data).cpu()
+    if array.dim() and not len(array):
+        raise DataError(f"x has the shape {tuple(array.shape)}, which are no data. Give at least one row.")
     if tuple(array.shape[1:]) != learned.shape and array.dim() > 1:
         array = torch.from_numpy(np.ascontiguousarray(arrange_axes(array.numpy())))
     if tuple(array.shape[1:]) != learned.shape:
@@ -71,6 +73,8 @@ def _of_frame(frame: Any, learned: Dataset, conditions: Sequence[Condition]) -> 
         raise DataError(
             f"the model learned arrays (n, {_list(learned)}), whose columns have no names. Give an array: frame.to_numpy()."
         )
+    if not len(frame):
+        raise DataError(f"{FRAME} has no rows. Give at least one row.")
     columns = [_read_column(str(name), frame.iloc[:, place]) for place, name in enumerate(frame.columns)]
     names = [column.name for column in columns]
     if twice := next((name for name in (*learned.columns, *(c.name for c in conditions)) if names.count(name) > 1), None):

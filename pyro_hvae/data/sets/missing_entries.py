@@ -69,7 +69,7 @@ def mark_missing(splits: Sequence[Split], columns: Sequence[str]) -> tuple[list[
         )
     total = sum(split.x.shape.numel() for split in splits)
     missing = total - int(sum(count.sum() for count in known))
-    marked = [Split(replace(split.x, incomplete=True), split.factors) for split in splits]
+    marked = [split.with_x(replace(split.x, incomplete=True)) for split in splits]
     return marked, f"; {missing:,} of {total:,} entries are missing ({100 * missing / total:.3g} %)"
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from pyro_hvae.data.array_values import explain_nonfinite
 from pyro_hvae.data.dataset import Split
 from pyro_hvae.data.files.annotated_files import read_annotated_matrix
+from pyro_hvae.data.files.row_readers import read_rows
 from pyro_hvae.data.option_checks import check_names
 from pyro_hvae.data.rows import Drawn, Rows
 from pyro_hvae.data.sets.user_parts import UserParts
@@ -60,7 +61,8 @@ def read_annotated(path: Path, layer: str = "", columns: Sequence[str] = (), lab
         what += "; whole numbers such as counts, which are taken as real numbers"
     what += f"; factors: {', '.join(factors)}" if factors else ""
     rows = Rows(_to_store(x), Tensor.float, incomplete=bool(missing.any()))
-    return UserParts({"train": Split(rows, factors)}, what, texts, names, unused=unused)
+    split = Split(rows, factors)
+    return UserParts({"train": split}, what, texts, names, unused=unused, beside=lambda _: read_rows(path).columns())
 
 
 def _to_store(x: Any) -> Tensor | Drawn:

@@ -15,7 +15,7 @@ from pyro_hvae.data.dataset import Split
 from pyro_hvae.data.files.array_files import ARRAY_READERS, StoredArray
 from pyro_hvae.data.files.file_kind import find_kind
 from pyro_hvae.data.rows import Rows, as_float
-from pyro_hvae.data.sets.array_factors import COLUMN_NAMES, add_text_factors, describe_array, is_text, read_factors
+from pyro_hvae.data.sets.array_factors import COLUMN_NAMES, add_text_factors, describe_array, is_text, read_column, read_factors
 from pyro_hvae.data.sets.array_layouts import arrange_axes, describe_layout
 from pyro_hvae.data.sets.array_ranges import check_grey_range, find_range, iterate_pieces
 from pyro_hvae.data.sets.missing_entries import find_mask, hide, is_mask
@@ -86,8 +86,15 @@ def read_arrays(path: Path, key: str = "") -> UserParts:
     columns, about = _read_columns(members, shape)
     if columns:
         unused = {name: why for name, why in unused.items() if name.lower() not in COLUMN_NAMES}
-    data = describe_array(path, stored)
-    return UserParts(splits, f"{what} from {data}, {stored.dtype.name}{meaning}{about}", labels, columns, unused=unused)
+    what += f" from {describe_array(path, stored)}, {stored.dtype.name}{meaning}{about}"
+    return UserParts(splits, what, labels, columns, unused=unused, beside=lambda part: read_array_columns(path, key, part))
+
+
+def read_array_columns(path: Path, key: str = "", part: str = "train") -> dict[str, np.ndarray]:
+    """The arrays of numbers or texts of shape (n,) beside the n data of a part, by name; without the word for the part."""
+    held = _group_by_part(ARRAY_READERS[find_kind(path)](path), key)[part]
+    shape = held[_choose_array(path, held, key)].shape[:1]
+    return {name: read_column(m) for name, m in held.items() if m.shape == shape and (m.dtype.kind in "biufUS" or is_text(m))}
 
 
 @dataclass(frozen=True)

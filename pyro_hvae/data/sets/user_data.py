@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pyro_hvae.data.dataset import Dataset, Split
 from pyro_hvae.data.files.array_cache import hash_files
 from pyro_hvae.data.files.array_files import ARRAY_READERS
@@ -104,14 +106,14 @@ def load_user_data(
     found, identity = _read_path(path, options, validation, test)
     if standardize and found.inverse:
         raise ConfigError("standardize=true is not for motions, whose channels are scaled to [-1, 1] already. Leave it out.")
-    parts = found.parts
+    parts = {part: _place(held) for part, held in found.parts.items()}
     drawn = [part for part in ("validation", "test") if part not in parts]
     split = f"{' and '.join(drawn)} data dealt out at random with data_seed={data_seed}" if drawn else found.split
     counts = {part: len(held) for part, held in parts.items()} if len(parts) > 1 else {"all": len(parts["train"])}
     splits, missing = mark_missing(split_at_random(parts, data_seed, validation, test), found.columns)
     by = Standardization.measure(splits[0].x) if standardize else None
     if by:
-        splits = [Split(by.rows(part.x), part.factors) for part in splits]
+        splits = [part.with_x(by.rows(part.x)) for part in splits]
         split += "; standardised by mean and standard deviation of the training data"
     return Dataset(
         Path(os.path.abspath(path)).name,
@@ -125,7 +127,13 @@ def load_user_data(
         standardization=by,
         columns=found.columns,
         unused=found.unused,
+        beside=(lambda part: read(part if part in parts else "train")) if (read := found.beside) else None,
     )
+
+
+def _place(split: Split) -> Split:
+    """The data of a part with their rows in it, where the reader does not say more."""
+    return split if split.places is not None else Split(split.x, split.factors, torch.arange(len(split)))
 
 
 def _read_path(path: Path, options: Mapping[str, Any], validation: float, test: float) -> tuple[UserParts, str]:

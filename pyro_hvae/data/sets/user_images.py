@@ -75,7 +75,15 @@ def read_images(path: Path, size: int = 0, channels: int = 0, content: str = "")
     parts = {part: whole.take(torch.tensor(index)) for part, index in members.items()}
     stacks = f" from the pages of {f'{len(names):,} files' if len(names) > 1 else 'one file'}" if count > len(names) else ""
     what = _summarize(first.shape, f"{count:,} images{stacks}", size, channels, classes, others)
-    return UserParts(parts, what, {"class": classes})
+
+    def read_beside(part: str) -> dict[str, np.ndarray]:
+        texts = [name.encode(errors="surrogateescape").decode(errors="replace") for name in names]
+        held = {"file": np.repeat(texts, pages.numpy())}
+        if count > len(names):
+            held["page"] = np.concatenate([np.arange(size) for size in pages.tolist()])
+        return {name: values[members[part]] for name, values in held.items()}
+
+    return UserParts(parts, what, {"class": classes}, beside=read_beside)
 
 
 def list_images(folder: Path) -> tuple[list[str], list[str]]:

@@ -22,7 +22,7 @@ from pyro_hvae.data.files.filled_tables import fill_csv, fill_parquet
 from pyro_hvae.data.files.row_readers import read_rows
 from pyro_hvae.data.files.table_files import TABLE_READERS, Table
 from pyro_hvae.data.sets.array_layouts import arrange_axes
-from pyro_hvae.data.sets.user_arrays import SingleArray, read_arrays, read_single_array
+from pyro_hvae.data.sets.user_arrays import SingleArray, read_array_columns, read_arrays, read_single_array
 from pyro_hvae.data.sets.user_tables import read_numbers, require_columns, to_factors
 from pyro_hvae.data.size_factors import give_totals, is_read
 from pyro_hvae.errors import ConfigError, DataError
@@ -122,8 +122,8 @@ def read_table_given(path: Path, table: Table, conditions: Sequence[Condition]) 
         if column.name in names and not column.obstacle and column.missing.any():
             row = table.rows[int(np.argmax(column.missing))]
             raise DataError(
-                f"{path} has no '{column.name}' in row {row}, and p(x | {column.name}) says nothing about data without it. "
-                "Fill it in, or leave the row out."
+                f"{path} has no '{column.name}' in {table.unit} {row}, and p(x | {column.name}) says nothing about data "
+                "without it. Fill it in, or leave the row out."
             )
     numbers = [condition.name for condition in conditions if not condition.classes]
     classes = [condition.name for condition in conditions if condition.classes]
@@ -220,15 +220,9 @@ def read_beside(path: Path, columns: Sequence[str] = (), key: str = "") -> dict[
     Of a table these are the columns that are no part of x, of an AnnData file `obs_names` and the columns of obs, of a .npz
     the arrays of shape (n,).
     """
-    if (kind := _check_kind(path)) == ".npy":
-        return {}
-    held = read_rows(path).arrays
-    if kind == ANNOTATED:
-        return {name: member.read() for name, member in held.items() if len(member.shape) == 1}
-    if kind in TABLE_READERS:
-        return {name: member.read() for name, member in held.items() if name not in columns}
-    count = len(read_single_array(path, key).values)
-    return {name: m.read() for name, m in held.items() if m.shape == (count,) and m.dtype.kind in "biufU"}
+    if (kind := _check_kind(path)) in ARRAYS:
+        return read_array_columns(path, key)
+    return read_rows(path).columns(without=() if kind == ANNOTATED else columns)
 
 
 def _fill_array(single: SingleArray, missing: np.ndarray, values: np.ndarray) -> np.ndarray:

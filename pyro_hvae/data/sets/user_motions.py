@@ -95,14 +95,18 @@ def read_motions(
         angles[name], measured[name] = taken, is_measured(moving) | ((moving == 0).sum(1) < FEW)
     if empty := next((name for name, kept in measured.items() if not kept.any()), None):
         raise DataError(f"{folder / empty} has no measured pose: most angles are exactly 0 in every frame. Remove it.")
-    blocks = {name: _cut(frames[measured[name]][::stride], name, stride, validation, test) for name, frames in angles.items()}
+    kept = {name: _cut(np.flatnonzero(measured[name])[::stride], name, stride, validation, test) for name in names}
+    blocks = {name: [angles[name][frames] for frames in parts] for name, parts in kept.items()}
+    lengths = [len(measured[name]) for name in names]
+    starts = np.cumsum([0, *lengths])
     motions, numbers = _number_motions(names)
     scale, inverse = fit_scaling(np.concatenate([parts[0] for parts in blocks.values()]))
     parts = {}
     for place, part in enumerate(("train", "validation", "test")):
         held = [blocks[name][place] for name in names]
         label = torch.from_numpy(np.repeat(numbers, [*map(len, held)]))
-        parts[part] = Split(scale(np.concatenate(held)), {"motion": label} if len(motions) > 1 else {})
+        rows = torch.from_numpy(np.concatenate([start + kept[name][place] for start, name in zip(starts, names, strict=False)]))
+        parts[part] = Split(scale(np.concatenate(held)), {"motion": label} if len(motions) > 1 else {}, rows)
     return UserParts(
         parts,
         _describe(path, angles, measured, chosen, still, columns, stride),
@@ -111,6 +115,7 @@ def read_motions(
         make_picture(figure, chosen, inverse, parts["train"].x[:]),
         inverse,
         "each motion cut in time into training, validation and test poses",
+        beside=lambda _: {"file": np.repeat(names, lengths), "frame": np.concatenate([np.arange(n) for n in lengths])},
     )
 
 
@@ -160,7 +165,7 @@ def _number_motions(names: Sequence[str]) -> tuple[list[str], list[int]]:
 
 
 def _cut(frames: np.ndarray, name: str, stride: int, validation: float, test: float) -> list[np.ndarray]:
-    """Cuts a motion in time into training, validation and test poses."""
+    """Cuts the frames of a motion in time into training, validation and test poses."""
     ends = [int(len(frames) * share + 1e-9) for share in (1 - validation - test, 1 - test)]
     blocks = np.split(frames, ends)
     if not all(map(len, blocks)):

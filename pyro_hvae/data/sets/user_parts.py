@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from torch import Tensor
 
 from pyro_hvae.data.dataset import Split
@@ -18,6 +19,8 @@ class UserParts:
         split: where the parts come from, in words, if all three are there.
         unused: name -> why it is left aside.
         labels, columns, picture, inverse: as in `Dataset`.
+        beside: reads what the source has of each row besides x: a part of `parts` -> name -> values (rows of the part,), or of
+            all rows of the source where the data have their `places` in it.
     """
 
     parts: Mapping[str, Split]
@@ -28,6 +31,7 @@ class UserParts:
     inverse: Callable[[Tensor], Tensor] | None = None
     split: str = "split as given"
     unused: Mapping[str, str] = field(default_factory=dict)
+    beside: Callable[[str], Mapping[str, np.ndarray]] | None = None
 
 
 def describe_unused(reasons: Mapping[str, str]) -> str:

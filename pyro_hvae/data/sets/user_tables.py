@@ -13,6 +13,7 @@ from torch import Tensor
 from pyro_hvae.data.array_values import explain_nonfinite
 from pyro_hvae.data.dataset import Split
 from pyro_hvae.data.factor_kinds import most_classes
+from pyro_hvae.data.files.row_readers import read_rows
 from pyro_hvae.data.files.table_files import Table, TableColumn
 from pyro_hvae.data.files.text_tables import TRUTHS, is_missing, to_number
 from pyro_hvae.data.option_checks import check_names
@@ -21,7 +22,7 @@ from pyro_hvae.data.sets.user_parts import UserParts
 from pyro_hvae.errors import ConfigError, DataError
 
 LABELS = frozenset(("class", "classes", "label", "labels", "target"))  # in small letters: numbers in such columns are classes
-IDENTIFIERS = re.compile(r"(.*[_ .-])?(id|index|nr|number)|unnamed: 0", re.IGNORECASE)
+IDENTIFIERS = re.compile(r"(.*[_ .-])?(id|index|nr|number|row)|unnamed: 0", re.IGNORECASE)
 DATES = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d-%m-%Y", "%d %b %Y", "%b %d %Y", "%Y-%m")
 TIMES = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f")
 # How people write numbers that float() does not take: thousands, decimal commas, percent, currencies, in quotes.
@@ -38,7 +39,7 @@ def interpret_table(path: Path, table: Table, columns: Sequence[str] = (), label
         numbers       a column of x, in the file's order; true and false are 1 and 0
         classes       a factor: texts of few different values (at most ten, or a tenth of the number of rows), numbered in
                       alphabetical order; and columns called class, label or target
-        row numbers   not used: whole numbers that count the rows, or that differ all in a column called id, index, nr, ...
+        row numbers   not used: whole numbers that count the rows, or that differ all in a column called id, index, nr, row, ...
         dates, texts  not used
 
     Arguments:
@@ -87,7 +88,9 @@ def interpret_table(path: Path, table: Table, columns: Sequence[str] = (), label
     what = f"{len(x):,} rows of {path.name}, {x.shape[1]} column{'s' * (x.shape[1] > 1)} of numbers{table.about}"
     what += f"; factors: {', '.join(factors)}" if factors else ""
     split = Split(Rows(torch.from_numpy(x), Tensor.float, incomplete=bool(np.isnan(x).any())), factors)
-    return UserParts({"train": split}, what, names, tuple(order), unused=unused)
+    return UserParts(
+        {"train": split}, what, names, tuple(order), unused=unused, beside=lambda _: read_rows(path).columns(without=order)
+    )
 
 
 def require_columns(path: Path, table: Table, names: Sequence[str]) -> None:
@@ -111,10 +114,8 @@ def read_numbers(path: Path, table: Table, names: Sequence[str]) -> np.ndarray:
     numbers = []
     for name in names:
         kind, values = _find_kind(known[name], True)
-        if kind == "numbers with texts":
-            raise _describe_text(path, table, known[name])
         if kind not in ("numbers", "empty"):
-            raise DataError(f"the column '{name}' of {path} holds {kind}, but numbers are needed. Use a table like the run's.")
+            raise _refuse_column(path, table, known[name], kind)
         numbers.append(np.full(len(table.rows), np.nan) if values is None else values)
     return np.stack([_check_numbers(path, table, known[name], values) for name, values in zip(names, numbers, strict=True)], 1)
 
@@ -150,12 +151,33 @@ def _find_kind(column: TableColumn, wanted: bool) -> tuple[str, np.ndarray | Non
 
 
 def _describe_text(path: Path, table: Table, column: TableColumn) -> DataError:
-    assert column.texts is not None
-    first = next(place for place, text in enumerate(column.texts) if to_number(text) is None)
+    text, where = _find_text(table, column)
     return DataError(
-        f"{path} has '{column.texts[first]}' in {_name_cell(table, column, column.values == first)}, among numbers. "
-        "Write a number such as 1234.5, leave the cell empty if its value is missing, choose other columns of x by columns=, "
-        f"or, if these are classes, add labels={column.name}."
+        f"{path} has '{text}' in column '{column.name}', {where}, among numbers. Write a number such as 1234.5, "
+        "leave the cell empty if its value is missing, choose other columns of x by columns=, or, if these are classes, add "
+        f"labels={column.name}."
+    )
+
+
+def _find_text(table: Table, column: TableColumn) -> tuple[str, str]:
+    """The first text of a column that is no number, and its line or row; empty where there is none."""
+    first = next((place for place, text in enumerate(column.texts or ()) if to_number(text) is None), None)
+    if first is None:
+        return "", ""
+    return (column.texts or ())[first], f"{table.unit} {table.rows[int(np.argmax(column.values == first))]}"
+
+
+def _refuse_column(path: Path, table: Table, column: TableColumn, kind: str) -> DataError:
+    """The error for a column that has to be numbers, and holds texts among them or something else."""
+    text, where = _find_text(table, column)
+    if where and any(to_number(other) is not None and not is_missing(other) for other in column.texts or ()):
+        return DataError(
+            f"{path} has '{text}' in column '{column.name}', {where}, where a number is needed. Write a number such as 1234.5, "
+            "or leave the cell empty."
+        )
+    such = f", such as '{text}' in {where}" if where else ""
+    return DataError(
+        f"the column '{column.name}' of {path} holds {kind}{such}, but numbers are needed. Use a table like the run's."
     )
 
 
@@ -236,4 +258,4 @@ def _describe_missing(path: Path, table: Table, column: TableColumn) -> DataErro
 
 def _name_cell(table: Table, column: TableColumn, where: np.ndarray) -> str:
     """The first cell of a column for which `where` (n,) is true."""
-    return f"column '{column.name}', row {table.rows[int(np.argmax(where))]}"
+    return f"column '{column.name}', {table.unit} {table.rows[int(np.argmax(where))]}"
