@@ -10,9 +10,10 @@ from typing import Any
 
 import tomli_w
 
+from pyro_hvae.errors import ConfigError
 from pyro_hvae.reports import report_training
-from pyro_hvae.runs import Experiment, Progress, make_trackers, read_toml, resolve
-from pyro_hvae.runtime import pick_device, runs_folder
+from pyro_hvae.runs import Experiment, Progress, RunDirectory, make_trackers, read_toml, resolve
+from pyro_hvae.runtime import gather, is_restarted, is_writer, leave_processes, may_be_restarted, pick_device, runs_folder
 from pyro_hvae.training import plan, resume_experiment, train
 
 
@@ -41,7 +42,9 @@ class TrainRequest:
         def tell(text: str) -> None:
             print(text, file=sys.stderr, flush=True)
 
-        return report_training(train(self.experiment, self.out, self.resume, trackers, tell))
+        run = train(self.experiment, self.out, self.resume, trackers, tell if is_writer() else lambda text: None)
+        leave_processes()
+        return report_training(run) if is_writer() else {}
 
 
 def resolve_request(
@@ -58,12 +61,19 @@ def resolve_request(
     force: bool = False,
 ) -> TrainRequest:
     """Resolves what was typed, without contradictions, into an experiment and a run directory."""
+    if may_be_restarted() and resume is None:
+        if out is None:
+            raise ConfigError(
+                "torchrun would start the processes again after a failure (--max-restarts), and these are to go on with the "
+                "run. Name its directory: --out DIR."
+            )
+        resume = str(out) if is_restarted() and RunDirectory(out).checkpoint().is_file() else None
     if resume is not None:
         path, experiment = resume_experiment(resume, dict(settings), program, force)
     else:
         file = read_toml(config) if config else {}
         experiment = resolve(recipe, dataset, schedule, options, settings, file, program)
-        path = out or _new_run_path(experiment)
+        path = gather(out or _new_run_path(experiment))[0]
     if epochs is not None:
         experiment = experiment.replace_train(steps=_steps(experiment, epochs))
     return TrainRequest(experiment, path, resume is not None)
