@@ -18,18 +18,11 @@ ROWS = 256  # of a data set that are compared
 
 
 def require_equal_starts(
-    experiment: Experiment,
-    stages: list[Stage],
-    x: Tensor | Batch | Rows,
-    validation: Tensor | Batch | Rows | None,
-    step: int | None,
+    experiment: Experiment, stages: list[Stage], x: Tensor | Batch | Rows, validation: Tensor | Batch | Rows | None
 ) -> None:
     """Raises an error in all processes where one of them has other data, settings, weights or versions than the first.
 
-    Data are compared by their number, shape and 256 of them, evenly spaced.
-
-    Arguments:
-        step: of the checkpoint from which the training goes on.
+    Weights are compared by name and shape; data by their number, shape and 256 of them, evenly spaced.
 
     Raises:
         DataError: for other data. ConfigError: for anything else.
@@ -39,16 +32,20 @@ def require_equal_starts(
     settings = experiment.to_dict()
     settings.get("train", {}).pop("device", None)
     pairs = [{name: list(value.shape) for name, value in _tensors(stage).items()} for stage in stages]
-    found = gather(
+    require_equal(
         {
             "versions": package_versions(),
             "settings": json.loads(json.dumps(settings, default=str)),
             "weights": hashlib.sha256(json.dumps(pairs).encode()).hexdigest(),
             "training data": hash_rows(x),
             "validation data": None if validation is None else hash_rows(validation),
-            "last checkpoint": step,
         }
     )
+
+
+def require_equal(values: Mapping[str, Any]) -> None:
+    """Raises an error in all processes where a value is another than the first one's."""
+    found = gather(values)
     for rank, other in enumerate(found):
         for what, value in found[0].items():
             if other[what] != value:

@@ -30,7 +30,7 @@ from pyro_hvae.runtime import (
 from pyro_hvae.schedules import Constant, Schedule
 from pyro_hvae.training.early_stopping import require_validation
 from pyro_hvae.training.endings import record_failure
-from pyro_hvae.training.equal_starts import require_equal_starts
+from pyro_hvae.training.equal_starts import require_equal, require_equal_starts
 from pyro_hvae.training.history import History
 from pyro_hvae.training.optimizers import MakeOptimizer
 from pyro_hvae.training.resumption import load_saved
@@ -107,13 +107,14 @@ def fit(
     run = shared_run(out) if out is not None else None
     require_shares(min(config.batch_size, len(x)))
     whole = replace(experiment or Experiment(None, "own data", type(schedules[0]).__name__.lower()), train=config)
+    require_equal_starts(whole, stages, x, validation)
     with ExitStack() as stack:
         with fail_together():
             if run:
                 run.require_checkpoint() if resume else run.require_empty()
                 stack.enter_context(run.lock())
             saved = load_saved(run, whole, len(stages), pair) if run and resume else None
-        require_equal_starts(whole, stages, x, validation, saved and saved["step"])
+        require_equal({"last checkpoint": saved and saved["step"]})
         if run and saved:
             if config.compile is None:
                 config = replace(config, compile=saved.get("compile", False))  # older runs were trained eagerly

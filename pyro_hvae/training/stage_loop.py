@@ -125,7 +125,7 @@ class StageLoop:
                 make_step_or_give_up(session, self.signals, self.run, before, self.config.steps)
             else:
                 session.step()
-            step, last, stopping = self.offset + session.t, session.done, session.stop_together(bool(self.signals))
+            step, last = self.offset + session.t, session.done
             detector.add(step, session.result)
             logged = step % config.log_every == 0 or last or session.entered_main
             validated = validation is not None and (step % config.eval_every == 0 or last)
@@ -148,6 +148,7 @@ class StageLoop:
             for tracker in self.trackers:
                 tracker.step(row)
             self.warn_if_stuck(session, last)
+            stopping = session.stop_together(bool(self.signals))
             if step % config.save_every == 0 or last or stopping:
                 refuse_divergence(detector, session, self.run, step)
                 self.save(number, session)
