@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 import pyro_hvae
-from pyro_hvae.errors import ConfigError, FewEffectiveSamplesWarning, HVAEError, NoMeanWarning, unknown_name
+from pyro_hvae.errors import ConfigError, FewEffectiveSamplesWarning, HVAEError, LostProcessError, NoMeanWarning, unknown_name
 from pyro_hvae.runtime import launched_count, launched_rank
 
 # command -> (module of pyro_hvae.cli that defines it, one line for the overview)
@@ -98,8 +98,9 @@ def main(argv: list[str] | None = None) -> None:
         if _may_speak():
             error.show()
         code = error.exit_code
-    except _Terminated:
-        code = _report("stopped by SIGTERM.", 143, show)
+    except _Terminated as error:
+        lost = _find_loss(error)
+        code = _report(lost, lost.exit_code, show) if lost else _report("stopped by SIGTERM.", 143, show)
     except (KeyboardInterrupt, click.Abort):
         code = _report("stopped by SIGINT.", 130, show)
     except HVAEError as error:
@@ -139,6 +140,13 @@ class _Terminated(BaseException):
 
 def _terminate(signum: int, frame: Any) -> None:
     raise _Terminated
+
+
+def _find_loss(error: BaseException | None) -> LostProcessError | None:
+    """The loss of another process that was being dealt with when torchrun ended this one, too."""
+    while error is not None and not isinstance(error, LostProcessError):
+        error = error.__context__
+    return error
 
 
 def _report(message: Any, code: int, show: bool) -> int:

@@ -13,7 +13,7 @@ import tomli_w
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.reports import report_training
 from pyro_hvae.runs import Experiment, Progress, RunDirectory, make_trackers, read_toml, resolve
-from pyro_hvae.runtime import gather, is_restarted, is_writer, leave_processes, may_be_restarted, pick_device, runs_folder
+from pyro_hvae.runtime import gather, is_writer, launch_number, leave_processes, may_be_restarted, pick_device, runs_folder
 from pyro_hvae.training import plan, resume_experiment, train
 
 
@@ -67,7 +67,7 @@ def resolve_request(
                 "torchrun would start the processes again after a failure (--max-restarts), and these are to go on with the "
                 "run. Name its directory: --out DIR."
             )
-        resume = str(out) if is_restarted() and RunDirectory(out).checkpoint().is_file() else None
+        resume = str(out) if launch_number() and RunDirectory(out).checkpoint().is_file() else None
     if resume is not None:
         path, experiment = resume_experiment(resume, dict(settings), program, force)
     else:

@@ -10,7 +10,7 @@ from .folders import RUNS_VARIABLE as RUNS_VARIABLE
 from .folders import cache_folder as cache_folder
 from .folders import data_folder as data_folder
 from .folders import runs_folder as runs_folder
-from .launched_processes import is_restarted as is_restarted
+from .launched_processes import launch_number as launch_number
 from .launched_processes import launched_count as launched_count
 from .launched_processes import launched_rank as launched_rank
 from .launched_processes import machine_rank as machine_rank

@@ -28,9 +28,9 @@ def may_be_restarted() -> bool:
     return launched_count() > 1 and _read("TORCHELASTIC_MAX_RESTARTS", 0) > 0
 
 
-def is_restarted() -> bool:
-    """Whether torchrun has started these processes in the place of others that failed or whose number has changed."""
-    return _read("TORCHELASTIC_RESTART_COUNT", 0) > 0
+def launch_number() -> int:
+    """How many times torchrun has started processes in the place of these before, which failed or were of another number."""
+    return _read("TORCHELASTIC_RESTART_COUNT", 0)
 
 
 def own_command() -> str:

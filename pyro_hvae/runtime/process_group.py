@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pyro_hvae.errors import ConfigError, HVAEError, LostProcessError
-from pyro_hvae.runtime.launched_processes import launched_count, launched_rank, machine_rank
+from pyro_hvae.runtime.launched_processes import launch_number, launched_count, launched_rank, machine_rank
 
 PATIENCE = timedelta(minutes=30)  # for the slowest process, which may be compiling
 ADDRESS = ("RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -53,7 +53,11 @@ def join_processes() -> None:
     if several and machine_rank() < torch.cuda.device_count():
         torch.cuda.set_device(machine_rank())
     with _explain_loss():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if several else "gloo", timeout=PATIENCE)
+        store, rank, count = next(dist.rendezvous("env://", timeout=PATIENCE))
+        # Processes that torchrun has started again would find there the addresses of those before them.
+        store = dist.PrefixStore(f"pyro_hvae/{launch_number()}", store)
+        backend = "cpu:gloo,cuda:nccl" if several else "gloo"
+        dist.init_process_group(backend, timeout=PATIENCE, store=store, rank=rank, world_size=count)
 
 
 def leave_processes() -> None:
@@ -98,7 +102,7 @@ def _explain_loss() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # gloo's own, and the base class of torch.distributed's
-        reason = str(error).splitlines()[0].rpartition("] ")[2].rstrip(".")
+        reason = str(error).splitlines()[0].rpartition("] ")[2].partition(". ")[0].rstrip(".")
         raise LostProcessError(
             f"one of the {launched_count()} processes has ended without a word, as one that is killed, by hand or for lack of "
             f"memory, and the others cannot go on without it ({reason})."
@@ -174,7 +178,7 @@ def may_speak() -> bool:
         # The store of torchrun itself, which outlives its processes.
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=5), wait_for_workers=False)
-        return store.add(f"pyro_hvae/reports/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", 1) == 1
+        return store.add(f"pyro_hvae/reports/{launch_number()}", 1) == 1
     except (KeyError, ValueError, RuntimeError):
         return True
 

@@ -133,12 +133,12 @@ def fit(
             trackers = [Tracker()]  # is told everything, and says nothing
         shown = list(trackers) or ([Progress()] if progress else [])
         loop = StageLoop(stages, schedules, lengths, whole, run, shown, saved, rows, optimizer, not trackers)
+        loop.signals = stack.enter_context(defer_signals())  # also while a failure is recorded
         stack.enter_context(record_failure(run))
         stack.enter_context(fixed_seed(noise_seed(config.seed)))
         stack.enter_context(limit_threads(config.threads))
         stack.enter_context(pyro.validation_enabled(False))
         stack.enter_context(pyro.get_param_store().scope())  # programs may announce their parameters by `pyro.module`
-        loop.signals = stack.enter_context(defer_signals())
         for tracker in loop.trackers:
             tracker.start(sum(lengths), saved["step"] if saved else 0)
             stack.callback(tracker.close)
