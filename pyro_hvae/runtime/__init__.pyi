@@ -10,10 +10,8 @@ from .folders import RUNS_VARIABLE as RUNS_VARIABLE
 from .folders import cache_folder as cache_folder
 from .folders import data_folder as data_folder
 from .folders import runs_folder as runs_folder
-from .launched_processes import launch_number as launch_number
 from .launched_processes import launched_count as launched_count
 from .launched_processes import launched_rank as launched_rank
-from .launched_processes import machine_rank as machine_rank
 from .launched_processes import may_be_restarted as may_be_restarted
 from .launched_processes import own_command as own_command
 from .module_modes import evaluation_mode as evaluation_mode
