@@ -9,7 +9,7 @@ from pyro_hvae.cli.early_checks import check_experiment, check_resumption, check
 from pyro_hvae.cli.shared_options import COUNT, DEVICE, SEED, checked, data_dir_option, emit, json_option, key_values
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.runs import SEEDS
-from pyro_hvae.runtime import is_writer, join_processes, launched_count, require_device_name
+from pyro_hvae.runtime import launched_count, require_device_name
 
 
 def _seeds(ctx: click.Context, param: click.Parameter, text: str | None) -> range | None:
@@ -159,6 +159,7 @@ def train_command(
     from pyro_hvae.cli.seed_requests import SeedRequests
     from pyro_hvae.cli.train_request import plan_text, resolve_request
     from pyro_hvae.reports import training_text
+    from pyro_hvae.runtime import is_writer, join_processes
 
     join_processes()
     request = resolve_request(recipe, dataset, schedule, options, given, epochs, out, resume, config, program, force)

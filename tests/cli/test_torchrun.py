@@ -31,13 +31,13 @@ def launched(monkeypatch):
     ],
 )
 def test_what_takes_one_process_is_refused(launched, command, typed, message):
-    launched.setattr("pyro_hvae.cli.train_command.join_processes", lambda: None)
+    launched.setattr("pyro_hvae.runtime.join_processes", lambda: None)
     code, out, err = command(*typed)
     assert (code, out) == (2, "") and message in err and not os.path.exists("runs")
 
 
 def test_restarts_need_a_directory_to_go_on_with(launched, command):
-    launched.setattr("pyro_hvae.cli.train_command.join_processes", lambda: None)
+    launched.setattr("pyro_hvae.runtime.join_processes", lambda: None)
     launched.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
     code, _, err = command("train", "vae", *QUICK)
     assert code == 2 and "Name its directory: --out DIR" in err
