@@ -46,6 +46,10 @@ class DeviceError(HVAEError):
     exit_code = 5
 
 
+class LostProcessError(HVAEError):
+    """One of the processes that train together has ended, and the others cannot go on."""
+
+
 class Interrupted(HVAEError):
     """Training stopped by a signal, after a resumable checkpoint was written."""
 

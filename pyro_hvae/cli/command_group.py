@@ -13,7 +13,8 @@ from typing import Any
 import click
 
 import pyro_hvae
-from pyro_hvae.errors import FewEffectiveSamplesWarning, HVAEError, NoMeanWarning, unknown_name
+from pyro_hvae.errors import ConfigError, FewEffectiveSamplesWarning, HVAEError, LostProcessError, NoMeanWarning, unknown_name
+from pyro_hvae.runtime import launched_count, launched_rank
 
 # command -> (module of pyro_hvae.cli that defines it, one line for the overview)
 COMMANDS = {
@@ -61,7 +62,8 @@ class _LazyGroup(click.Group):
 @click.command(cls=_LazyGroup, context_settings=CONTEXT)
 @click.version_option(pyro_hvae.__version__, prog_name="pyro-hvae")
 @click.option("--traceback", is_flag=True, help="Show the Python traceback of an error.")
-def cli(traceback: bool) -> None:
+@click.pass_context
+def cli(ctx: click.Context, traceback: bool) -> None:
     """Hierarchical variational autoencoders as Pyro model/guide pairs.
 
     \b
@@ -70,6 +72,11 @@ def cli(traceback: bool) -> None:
       pyro-hvae evaluate last --particles 5000
       pyro-hvae compare runs/*
     """
+    if launched_count() > 1 and ctx.invoked_subcommand != "train":
+        raise ConfigError(
+            f"{launched_count()} processes were started (WORLD_SIZE, as torchrun sets it), and only 'train' shares its work "
+            f"among them. Start '{ctx.invoked_subcommand}' without torchrun."
+        )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -81,17 +88,19 @@ def main(argv: list[str] | None = None) -> None:
     try:
         with warnings.catch_warnings():
             for category in TOLD:
-                warnings.simplefilter("always", category)
+                warnings.simplefilter("always" if launched_rank() == 0 else "ignore", category)
             warnings.showwarning = partial(_show_warning, set(), warnings.showwarning)
             cli.main(args=arguments, prog_name="pyro-hvae", standalone_mode=False)
         code = 0
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.ClickException as error:
-        error.show()
+        if _may_speak():
+            error.show()
         code = error.exit_code
-    except _Terminated:
-        code = _report("stopped by SIGTERM.", 143, show)
+    except _Terminated as error:
+        lost = _find_loss(error)
+        code = _report(lost, lost.exit_code, show) if lost else _report("stopped by SIGTERM.", 143, show)
     except (KeyboardInterrupt, click.Abort):
         code = _report("stopped by SIGINT.", 130, show)
     except HVAEError as error:
@@ -133,9 +142,26 @@ def _terminate(signum: int, frame: Any) -> None:
     raise _Terminated
 
 
+def _find_loss(error: BaseException | None) -> LostProcessError | None:
+    """The loss of another process that was being dealt with when torchrun ended this one, too."""
+    while error is not None and not isinstance(error, LostProcessError):
+        error = error.__context__
+    return error
+
+
 def _report(message: Any, code: int, show: bool) -> int:
     if show:
         traceback.print_exc()
-    with suppress(OSError):  # the terminal may be closed
-        click.echo(f"Error: {message}", err=True)
+    if _may_speak():
+        with suppress(OSError):  # the terminal may be closed
+            click.echo(f"Error: {message}", err=True)
     return code
+
+
+def _may_speak() -> bool:
+    """Whether no other process of the same training has said already how it ended."""
+    if launched_count() == 1:
+        return True
+    from pyro_hvae.runtime import may_speak  # torch takes seconds
+
+    return may_speak()

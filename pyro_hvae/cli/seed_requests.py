@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pyro_hvae.cli.train_request import TrainRequest
-from pyro_hvae.errors import CheckpointError, ConfigError, DivergenceError, HVAEError, Interrupted
+from pyro_hvae.cli.train_request import TrainRequest, require_same_run
+from pyro_hvae.errors import CheckpointError, DivergenceError, HVAEError, Interrupted
 from pyro_hvae.reports import format_table
-from pyro_hvae.runs import Experiment, RunDirectory, find_difference, read_config
+from pyro_hvae.runs import RunDirectory, read_config
 
 VALUES = ("elbo", "validation_elbo", "angle")
 LAST_PICTURE = "figures/samples.png"  # of a run that is trained and drawn
@@ -68,18 +68,12 @@ def _train_or_keep(request: TrainRequest, track: tuple[str, ...]) -> None:
         request.run(track)
         return
     stored = read_config(run.path)
-    _require_same_run(stored, request.experiment, run)
+    require_same_run(stored, request.experiment, run)
     finished = run.read_json("run.json").get("status") == "finished" and (run.path / LAST_PICTURE).is_file()
     if finished and stored.train.steps == request.experiment.train.steps:
         _tell("It is finished, and kept as it is.")
     else:
         replace(request, resume=True).run(track)
-
-
-def _require_same_run(stored: Experiment, asked: Experiment, run: RunDirectory) -> None:
-    if other := find_difference(stored, asked, whole=False):
-        was, wanted = other
-        raise ConfigError(f"'{run.path}' holds another run: it has {was}, and {wanted} was asked for. Choose another --out.")
 
 
 def _row(request: TrainRequest) -> dict[str, Any]:

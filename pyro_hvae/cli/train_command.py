@@ -1,6 +1,5 @@
 """The command `pyro-hvae train`."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from pyro_hvae.cli.early_checks import check_experiment, check_resumption, check
 from pyro_hvae.cli.shared_options import COUNT, DEVICE, SEED, checked, data_dir_option, emit, json_option, key_values
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.runs import SEEDS
-from pyro_hvae.runtime import require_device_name
+from pyro_hvae.runtime import launched_count, require_device_name
 
 
 def _seeds(ctx: click.Context, param: click.Parameter, text: str | None) -> range | None:
@@ -121,17 +120,24 @@ def train_command(
       pyro-hvae train --program examples/own_model.py:build --dataset pendulum
       pyro-hvae train vae --dataset digits --seeds 0:5
       pyro-hvae train --resume last
+      torchrun --nproc-per-node 2 -m pyro_hvae train hvae --dataset digits
 
     --seeds A:B trains a run for each of the seeds A, ..., B - 1, below --out or runs/ by the names that single runs have, and
     ends with a table. A run that fails does not stop the others. The same command again keeps runs that are finished, goes on
     with those that were interrupted, and starts the rest.
+
+    Under torchrun all processes train one run, each on its share of every batch.
     """
-    _require_one_process()
     given = {key: value for key, value in settings.items() if value is not None}
     if epochs is not None and "steps" in given:
         raise ConfigError("--epochs and --steps both give the length. Use one of them.")
     if seeds is not None and "seed" in given:
         raise ConfigError("--seed and --seeds both give the seed. Use one of them.")
+    if seeds is not None and launched_count() > 1:
+        raise ConfigError(
+            f"--seeds trains run after run, and torchrun has started {launched_count()} processes for one. Use --seed, with a "
+            "torchrun for each seed."
+        )
     check_trackers(track)
     if resume is not None:
         named = {
@@ -153,12 +159,16 @@ def train_command(
     from pyro_hvae.cli.seed_requests import SeedRequests
     from pyro_hvae.cli.train_request import plan_text, resolve_request
     from pyro_hvae.reports import training_text
+    from pyro_hvae.runtime import is_writer, join_processes
 
+    join_processes()
     request = resolve_request(recipe, dataset, schedule, options, given, epochs, out, resume, config, program, force)
     if seeds is not None:
         request = SeedRequests(request.over_seeds(seeds, out))
     if dry_run:
         plan = request.describe()
+        if not is_writer():
+            return
         emit(plan, as_json, plan_text(plan))
     elif isinstance(request, SeedRequests):
         values, text, error = request.run(track)
@@ -167,13 +177,5 @@ def train_command(
             raise error
     else:
         report = request.run(track)
-        emit(report, as_json, training_text(report))
-
-
-def _require_one_process() -> None:
-    """Raises `ConfigError` under torchrun, whose processes would all train the same run."""
-    if (count := os.environ.get("WORLD_SIZE", "1")) not in ("", "1"):
-        raise ConfigError(
-            f"{count} processes were started (WORLD_SIZE={count}, as torchrun sets it), and each would train the same run in "
-            "the same directory. Training takes one process on one device: start pyro-hvae without torchrun."
-        )
+        if report:
+            emit(report, as_json, training_text(report))

@@ -10,9 +10,10 @@ from typing import Any
 
 import tomli_w
 
+from pyro_hvae.errors import ConfigError
 from pyro_hvae.reports import report_training
-from pyro_hvae.runs import Experiment, Progress, make_trackers, read_toml, resolve
-from pyro_hvae.runtime import pick_device, runs_folder
+from pyro_hvae.runs import Experiment, Progress, RunDirectory, find_difference, make_trackers, read_config, read_toml, resolve
+from pyro_hvae.runtime import gather, is_writer, leave_processes, may_be_restarted, pick_device, runs_folder
 from pyro_hvae.training import plan, resume_experiment, train
 
 
@@ -41,7 +42,9 @@ class TrainRequest:
         def tell(text: str) -> None:
             print(text, file=sys.stderr, flush=True)
 
-        return report_training(train(self.experiment, self.out, self.resume, trackers, tell))
+        run = train(self.experiment, self.out, self.resume, trackers, tell if is_writer() else lambda text: None)
+        leave_processes()
+        return report_training(run) if is_writer() else {}
 
 
 def resolve_request(
@@ -63,10 +66,31 @@ def resolve_request(
     else:
         file = read_toml(config) if config else {}
         experiment = resolve(recipe, dataset, schedule, options, settings, file, program)
-        path = out or _new_run_path(experiment)
+        if may_be_restarted() and _was_begun(experiment, out):
+            resume = str(out)
+        path = gather(out or _new_run_path(experiment))[0]
     if epochs is not None:
         experiment = experiment.replace_train(steps=_steps(experiment, epochs))
     return TrainRequest(experiment, path, resume is not None)
+
+
+def _was_begun(experiment: Experiment, out: Path | None) -> bool:
+    """Whether processes that torchrun started before these have left a checkpoint of the run."""
+    if out is None:
+        raise ConfigError(
+            "torchrun would start the processes again after a failure (--max-restarts), and these are to go on with the run. "
+            "Name its directory: --out DIR."
+        )
+    if begun := (run := RunDirectory(out)).checkpoint().is_file():
+        require_same_run(read_config(run.path), experiment, run)
+    return begun
+
+
+def require_same_run(stored: Experiment, asked: Experiment, run: RunDirectory) -> None:
+    """Raises `ConfigError` where a run is of another experiment than the one asked for."""
+    if other := find_difference(stored, asked, whole=False):
+        was, wanted = other
+        raise ConfigError(f"'{run.path}' holds another run: it has {was}, and {wanted} was asked for. Choose another --out.")
 
 
 def _steps(experiment: Experiment, epochs: int) -> int:

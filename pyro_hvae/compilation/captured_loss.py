@@ -17,10 +17,10 @@ from pyro_hvae.compilation.eager_comparison import describe_deviation, tolerance
 from pyro_hvae.compilation.graph_key import GraphKey, KeyReader, function_modes
 from pyro_hvae.compilation.graph_recording import describe_error, graph_dtypes, record_graph
 from pyro_hvae.compilation.inductor import GraphRunner
-from pyro_hvae.compilation.pure_function import PureFunction, Uncapturable
+from pyro_hvae.compilation.pure_function import PureFunction, Uncapturable, find_aliased
 from pyro_hvae.data import Batch
 from pyro_hvae.errors import HVAEError
-from pyro_hvae.runtime import numpy_and_python_state, set_torch_rng_state, torch_rng_state
+from pyro_hvae.runtime import numpy_and_python_state, process_count, rehearsal, set_torch_rng_state, torch_rng_state
 
 MOST_GRAPHS = 256  # of one module
 MOST_SINGLE_CALLS = 8  # graphs in a row that served one call each
@@ -130,7 +130,11 @@ class Captured:
                 parameter.grad = None
         graph = self._graphs.get(key)
         if graph is None:
-            return self._run_first(key, arguments)
+            if process_count() == 1:
+                return self._run_first(key, arguments)
+            self._rehearse(key, arguments)
+            if (graph := self._graphs.get(key)) is None:
+                return self._run_eagerly(arguments)
         graph.calls += 1
         return self._assign(graph.pure, graph.run(*slots.parameters, *slots.buffers, *arguments), graph.copied)
 
@@ -228,9 +232,21 @@ class Captured:
             self.tell(f"{how} {operations} operations in {time.perf_counter() - start:.1f} s.")
         self._key_changes = 0
         # Results of an evaluation are collected; those of a training step are no longer needed when the next one begins.
-        copied = range(len(values)) if run.reuses_memory and not self.gradient else _aliased(values, tensors)
+        copied = range(len(values)) if run.reuses_memory and not self.gradient else find_aliased(values, tensors)
         self._graphs[key] = _Graph(pure, run, copied)
         return self._assign(pure, values, copied)
+
+    def _rehearse(self, key: GraphKey, arguments: tuple[Tensor, ...]) -> None:
+        """Makes a first call that sums over no other process, which may fail where this one does not, and takes it back."""
+        tensors = [*self._reader.slots.parameters, *self._reader.slots.buffers, *arguments]
+        before = torch_rng_state({t.device for t in tensors if t.is_cuda})
+        buffers = [(buffer, buffer.clone()) for buffer in self._reader.slots.buffers]
+        with rehearsal():
+            self._run_first(key, arguments)
+        set_torch_rng_state(before)
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
 
     def _is_capturable(self, pure: PureFunction, others: tuple[Any, ...]) -> bool:
         """Whether a graph could do what the eager pass did. Gives up, and returns False, where `pure` did not do all of it."""
@@ -280,14 +296,3 @@ class Captured:
             f"it has needed a new graph {len(graphs)} times, the last time because {what} changed. What changes must be a "
             "tensor, an argument or a buffer; batches of many sizes need dynamic=True"
         )
-
-
-def _aliased(values: Sequence[Tensor], given: Sequence[Tensor]) -> list[int]:
-    """Indices of the values that lie in the memory of another value, or of a given tensor, or that overlap themselves."""
-    taken, found = {t.untyped_storage().data_ptr() for t in given}, []
-    for i, value in enumerate(values):
-        address = value.untyped_storage().data_ptr()
-        if address in taken or 0 in [stride for stride, n in zip(value.stride(), value.shape, strict=True) if n > 1]:
-            found.append(i)
-        taken.add(address)
-    return found

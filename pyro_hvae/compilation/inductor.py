@@ -53,8 +53,10 @@ class GraphRunner:
 
     def __init__(self, graph: GraphModule, device: torch.device, compile: bool = True, dynamic: bool = False) -> None:
         cuda = device.type == "cuda"
-        self.graph, self.compiled, self.reuses_memory = graph, compile, compile and cuda
-        options: dict[str, Any] = {"fallback_random": True, "triton.cudagraphs": cuda}
+        # A CUDA graph would replay what it recorded, and a sum over processes was first recorded as that of this one alone.
+        replayed = cuda and not any("process_sum" in str(node.target) for node in graph.graph.nodes)
+        self.graph, self.compiled, self.reuses_memory = graph, compile, compile and replayed
+        options: dict[str, Any] = {"fallback_random": True, "triton.cudagraphs": replayed}
         self._run: Callable[..., Any] = graph
         self._compiling: Callable[[], AbstractContextManager[None]] = nullcontext
         if compile:

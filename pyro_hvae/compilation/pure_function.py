@@ -211,3 +211,14 @@ class _RefuseStoredParameters(Messenger):
             )
         if new or msg["name"] in self.stored:
             raise Uncapturable(f"pyro.param('{msg['name']}') is in the parameter store; make it an nn.Parameter of a module")
+
+
+def find_aliased(values: Sequence[Tensor], given: Sequence[Tensor]) -> list[int]:
+    """Indices of the values that lie in the memory of another value, or of a given tensor, or that overlap themselves."""
+    taken, found = {t.untyped_storage().data_ptr() for t in given}, []
+    for i, value in enumerate(values):
+        address = value.untyped_storage().data_ptr()
+        if address in taken or 0 in [stride for stride, n in zip(value.stride(), value.shape, strict=True) if n > 1]:
+            found.append(i)
+        taken.add(address)
+    return found

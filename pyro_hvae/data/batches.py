@@ -10,6 +10,7 @@ from torch import Tensor
 from pyro_hvae.data.batch import Batch
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import ConfigError
+from pyro_hvae.runtime import share_of
 
 
 class Batches:
@@ -18,6 +19,8 @@ class Batches:
     The order depends only on the seed. `state_dict` holds the generator at the start of the epoch and the position in the
     epoch, so a resumed stream continues with the next batch. Random values in a batch (dynamic binarisation) come from
     torch's global generator when the batch is returned, so they resume with that generator.
+
+    Of several processes each has its share of every batch: the shares in the order of the processes are the batch of one.
     """
 
     def __init__(self, x: Tensor | Batch | Rows, batch_size: int, seed: int) -> None:
@@ -34,10 +37,10 @@ class Batches:
         self.pending: Future[Tensor] | None = None
 
     def _index(self) -> Tensor:
-        return self.order[self.position : self.position + self.batch_size]
+        return self.order[self.position : self.position + self.batch_size][share_of(self.batch_size)]
 
     def next(self) -> Any:
-        """The next batch of (batch_size, *event): a tensor, or a `Batch` with what is given beside x."""
+        """The next batch of (batch_size, *event), or a process's share: a tensor, or a `Batch` with what is given beside x."""
         if self.position + self.batch_size > len(self.x):
             self._new_epoch()
         index = self._index()

@@ -14,7 +14,7 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives.handlers import Site, find_mean, location_scale, scalar_family, standard_noise
 from pyro_hvae.objectives.kl_balance import balance
 from pyro_hvae.objectives.site_masks import apply_mask, is_entry_mask, site_log_prob
-from pyro_hvae.runtime import evaluation_mode
+from pyro_hvae.runtime import evaluation_mode, share_mean
 
 Weights = Mapping[str, "float | Tensor"]
 Measure = Callable[[Tensor, Any], Tensor]
@@ -239,7 +239,8 @@ class Estimate(Terms):
         if balanced:
             # Of one particle, (B, *event): the bound refuses weights of sites that vary over several.
             sizes = {name: value.shape[1:].numel() for name, value in self.latents.items()}
-            weights |= balance(self.rates(), sizes, weights)
+            rates = {name: share_mean(rate.detach(), self._size) for name, rate in self.rates().items()}
+            weights |= balance(rates, sizes, weights)
         loss = -self.bound(weights).mean()
         if free_bits:
             loss = loss + self._raise_to(free_bits, weights)
@@ -262,8 +263,14 @@ class Estimate(Terms):
                 )
             rate = -term.mean()
             weight = weights.get(name, 1.0) * self.scales.get(name, 1.0)
-            lacking.append((weight * (rate.clamp(min=least) - rate)).mean())
+            lacks = share_mean(rate.detach(), self._size) < least
+            lacking.append((weight * (least - rate).where(lacks, 0.0)).mean())
         return torch.stack(lacking).sum()
+
+    @property
+    def _size(self) -> int:
+        """Data in the batch."""
+        return self.terms["x"].shape[-1]
 
     def constraint(self, measure: str | Measure) -> Tensor:
         """Batch mean of C in the given measure, detached; of the data that `poutine.mask` leaves in.
@@ -287,6 +294,7 @@ class Estimate(Terms):
             fn = self.x["fn"]
             mask = mask.expand(fn.batch_shape + fn.event_shape).flatten(-len(fn.event_shape)).any(-1)
         if not isinstance(mask, Tensor):
-            return values.mean()
+            return share_mean(values.mean(), self._size)
         kept = mask.expand_as(values)
-        return values.where(kept, 0.0).sum() / kept.sum().clamp(min=1)
+        count = kept.sum()
+        return share_mean(values.where(kept, 0.0).sum() / count.clamp(min=1), count)

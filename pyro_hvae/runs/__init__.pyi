@@ -39,6 +39,7 @@ from .options import typed_options as typed_options
 from .program_record import find_other_settings as find_other_settings
 from .program_record import record_program as record_program
 from .program_spec import split_program_spec as split_program_spec
+from .read_only_run import shared_run as shared_run
 from .resolution import Tables as Tables
 from .resolution import resolve as resolve
 from .run_data import load_dataset as load_dataset

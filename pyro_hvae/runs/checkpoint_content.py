@@ -15,6 +15,7 @@ from pyro_hvae.runs.checkpoints import load_checkpoint
 from pyro_hvae.runs.file_schema import ANY, Kind, find_misfit
 
 TENSORS = {...: ANY}  # compared with the module that takes them
+RANDOM_STATE: Kind = {"torch": torch.Tensor, "cuda": [torch.Tensor], "numpy": [ANY], "python": [ANY]}
 CHECKPOINT: Kind = {
     "stage": int,
     "step": int,
@@ -29,7 +30,8 @@ CHECKPOINT: Kind = {
         "flatness?": {"epochs": [float], "count": int, "sum": torch.Tensor, "weights": {...: float}},
         ...: ANY,
     },
-    "rng": {"torch": torch.Tensor, "cuda": [torch.Tensor], "numpy": [ANY], "python": [ANY]},
+    "rng": RANDOM_STATE,
+    "rng_of_others?": [RANDOM_STATE],  # of the processes that trained the run beside the first
     "best": float,
     "best_at?": int,
     "waited?": int,

@@ -20,6 +20,13 @@ def check_seed(seed: int) -> None:
         raise ConfigError(f"seed must be between 0 and {LARGEST_SEED} (2^32 - 1), got {seed}: more bits would change nothing.")
 
 
+def seed_streams(seed: int) -> None:
+    """Seeds torch on all devices, NumPy and Python."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+
+
 @contextmanager
 def fixed_seed(seed: int) -> Iterator[None]:
     """Seeds torch on all devices, NumPy and Python for the block, and restores the caller's random states afterwards.
@@ -31,9 +38,7 @@ def fixed_seed(seed: int) -> Iterator[None]:
     before = np.random.get_state(), random.getstate()
     try:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            torch.manual_seed(seed)
-            np.random.seed(seed)
-            random.seed(seed)
+            seed_streams(seed)
             yield
     finally:
         np.random.set_state(before[0])

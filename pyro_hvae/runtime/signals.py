@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from pyro_hvae.runtime.launched_processes import launched_count, launched_rank
+
 # A closed terminal sends SIGHUP; Windows has none.
 DEFERRED = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
@@ -39,6 +41,10 @@ def defer_signals() -> Iterator[Signals]:
 
     A signal that the process ignores, as SIGHUP under nohup, stays ignored. Outside the main thread, where Python handles no
     signals, the list stays empty.
+
+    Under torchrun, which hands a signal on that a cluster may have sent to all processes already, later ones are not heard
+    either: the launcher kills after half a minute what does not end. Only the first process acknowledges, and not SIGTERM,
+    which torchrun reports.
     """
     received = Signals()
     if threading.current_thread() is not threading.main_thread():
@@ -53,11 +59,14 @@ def defer_signals() -> Iterator[Signals]:
 
     def record(signum: int, frame: Any) -> None:
         received.append(signum)
-        restore()
+        if launched_count() == 1:
+            restore()
         name = signal.Signals(signum).name
         when = "now" if received.may_give_up else "after this step"
+        again = " Send it again to stop at once." if launched_count() == 1 else ""
         with contextlib.suppress(OSError):  # `print` may be what the signal has interrupted
-            os.write(2, f"\n{name} received: stopping {when}. Send it again to stop at once.\n".encode())
+            if launched_count() == 1 or (launched_rank() == 0 and signum == signal.SIGINT and len(received) == 1):
+                os.write(2, f"\n{name} received: stopping {when}.{again}\n".encode())
         if received.may_give_up:
             raise GivenUp
 

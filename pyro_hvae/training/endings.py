@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from pyro_hvae.data import x_of
-from pyro_hvae.errors import DataError, DivergenceError, HVAEError, Interrupted
+from pyro_hvae.errors import DataError, DivergenceError, HVAEError, Interrupted, LostProcessError
 from pyro_hvae.runs import RunDirectory, read_checkpoint
-from pyro_hvae.runtime import GivenUp, Signals
+from pyro_hvae.runtime import GivenUp, Signals, own_command
 from pyro_hvae.training.divergence import DivergenceDetector
 from pyro_hvae.training.session import Session
 
@@ -28,8 +28,8 @@ def record_failure(run: RunDirectory | None) -> Iterator[None]:
             raise
         with contextlib.suppress(DataError):
             run.update(status="failed", error=f"{type(error).__name__}: {error}")
-        if isinstance(error, DataError):
-            raise DataError(f"{error} {describe_last_checkpoint(run)}") from error
+        if isinstance(error, DataError | LostProcessError):
+            raise type(error)(f"{error} {describe_last_checkpoint(run)}") from error
         raise
 
 
@@ -39,7 +39,7 @@ def describe_last_checkpoint(run: RunDirectory) -> str:
         step = read_checkpoint(last := run.require_checkpoint())["step"]
     except HVAEError:
         return "No checkpoint of the run is left."
-    return f"The last good checkpoint is kept: {last} (step {step}). Go on with: pyro-hvae train --resume {run.path}"
+    return f"The last good checkpoint is kept: {last} (step {step}). Go on with: {own_command()} train --resume {run.path}"
 
 
 def refuse_divergence(
@@ -95,5 +95,5 @@ def interrupt(run: RunDirectory | None, signum: int, step: int, steps: int) -> N
     message = f"stopped by {signal.Signals(signum).name} at step {step} of {steps}."
     if run:
         run.update(status="interrupted", step=step)
-        message += f" Saved {run.checkpoint()}; go on with: pyro-hvae train --resume {run.path}"
+        message += f" Saved {run.checkpoint()}; go on with: {own_command()} train --resume {run.path}"
     raise Interrupted(message, signum)

@@ -11,7 +11,7 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference import InformationFlow
 from pyro_hvae.recipes import Stage, require_counts, stage_lengths
 from pyro_hvae.runs import OPTIMIZERS, OWN, Experiment, build_stages, load_dataset, measure_conditions, program_from_file
-from pyro_hvae.runtime import fixed_seed, pick_device
+from pyro_hvae.runtime import first_on_machine, fixed_seed, pick_device
 from pyro_hvae.schedules import SCHEDULES, Schedule
 from pyro_hvae.training.session import explain_batch_norm, require_warm_up, start_schedule
 
@@ -52,8 +52,9 @@ def plan(experiment: Experiment, start: int = 0) -> Plan:
         )
     if experiment.size_factor and (likelihood := experiment.recipe_options.get("likelihood")):
         require_counts(likelihood)  # before sizes are measured, which data of another kind may not have
-    experiment = measure_conditions(experiment)
-    dataset = load_dataset(experiment)
+    with first_on_machine():
+        experiment = measure_conditions(experiment)
+        dataset = load_dataset(experiment)
     with fixed_seed((experiment.train.seed + 1_000_003 * start) % 2**32):
         program = program_from_file(experiment.program, dataset.train.x.sample()) if experiment.program else None
         stages = build_stages(experiment, dataset, program)

@@ -26,8 +26,9 @@ from pyro_hvae.runs import (
     record_program,
     require_program,
     require_same_settings,
+    shared_run,
 )
-from pyro_hvae.runtime import pick_device
+from pyro_hvae.runtime import fail_together, pick_device
 from pyro_hvae.training.experiment_plan import plan
 from pyro_hvae.training.loop import fit
 from pyro_hvae.training.trial_starts import pick_start
@@ -47,7 +48,8 @@ def train(
     """
     pick_device(experiment.train.device)
     if experiment.train.starts > 1 and not resume:
-        RunDirectory(out).require_empty()
+        with fail_together():
+            shared_run(out).require_empty()
         built = pick_start(experiment, tell)
     else:
         built = plan(experiment)
@@ -57,7 +59,7 @@ def train(
     )
     if resume and experiment.program:  # another one may have been forced, and older runs have no record
         pair = built.stages[0].objective.model, built.stages[0].objective.guide
-        RunDirectory(out).write_json("program.json", record_program(experiment.program, *pair))
+        shared_run(out).write_json("program.json", record_program(experiment.program, *pair))
     rows = fit(
         built.stages,
         built.dataset.train.x,

@@ -14,11 +14,23 @@ from pyro_hvae.data import Batch, Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives import Objective, take_data
 from pyro_hvae.recipes import Stage, stage_lengths
-from pyro_hvae.runs import OWN, Experiment, Progress, RunDirectory, Tracker, TrainConfig, record_program
-from pyro_hvae.runtime import defer_signals, fixed_seed, limit_threads, pick_device
+from pyro_hvae.runs import OWN, Experiment, Progress, Tracker, TrainConfig, record_program, shared_run
+from pyro_hvae.runtime import (
+    defer_signals,
+    fail_together,
+    fixed_seed,
+    gather,
+    is_writer,
+    join_processes,
+    limit_threads,
+    noise_seed,
+    pick_device,
+    require_shares,
+)
 from pyro_hvae.schedules import Constant, Schedule
 from pyro_hvae.training.early_stopping import require_validation
 from pyro_hvae.training.endings import record_failure
+from pyro_hvae.training.equal_starts import require_equal, require_equal_starts
 from pyro_hvae.training.history import History
 from pyro_hvae.training.optimizers import MakeOptimizer
 from pyro_hvae.training.resumption import load_saved
@@ -63,6 +75,9 @@ def fit(
     penalty.NAME and lr, in nats per datum of the step's batch; at some steps also validation_elbo and information.SITE (see
     `InformationFlow`).
 
+    Under torchrun, or in a `torch.distributed` process group of the caller's, all processes call `fit` alike and train one
+    run together: each has a share of every batch, and the first one writes (see docs/many_processes.md).
+
     The caller's random streams stay as they are; noise comes from `config.seed`. The pair is in training mode while it is
     trained, and in evaluation mode afterwards, as a run that `load` opens.
 
@@ -73,6 +88,7 @@ def fit(
         Interrupted: after SIGINT, SIGTERM or SIGHUP, once a resumable checkpoint has been written. A step that
             may compile is given up at once where the last checkpoint is of the step before.
     """
+    join_processes()
     config = config or TrainConfig()
     if optimizer is not None:
         config = replace(config, optimizer=OWN)
@@ -88,13 +104,17 @@ def fit(
     if len(schedules) != len(stages):
         raise ConfigError(f"{len(stages)} stages need as many schedules, got {len(schedules)}.")
     lengths, device = stage_lengths(config.steps, stages), pick_device(config.device)
-    run = RunDirectory(out) if out is not None else None
+    run = shared_run(out) if out is not None else None
+    require_shares(min(config.batch_size, len(x)))
     whole = replace(experiment or Experiment(None, "own data", type(schedules[0]).__name__.lower()), train=config)
+    require_equal_starts(whole, stages, x, validation)
     with ExitStack() as stack:
-        if run:
-            run.require_checkpoint() if resume else run.require_empty()
-            stack.enter_context(run.lock())
-        saved = load_saved(run, whole, len(stages), pair) if run and resume else None
+        with fail_together():
+            if run:
+                run.require_checkpoint() if resume else run.require_empty()
+                stack.enter_context(run.lock())
+            saved = load_saved(run, whole, len(stages), pair) if run and resume else None
+        require_equal({"last checkpoint": saved and saved["step"]})
         if run and saved:
             if config.compile is None:
                 config = replace(config, compile=saved.get("compile", False))  # older runs were trained eagerly
@@ -109,20 +129,23 @@ def fit(
         whole, rows = replace(whole, train=replace(config, compile=compile)), run.rows() if run else []
         if run and not resume:
             run.create(whole, record_program(whole.program, *pair) if whole.recipe is None else None)
+        if not is_writer():
+            trackers = [Tracker()]  # is told everything, and says nothing
         shown = list(trackers) or ([Progress()] if progress else [])
         loop = StageLoop(stages, schedules, lengths, whole, run, shown, saved, rows, optimizer, not trackers)
+        loop.signals = stack.enter_context(defer_signals())  # also while a failure is recorded
         stack.enter_context(record_failure(run))
-        stack.enter_context(fixed_seed(config.seed))
+        stack.enter_context(fixed_seed(noise_seed(config.seed)))
         stack.enter_context(limit_threads(config.threads))
         stack.enter_context(pyro.validation_enabled(False))
         stack.enter_context(pyro.get_param_store().scope())  # programs may announce their parameters by `pyro.module`
-        loop.signals = stack.enter_context(defer_signals())
         for tracker in loop.trackers:
             tracker.start(sum(lengths), saved["step"] if saved else 0)
             stack.callback(tracker.close)
         loop.tell(why)
         with explain_batch_norm(stages):
             loop.run_stages(x, validation, device)
+            gather(None)  # the run is written when it returns, in whatever process
     for stage in stages:
         stage.objective.eval()
     return History(loop.rows, whole.method, getattr(schedules[-1], "kappa", None), loop.ending)

@@ -1,6 +1,7 @@
 """Optimisers by name, and those of a user's own, checked before a run begins."""
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -60,3 +61,15 @@ def make_optimizer(
             "they are. Give it all that the function is called with, or freeze the others by requires_grad_(False)."
         )
     return optimizer
+
+
+def learning_rate(lr: float, decay: float, step: int, steps: int, floor: float = 0.02) -> float:
+    """lr, taken down to `floor` of itself by a cosine over the last fraction `decay` of the steps; step = 1 ... steps.
+
+    >>> [round(learning_rate(1.0, 0.5, t, 100), 3) for t in (1, 50, 75, 100)]
+    [1.0, 1.0, 0.5, 0.02]
+    """
+    start = (1 - decay) * steps
+    if step <= start or decay == 0:
+        return lr
+    return lr * max(floor, 0.5 * (1 + math.cos(math.pi * (step - start) / (steps - start))))

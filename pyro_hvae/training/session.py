@@ -12,7 +12,6 @@ from torch import Tensor
 from pyro_hvae.compilation import Captured, capture
 from pyro_hvae.data import Batch, Batches, Rows
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.inference import bound
 from pyro_hvae.networks import program_gates, set_gates
 from pyro_hvae.objectives import (
     Estimate,
@@ -25,9 +24,19 @@ from pyro_hvae.objectives import (
 )
 from pyro_hvae.recipes import Stage
 from pyro_hvae.runs import TrainConfig, check_tensors, restore_optimizer
-from pyro_hvae.runtime import fixed_seed, set_torch_rng_state, torch_rng_state
+from pyro_hvae.runtime import (
+    average_values,
+    process_count,
+    require_shares,
+    set_torch_rng_state,
+    share_mean,
+    share_of,
+    shared_batch,
+    torch_rng_state,
+)
 from pyro_hvae.schedules import Constant, PlateauDetector, PlateauRule, Schedule
-from pyro_hvae.training.optimizers import MakeOptimizer, make_optimizer
+from pyro_hvae.training.gradient_average import GradientAverage
+from pyro_hvae.training.optimizers import MakeOptimizer, learning_rate, make_optimizer
 from pyro_hvae.training.training_step import StepResult, TrainingPass
 
 
@@ -73,27 +82,6 @@ def explain_batch_norm(stages: Iterable[Stage]) -> Iterator[None]:
         ) from error
 
 
-def learning_rate(lr: float, decay: float, step: int, steps: int, floor: float = 0.02) -> float:
-    """lr, taken down to `floor` of itself by a cosine over the last fraction `decay` of the steps; step = 1 ... steps.
-
-    >>> [round(learning_rate(1.0, 0.5, t, 100), 3) for t in (1, 50, 75, 100)]
-    [1.0, 1.0, 0.5, 0.02]
-    """
-    start = (1 - decay) * steps
-    if step <= start or decay == 0:
-        return lr
-    return lr * max(floor, 0.5 * (1 + math.cos(math.pi * (step - start) / (steps - start))))
-
-
-def validation_bound(objective: Objective, x: Rows, seed: int) -> float:
-    """The bound of validation data in nats per datum, always under the same noise."""
-    objective.eval()
-    with fixed_seed(seed):
-        value = bound(objective.elbo, objective.model, objective.guide, x)["elbo"]
-    objective.train()
-    return value
-
-
 class Session:
     """Trains an objective step by step. `state_dict` and the global random streams decide the next step.
 
@@ -134,6 +122,9 @@ class Session:
         if config.gradient:
             objective.elbo.set_gradient(config.gradient)
         refuse_stored_parameters(objective, x[:size])
+        require_shares(size)
+        share = share_of(size)
+        self.share = share.stop - share.start
         self.x, self.batches = x, Batches(x, size, config.seed)
         self.flatness = PlateauDetector(until, len(x) // size)
         start_schedule(schedule, objective, length)
@@ -150,6 +141,7 @@ class Session:
         trained = {id(p) for p in self.reconstruction or ()}
         self.frozen = [p for p in parameters if id(p) not in trained] if self.initial else []
         self.optimizer = make_optimizer(config.optimizer, parameters, config.lr, x.device, optimizer)
+        self.average = GradientAverage(objective, self.share / size) if process_count() > 1 else None
         self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.lr = self.rates[0]
         if config.balance:
@@ -173,11 +165,12 @@ class Session:
         before = self.initial
         batch = self.batches.next()
         _set_gates(self.schedule, self.objective)
-        if self.svi is not None:
-            self.optimizer.zero_grad(set_to_none=True)  # SVI only zeroes what it has seen
-            self.svi.step(batch)
-        else:
-            self._step(batch)
+        with shared_batch():
+            if self.svi is not None:
+                self.optimizer.zero_grad(set_to_none=True)  # SVI only zeroes what it has seen
+                self.svi.step(batch)
+            else:
+                self._step(batch)
         self.entered_main = before and not self.initial
 
     def _step(self, batch: Tensor | Batch) -> None:
@@ -223,8 +216,17 @@ class Session:
             buffer.copy_(before)
         return captured(*arguments)
 
+    def stop_together(self, asked: bool) -> bool:
+        """Whether to stop after this step: a process alone once it is `asked`, several alike, two steps after one was asked."""
+        if self.average is None:
+            return asked
+        self.average.asked = asked
+        return self.average.agreed
+
     def _apply(self) -> None:
-        """Clips gradients and makes the optimiser's step at the present learning rate."""
+        """Averages gradients over processes, clips them and makes the optimiser's step at the present learning rate."""
+        if self.average:
+            self.average.run()
         if self.config.grad_clip:
             largest = self.config.grad_clip * self.schedule.gradient_scale
             torch.nn.utils.clip_grad_norm_(self.objective.parameters(), largest)
@@ -242,7 +244,8 @@ class Session:
             # Minus the bound without the constants of p(x | z); those of a Gaussian would hide a loss that still falls.
             constants = result.terms.distortion() - result.nats
             penalties = sum(p.mean() for p in result.terms.penalties.values())
-            self.flatness.add(-result.terms.bound_unweighted().mean() - constants + penalties, weights)
+            loss = -result.terms.bound_unweighted().mean() - constants + penalties
+            self.flatness.add(share_mean(loss, self.share), weights)
 
     def _record_svi(self, estimate: Estimate, loss: Tensor) -> None:
         self._update_phase()
@@ -255,8 +258,10 @@ class Session:
             elbo, distortion = terms.bound_unweighted().mean(), terms.distortion()
             values: dict[str, Tensor] = {"loss": self.result.loss, "elbo": elbo, "distortion": distortion}
             values |= {f"rate.{name}": rate for name, rate in terms.rates().items()}
-            values |= {"rate_total": -elbo - distortion, **self.schedule.log()}
-            values |= {f"penalty.{name}": value for name, value in terms.penalties.items()}
+            values |= {"rate_total": -elbo - distortion}
+            penalties = {f"penalty.{name}": value for name, value in terms.penalties.items()}
+            means = average_values(values | penalties, self.share / self.batches.batch_size)
+            values = {key: means[key] for key in values} | self.schedule.log() | {key: means[key] for key in penalties}
             row: dict[str, Any] = {k: bool(v) if v.dtype == torch.bool else v.item() for k, v in values.items()}
         return {**row, "lr": self.lr}
 

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from signal import SIGTERM
 from typing import Any
 
 import torch
@@ -13,7 +14,17 @@ from pyro_hvae.inference import InformationFlow
 from pyro_hvae.objectives import check_data
 from pyro_hvae.recipes import Stage
 from pyro_hvae.runs import Experiment, RunDirectory, Tracker, TrainConfig, explain_misfit, restore_pair, save_checkpoint
-from pyro_hvae.runtime import Signals, rng_state, set_rng_state
+from pyro_hvae.runtime import (
+    Signals,
+    gather,
+    is_writer,
+    noise_seed,
+    process_count,
+    process_rank,
+    rng_state,
+    seed_streams,
+    set_rng_state,
+)
 from pyro_hvae.schedules import Schedule
 from pyro_hvae.training.collapse import describe_collapse
 from pyro_hvae.training.data_scale import describe_scale
@@ -21,7 +32,8 @@ from pyro_hvae.training.divergence import BLOCK, DivergenceDetector
 from pyro_hvae.training.early_stopping import EarlyStopping
 from pyro_hvae.training.endings import interrupt, make_step_or_give_up, refuse_divergence
 from pyro_hvae.training.optimizers import MakeOptimizer
-from pyro_hvae.training.session import Session, validation_bound
+from pyro_hvae.training.session import Session
+from pyro_hvae.training.validation import validation_bound
 
 
 @dataclass
@@ -83,7 +95,7 @@ class StageLoop:
                     self.load_programs(number, saved)  # after the session's probing passes, which may move buffers
                     with explain_misfit(self.run.checkpoint()):
                         session.load_state_dict(saved["session"])
-                        set_rng_state(saved["rng"])
+                        self.restore_noise(saved)
                         self.stopping.load_state_dict(saved)
                     self.saved_step = saved["step"]
                 held = None if validation is None else stage.validation_data(validation, device)
@@ -97,11 +109,12 @@ class StageLoop:
 
     def run_stage(self, number: int, session: Session, validation: Rows | None) -> None:
         config, final = self.config, number == len(self.stages) - 1
-        detector = DivergenceDetector()  # each stage has a scale of its own
-        if self.run and not self.run.checkpoint().is_file():
+        detector = DivergenceDetector(session.share / session.batches.batch_size)  # each stage has a scale of its own
+        if self.run and self.saved_step < 0:
             self.save(number, session)  # a run that fails early still has a checkpoint
         if self.run:
-            self.run.update(status="running")
+            several = {"processes": process_count()} if process_count() > 1 else {}
+            self.run.update(status="running", **several)
         flow = InformationFlow(session.x, config.information_points, seed=config.seed) if config.information_every else None
         if flow:
             InformationFlow(session.x, 2).row(session.objective.guide)  # refuses other guides before hours of training
@@ -135,11 +148,12 @@ class StageLoop:
             for tracker in self.trackers:
                 tracker.step(row)
             self.warn_if_stuck(session, last)
-            if step % config.save_every == 0 or last or self.signals:
+            stopping = session.stop_together(bool(self.signals))
+            if step % config.save_every == 0 or last or stopping:
                 refuse_divergence(detector, session, self.run, step)
                 self.save(number, session)
-            if self.signals and not (last and final):
-                interrupt(self.run, self.signals[0], step, self.config.steps)
+            if stopping and not (last and final):
+                interrupt(self.run, (*self.signals, SIGTERM)[0], step, self.config.steps)  # another process may have heard it
         if self.stopping.reached:
             self.ending = self.stopping.describe(self.offset + session.t, self.offset + self.lengths[number])
             self.tell(self.ending)
@@ -155,6 +169,10 @@ class StageLoop:
             if which == "best" and self.config.patience:  # there is no file that keeps them
                 self.best_weights = {key: value.clone() for key, value in session.objective.state_dict().items()}
             return
+        noise, *further = gather(rng_state())
+        self.saved_step = self.offset + session.t if which == "last" else self.saved_step
+        if not is_writer():
+            return
         programs = [{"model": s.objective.model.state_dict(), "guide": s.objective.guide.state_dict()} for s in self.stages]
         content = {
             "stage": number,
@@ -163,14 +181,24 @@ class StageLoop:
             "lengths": self.lengths,
             "programs": programs,
             "session": session.state_dict(),
-            "rng": rng_state(),
+            "rng": noise,
+            **({"rng_of_others": further} if further else {}),
             **self.stopping.state_dict(),
             "rows": len(self.rows),
             "compile": self.config.compile,
             "config": self.experiment.to_dict(),
         }
         save_checkpoint(self.run.checkpoint(which), content)
-        self.saved_step = content["step"] if which == "last" else self.saved_step
+
+    def restore_noise(self, saved: Mapping[str, Any]) -> None:
+        """Sets the random streams as they were; new ones where the run had fewer processes than now."""
+        states = [saved["rng"], *saved.get("rng_of_others", [])]
+        if (rank := process_rank()) < len(states):
+            set_rng_state(states[rank])
+        else:
+            seed_streams(noise_seed(self.config.seed, saved["step"]))
+        if len(states) != (count := process_count()):
+            self.tell(f"The run had {len(states)} processes and goes on with {count}: from here on its noise is another.")
 
     def load_programs(self, number: int, saved: Mapping[str, Any]) -> None:
         if self.run:

@@ -10,10 +10,11 @@ import pyro
 from pyro_hvae.data import Rows
 from pyro_hvae.recipes import Stage
 from pyro_hvae.runs import Experiment, TrainConfig
-from pyro_hvae.runtime import fixed_seed, limit_threads, pick_device
+from pyro_hvae.runtime import fixed_seed, limit_threads, noise_seed, pick_device
 from pyro_hvae.schedules import Schedule
 from pyro_hvae.training.experiment_plan import Plan, plan
-from pyro_hvae.training.session import Session, explain_batch_norm, validation_bound
+from pyro_hvae.training.session import Session, explain_batch_norm
+from pyro_hvae.training.validation import validation_bound
 
 
 def pick_start(experiment: Experiment, tell: Callable[[str], Any] = lambda text: None) -> Plan:
@@ -38,7 +39,12 @@ def trial_bound(stage: Stage, x: Rows, config: TrainConfig, schedule: Schedule, 
     """
     device = pick_device(config.device)
     stage.objective.to(device)
-    with fixed_seed(config.seed), limit_threads(config.threads), pyro.validation_enabled(False), pyro.get_param_store().scope():
+    with (
+        fixed_seed(noise_seed(config.seed)),
+        limit_threads(config.threads),
+        pyro.validation_enabled(False),
+        pyro.get_param_store().scope(),
+    ):
         settings = replace(config, compile=False, **stage.settings)  # too short a run to pay for a graph
         session = Session(stage.objective, stage.training_data(x, device), settings, schedule, config.steps)
         with explain_batch_norm([stage]):

@@ -395,6 +395,15 @@ COMMANDS = {
 # Fragments of advice that no test here follows, below the reason.
 NOT_RUN = {
     "needs a device that is not here": ("Use --device cpu",),
+    "torchrun has to start the command: see test_torchrun and test_many_processes": (
+        "Use --device cuda",
+        "Start as many processes as there are (--nproc-per-node",
+        "Start them by torchrun, which sets all of it, or unset WORLD_SIZE",
+        "(--nproc-per-node), or use a batch size of",
+        "Name its directory: --out DIR",
+        "' without torchrun",
+        "Use --seed, with a torchrun for each seed",
+    ),
     "the files of a data set have to be broken first, and their originals are published": (
         "the original",
         "Replace the file",

@@ -235,16 +235,6 @@ def test_names_tell_programs_on_one_data_set_apart(command, tmp_path):
     assert names == [f"{name}-pendulum-constant-seed0" for name in ("other-one", "own-one", "own-two")]
 
 
-def test_one_process_trains_a_run(command, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("RANK", "1")
-    code, out, err = command("train", "vae", *QUICK, "--steps", 2)
-    assert code == 2 and "2 processes were started" in err and "start pyro-hvae without torchrun" in err and not out
-    assert not os.path.exists("runs")
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    assert command("train", "vae", *QUICK, "--steps", 2)[0] == 0
-
-
 def test_an_empty_name_is_no_run(monkeypatch, tmp_path):
     (tmp_path / "only").mkdir()
     (tmp_path / "only/run.json").write_text("{}")

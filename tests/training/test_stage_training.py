@@ -20,7 +20,8 @@ from pyro_hvae.runs.train_config import TrainConfig
 from pyro_hvae.runtime.random_state import fixed_seed
 from pyro_hvae.schedules import Constant
 from pyro_hvae.schedules.plateau import PlateauRule
-from pyro_hvae.training.session import Session, learning_rate
+from pyro_hvae.training.optimizers import learning_rate
+from pyro_hvae.training.session import Session
 
 CONFIG = TrainConfig(steps=60, batch_size=20, lr=1e-2, log_every=7, eval_every=20, save_every=25, seed=3, device="cpu")
 ALWAYS = PlateauRule(epochs=1, tolerance=1e6)  # the second epoch is as the first, whatever the losses
