@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyro_hvae.data import Batch, Rows, given_of
 from pyro_hvae.errors import ConfigError, missing_extra
+from pyro_hvae.inference.draw_memory import require_memory
 from pyro_hvae.inference.gibbs_chains import Chains
 from pyro_hvae.inference.importance_sampling import ROWS, require_density, require_numbers
 from pyro_hvae.metrics import LEAST_DRAWS, pareto_khat
@@ -19,7 +20,6 @@ from pyro_hvae.runtime import fixed_seed, in_evaluation_mode
 
 Program = Callable[..., Any]
 Groups = dict[str, dict[str, np.ndarray]]
-MOST_VALUES = 2**28  # numbers of all draws: 1 GiB
 
 # Group -> dims of its variables before those of an event.
 DIMS: dict[str, tuple[str, ...]] = {
@@ -76,12 +76,12 @@ def posterior_draws(
     """
     if draws < LEAST_DRAWS:
         raise ConfigError(f"draws={draws}: the tail of the weights takes {LEAST_DRAWS} draws or more, such as draws=1000.")
-    elbo, pieces = ELBO(particles=draws, analytic_kl=False), list[dict[str, dict[str, Tensor]]]()
+    elbo = ELBO(particles=draws, analytic_kl=False)
     with fixed_seed(seed), pyro.validation_enabled(False):
-        for batch in x.split(max(1, ROWS // draws)):
-            pieces.append(_draws_of_batch(elbo, model, guide, batch))
-            if len(pieces) == 1:
-                _require_memory(pieces[0]["posterior"], len(x), draws)
+        _, one = ELBO(particles=1).sites(model, guide, x[:1])
+        require_memory(sum(site["value"].numel() for site in one.values()), len(x), draws)
+    with fixed_seed(seed), pyro.validation_enabled(False):
+        pieces = [_draws_of_batch(elbo, model, guide, batch) for batch in x.split(max(1, ROWS // draws))]
     groups = {
         group: {name: torch.cat([piece[group][name] for piece in pieces], axis).numpy() for name in held}
         for group, held in pieces[0].items()
@@ -114,16 +114,6 @@ def _draws_of_batch(elbo: ELBO, model: Program, guide: Program, x: Tensor | Batc
         "constant_data": dict(given_of(x)),
     }
     return {group: {name: value.cpu() for name, value in held.items()} for group, held in groups.items()}
-
-
-def _require_memory(drawn: dict[str, Tensor], data: int, draws: int) -> None:
-    """Raises `ConfigError` where the latents of all data, of which these are some, need too much memory."""
-    width = sum(value[0, 0, 0].numel() for value in drawn.values())
-    if (values := draws * data * width) > MOST_VALUES:
-        raise ConfigError(
-            f"{draws} draws of {width} latents for {data} data are {values:.2g} numbers, more than {MOST_VALUES:.2g}. Take "
-            "fewer draws, or fewer data: x[:100]."
-        )
 
 
 @takes_data

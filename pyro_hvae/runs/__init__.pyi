@@ -27,9 +27,9 @@ from .handed_over import check_program as check_program
 from .handed_over import has_known_data as has_known_data
 from .handed_over import replace_data as replace_data
 from .handed_over import require_program as require_program
-from .notebook_tables import html_table as html_table
 from .json_checksum import add_checksum as add_checksum
 from .loaded_pair import LoadedPair as LoadedPair
+from .notebook_tables import html_table as html_table
 from .opened_run import OpenRun as OpenRun
 from .options import coerce as coerce
 from .options import known_options as known_options

@@ -445,7 +445,7 @@ NOT_RUN = {
         "Lower it",
     ),
     "followed in Python, by the tests of the module": (
-        "Take fewer draws, or fewer data",
+        "Take at most",
         "Hand x over as the script did: hv.encode(pair.guide, x)",
         "Hand some over (hv.fit(..., validation=x)), or leave patience out",
         "Hand it over: hv.fit(..., optimizer=lambda parameters: ...)",

@@ -13,6 +13,7 @@ from torch import nn
 import pyro_hvae as hv
 from pyro_hvae.errors import ConfigError, DeviceError
 from pyro_hvae.inference import data_tree
+from pyro_hvae.inference.draw_memory import require_memory
 
 pytestmark = pytest.mark.usefixtures("float64")
 CHAIN = LinearGaussianChain((3, 2))
@@ -125,5 +126,24 @@ def test_impossible_questions_are_refused():
         hv.posterior_draws(CHAIN.model(), CHAIN.guide(), X, draws=29)
     with pytest.raises(ConfigError, match="all mass on a point"):
         hv.posterior_draws(CHAIN.model(), points, X, draws=50)
-    with pytest.raises(ConfigError, match=r"6000000 draws of 5 latents for 10 data are 3e\+08 numbers.*fewer draws"):
-        data_tree._require_memory({"z": torch.zeros(1, 1, 1, 5)}, 10, 6_000_000)
+
+
+def test_too_many_draws_are_refused_before_they_are_made(monkeypatch):
+    exact, shapes = CHAIN.guide(), []
+
+    def guide(x):
+        shapes.append(tuple(x.shape))
+        return exact(x)
+
+    with pytest.raises(ConfigError, match=r"^60,000,000 draws of 5 latents for 7 data are 2.1e\+09 numbers, more"):
+        hv.posterior_draws(CHAIN.model(), guide, X, draws=60_000_000)
+    assert shapes == [(1, 4)]
+    # The advice is tried: what it names is the most that goes.
+    monkeypatch.setattr("pyro_hvae.inference.draw_memory.MOST_VALUES", 5 * 3 * 40 + 1)
+    with pytest.raises(ConfigError, match=r"Take at most 17 draws or 3 data at a time\.$"):
+        hv.posterior_draws(CHAIN.model(), guide, X, draws=40)
+    assert hv.posterior_draws(CHAIN.model(), guide, X[:3], draws=40)["importance"]["khat"].shape == (3,)
+    require_memory(5, 7, 17)
+    for width, data, draws, advice in ((600, 1, 2, "1 draws"), (2, 400, 2, "150 data"), (700, 2, 2, "a few draws")):
+        with pytest.raises(ConfigError, match=f"Take at most {advice}"):
+            require_memory(width, data, draws)
