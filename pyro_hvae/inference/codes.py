@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from pyro_hvae.data import Batch, Rows, given_of, to_tensor, unfold_columns
 from pyro_hvae.errors import ConfigError, DataError, require_known
-from pyro_hvae.inference.layer_posteriors import PROBED, class_probabilities, sites_of_draws
+from pyro_hvae.inference.layer_posteriors import PROBED, class_probabilities, find_dependent, sites_of_draws
 from pyro_hvae.inference.sampling import ROWS, ancestral, expand_given, first_row, generate, guide_sites
 from pyro_hvae.objectives import Means, inputs_for, takes_data
 from pyro_hvae.runtime import fixed_seed, in_evaluation_mode
@@ -104,7 +104,7 @@ def encode(
     r"""Codes of data as NumPy arrays: posterior means and standard deviations of every layer, and draws on request.
 
     The deviation of a layer is that of its marginal posterior $q(z_l \mid x)$. Where it depends on x alone that is the one of
-    the guide. That of a layer above the first of a chain is the root of
+    the guide. That of a layer above the first of a chain, or after a layer of classes, is the root of
     $E[\sigma_l^2(z_{<l})] + \mathrm{Var}[\mu_l(z_{<l})]$ over draws of the layers before it, 16 or `draws` if these are more. A
     flow has no closed form, and the standard deviation of its draws is taken. Data are read and encoded in batches.
 
@@ -131,7 +131,10 @@ def encode(
     batches = list[dict[str, dict[str, Tensor]]]()
     bar = tqdm(total=len(x), unit="datum", desc="encoding", disable=None if progress else True)
     with fixed_seed(seed), bar:
-        dependent = _find_dependent(guide, x[:PROBED], layers)
+        found = find_dependent(guide, x[:PROBED], lambda site: _law(site["fn"]))
+        for name in layers or ():
+            require_known("layer", name, found)
+        dependent = [name for name, depends in found.items() if depends and (layers is None or name in layers)]
         for batch in x.split(ROWS):
             batches.append(_encode_batch(guide, batch, layers, dependent, draws))
             bar.update(len(batch))
@@ -182,15 +185,6 @@ def _draw(
         else:
             laws[name] = law[0].mean(0), (law[1].square().mean(0) + law[0].var(0)).sqrt()
     return laws, {name: site["value"].transpose(0, 1) for name, site in sites.items()}
-
-
-def _find_dependent(guide: Program, x: Tensor | Batch, layers: Collection[str] | None) -> list[str]:
-    """The layers whose law has to be averaged over draws: it depends on draws of other layers, or has no closed form."""
-    laws = {name: _law(site["fn"]) for name, site in sites_of_draws(guide, x, 2).items()}
-    for name in layers or ():
-        require_known("layer", name, laws)
-    alike = {name: law is not None and all(torch.equal(*values) for values in law) for name, law in laws.items()}
-    return [name for name, same in alike.items() if not same and (layers is None or name in layers)]
 
 
 def _law(fn: Any) -> tuple[Tensor, ...] | None:
