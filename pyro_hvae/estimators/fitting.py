@@ -93,7 +93,7 @@ def train_on_rows(
     likelihood, train = likelihood_of(experiment.recipe, experiment.recipe_options), experiment.train
     standardize = likelihood in UNITLESS if standardize is None else standardize
     rows = torch.tensor(x, dtype=torch.float64)
-    by = Standardization.measure(Rows(rows, incomplete=True)) if standardize else None
+    by = Standardization.measure(Rows(rows, incomplete=True), columns) if standardize else None
     rows = (by.apply(rows) if by else rows).float().reshape(-1, *shape)
     held, rest = _split(len(rows), validation, train.seed) if train.patience else ([], [*range(len(rows))])
     data = take_data(rows[rest], wait=True)
