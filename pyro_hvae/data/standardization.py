@@ -14,7 +14,7 @@ from pyro_hvae.errors import ConfigError, DataError
 PIECE = 2**22  # values measured at once
 STEPS = 4  # between neighbouring numbers of a column: what varies less is constant
 ROUNDING = 1e-12  # of a column's largest value: what varies less than this may be rounding
-EXTREME = 1000  # powers of two that leave room for differences, squares and values of the networks
+EXTREME = 1010  # powers of two that leave room for differences, squares and values of the networks
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Standardization:
 
         Raises:
             ConfigError: for data that are not vectors. DataError: for a column that double precision cannot standardise: of
-                values above 2^1000 or that vary by less than 2^-1000, or that vary about as little as they are rounded.
+                values above 2^1010 or that vary by less than 2^-1010, or that vary about as little as they are rounded.
         """
         if len(x.shape) != 2:
             raise ConfigError(
