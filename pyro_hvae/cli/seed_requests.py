@@ -53,7 +53,7 @@ class SeedRequests:
         if first is None:
             return values, _text(values), None
         count = f"{len(failed)} of {len(self.requests)} runs failed ({', '.join(failed)})"
-        message = f"{count}; the reasons are above. The others are kept."
+        message = f"{count}; the reasons are above." + (" The others are kept." if rows else "")
         return values, _text(values), type(first)(message)
 
 
@@ -77,7 +77,10 @@ def _train_or_keep(request: TrainRequest, track: tuple[str, ...]) -> None:
 
 
 def _require_same_run(stored: Experiment, asked: Experiment, run: RunDirectory) -> None:
-    if other := find_difference(stored, asked, whole=False):
+    # Early stopping may change when a run is resumed, but it decides where one ends.
+    ends = [key for key in ("patience", "eval_every") if stored.train.patience or asked.train.patience]
+    pairs = ((f"{key} = {getattr(stored.train, key)}", f"{key} = {getattr(asked.train, key)}") for key in ends)
+    if other := find_difference(stored, asked, whole=False) or next((pair for pair in pairs if pair[0] != pair[1]), None):
         was, wanted = other
         raise ConfigError(f"'{run.path}' holds another run: it has {was}, and {wanted} was asked for. Choose another --out.")
 

@@ -17,7 +17,7 @@ from pyro_hvae.recipes import Stage, stage_lengths
 from pyro_hvae.runs import OWN, Experiment, Progress, RunDirectory, Tracker, TrainConfig, record_program
 from pyro_hvae.runtime import defer_signals, fixed_seed, limit_threads, pick_device
 from pyro_hvae.schedules import Constant, Schedule
-from pyro_hvae.training.early_stopping import require_validation
+from pyro_hvae.training.early_stopping import describe_idle_patience, require_validation
 from pyro_hvae.training.endings import record_failure
 from pyro_hvae.training.history import History
 from pyro_hvae.training.optimizers import MakeOptimizer, check_optimizer
@@ -124,6 +124,8 @@ def fit(
             tracker.start(sum(lengths), saved["step"] if saved else 0)
             stack.callback(tracker.close)
         loop.tell(why)
+        if (experiment is None or trackers) and (idle := describe_idle_patience(config, lengths[-1])):
+            loop.warn(idle, depth=3)  # an estimator has a patience by default, which is no mistake of the caller
         with explain_batch_norm(stages):
             loop.run_stages(x, validation, device)
     for stage in stages:

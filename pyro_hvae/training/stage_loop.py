@@ -142,7 +142,7 @@ class StageLoop:
                 self.save(number, session)
             if self.signals and not (last and final):
                 interrupt(self.run, self.signals[0], step, self.config.steps)
-        if self.stopping.reached:
+        if self.stopping.reached and not session.done:  # at the last step it ends nothing
             self.ending = self.stopping.describe(self.offset + session.t, self.offset + self.lengths[number])
             self.tell(self.ending)
         if final and self.rows and (collapse := describe_collapse(self.rows[-1])):

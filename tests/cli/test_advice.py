@@ -446,6 +446,8 @@ NOT_RUN = {
     ),
     "followed in Python, by the tests of the module": (
         "Take at most",
+        "Give it in another unit, or less a constant",
+        "Example: shape=(1, 8, 8), or leave it out",
         "Hand x over as the script did: hv.encode(pair.guide, x)",
         "Hand some over (hv.fit(..., validation=x)), or leave patience out",
         "Hand it over: hv.fit(..., optimizer=lambda parameters: ...)",
