@@ -260,7 +260,7 @@ class HVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 1
 
 
 def _require_count(name: str, value: Any) -> None:
