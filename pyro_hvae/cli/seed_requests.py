@@ -53,7 +53,7 @@ class SeedRequests:
         if first is None:
             return values, _text(values), None
         count = f"{len(failed)} of {len(self.requests)} runs failed ({', '.join(failed)})"
-        message = f"{count}; the reasons are above. The others are kept."
+        message = f"{count}; the reasons are above." + (" The others are kept." if rows else "")
         return values, _text(values), type(first)(message)
 
 

@@ -8,7 +8,7 @@ import click
 from pyro_hvae.cli.early_checks import check_experiment, check_resumption, check_trackers
 from pyro_hvae.cli.shared_options import COUNT, DEVICE, SEED, checked, data_dir_option, emit, json_option, key_values
 from pyro_hvae.errors import ConfigError
-from pyro_hvae.runs import SEEDS
+from pyro_hvae.runs import RESUMABLE, SEEDS, find_run
 from pyro_hvae.runtime import launched_count, require_device_name
 
 
@@ -17,7 +17,9 @@ def _seeds(ctx: click.Context, param: click.Parameter, text: str | None) -> rang
     if text is None:
         return None
     first, _, end = text.partition(":")
-    if not (first.isdecimal() and end.isdecimal() and int(first) < int(end) <= SEEDS):
+    if end.isdecimal() and int(end) > SEEDS:
+        raise ConfigError(f"--seeds {text} goes beyond the largest seed, {SEEDS - 1} (2^32 - 1): B is at most {SEEDS}.")
+    if not (first.isdecimal() and end.isdecimal() and int(first) < int(end)):
         raise ConfigError(
             f"--seeds takes A:B with A below B, the seeds A to B - 1 as Python counts, got '{text}'. Example: --seeds 0:5 is "
             "0, 1, 2, 3, 4."
@@ -150,7 +152,10 @@ def train_command(
             "--seeds": seeds,
         }
         if extra := [name for name, value in named.items() if value]:
-            raise ConfigError(f"--resume takes everything from the run, so {' and '.join(extra)} cannot be given with it.")
+            text = f"--resume takes everything from the run, so {' and '.join(extra)} cannot be given with it."
+            if may := [key for key in options if key in RESUMABLE]:
+                text += f" Edit {' and '.join(may)} in {find_run(resume) / 'config.toml'}, which the resumed run follows."
+            raise ConfigError(text)
         check_resumption(resume, given)
     else:
         if force:

@@ -88,7 +88,10 @@ def _was_begun(experiment: Experiment, out: Path | None) -> bool:
 
 def require_same_run(stored: Experiment, asked: Experiment, run: RunDirectory) -> None:
     """Raises `ConfigError` where a run is of another experiment than the one asked for."""
-    if other := find_difference(stored, asked, whole=False):
+    # Early stopping may change when a run is resumed, but it decides where one ends.
+    ends = [key for key in ("patience", "eval_every") if stored.train.patience or asked.train.patience]
+    pairs = ((f"{key} = {getattr(stored.train, key)}", f"{key} = {getattr(asked.train, key)}") for key in ends)
+    if other := find_difference(stored, asked, whole=False) or next((pair for pair in pairs if pair[0] != pair[1]), None):
         was, wanted = other
         raise ConfigError(f"'{run.path}' holds another run: it has {was}, and {wanted} was asked for. Choose another --out.")
 

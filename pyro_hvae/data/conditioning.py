@@ -172,7 +172,7 @@ def _measure(data: Dataset, name: str, is_column: bool) -> Condition:
         )
     if not is_column and class_numbers(data, name, values) is not None:
         return Condition(name, tuple(_name_classes(data.labels.get(name), values.unique())))
-    by = Standardization.measure(Rows(values.double()[:, None]))
+    by = Standardization.measure(Rows(values.double()[:, None]), [name])
     return Condition(name, mean=by.mean[0], scale=by.scale[0])
 
 

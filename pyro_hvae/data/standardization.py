@@ -13,7 +13,9 @@ from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import ConfigError, DataError
 
 PIECE = 2**22  # values measured at once
-ROUNDING = 1e-12  # of a column's largest value: what varies less than this is constant
+STEPS = 4  # between neighbouring numbers of a column: what varies less is constant
+ROUNDING = 1e-12  # of a column's largest value: what varies less than this may be rounding
+EXTREME = 1010  # powers of two that leave room for differences, squares and values of the networks
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,15 @@ class Standardization:
     scale: tuple[float, ...]
 
     @classmethod
-    def measure(cls, x: Rows) -> "Standardization":
+    def measure(cls, x: Rows, columns: Sequence[str] = ()) -> "Standardization":
         """The scaling that gives data mean 0 and (population) standard deviation 1. NaN, a missing entry, does not count.
 
+        Arguments:
+            columns: names, for messages.
+
         Raises:
-            ConfigError: for data that are not vectors.
+            ConfigError: for data that are not vectors. DataError: for a column that double precision cannot standardise: of
+                values above 2^1010 or that vary by less than 2^-1010, or that vary about as little as they are rounded.
         """
         if len(x.shape) != 2:
             raise ConfigError(
@@ -44,18 +50,23 @@ class Standardization:
                 "images are grey values in [0, 1]."
             )
         pieces = torch.arange(len(x)).split(max(1, PIECE // max(1, x.shape[1])))
-        total, count = torch.zeros(()), torch.zeros(())
+        largest, total, count = torch.zeros(()), torch.zeros(()), torch.zeros(())
         for i in pieces:
-            values = _exact(x, x.raw(i))
+            largest = torch.maximum(largest, _exact(x, x.raw(i)).nan_to_num(0).abs().amax(0))
+        # Each column in a power of two of about its largest value: nothing is rounded, and no sum or square overflows.
+        exponents = largest.frexp().exponent.clamp(-EXTREME, EXTREME).cpu().numpy()
+        unit = torch.from_numpy(np.ldexp(1.0, exponents)).to(largest)
+        for i in pieces:
+            values = _exact(x, x.raw(i)) / unit
             total, count = values.nansum(0) + total, (~values.isnan()).sum(0) + count
         mean = total / count
-        squares, largest = torch.zeros_like(mean), torch.zeros_like(mean)
+        squares = torch.zeros_like(mean)
         for i in pieces:
-            values = _exact(x, x.raw(i))
-            squares += (values - mean).square().nansum(0)
-            largest = torch.maximum(largest, values.nan_to_num(0).abs().amax(0))
+            squares += (_exact(x, x.raw(i)) / unit - mean).square().nansum(0)
         scale = (squares / count).sqrt()
-        return cls(tuple(mean.tolist()), tuple(scale.where(scale > ROUNDING * largest, 1.0).tolist()))
+        scale = scale.where(scale > STEPS * torch.finfo(scale.dtype).eps * largest / unit, 0.0)
+        _require_exact(largest, unit * mean, unit * scale, columns)
+        return cls(tuple((unit * mean).tolist()), tuple((unit * scale).where(scale > 0, 1.0).tolist()))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Sequence[float]]) -> "Standardization":
@@ -116,3 +127,20 @@ def _exact(x: Rows, raw: Tensor) -> Tensor:
     """Raw values of rows as they are read, but without rounding to float32: a column of large values may vary little."""
     values = x.prepare(raw) if raw.dtype == torch.uint8 else raw
     return values if values.device.type == "mps" else values.double()
+
+
+def _require_exact(largest: Tensor, mean: Tensor, scale: Tensor, columns: Sequence[str]) -> None:
+    """Raises `DataError` for the first column whose largest value, mean and standard deviation double precision cannot hold."""
+    for i, (high, centre, spread) in enumerate(zip(largest.tolist(), mean.tolist(), scale.tolist(), strict=True)):
+        if high > 2.0**EXTREME:
+            why = f"has values up to {high:.3g}, too large for double precision. Give it in a larger unit, or leave it out"
+        elif 0 < spread < 2.0**-EXTREME:
+            why = f"varies by {spread:.3g}, too little for double precision. Give it in a smaller unit, or leave it out"
+        elif 0 < spread <= ROUNDING * high:
+            why = (
+                f"varies by {spread:.3g} around {centre:.6g}, so little that it may be rounding. Subtract a constant from it "
+                "if it is not, or leave it out"
+            )
+        else:
+            continue
+        raise DataError(f"column {columns[i] if len(columns) else i} {why}.")

@@ -1,16 +1,19 @@
 """What an estimator trains: its options resolved into an experiment, its rows into data, both into a trained stage."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pyro_hvae.data import Rows, Standardization
-from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.errors import ConfigError, DataError, HVAEError, require_known
 from pyro_hvae.objectives import take_data
 from pyro_hvae.recipes import RECIPES, Stage, build, check_values
-from pyro_hvae.runs import Experiment, Tables, parameters, resolve
+from pyro_hvae.runs import Experiment, Tables, TrainConfig, parameters, resolve
 from pyro_hvae.runtime import fixed_seed, pick_device
 from pyro_hvae.schedules import SCHEDULES
 from pyro_hvae.training import History, MakeOptimizer, fit
@@ -29,6 +32,30 @@ ELSEWHERE = {
 }
 
 
+# What messages say to the command line -> the same of an estimator.
+WORDS = {
+    r"(?<!\S)-o (?=\w+=)": "",
+    r"(?<=ry )lr(?==)|^lr\b": "learning_rate",
+    r"^seed\b": "random_state",
+    r"--schedule ": "schedule=",
+    r"=true\b": "=True",
+    r"=false\b": "=False",
+}
+
+
+@contextmanager
+def in_parameters() -> Iterator[None]:
+    """Errors advise parameters of an estimator where they advise options of the command line."""
+    try:
+        yield
+    except HVAEError as error:
+        text = str(error)
+        for words, others in WORDS.items():
+            text = re.sub(words, others, text)
+        error.args = (text, *error.args[1:])
+        raise
+
+
 class Fitted(NamedTuple):
     """The last stage of a trained recipe, how its data were standardised, and its history."""
 
@@ -38,7 +65,12 @@ class Fitted(NamedTuple):
 
 
 def resolve_options(
-    recipe: str, schedule: str | None, options: Mapping[str, Any], train: Mapping[str, Any], scaled: bool
+    recipe: str,
+    schedule: str | None,
+    options: Mapping[str, Any],
+    train: Mapping[str, Any],
+    scaled: bool,
+    own: Collection[str] = (),
 ) -> Experiment:
     """The experiment of an estimator.
 
@@ -47,7 +79,7 @@ def resolve_options(
     bound is evaluated every 50 steps.
 
     Arguments:
-        scaled: whether the data may be standardised.
+        scaled: whether the data may be standardised. own: parameters of the estimator beside options.
 
     Raises:
         ConfigError: for an unknown recipe, schedule or option (the nearest is suggested), or a value that is none of it.
@@ -57,7 +89,11 @@ def resolve_options(
             raise ConfigError(f"{name}={options[name]!r} is no option of an estimator. {ELSEWHERE[name]}")
     tables = Tables(RECIPES, SCHEDULES, lambda name: lambda: None)
     if recipe in RECIPES:
-        schedule = schedule or ("warmup" if RECIPES[recipe].schedule in NEEDS_AIM else None)
+        schedule = schedule or ("warmup" if RECIPES[recipe].schedule in NEEDS_AIM else RECIPES[recipe].schedule)
+        require_known("schedule", schedule, SCHEDULES)
+        known = set(own).union(*map(parameters, (RECIPES[recipe].build, SCHEDULES[schedule], TrainConfig)))
+        for name in options:
+            require_known(f"parameter of HVAE('{recipe}', schedule='{schedule}')", name, known - ELSEWHERE.keys())
         learns = "learn_sigma" in parameters(RECIPES[recipe].build) and likelihood_of(recipe, options) in LEARNS_SIGMA
         sigma = ({"sigma": 1.0} if scaled else {}) | {"learn_sigma": True} if learns else {}
         options = {"eval_every": 50} | sigma | dict(options)
@@ -93,8 +129,10 @@ def train_on_rows(
     likelihood, train = likelihood_of(experiment.recipe, experiment.recipe_options), experiment.train
     standardize = likelihood in UNITLESS if standardize is None else standardize
     rows = torch.tensor(x, dtype=torch.float64)
-    by = Standardization.measure(Rows(rows, incomplete=True)) if standardize else None
-    rows = (by.apply(rows) if by else rows).float().reshape(-1, *shape)
+    by = Standardization.measure(Rows(rows, incomplete=True), columns) if standardize else None
+    rows = by.apply(rows) if by else rows
+    require_single(rows, columns, standardize=by is None and likelihood in UNITLESS)
+    rows = rows.float().reshape(-1, *shape)
     held, rest = _split(len(rows), validation, train.seed) if train.patience else ([], [*range(len(rows))])
     data = take_data(rows[rest], wait=True)
     check_values(likelihood, data, columns if len(shape) == 1 else (), by is not None)
@@ -113,10 +151,26 @@ def train_on_rows(
     return Fitted(stages[-1], by, history)
 
 
+def require_single(rows: Tensor, columns: Sequence[str], standardize: bool) -> None:
+    """Raises `DataError` for the first column (of n, d) that single precision, in which pairs are trained, does not hold.
+
+    Arguments:
+        standardize: whether to advise that.
+    """
+    single, more = rows.float(), ", or use standardize=True" if standardize else ""
+    for i, (values, rounded) in enumerate(zip(rows.T, single.T, strict=True)):
+        name, known = columns[i] if len(columns) else i, values[~values.isnan()]
+        if rounded.isinf().any():
+            why = f"has values up to {known.abs().max():.3g}, beyond the largest number of single precision, 3.4e+38"
+        elif (known != known[0]).any() and (rounded[~values.isnan()] == rounded[~values.isnan()][0]).all():
+            why = f"varies by {known.max() - known.min():.3g} around {known[0]:.6g}, less than single precision tells apart"
+        else:
+            continue
+        raise DataError(f"column {name} of X {why}. Give it in another unit, or less a constant{more}.")
+
+
 def _split(n: int, share: float, seed: int) -> tuple[list[int], list[int]]:
     """Rows held out at random, and the others."""
-    if not 0 < share < 1:
-        raise ConfigError(f"validation={share} is the share of rows that are held out, above 0 and below 1, such as 0.1.")
     order = np.random.default_rng(seed).permutation(n)
     count = min(max(1, round(share * n)), n - 1)
     return order[:count].tolist(), order[count:].tolist()

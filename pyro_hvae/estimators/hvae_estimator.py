@@ -12,11 +12,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from pyro_hvae.errors import ConfigError, FewEffectiveSamplesWarning
-from pyro_hvae.estimators.fitting import resolve_options, train_on_rows
+from pyro_hvae.estimators.fitting import in_parameters, resolve_options, train_on_rows
 from pyro_hvae.inference import describe_few_effective_samples, generate, importance_weights, latents
 from pyro_hvae.runs import OWN
 from pyro_hvae.runtime import fixed_seed
-from pyro_hvae.training import MakeOptimizer
+from pyro_hvae.training import MakeOptimizer, check_optimizer
 
 FLOATS: Any = (np.float64, np.float32)
 
@@ -118,7 +118,11 @@ class HVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
 
     def fit(self, X: Any, y: Any = None) -> "HVAE":
         """Trains the recipe on rows X (n, d); y is not looked at."""
-        values = self._validate(X, ensure_min_samples=2)
+        with in_parameters():
+            return self._fit(X)
+
+    def _fit(self, X: Any) -> "HVAE":
+        self._require_parameters()
         state = self.random_state
         seed = state if isinstance(state, int | np.integer) else check_random_state(state).randint(2**31)
         own = None if isinstance(self.optimizer, str) else self.optimizer
@@ -132,7 +136,9 @@ class HVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
             "compile": self.compile,
             "seed": seed,
         }
-        experiment = resolve_options(self.recipe, self.schedule, self._options, train, self.standardize is not False)
+        scaled, names = self.standardize is not False, self._get_param_names()
+        experiment = resolve_options(self.recipe, self.schedule, self._options, train, scaled, names)
+        values = self._validate(X, ensure_min_samples=2)
         shape = tuple(self.shape) if self.shape is not None else values.shape[1:]
         if np.prod(shape) != values.shape[1]:
             raise ConfigError(f"a datum of shape={shape} has {np.prod(shape)} numbers, but a row of X has {values.shape[1]}.")
@@ -148,6 +154,21 @@ class HVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
         self._n_features_out = sum(code[0].numel() for code in codes.values())
         return self
 
+    def _require_parameters(self) -> None:
+        """Raises `ConfigError` for a parameter that is none, before data are looked at."""
+        check_optimizer(self.optimizer)
+        if not isinstance(self.validation, float | int | np.number) or not 0 < self.validation < 1:
+            raise ConfigError(
+                f"validation={self.validation!r} is the share of rows that are held out, above 0 and below 1, such as 0.1."
+            )
+        if self.standardize not in (None, False, True):
+            raise ConfigError(f"standardize={self.standardize!r} is none of True, False and None (by the likelihood).")
+        if self.shape is not None and not (
+            isinstance(self.shape, Sequence | np.ndarray) and all(_is_count(size) for size in self.shape)
+        ):
+            raise ConfigError(f"shape={self.shape!r} is the shape of a datum. Example: shape=(1, 8, 8), or leave it out.")
+        _require_count("score_particles", self.score_particles)
+
     def transform(self, X: Any) -> np.ndarray:
         """The posterior means of all layers side by side, (n, sum of the layers' widths), in the float type of X.
 
@@ -160,7 +181,7 @@ class HVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
     def inverse_transform(self, Z: Any) -> np.ndarray:
         """E[x | z] for codes as `transform` gives them, (n, d) in the units of X."""
         check_is_fitted(self)
-        values: Any = check_array(Z, dtype=FLOATS, input_name="Z")
+        values = _without_negative_strides(check_array(Z, dtype=FLOATS, input_name="Z"))
         if values.shape[1] != self._n_features_out:
             layers = ", ".join(f"{name} of shape {shape}" for name, shape in self.layers_.items())
             raise ConfigError(f"Z has {values.shape[1]} columns, but a code has {self._n_features_out}: {layers}.")
@@ -172,11 +193,10 @@ class HVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
     def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
         """Draws of x with the noise of p(x | z), (n_samples, d) in the units of X; None takes the estimator's random state."""
         check_is_fitted(self)
-        if n_samples < 1:
-            raise ConfigError(f"n_samples must be at least 1, got {n_samples}.")
+        _require_count("n_samples", n_samples)
         seed = self._seed if random_state is None else check_random_state(random_state).randint(2**31)
         with fixed_seed(seed):
-            return self._to_rows(generate(self.model_, n_samples, mean=False)["x"])
+            return self._to_rows(generate(self.model_, int(n_samples), mean=False)["x"])
 
     def score_samples(self, X: Any) -> np.ndarray:
         r"""Importance-sampled $\log \hat p(x)$ of each row, (n,), in nats, of the known entries in the units of X.
@@ -194,7 +214,7 @@ class HVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
         if self._stage.pixels:
             raise ConfigError(f"the recipe {self.recipe} is trained on {self._stage.pixels.space}, so it has no density of X.")
         more: dict[str, Any] = {"seed": self._seed, "alike": True}
-        batches = importance_weights(self.model_, self.guide_, self._to_data(values), self.score_particles, **more)
+        batches = importance_weights(self.model_, self.guide_, self._to_data(values), int(self.score_particles), **more)
         found, _, effective, half = map(torch.cat, zip(*batches, strict=True))
         few = describe_few_effective_samples(found, half, effective, self.score_particles)
         if few and self.score_particles >= 100:
@@ -220,8 +240,7 @@ class HVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
 
     def _validate(self, X: Any, **more: Any) -> np.ndarray:
         """Rows as scikit-learn checks them, with NaN."""
-        values: Any = validate_data(self, X, dtype=FLOATS, ensure_all_finite="allow-nan", **more)
-        return values
+        return _without_negative_strides(validate_data(self, X, dtype=FLOATS, ensure_all_finite="allow-nan", **more))
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         """Rows as a tensor of the type and on the device of the pair."""
@@ -238,3 +257,17 @@ class HVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
         """Data of the pair -> rows in the units of X, float64."""
         rows = x.detach().cpu().double().flatten(1)
         return (self._standardization.undo(rows) if self._standardization else rows).numpy()
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 1
+
+
+def _require_count(name: str, value: Any) -> None:
+    if not _is_count(value):
+        raise ConfigError(f"{name}={value!r} is no whole number of at least 1.")
+
+
+def _without_negative_strides(values: Any) -> np.ndarray:
+    """The array, or a copy of one that is a view backwards, which torch does not read."""
+    return values.copy() if min(values.strides) < 0 else values

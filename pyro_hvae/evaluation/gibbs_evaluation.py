@@ -1,5 +1,6 @@
 """Distances of a run's Gibbs chains and ancestral samples to test data, with convergence diagnostics."""
 
+import math
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from pyro_hvae.compilation import ROWS_PER_CHAIN_STEP, decide_evaluation, print_
 from pyro_hvae.data import Batch, x_of
 from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.inference import Chains, ancestral, generate, gibbs, latents
-from pyro_hvae.metrics import convergence, energy_distance
+from pyro_hvae.metrics import EnergyDistance, convergence, energy_distance
 from pyro_hvae.objectives import inputs_for, parents, site_mean
 from pyro_hvae.runs import OpenRun, draw_beside, draw_given
 from pyro_hvae.runtime import fixed_seed
@@ -74,10 +75,11 @@ def sample_by_gibbs(
     """Runs Gibbs chains (see `gibbs`) and measures their energy distance to test data beside that of ancestral samples.
 
     Each distance is measured for draws x ~ p(x | z), the model's data, and for means E[x | z], which pictures show. `test` is
-    the distance between two sets of test data, the value of perfect samples. Diagnostics are of the kept sites. For chains
-    from data with classes that are not given, `class_changed` is the share of chains whose nearest training datum changes its
-    class. A chain keeps the condition that it starts with: that of its datum, or of a random training datum. Of incomplete data
-    those without missing entries start chains and are compared with.
+    the distance between two sets of test data, the value of perfect samples. Diagnostics are of the kept sites. `diverged`
+    counts the chains that left the data (`Chains.find_diverged`, of the test data); where there are any, the chains have no
+    distance (NaN). For chains from data with classes that are not given, `class_changed` is the share of chains whose nearest
+    training datum changes its class. A chain keeps the condition that it starts with: that of its datum, or of a random
+    training datum. Of incomplete data those without missing entries start chains and are compared with.
 
     Arguments:
         sites: of `gibbs`; None keeps the latents that x depends on, z1 of a Markov hierarchy, all of a skip model.
@@ -130,14 +132,17 @@ def sample_by_gibbs(
         name: {kind: asdict(energy_distance(x, reference, groups)) for kind, x in (("draws", drawn), ("means", mean))}
         for name, (drawn, mean, groups) in pairs.items()
     }
+    if diverged := int(found.find_diverged(reference).sum()):
+        distances["gibbs"] = {kind: asdict(EnergyDistance(math.nan, math.nan)) for kind in ("draws", "means")}
     values: dict[str, Any] = {
         "sites": list(found.sites),
         "proposition": _find_proposition(run, set(found.sites), start[:2]),
+        "diverged": diverged,
         "distance": distances,
         "diagnostics": {name: asdict(d) if (d := convergence(z)) else None for name, z in found.z.items()},
     }
     drawn = "class" in run.dataset.train.factors and "class" not in [condition.name for condition in run.conditions]
-    if init == "data" and drawn and found.mean[-1].isfinite().all():
+    if init == "data" and drawn and not diverged:
         before, after = (_nearest_classes(run, state) for state in (x_of(start).cpu(), found.mean[-1].cpu()))
         values["class_changed"] = (before != after).double().mean().item()
         shares = run.dataset.train.factors["class"].bincount().double() / len(run.dataset.train)

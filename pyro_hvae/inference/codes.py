@@ -13,7 +13,7 @@ from tqdm import tqdm
 from pyro_hvae.data import Batch, Rows, given_of, to_tensor, unfold_columns
 from pyro_hvae.errors import ConfigError, ContractError, DataError, require_known
 from pyro_hvae.inference.draw_memory import require_memory
-from pyro_hvae.inference.layer_posteriors import PROBED, class_probabilities, sites_of_draws
+from pyro_hvae.inference.layer_posteriors import PROBED, class_probabilities, find_dependent, sites_of_draws
 from pyro_hvae.inference.sampling import ROWS, ancestral, expand_given, first_row, generate, guide_sites
 from pyro_hvae.objectives import Means, Site, inputs_for, takes_data
 from pyro_hvae.runtime import fixed_seed, in_evaluation_mode
@@ -105,7 +105,7 @@ def encode(
     r"""Codes of data as NumPy arrays: posterior means and standard deviations of every layer, and draws on request.
 
     The deviation of a layer is that of its marginal posterior $q(z_l \mid x)$. Where it depends on x alone that is the one of
-    the guide. That of a layer above the first of a chain is the root of
+    the guide. That of a layer above the first of a chain, or after a layer of classes, is the root of
     $E[\sigma_l^2(z_{<l})] + \mathrm{Var}[\mu_l(z_{<l})]$ over draws of the layers before it, 16 or `draws` if these are more. A
     flow has no closed form, and the standard deviation of its draws is taken. Data are read and encoded in batches.
 
@@ -133,10 +133,13 @@ def encode(
     batches = list[dict[str, dict[str, Tensor]]]()
     bar = tqdm(total=len(x), unit="datum", desc="encoding", disable=None if progress else True)
     with fixed_seed(seed), bar:
-        _require_latents(sites := sites_of_draws(guide, x[:PROBED], 2))
-        dependent = _find_dependent(sites, layers)
-        widths = [site["fn"].event_shape.numel() for name, site in sites.items() if layers is None or name in layers]
-        require_memory(draws, len(x), sum(widths))
+        _require_latents(sites := guide_sites(guide, x[:1]))
+        for name in layers or ():
+            require_known("layer", name, sites)
+        widths = {name: site["fn"].event_shape.numel() for name, site in sites.items() if layers is None or name in layers}
+        require_memory(sum(widths.values()), len(x), draws)
+        found = find_dependent(guide, x[:PROBED], lambda site: _law(site["fn"]))
+        dependent = [name for name in widths if found[name]]
         for batch in x.split(ROWS):
             batches.append(_encode_batch(guide, batch, layers, dependent, draws))
             bar.update(len(batch))
@@ -198,19 +201,6 @@ def _draw(
         else:
             laws[name] = law[0].mean(0), (law[1].square().mean(0) + law[0].var(0)).sqrt()
     return laws, {name: site["value"].transpose(0, 1) for name, site in sites.items()}
-
-
-def _find_dependent(sites: Mapping[str, Site], layers: Collection[str] | None) -> list[str]:
-    """The layers whose law has to be averaged over draws: it depends on draws of other layers, or has no closed form.
-
-    Arguments:
-        sites: of two draws for some data.
-    """
-    laws = {name: _law(site["fn"]) for name, site in sites.items()}
-    for name in layers or ():
-        require_known("layer", name, laws)
-    alike = {name: law is not None and all(torch.equal(*values) for values in law) for name, law in laws.items()}
-    return [name for name, same in alike.items() if not same and (layers is None or name in layers)]
 
 
 def _law(fn: Any) -> tuple[Tensor, ...] | None:

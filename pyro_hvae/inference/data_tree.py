@@ -76,12 +76,12 @@ def posterior_draws(
     """
     if draws < LEAST_DRAWS:
         raise ConfigError(f"draws={draws}: the tail of the weights takes {LEAST_DRAWS} draws or more, such as draws=1000.")
-    elbo, pieces = ELBO(particles=draws, analytic_kl=False), list[dict[str, dict[str, Tensor]]]()
+    elbo = ELBO(particles=draws, analytic_kl=False)
     with fixed_seed(seed), pyro.validation_enabled(False):
-        for batch in x.split(max(1, ROWS // draws)):
-            pieces.append(_draws_of_batch(elbo, model, guide, batch))
-            if len(pieces) == 1:
-                require_memory(draws, len(x), sum(v[0, 0, 0].numel() for v in pieces[0]["posterior"].values()))
+        _, one = ELBO(particles=1).sites(model, guide, x[:1])
+        require_memory(sum(site["value"].numel() for site in one.values()), len(x), draws)
+    with fixed_seed(seed), pyro.validation_enabled(False):
+        pieces = [_draws_of_batch(elbo, model, guide, batch) for batch in x.split(max(1, ROWS // draws))]
     groups = {
         group: {name: torch.cat([piece[group][name] for piece in pieces], axis).numpy() for name in held}
         for group, held in pieces[0].items()

@@ -16,6 +16,7 @@ from pyro_hvae.objectives import ELBO, given_for, resolve_sites, site_mean, take
 from pyro_hvae.runtime import in_evaluation_mode
 
 Program = Callable[..., Any]
+FAR = 1000.0  # standard deviations of the data
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,19 @@ class Chains:
     z: dict[str, Tensor]
     trail: Tensor
     trail_steps: tuple[int, ...]
+
+    def find_diverged(self, data: Tensor) -> Tensor:
+        """Chains that left the data, (C,) booleans: some kept value is not finite, or some E[x | z] is far from all data.
+
+        Far is more than 1000 standard deviations from the mean of the data (n, *event), entry by entry; the standard deviation
+        is the root mean square of those of all entries. Draws of x do not count: a heavy-tailed likelihood may have such ones.
+        """
+        data = data.to(self.mean)
+        spread = data.var(0, correction=0).mean().sqrt()
+        far = (self.mean - data.mean(0)).abs() > (FAR * spread if spread > 0 else torch.inf)
+        shape = (*self.x.shape[:2], -1)
+        wrong = [far, *(~values.isfinite() for values in (self.x, self.mean, *self.z.values()))]
+        return torch.cat([values.reshape(shape) for values in wrong], -1).any(-1).any(0)
 
 
 class GibbsStep(nn.Module):
@@ -61,7 +75,9 @@ class GibbsStep(nn.Module):
         """Sampling importance resampling: site -> one of the guide's K draws per datum, by weight; (B, *event)."""
         with pyro.validation_enabled(False):
             estimate = self.elbo.estimate(self.model, self.guide, x)
-        chosen = torch.distributions.Categorical(logits=estimate.log_weights().T).sample()
+        log_weights = estimate.log_weights().T
+        log_weights = log_weights.nan_to_num(nan=torch.finfo(log_weights.dtype).min)  # of a chain that diverged: any draw
+        chosen = torch.distributions.Categorical(logits=log_weights).sample()
         rows = torch.arange(x.shape[0], device=x.device)
         return {name: value[chosen, rows] for name, value in estimate.latents.items()}
 
@@ -124,15 +140,20 @@ def gibbs(
     trail = [first.with_nan() if isinstance(first, Batch) else first]
     module = GibbsStep(model, guide, names, particles)
     gibbs_step = capture(module, gradient=False, warn=warn) if compile else module
+    lost = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for step in range(1, steps + 1):
         state = gibbs_step(x)
         if known is not None:
             state |= {name: x_of(start).where(known, state[name]) for name in ("x", "mean")}
+        values = state["x"] if noise else state["mean"]
+        # A chain that is lost begins anew, so that the programs go on with the others, but its states are NaN from then on.
+        lost = lost | ~values.reshape(len(values), -1).isfinite().all(1)
+        state = {name: _without_lost(value, lost) for name, value in state.items()}
+        values = values.where(_align(~lost, values), x_of(start))
         if step > burn_in and (step - burn_in) % thin == 0:
             states.append(state)
         if step in trail_steps:
             trail.append(state["mean"][:8])
-        values = state["x"] if noise else state["mean"]
         x = start.with_x(values) if isinstance(start, Batch) else values
         if progress is not None:
             progress(1)
@@ -141,3 +162,12 @@ def gibbs(
     draws = {key: torch.stack([state[key] for state in states]) for key in states[0]}
     z = {name: draws[f"z.{name}"] for name in names}
     return Chains(names, draws["x"], draws["mean"], z, torch.stack(trail), (0, *trail_steps))
+
+
+def _align(chains: Tensor, values: Tensor) -> Tensor:
+    """(C,) -> (C, 1, ...), as many dims as values have."""
+    return chains.reshape(-1, *[1] * (values.dim() - 1))
+
+
+def _without_lost(values: Tensor, lost: Tensor) -> Tensor:
+    return values.masked_fill(_align(lost, values), torch.nan) if values.is_floating_point() else values

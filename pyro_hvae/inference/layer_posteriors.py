@@ -5,6 +5,8 @@ from typing import Any
 
 import pyro
 import torch
+from pyro.infer.inspect import TrackProvenance
+from pyro.ops.provenance import get_provenance
 from torch import Tensor
 
 from pyro_hvae.data import Batch, Rows
@@ -33,17 +35,18 @@ def posteriors(guide: Callable[..., Any], x: Tensor | Batch | Rows, draws: int =
         ConfigError: for fewer than two draws of a stochastic chain, or a guide whose distributions are not Gaussian.
     """
     with fixed_seed(seed):
-        probe = _gaussian_parameters(guide, x[:PROBED], max(2, draws))
-        single = {name: bool((m == m[:, :1]).all() and (s == s[:, :1]).all()) for name, (m, s) in probe.items()}
-        if draws < 2 and not all(single.values()):
+        mixed = find_dependent(guide, x[:PROBED], lambda site: _require_gaussian(site["name"], site), max(2, draws))
+        if draws < 2 and any(mixed.values()):
             raise ConfigError(f"draws={draws}: layers above the first are mixtures over two draws or more, such as draws=16.")
-        size = 1 if all(single.values()) else draws
+        size = draws if any(mixed.values()) else 1
         batches = [_gaussian_parameters(guide, batch, size) for batch in x.split(max(1, ROWS // size))]
-    components = {name: 1 if alone else size for name, alone in single.items()}
-    return {
-        name: Posteriors(*(torch.cat([batch[name][i][:, :count] for batch in batches]) for i in (0, 1)))
-        for name, count in components.items()
-    }
+    found = dict[str, Posteriors]()
+    for name, mixture in mixed.items():
+        laws = [torch.cat([batch[name][i] for batch in batches]) for i in (0, 1)]
+        if not mixture or all((values == values[:, :1]).all() for values in laws):  # the draws make no difference for any datum
+            laws = [values[:, :1] for values in laws]
+        found[name] = Posteriors(*laws)
+    return found
 
 
 def sites_of_draws(guide: Callable[..., Any], x: Tensor | Batch, draws: int) -> dict[str, Site]:
@@ -53,12 +56,35 @@ def sites_of_draws(guide: Callable[..., Any], x: Tensor | Batch, draws: int) -> 
     return record.sites
 
 
+def find_dependent(
+    guide: Callable[..., Any], x: Tensor | Batch, law: Callable[[Site], tuple[Tensor, ...] | None], draws: int = 2
+) -> dict[str, bool]:
+    """Site -> whether its law may depend on the draws of other sites.
+
+    Some draws of some data do not tell: discrete values coincide, and a unit that is cut off for these data is not for others.
+    So a law counts as dependent that is computed from other draws, as Pyro's provenance tracks it, or that follows a site of
+    discrete values, which are often read in a way that provenance loses. What is not dependent on either varies with no draw.
+
+    Arguments:
+        law: parameters of a recorded site, (draws, B, ...), or None where they do not tell its law, which is then dependent.
+    """
+    with TrackProvenance():
+        sites = sites_of_draws(guide, x, draws)
+    dependent, after_discrete = dict[str, bool](), False
+    for name, site in sites.items():
+        values = law(site)
+        differ = values is None or any(not torch.equal(value, value[:1].expand_as(value)) for value in values)
+        dependent[name] = differ or after_discrete or not get_provenance(values).isdisjoint(sites)
+        after_discrete |= scalar_family(site["fn"]).support.is_discrete
+    return dependent
+
+
 def _gaussian_parameters(guide: Callable[..., Any], x: Tensor | Batch, draws: int) -> dict[str, tuple[Tensor, Tensor]]:
     """Site -> means and standard deviations for each draw of the sites before it, (B, draws, features) on the CPU."""
     parameters = {}
     for name, site in sites_of_draws(guide, x, draws).items():
-        base = _require_gaussian(name, site)
-        parameters[name] = tuple(t.reshape(*t.shape[:2], -1).transpose(0, 1).cpu() for t in (base.loc, base.scale))
+        values = _require_gaussian(name, site)
+        parameters[name] = tuple(t.reshape(*t.shape[:2], -1).transpose(0, 1).cpu() for t in values)
     return parameters
 
 
@@ -110,10 +136,11 @@ def class_probabilities(fn: Any) -> Tensor | None:
     return probs.expand(*fn.batch_shape, *event)
 
 
-def _require_gaussian(name: str, site: Any) -> torch.distributions.Normal:
+def _require_gaussian(name: str, site: Any) -> tuple[Tensor, Tensor]:
+    """Means and standard deviations."""
     base = scalar_family(site["fn"])
     if isinstance(base, torch.distributions.Normal):
-        return base
+        return base.loc, base.scale
     remedy = "Use posterior=diagonal or posterior=isotropic, or a guide of hv.Gaussian."
     if class_probabilities(site["fn"]) is not None:
         remedy = "hv.class_posteriors gives its probabilities."
@@ -141,8 +168,7 @@ def direct_data_dependence(guide: Callable[..., Any], x: Tensor | Batch | Rows) 
             run_program(guide, some)
     depends = {}
     for name, site in record.sites.items():
-        base = _require_gaussian(name, site)
-        parameters = (base.loc, base.scale)
+        parameters = _require_gaussian(name, site)
         # Rows of one matrix product can differ in their last digits.
         depends[name] = not all(torch.allclose(p, p[:1].expand_as(p), rtol=1e-4, atol=1e-6) for p in parameters)
     return depends

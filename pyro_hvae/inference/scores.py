@@ -132,7 +132,7 @@ def score(
     with tqdm(total=count, unit="datum", desc="scoring", disable=None if progress else True) as bar:
         with fixed_seed(seed):
             require_density(sites := guide_sites(guide, x[:1]))
-        require_memory(inner, 1, sum(site["fn"].event_shape.numel() for site in sites.values()))
+        require_memory(sum(site["fn"].event_shape.numel() for site in sites.values()), 1, inner)
         # Before the bound: its arguments are checked with the first batch.
         samples = importance_weights(model, guide, x, particles, inner, shared, seed=seed, compile=compile, keep_nan=True)
         for found in samples if particles else ():

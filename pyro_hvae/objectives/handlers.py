@@ -103,8 +103,8 @@ def _mean_or_else(msg: Site) -> Tensor:
         kind = type(scalar_family(msg["fn"])).__name__
         text = f"'{msg['name']}' is a {kind}, which has no mean in closed form: where one is asked for, the {what} is used."
         warnings.warn(text, NoMeanWarning, stacklevel=2)
-    if value is not None:
-        return value
+    if value is not None:  # torch computes some parameters with gradients whatever the caller says (`lazy_property`)
+        return value if torch.is_grad_enabled() else value.detach()
     return msg["fn"].sample() if msg["value"] is None else msg["value"]
 
 

@@ -1,5 +1,7 @@
 """Figures of Gibbs chains: their samples beside ancestral ones, and their states step by step."""
 
+import math
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -23,6 +25,8 @@ def plot_gibbs_samples(run: OpenRun, report: GibbsReport) -> Figure:
 
     def distance(name: str) -> str:
         d = values["distance"][name]["means"]
+        if math.isnan(d["value"]):
+            return f"{values['diverged']} of {values['chains']} chains diverged"
         return f"energy distance of E[x|z], as shown, to test data {d['value']:.3f} $\\pm$ {d['stderr']:.3f}"
 
     corrected = f", guide resampled among {values['particles']}" if values["particles"] > 1 else ""

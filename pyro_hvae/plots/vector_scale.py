@@ -91,7 +91,7 @@ class VectorScale:
     def draw_bar(self, axis: Axes, image: AxesImage, strips: bool) -> None:
         """A colour bar beside the axes; or, for many strips, below them, with a line that names the columns of a strip."""
         values = np.asarray(image.get_array())
-        beyond = bool(np.nanmin(values) < self.limits[0]), bool(np.nanmax(values) > self.limits[1])
+        beyond = bool((values < self.limits[0]).any()), bool((values > self.limits[1]).any())  # NaN is neither
         extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[beyond]
         where = {"location": "bottom", "aspect": 60, "pad": 0.02} if strips else {"location": "right", "aspect": 40}
         bar = axis.figure.colorbar(image, ax=axis, extend=extend, **where)

@@ -33,16 +33,17 @@ def gibbs_text(values: dict[str, Any]) -> str:
     ]
     for key, name in {"gibbs": "Gibbs chain", "ancestral": "ancestral sampling", "test": "other test data"}.items():
         draws, means = (values["distance"][key][kind] for kind in ("draws", "means"))
-        both = [f"{d['value']:8.4f} +- {d['stderr']:.4f}" for d in (draws, means)]
+        both = ["none" if math.isnan(d["value"]) else f"{d['value']:8.4f} +- {d['stderr']:.4f}" for d in (draws, means)]
         lines.append(f"  {name:32s} {both[0]:>22s} {both[1]:>18s}")
-    for site, d in values["diagnostics"].items():
+    if values["diverged"]:
+        lines.append(
+            f"{values['diverged']} of {values['chains']} chains diverged: their states became NaN or infinite, or left "
+            "the test data by more than 1000 standard deviations. So there is no distance, and no diagnostics. Start from data "
+            "with fewer --steps, or evaluate another checkpoint (--checkpoint best)."
+        )
+    for site, d in values["diagnostics"].items() if not values["diverged"] else ():
         if d is None:
             lines.append(f"{site}: no diagnostics (they need at least four chains and four kept draws)")
-        elif math.isnan(d["rhat"]):
-            lines.append(
-                f"{site}: the chains diverged, some draws are NaN or infinite. Start from data with fewer --steps, or evaluate "
-                "another checkpoint (--checkpoint best)"
-            )
         else:
             least, median, tail = (min(d[key], d["draws"]) for key in ("ess", "ess_median", "ess_tail"))
             lines.append(

@@ -60,7 +60,7 @@ def coerce(key: str, value: Any, annotation: Any) -> Any:
         return converted
     except (ValueError, KeyError, TypeError, OverflowError):
         wanted, example = _WORDS.get(annotation, (str(annotation), "name"))
-        raise ConfigError(f"option {key}={value} is not {wanted}. Example: -o {key}={example}.") from None
+        raise ConfigError(f"option {key}={value} is not {wanted}. Example: {key}={example}.") from None
 
 
 def split_names(value: Any) -> tuple[str, ...]:

@@ -4,3 +4,4 @@ from .experiment_training import train as train
 from .history import History as History
 from .loop import fit as fit
 from .optimizers import MakeOptimizer as MakeOptimizer
+from .optimizers import check_optimizer as check_optimizer

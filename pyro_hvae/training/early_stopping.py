@@ -61,3 +61,20 @@ def require_validation(config: TrainConfig, has_validation: bool) -> None:
             f"patience={config.patience} waits for a better bound of validation data, and there are none. Hand some over "
             "(hv.fit(..., validation=x)), or leave patience out."
         )
+
+
+def describe_idle_patience(config: TrainConfig, steps: int) -> str:
+    """A warning where so many evaluations do not fit into the steps of the last stage, else an empty text.
+
+    The first evaluation is the best so far, and one at the last step ends nothing.
+
+    >>> describe_idle_patience(TrainConfig(steps=1000, eval_every=100, patience=8), 1000)
+    ''
+    """
+    needed = (config.patience + 1) * config.eval_every + 1
+    if not config.patience or steps >= needed:
+        return ""
+    return (
+        f"patience={config.patience} cannot end a training of {steps:,} steps: with an evaluation every {config.eval_every:,} "
+        f"steps (eval_every) it takes {needed:,} or more. Lower patience or eval_every."
+    )

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from pyro_hvae.data import x_of
 from pyro_hvae.errors import DataError, DivergenceError, HVAEError, Interrupted, LostProcessError
-from pyro_hvae.runs import RunDirectory, read_checkpoint
+from pyro_hvae.runs import OWN, RunDirectory, TrainConfig, read_checkpoint
 from pyro_hvae.runtime import GivenUp, Signals, own_command
 from pyro_hvae.training.divergence import DivergenceDetector
 from pyro_hvae.training.session import Session
@@ -43,12 +43,16 @@ def describe_last_checkpoint(run: RunDirectory) -> str:
 
 
 def refuse_divergence(
-    detector: DivergenceDetector, session: Session, run: RunDirectory | None, saving: int | None = None
+    detector: DivergenceDetector, session: Session, run: RunDirectory | None, far: str = "", saving: int | None = None
 ) -> None:
     """Stops a run whose losses are no longer usable, or whose weights are not when they are to be saved (step `saving`).
 
+    Arguments:
+        far: what `describe_scale` found before the first step.
+
     Raises:
-        DivergenceError: with the cause: the learning rate, or data and likelihood where no step had been made.
+        DivergenceError: with the cause: the learning rate, or data and likelihood where no step had been made, or where the
+            scale of the one is far from that of the other.
         ConfigError: for a constraint that is infinite, see `Schedule.require_usable`.
     """
     if divergence := detector.check():
@@ -71,7 +75,10 @@ def refuse_divergence(
             "likelihood a larger scale (sigma)."
         )
     else:
-        advice = f"Try lr={session.lr / 10:.1g}, or clip gradients by grad_clip=10."
+        # Clipping holds a step of SGD, which is as long as the gradient. Adam and the like make steps of lr whatever it is.
+        lr = f"lr={min(session.lr / 10, TrainConfig.lr):.1g}" if session.config.optimizer != OWN else "a smaller learning rate"
+        advice = f"Data and likelihood are far apart: {far} Also try " if far else "Try "
+        advice += f"{lr} and grad_clip=10."
     raise DivergenceError(f"{what}.{where} {advice}")
 
 

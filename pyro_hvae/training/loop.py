@@ -28,11 +28,11 @@ from pyro_hvae.runtime import (
     require_shares,
 )
 from pyro_hvae.schedules import Constant, Schedule
-from pyro_hvae.training.early_stopping import require_validation
+from pyro_hvae.training.early_stopping import describe_idle_patience, require_validation
 from pyro_hvae.training.endings import record_failure
 from pyro_hvae.training.equal_starts import require_equal, require_equal_starts
 from pyro_hvae.training.history import History
-from pyro_hvae.training.optimizers import MakeOptimizer
+from pyro_hvae.training.optimizers import MakeOptimizer, check_optimizer
 from pyro_hvae.training.resumption import load_saved
 from pyro_hvae.training.session import explain_batch_norm, start_schedule
 from pyro_hvae.training.stage_loop import StageLoop
@@ -48,7 +48,7 @@ def fit(
     given: Mapping[str, Any] | None = None,
     observed: Any = None,
     validation: Tensor | Batch | Rows | None = None,
-    optimizer: MakeOptimizer | None = None,
+    optimizer: MakeOptimizer | str | None = None,
     resume: bool = False,
     trackers: Sequence[Tracker] = (),
     experiment: Experiment | None = None,
@@ -66,6 +66,7 @@ def fit(
             set: the pair then has the weights of the best bound if `out` is None. With given inputs a `Batch`.
         optimizer: parameters -> any torch optimiser that needs no closure, instead of that of `config`. Its learning rates are
             its own, and `lr_decay` lowers them. It is called once for each stage, and to resume a run it is handed over again.
+            A name is that of `config.optimizer`.
         resume: go on from `out`'s last checkpoint. On the CPU the result is bit-identical to an uninterrupted run.
         trackers: told of every step (see `Tracker`). experiment: the configuration to write into the run, for recipes.
         progress: without trackers, show a bar in a terminal or notebook, elsewhere a few lines on stderr.
@@ -91,7 +92,9 @@ def fit(
     join_processes()
     config = config or TrainConfig()
     if optimizer is not None:
-        config = replace(config, optimizer=OWN)
+        check_optimizer(optimizer)
+        config = replace(config, optimizer=optimizer if isinstance(optimizer, str) else OWN)
+    own = None if isinstance(optimizer, str) else optimizer
     require_validation(config, validation is not None)
     stages = [Stage("main", objective)] if isinstance(objective, Objective) else list(objective)
     pair = stages[0].objective.model, stages[0].objective.guide
@@ -132,7 +135,7 @@ def fit(
         if not is_writer():
             trackers = [Tracker()]  # is told everything, and says nothing
         shown = list(trackers) or ([Progress()] if progress else [])
-        loop = StageLoop(stages, schedules, lengths, whole, run, shown, saved, rows, optimizer, not trackers)
+        loop = StageLoop(stages, schedules, lengths, whole, run, shown, saved, rows, own, not trackers)
         loop.signals = stack.enter_context(defer_signals())  # also while a failure is recorded
         stack.enter_context(record_failure(run))
         stack.enter_context(fixed_seed(noise_seed(config.seed)))
@@ -143,6 +146,8 @@ def fit(
             tracker.start(sum(lengths), saved["step"] if saved else 0)
             stack.callback(tracker.close)
         loop.tell(why)
+        if (experiment is None or trackers) and (idle := describe_idle_patience(config, lengths[-1])):
+            loop.warn(idle, depth=3)  # an estimator has a patience by default, which is no mistake of the caller
         with explain_batch_norm(stages):
             loop.run_stages(x, validation, device)
             gather(None)  # the run is written when it returns, in whatever process

@@ -9,8 +9,8 @@ import torch
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from pyro_hvae.errors import ConfigError
-from pyro_hvae.runs import OWN
+from pyro_hvae.errors import ConfigError, require_known
+from pyro_hvae.runs import OPTIMIZERS, OWN
 
 MakeOptimizer = Callable[[list[Parameter]], Optimizer]
 # The names of `runs.OPTIMIZERS`. All have torch's default settings but for the learning rate.
@@ -25,6 +25,18 @@ CLASSES: dict[str, Callable[..., Optimizer]] = {
     "sgd": torch.optim.SGD,
 }
 FUSED = ("adam", "adamw", "sgd")  # one kernel for all parameters, on CPU and CUDA
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Raises `ConfigError` for what is neither a name nor a function of the parameters."""
+    if isinstance(optimizer, str):
+        require_known("optimizer", optimizer, OPTIMIZERS)
+    elif not callable(optimizer):
+        what = type(optimizer).__name__ if isinstance(optimizer, Optimizer) else repr(optimizer)
+        raise ConfigError(
+            f"optimizer={what} is neither a name ({', '.join(OPTIMIZERS)}) nor a function of the parameters. "
+            "Example: optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-3)."
+        )
 
 
 def make_optimizer(

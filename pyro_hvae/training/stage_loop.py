@@ -43,7 +43,7 @@ class StageLoop:
     Attributes:
         lengths: planned steps of the stages; for stages that ended early, the steps they took.
         offset: steps of the stages before the present one. signals: received since the start.
-        saved_step: of the last checkpoint.
+        saved_step: of the last checkpoint. far: how the scale of the stage's data and that of their likelihood differ.
         optimizer: of the caller's own. ending: why the training ended early, "" where it did not.
         python: whether warnings are those of Python: the caller gave no tracker.
     """
@@ -60,6 +60,7 @@ class StageLoop:
     python: bool = False
     signals: Signals = field(default_factory=Signals)
     ending: str = ""
+    far: str = ""
     offset: int = 0
     saved_step: int = -1
     warned: bool = False
@@ -87,8 +88,9 @@ class StageLoop:
                 for tracker in self.trackers if len(self.stages) > 1 else []:
                     tracker.stage(stage.name, length)
                 data, settings = stage.training_data(x, device), replace(self.config, **stage.settings)
-                if number == 0 and not saved and (far := describe_scale(data, stage.objective.model)):
-                    self.warn(far, depth=4)
+                self.far = describe_scale(data, stage.objective.model) if number == 0 else ""
+                if self.far and not saved:
+                    self.warn(self.far, depth=4)
                 more = (stage.until, self.tell, self.warn, self.optimizer)
                 session = Session(stage.objective, data, settings, schedule, length, *more)
                 if self.run and saved and number == current:
@@ -132,11 +134,11 @@ class StageLoop:
             informed = flow is not None and (step % config.information_every == 0 or last)
             row = {"step": step, "stage": number, **session.row()} if logged or validated or informed else None
             if logged or len(detector) >= BLOCK:  # never wait for a device at every step
-                refuse_divergence(detector, session, self.run)
+                refuse_divergence(detector, session, self.run, self.far)
             if row and validation is not None and validated:
                 row["validation_elbo"] = value = validation_bound(session.objective, validation, config.seed)
                 if final and session.schedule.final and self.stopping.add(value, step, session.schedule.settled):
-                    refuse_divergence(detector, session, self.run, step)
+                    refuse_divergence(detector, session, self.run, self.far, step)
                     self.save(number, session, "best")
                 last = last or self.stopping.reached
             if row and flow and (informed or last):
@@ -150,11 +152,11 @@ class StageLoop:
             self.warn_if_stuck(session, last)
             stopping = session.stop_together(bool(self.signals))
             if step % config.save_every == 0 or last or stopping:
-                refuse_divergence(detector, session, self.run, step)
+                refuse_divergence(detector, session, self.run, self.far, step)
                 self.save(number, session)
             if stopping and not (last and final):
                 interrupt(self.run, (*self.signals, SIGTERM)[0], step, self.config.steps)  # another process may have heard it
-        if self.stopping.reached:
+        if self.stopping.reached and not session.done:  # at the last step it ends nothing
             self.ending = self.stopping.describe(self.offset + session.t, self.offset + self.lengths[number])
             self.tell(self.ending)
         if final and self.rows and (collapse := describe_collapse(self.rows[-1])):

@@ -216,7 +216,7 @@ TRAINING = {
         "vae --dataset few.npy -o validation=0.1 -o test=0.1",
     ),
     "Example: -o latent=2": ("vae --dataset few.npy -o latent", "vae --dataset few.npy -o latent=2"),
-    "is not a whole number. Example: -o latent=2": ("vae --dataset few.npy -o latent=two", "vae --dataset few.npy -o latent=2"),
+    "is not a whole number. Example: latent=2": ("vae --dataset few.npy -o latent=two", "vae --dataset few.npy -o latent=2"),
     "Name it: -o key=NAME": ("vae --dataset two.npz", "vae --dataset two.npz -o key=a"),
     "size is an option of a folder of images": ("vae --dataset few.npy -o size=8", "vae --dataset few.npy"),
     "Leave it out: images are grey values in [0, 1]": (
@@ -467,7 +467,9 @@ NOT_RUN = {
         "Lower it",
     ),
     "followed in Python, by the tests of the module": (
-        "Take fewer draws, or fewer data",
+        "Take at most",
+        "Give it in another unit, or less a constant",
+        "Example: shape=(1, 8, 8), or leave it out",
         "Hand x over as the script did: hv.encode(pair.guide, x)",
         "Hand some over (hv.fit(..., validation=x)), or leave patience out",
         "Hand it over: hv.fit(..., optimizer=lambda parameters: ...)",

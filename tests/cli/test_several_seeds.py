@@ -51,8 +51,30 @@ def test_each_seed_is_the_run_that_it_is_alone_and_a_second_command_keeps_it(com
 
     code, _, err = command(*ARGUMENTS, "--seeds", "1:3", "--lr", 0.1)
     assert code == 2 and "holds another run: it has lr = 0.001, and lr = 0.1 was asked for" in err
+    code, _, err = command(*ARGUMENTS, "--seeds", "1:3", "-o", "patience=1")
+    assert code == 2 and "holds another run: it has patience = 0, and patience = 1 was asked for" in err
+    code, out, _ = command(*ARGUMENTS, "--seeds", "1:3", "-o", "eval_every=3")  # which ends no run without a patience
+    assert code == 0 and [row["step"] for row in json.loads(out)["runs"]] == [4, 4]
     code, out, _ = command(*ARGUMENTS, "--seeds", "1:3", "--steps", 6)  # longer than they are
     assert code == 0 and [row["step"] for row in json.loads(out)["runs"]] == [6, 6]
+
+
+def test_the_interval_of_evaluations_counts_where_it_ends_the_run(command):
+    ending = [*ARGUMENTS, "-o", "patience=1", "--seeds", "0:1"]
+    code, _, err = command(*ending)
+    assert code == 0 and "patience=1 cannot end a training of 4 steps" in err, err
+    code, _, err = command(*ending, "-o", "eval_every=1")
+    assert code == 2 and "it has eval_every = 2, and eval_every = 1 was asked for" in err
+    assert command(*ending)[0] == 0
+
+
+def test_where_all_fail_none_is_kept(command, monkeypatch):
+    def run(request, track):
+        raise DivergenceError("the loss became nan.")
+
+    monkeypatch.setattr(seed_requests.TrainRequest, "run", run)
+    code, _, err = command(*ARGUMENTS, "--seeds", "0:2")
+    assert code == 4 and "2 of 2 runs failed" in err and err.rstrip().endswith("the reasons are above.")
 
 
 def test_a_signal_ends_the_command_and_not_what_was_finished(command, monkeypatch):
@@ -73,7 +95,7 @@ def test_a_signal_ends_the_command_and_not_what_was_finished(command, monkeypatc
     [
         (["--seeds", "3"], "--seeds takes A:B with A below B"),
         (["--seeds", "2:2"], "got '2:2'. Example: --seeds 0:5"),
-        (["--seeds", "0:9999999999"], "--seeds takes A:B"),
+        (["--seeds", "0:9999999999"], "beyond the largest seed, 4294967295 (2^32 - 1): B is at most 4294967296."),
         (["--seeds", "0:2", "--seed", "1"], "--seed and --seeds both give the seed"),
         (["--seeds", "0:2", "-o", "latnet=2"], "Did you mean 'latent'"),
     ],

@@ -210,8 +210,14 @@ def test_resume_takes_everything_from_the_run(copied, command):
     assert code == 2 and "started with lr = 0.001" in err
     code, _, err = command("train", "vae", "--resume", "a", "-o", "latent=3")
     assert code == 2 and "a recipe and -o cannot be given" in err
-    code, out, err = command("train", "--resume", "a", "--steps", 9, "--json")
-    assert code == 0 and json.loads(out)["step"] == 9 and "steps = 9" in Path("a/config.toml").read_text()
+    code, _, err = command("train", "--resume", "a", "-o", "latent=3", "-o", "patience=9")
+    assert code == 2 and "-o cannot be given with it. Edit patience in a/config.toml, which the resumed run follows." in err
+    config = Path("a/config.toml")
+    config.write_text(config.read_text().replace("patience = 0", "patience = 9"))
+    with pytest.warns(UserWarning, match="is followed: patience = 9 instead of 0"):
+        code, out, err = command("train", "--resume", "a", "--steps", 9, "--json")
+    assert code == 0, err
+    assert json.loads(out)["step"] == 9 and "steps = 9" in config.read_text() and "patience = 9" in config.read_text()
     code, _, err = command("train", "--resume", "a", "--steps", 5)
     assert code == 2 and "at step 9 already" in err
 

@@ -99,6 +99,44 @@ def test_many_data_are_measured_piece_by_piece(monkeypatch):
     assert Standardization.from_dict(by.to_dict()) == by
 
 
+@pytest.mark.parametrize("unit", [1e300, 1e-300, 1e160, 1e-170, 2.0**-999, 1.0])
+def test_columns_of_every_size_have_the_moments_of_their_unit(unit):
+    x = torch.from_numpy(RANDOM.normal(size=(500, 2)) + [0.0, 3.0])
+    by, plain = Standardization.measure(Rows(unit * x)), Standardization.measure(Rows(x))
+    np.testing.assert_allclose(np.array(by.mean) / unit, x.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(np.array(by.scale) / unit, x.std(0, unbiased=False), rtol=1e-12)
+    torch.testing.assert_close(by.rows(Rows(unit * x))[:], plain.rows(Rows(x))[:], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(by.undo(by.apply(unit * x)) / unit, x)
+    assert by.log_scale == pytest.approx(plain.log_scale + 2 * math.log(unit))
+
+
+def test_a_large_offset_is_taken_off_exactly():
+    x = torch.arange(100, dtype=torch.float64)[:, None]
+    by = Standardization.measure(Rows(x + 2.0**44))  # 2e13: a double is exact to 1/256 there
+    assert by.mean == (2.0**44 + 49.5,) and by.scale[0] == pytest.approx(math.sqrt((100**2 - 1) / 12), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("column", "message", "better"),
+    [
+        (lambda x: 1e304 * x, r"has values up to .*e\+305, too large .*larger unit", lambda x: x),
+        (lambda x: 1e-310 * x, r"varies by .*e-310, too little .*smaller unit", lambda x: x),
+        (lambda x: x + 1e15, r"varies by .* around 1e\+15, so little .*Subtract a constant", lambda x: (x + 1e15) - 1e15),
+    ],
+)
+def test_columns_that_double_precision_cannot_standardise_are_named(tmp_path, column, message, better):
+    x = RANDOM.normal(size=(100, 3)).round(3) * 9
+    wrong, right = x.copy(), x.copy()
+    wrong[:, 1], right[:, 1] = column(x[:, 1]), better(x[:, 1])
+    for names in ((), ("a", "b", "c")):
+        with pytest.raises(DataError, match=f"^column {names[1] if names else 1} {message}"):
+            Standardization.measure(Rows(torch.from_numpy(wrong)), names)
+    assert Standardization.measure(Rows(torch.from_numpy(right)))
+    if wrong.max() < 1e30:
+        with pytest.raises(DataError, match=f"^column b {message}"):
+            load_user_data(save(tmp_path / "t.npz", x=wrong, columns=np.array(["a", "b", "c"])), standardize=True)
+
+
 def test_images_are_refused(tmp_path):
     np.save(tmp_path / "i.npy", np.zeros((9, 4, 4)))
     with pytest.raises(ConfigError, match=r"standardize=true is for vectors, .* \(1, 4, 4\)"):

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 import pyro_hvae as hv
-from pyro_hvae.errors import ConfigError, DataError
+from pyro_hvae.errors import ConfigError, DataError, DivergenceError
 
 SMALL = {"hidden": (4,), "steps": 3, "score_particles": 2, "random_state": 0}
 WINE = load_wine().data
@@ -145,10 +145,25 @@ def test_patience_keeps_the_weights_of_the_best_bound():
     "options, message",
     [
         ({"recipe": "vea"}, "Did you mean 'vae'"),
-        ({"latnet": 3}, "Did you mean 'latent'"),
+        (
+            {"latnet": 3},
+            r"^no parameter of HVAE\('vae', schedule='constant'\) called 'latnet'. Did you mean 'latent'\? Known: .*hidden",
+        ),
+        ({"learning_rat": 3}, "Did you mean 'learning_rate'"),
+        ({"kappa": 3}, r"no parameter of HVAE\('vae', schedule='constant'\) called 'kappa'"),
         ({"lr": 0.1}, "no option of an estimator. Use learning_rate="),
         ({"schedule": "warm"}, "no schedule called 'warm'"),
         ({"validation": 1.5}, "validation=1.5 is the share"),
+        ({"validation": "a", "patience": 0}, "validation='a' is the share"),
+        ({"standardize": "yes"}, "standardize='yes' is none of True"),
+        ({"shape": (-1, 13)}, r"shape=\(-1, 13\) is the shape of a datum"),
+        ({"shape": 13}, "shape=13 is the shape of a datum"),
+        ({"score_particles": 2.5}, "score_particles=2.5 is no whole number"),
+        ({"optimizer": 5}, r"optimizer=5 is neither a name \(adam, .*Example: optimizer=lambda parameters: .*lr=1e-3"),
+        ({"optimizer": "adamv"}, "no optimizer called 'adamv'. Did you mean 'adam'"),
+        ({"learning_rate": -1.0}, "^learning_rate must be positive"),
+        ({"random_state": -1}, "^random_state must not be negative"),
+        ({"latent": 2.5}, "latent=2.5 is not a whole number. Example: latent=2"),
         ({"likelihood": "poisson"}, "counts"),
         ({"likelihood": "poisson", "standardize": True}, "standardised"),
     ],
@@ -156,3 +171,72 @@ def test_patience_keeps_the_weights_of_the_best_bound():
 def test_what_does_not_fit_is_said(options, message):
     with pytest.raises(ConfigError, match=message):
         hv.HVAE(**{"recipe": "vae", **SMALL, **options}).fit(WINE)
+
+
+def test_parameters_are_checked_before_data_are_touched():
+    for options in ({"latnet": 3}, {"validation": 2}, {"optimizer": 5}, {"steps": 0}):
+        with pytest.raises(ConfigError):
+            hv.HVAE("vae", **{**SMALL, **options}).fit("no data")
+
+
+def test_advice_is_in_parameters():
+    wrong = hv.HVAE("vae", network="conv", **SMALL)
+    with pytest.raises(ConfigError, match=r"Use network=mlp\.$"):
+        wrong.fit(WINE)
+    wrong.set_params(network="mlp").fit(WINE)
+    wrong.set_params(learning_rate=1e5, steps=100, schedule="constant")
+    with pytest.raises(DivergenceError, match=r"Try learning_rate=0.001 and grad_clip=10\.$"):
+        wrong.fit(WINE)
+    assert wrong.set_params(learning_rate=1e-3, grad_clip=10).fit(WINE).n_iter_ == 100
+
+
+def test_views_backwards_are_read_as_they_are(fitted):
+    views = [WINE[::-1], np.ascontiguousarray(WINE[:, ::-1])[:, ::-1], WINE.astype("float32")[::-1]]
+    for view in views:
+        assert min(view.strides) < 0
+        np.testing.assert_array_equal(fitted.score_samples(view), fitted.score_samples(view.copy()))
+        np.testing.assert_array_equal(fitted.transform(view), fitted.transform(view.copy()))
+        codes = fitted.transform(view)
+        np.testing.assert_array_equal(fitted.inverse_transform(codes[::-1]), fitted.inverse_transform(codes[::-1].copy()))
+    again = clone(fitted).fit(views[1])
+    np.testing.assert_array_equal(again.transform(WINE), fitted.transform(WINE))
+    column = WINE[:, :1][:, ::-1]
+    assert min(column.strides) < 0 and hv.HVAE("vae", **SMALL).fit(column).sample(2).shape == (2, 1)
+
+
+@pytest.mark.parametrize("count", [0, -1, 2.5, True, "3", None])
+def test_only_whole_numbers_of_samples_are_drawn(fitted, count):
+    with pytest.raises(ConfigError, match=f"n_samples={count!r} is no whole number of at least 1"):
+        fitted.sample(count)
+
+
+def test_columns_of_every_size_have_the_density_of_their_unit():
+    """x -> a x + b of a column takes log a off the density, and does the same with samples and reconstructions."""
+    made, rows = hv.HVAE("vae", **SMALL).fit(WINE), WINE[:9]
+    for unit, offset in ((1e300, 0.0), (1e-300, 0.0), (2.0**20, 2.0**40)):
+        x, more = WINE.copy(), rows.copy()
+        x[:, 3], more[:, 3] = unit * x[:, 3] + offset, unit * more[:, 3] + offset
+        other = clone(made).fit(x)
+        np.testing.assert_allclose(other.score_samples(more), made.score_samples(rows) - np.log(unit), rtol=1e-4)
+        for values, plain in (
+            (other.sample(5), made.sample(5)),
+            (other.inverse_transform(other.transform(more)), made.inverse_transform(made.transform(rows))),
+        ):
+            np.testing.assert_allclose((values[:, 3] - offset) / unit, plain[:, 3], rtol=1e-3)
+    x[:, 3] = 1e305 * WINE[:, 3]
+    with pytest.raises(DataError, match="^column 3 has values up to .*too large"):
+        made.fit(x)
+
+
+@pytest.mark.parametrize(
+    ("column", "why"),
+    [(lambda x: 1e300 * x, "has values up to"), (lambda x: 1e-300 * x, "varies by"), (lambda x: x + 1e10, "varies by")],
+)
+def test_without_standardisation_columns_that_single_precision_does_not_hold_are_named(column, why):
+    x = WINE.copy()
+    x[:, 3] = column(x[:, 3])
+    x[::7, 3] = np.nan
+    plain = hv.HVAE("vae", standardize=False, **SMALL)
+    with pytest.raises(DataError, match=f"^column 3 of X {why} .* single precision.*or use standardize=True"):
+        plain.fit(x)
+    assert np.isfinite(plain.set_params(standardize=True).fit(x).transform(x)).all()

@@ -103,6 +103,36 @@ def test_a_flow_has_the_deviation_of_its_draws():
     assert_close(codes.deviations["z1"], np.tile([0.2, 0.4], (5, 1)).astype("float32"), rtol=0.06, atol=0)
 
 
+# z1 | x, one of two ways to draw it, and 0 or 1 of z1: x is the logit of 1 (classes) or a mean (of a unit that is cut off at 0)
+SWITCHES = {
+    "bernoulli": (lambda x: dist.Bernoulli(logits=x[..., 0]), lambda z1: z1),
+    "categorical": (lambda x: dist.Categorical(logits=torch.cat([0 * x, x], -1)), lambda z1: torch.eye(2)[z1][..., 1]),
+    "one-hot": (lambda x: dist.OneHotCategorical(logits=torch.cat([0 * x, x], -1)), lambda z1: z1[..., 1]),
+    "cut off": (lambda x: dist.Normal(x[..., 0], 1.0), lambda z1: (z1 > 0).float()),
+    "in NumPy": (lambda x: dist.Bernoulli(logits=x[..., 0]), lambda z1: torch.from_numpy(z1.numpy())),
+}
+
+
+@pytest.mark.filterwarnings("ignore::pyro_hvae.errors.NoMeanWarning")
+@pytest.mark.parametrize("name", SWITCHES)
+def test_a_layer_behind_a_switch_has_the_deviation_of_both_components(name):
+    first, switch = SWITCHES[name]
+
+    def guide(x):
+        with pyro.plate("data", len(x), dim=-1):
+            z1 = pyro.sample("z1", first(x))
+            pyro.sample("z2", dist.Normal(10 * switch(z1).unsqueeze(-1) - 5, 1.0).to_event(1))
+            pyro.sample("z3", dist.Normal(x, 2.0).to_event(1))
+
+    x = torch.cat([torch.full((20, 1), -50.0), torch.zeros(20, 1)])  # no draw of the first twenty switches
+    codes = hv.encode(guide, x, draws=4000)
+    assert_close(codes.deviations["z2"][:20], np.ones((20, 1), "float32"))
+    assert_close(codes.deviations["z2"][20:], np.full((20, 1), 26**0.5, "float32"), rtol=0.01, atol=0)  # 1 + 25
+    assert_close(codes.deviations["z3"], np.full((40, 1), 2.0, "float32"))
+    squares = np.mean([hv.encode(guide, x, seed=seed).deviations["z2"][20:] ** 2 for seed in range(50)])
+    assert abs(squares - 26) < 0.5
+
+
 def test_layers_of_classes_have_probabilities():
     def guide(x):
         with pyro.plate("data", len(x), dim=-1):

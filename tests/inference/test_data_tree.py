@@ -126,11 +126,28 @@ def test_impossible_questions_are_refused(monkeypatch):
         hv.posterior_draws(CHAIN.model(), CHAIN.guide(), X, draws=29)
     with pytest.raises(ConfigError, match="all mass on a point"):
         hv.posterior_draws(CHAIN.model(), points, X, draws=50)
-    with pytest.raises(ConfigError, match=r"6000000 draws of 5 latents for 10 data are 3e\+08 numbers.*fewer draws"):
-        require_memory(6_000_000, 10, 5)
     monkeypatch.setattr(draw_memory, "MOST_VALUES", 40 * 7 * 5 - 1)
-    with pytest.raises(ConfigError, match="40 draws of 5 latents for 7 data"):
-        hv.posterior_draws(CHAIN.model(), CHAIN.guide(), X, draws=40)
     with pytest.raises(ConfigError, match="40 draws of 5 latents for 7 data"):
         hv.encode(CHAIN.guide(), X, draws=40)
     assert hv.encode(CHAIN.guide(), X, draws=40, layers=["z2"]).draws["z2"].shape == (7, 40, 3)
+
+
+def test_too_many_draws_are_refused_before_they_are_made(monkeypatch):
+    exact, shapes = CHAIN.guide(), []
+
+    def guide(x):
+        shapes.append(tuple(x.shape))
+        return exact(x)
+
+    with pytest.raises(ConfigError, match=r"^60,000,000 draws of 5 latents for 7 data are 2.1e\+09 numbers, more"):
+        hv.posterior_draws(CHAIN.model(), guide, X, draws=60_000_000)
+    assert shapes == [(1, 4)]
+    # The advice is tried: what it names is the most that goes.
+    monkeypatch.setattr("pyro_hvae.inference.draw_memory.MOST_VALUES", 5 * 3 * 40 + 1)
+    with pytest.raises(ConfigError, match=r"Take at most 17 draws or 3 data at a time\.$"):
+        hv.posterior_draws(CHAIN.model(), guide, X, draws=40)
+    assert hv.posterior_draws(CHAIN.model(), guide, X[:3], draws=40)["importance"]["khat"].shape == (3,)
+    require_memory(5, 7, 17)
+    for width, data, draws, advice in ((600, 1, 2, "1 draws"), (2, 400, 2, "150 data"), (700, 2, 2, "a few draws")):
+        with pytest.raises(ConfigError, match=f"Take at most {advice}"):
+            require_memory(width, data, draws)

@@ -138,6 +138,31 @@ def test_chains_of_every_kind_of_pair(name):
         assert found.z[site].shape[:2] == (3, 20)
 
 
+def test_chains_that_leave_the_data_have_diverged():
+    def model(x=None, size=1):
+        with pyro.plate("data", size if x is None else len(x), dim=-1):
+            z = pyro.sample("z1", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+            return pyro.sample("x", dist.Normal(2 * z, 1e-6).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x), dim=-1):
+            return pyro.sample("z1", dist.Normal(x, 1e-6).to_event(1))
+
+    data = torch.tensor([[6.0], [4.0]])  # mean 5, standard deviation 1: a chain is far when it is beyond 1005 or -995
+    starts = torch.tensor([[0.0], [1.0], [-1.0]])
+    for steps, particles, diverged in (  # of x 2^steps; float32 ends at 2^128
+        (9, 1, [False, False, False]),
+        (10, 1, [False, True, True]),
+        (200, 1, [True, True, True]),
+        (200, 3, [True, True, True]),
+    ):
+        found = gibbs(model, guide, starts, steps=steps, particles=particles)
+        assert found.find_diverged(data).tolist() == diverged, steps
+    assert not found.mean[-1].isfinite().any()
+    near = gibbs(model, guide, starts, steps=10)
+    assert not near.find_diverged(torch.ones(5, 1)).any()  # data that do not vary have no scale
+
+
 def test_kept_draws_belong_to_their_latents(float64):
     chain = LinearGaussianChain()
     found = gibbs(chain.model(), chain.guide(), torch.zeros(5, 4), steps=4, sites="all")

@@ -51,6 +51,17 @@ def test_heads_that_see_x_alone_are_all_gaussian_and_cost_one_draw():
     assert calls == [16, 4096, 4096, 808]
 
 
+def test_a_layer_that_most_data_cut_off_is_a_mixture():
+    def guide(x):
+        with pyro.plate("data", len(x), dim=-1):
+            z1 = pyro.sample("z1", dist.Normal(x, 1.0).to_event(1))
+            pyro.sample("z2", dist.Normal(10.0 * (z1 > 0) - 5, 1.0).to_event(1))
+
+    found = posteriors(guide, torch.cat([torch.full((20, 1), -50.0), torch.zeros(20, 1)]), draws=2000)["z2"]
+    assert found.size == 2000 and (found.means[:20] == -5).all()
+    assert_close(found.means[20:].var(1), torch.full((20, 1), 25.0), rtol=0.02, atol=0)
+
+
 def test_a_top_down_guide_has_its_mixtures_below():
     level = Gaussian(2, 3, ())
     guide = TopDown([torch.nn.Linear(4, 5), torch.nn.Linear(5, 5)], [Gaussian(5, 3, ()), Gaussian(5, 2, ())], [level])

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import pyro_hvae as hv
 from pyro_hvae import RECIPES, Laplace, recipes
 from pyro_hvae.data import DATASETS, Source
 from pyro_hvae.data.sets.user_data import load_user_data
@@ -12,7 +13,8 @@ from pyro_hvae.errors import ConfigError
 from pyro_hvae.inference.sampling import likelihood_name
 from pyro_hvae.networks import ParentNetwork
 from pyro_hvae.networks.network_registry import NETWORKS
-from pyro_hvae.recipes import PRIORS
+from pyro_hvae.objectives import site_mean
+from pyro_hvae.recipes import LIKELIHOODS, PRIORS
 from pyro_hvae.recipes.presets import PAPER, PRESETS, preset
 from pyro_hvae.runs.options import parameters
 from pyro_hvae.runs.resolution import resolve
@@ -46,6 +48,26 @@ def test_every_preset_makes_a_pair_that_sees_the_data(recipe, dataset):
     stage = recipes.build(recipe, x, experiment.recipe_options)[-1]
     estimate = stage.objective.estimate(stage.view_of(x[:3], x.device)[:])
     assert estimate.bound().shape == (3,) and estimate.bound().isfinite().all()
+
+
+SHARES = torch.linspace(0.1, 0.9, 60).reshape(20, 3)
+DATA = {"bernoulli": SHARES.round(), "beta": SHARES, "continuous-bernoulli": SHARES}
+DATA |= dict.fromkeys(("discretised-logistic", "logistic-mixture"), torch.rand(20, 1, 4, 4).mul(255).round() / 255)
+
+
+@pytest.mark.filterwarnings("ignore::pyro_hvae.errors.NoMeanWarning", "ignore::pyro_hvae.errors.FewEffectiveSamplesWarning")
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_means_of_every_likelihood_are_plain_numbers_without_gradients(likelihood):
+    x = DATA.get(likelihood, (5 * SHARES).round())
+    objective = recipes.build("vae", x, {"likelihood": likelihood, "hidden": (4,)})[-1].objective
+    model, guide = objective.model, objective.guide
+    expected = hv.reconstruct(model, guide, x)
+    assert expected.numpy().shape == x.shape and hv.generate(model, 3)["x"].numpy().shape[0] == 3
+    assert (hv.decode(model, hv.encode(guide, x)) == expected.numpy()).all()
+    assert hv.impute(model, guide, x.where(x < x.max(), torch.nan)).numpy().shape == x.shape
+    fn = model.likelihood(torch.zeros(2, 2))
+    mean = site_mean({"name": "x", "fn": fn, "value": fn.sample()})  # a loss may be one of the mean
+    assert mean.requires_grad or likelihood in ("categorical", "discretised-logistic", "logistic-mixture")
 
 
 @pytest.mark.parametrize("recipe, dataset", PAPER)

@@ -1,8 +1,11 @@
 """Runs that diverge: what is said, and what is kept."""
 
 import json
+import math
+import re
 
 import pytest
+import torch
 from small_runs import CONFIG, At, data, rewo, vhp
 from torch import nn
 
@@ -51,3 +54,36 @@ def test_weights_that_are_no_numbers_are_never_saved(tmp_path):
 def test_a_finite_but_exploding_loss_stops_the_run():
     with pytest.raises(DivergenceError, match="the loss became"):
         hv.fit(vhp(), data(), TrainConfig(steps=50, batch_size=20, lr=1e6), hv.Constant())
+
+
+@pytest.mark.filterwarnings("ignore:the training data have a standard deviation", "ignore:The run ends collapsed")
+@pytest.mark.parametrize(
+    ("unit", "optimizer", "lr"), [(1, "adam", 1e4), (1e2, "sgd", 0.1), (1e4, "sgd", 1e-3), (1e5, "sgd", 0.1)]
+)
+def test_the_advice_helps_whatever_the_scale_of_the_data(unit, optimizer, lr):
+    """Each advice alone, and all together."""
+    x = unit * torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
+
+    def train(scale=1.0, **more):
+        torch.manual_seed(0)
+        likelihood = hv.Gaussian(2, 3, (4,), scale=scale)
+        objective = hv.ELBO()(hv.Chain(hv.StandardNormal(2), [], likelihood), hv.BottomUp([hv.Gaussian(3, 2, (4,))]))
+        config = TrainConfig(**{"steps": 200, "optimizer": optimizer, "lr": lr, "compile": False} | more)
+        return hv.fit(objective, x, config, progress=False)[-1]["loss"]
+
+    with pytest.raises(DivergenceError) as caught:
+        train()
+    text = str(caught.value)
+    found = re.search(r"ry lr=(\S+) and grad_clip=(\d+)\.$", text)
+    assert found
+    lr, clip = float(found[1]), int(found[2])
+    assert lr <= 1e-3 and math.isfinite(train(lr=lr, grad_clip=clip))
+    scale = re.search(r"sigma=(\S+), and", text)
+    assert bool(scale) is (unit > 1) is ("Data and likelihood are far apart" in text)
+    if scale:
+        assert train(float(scale[1]), lr=lr, grad_clip=clip) < 60
+
+
+def test_an_optimiser_of_ones_own_is_told_to_be_slower():
+    with pytest.raises(DivergenceError, match="Try a smaller learning rate and grad_clip=10"):
+        hv.fit(vhp(), data(), CONFIG, hv.Constant(), optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1e6))

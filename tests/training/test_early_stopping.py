@@ -10,10 +10,10 @@ from small_runs import CONFIG, At, Killed, assert_same_run, checkpoint, data, eq
 import pyro_hvae as hv
 from pyro_hvae.errors import ConfigError, Interrupted
 from pyro_hvae.runs.run_directory import RunDirectory
-from pyro_hvae.training.early_stopping import EarlyStopping
+from pyro_hvae.training.early_stopping import EarlyStopping, describe_idle_patience
 
 # The learning rate is far too large, so that the bound soon falls.
-STOPS = replace(CONFIG, steps=60, lr=0.3, lr_decay=0.0, eval_every=2, save_every=5, patience=3)
+STOPS = replace(CONFIG, steps=60, lr=0.5, lr_decay=0.0, eval_every=2, save_every=5, patience=3)
 
 
 def train(out=None, config=STOPS, schedule=None, **more):
@@ -44,6 +44,22 @@ def test_it_stops_after_so_many_evaluations_without_a_better_bound(whole):
     watcher = At()
     train(trackers=[watcher])
     assert watcher.short == 60 - end
+
+
+def test_at_the_last_step_nothing_ended_early(whole):
+    steps = whole[1][-1]["step"]
+    history = train(config=replace(STOPS, steps=steps))
+    assert history == whole[1] and whole[1].ending and history.ending == ""
+
+
+def test_a_patience_that_no_training_waits_for_is_said(tmp_path):
+    config = replace(STOPS, steps=8)  # evaluations at 2, 4 and 6; a fourth at 8 would end nothing
+    with pytest.warns(UserWarning, match=r"patience=3 cannot end a training of 8 steps: .* it takes 9 or more") as caught:
+        train(tmp_path / "run", config)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert "cannot end" in RunDirectory(tmp_path / "run").read_json("run.json")["warning"]
+    for enough in (replace(config, steps=9), replace(config, patience=2), replace(config, eval_every=1)):  # the advice
+        assert describe_idle_patience(enough, enough.steps) == ""
 
 
 @pytest.mark.parametrize("stop", [3, 6, 7])

@@ -103,8 +103,19 @@ def test_restoring_leaves_the_parameters_alone_and_refuses_what_is_no_state(tmp_
         (torch.optim.LBFGS, "LBFGS calls the loss several times in a step"),
         (lambda parameters: torch.optim.SGD(parameters[:3]), "holds 3 of the .* parameters"),
         (lambda parameters: "adam", "returns a torch optimiser, but it returned str"),
+        (5, "optimizer=5 is neither a name .*Example: optimizer=lambda parameters: torch.optim.AdamW"),
+        (torch.optim.SGD([torch.zeros(1)]), "optimizer=SGD is neither"),
+        ("adamv", "no optimizer called 'adamv'. Did you mean 'adam'"),
     ],
 )
 def test_what_cannot_train_the_pair_is_refused(make, message):
     with pytest.raises(ConfigError, match=message):
         train(optimizer=make)
+
+
+def test_a_name_is_that_of_the_configuration():
+    (named, rows), (other, other_rows) = (
+        train(config=replace(SHORT, optimizer="sgd", lr=1e-5)),
+        train(config=replace(SHORT, lr=1e-5), optimizer="sgd"),
+    )
+    assert equal(dict(named.state_dict()), dict(other.state_dict())) and rows[-1]["loss"] == other_rows[-1]["loss"]

@@ -111,7 +111,7 @@ def load_user_data(
     split = f"{' and '.join(drawn)} data dealt out at random with data_seed={data_seed}" if drawn else found.split
     counts = {part: len(held) for part, held in parts.items()} if len(parts) > 1 else {"all": len(parts["train"])}
     splits, missing = mark_missing(split_at_random(parts, data_seed, validation, test), found.columns)
-    by = Standardization.measure(splits[0].x) if standardize else None
+    by = Standardization.measure(splits[0].x, found.columns) if standardize else None
     if by:
         splits = [part.with_x(by.rows(part.x)) for part in splits]
         split += "; standardised by mean and standard deviation of the training data"
