@@ -88,7 +88,7 @@ def _read_text(path: Path, encoding: str) -> Table:
         while piece := [*itertools.islice(rows, max(1, CELLS // len(names)))]:
             if ragged := next((row for row in piece if len(row[1]) != len(names)), None):
                 raise DataError(
-                    f"{path} has {len(ragged[1])} cells in line {ragged[0]}, but {len(names)} in its first. Give each line "
+                    f"{path} has {len(ragged[1])} cells in line {ragged[0]}, but {len(names)} in its first. Give each row "
                     "as many, and put texts that contain the delimiter in quotes."
                 )
             yield piece
