@@ -1,6 +1,5 @@
 """What a page says of runs: what was asked for, how they ended, their results, pictures, configuration and versions."""
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pyro_hvae.errors import DataError
 from pyro_hvae.inference import likelihood_name
 from pyro_hvae.recipes import RECIPES
 from pyro_hvae.reports.evaluation_rows import EvaluationRow, flatten, list_evaluations, read_evaluations
+from pyro_hvae.reports.picture_sheets import data_address
 from pyro_hvae.reports.text_table import format_number, format_option
 from pyro_hvae.runs import EXPORT_CONFIG, OpenRun, draw_given, is_export, package_versions
 from pyro_hvae.runtime import fixed_seed
@@ -158,11 +158,6 @@ def embed_picture(file: Path, share: float = 1.0) -> str:
         image.thumbnail((WIDEST, 2 * WIDEST))
         image.save(smaller, "JPEG", quality=75)
     return data_address(smaller.getvalue(), "jpeg")
-
-
-def data_address(content: bytes, kind: str) -> str:
-    """The content of a picture as an address that needs no file."""
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def find_differences(contents: Sequence[RunContent]) -> dict[str, list[str]]:

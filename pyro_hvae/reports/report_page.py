@@ -8,20 +8,36 @@ from pathlib import Path
 from typing import Any
 
 from pyro_hvae import __version__
+from pyro_hvae.errors import DataError
 from pyro_hvae.reports.curve_panels import curve_panels
+from pyro_hvae.reports.explorer_content import explore
 from pyro_hvae.reports.page_content import describe_data, describe_runs, find_differences
 from pyro_hvae.reports.run_rows import protect_data
 from pyro_hvae.runs import OpenRun
 from pyro_hvae.runtime import atomic_write, require_new_file
 
+PAGE_BYTES = 9_000_000  # without its texts
 FOLDER = Path(__file__).parent / "page"
 
 
-def write_report(runs: Sequence[OpenRun], out: Path, overwrite: bool = False) -> dict[str, Any]:
+def write_report(
+    runs: Sequence[OpenRun],
+    out: Path,
+    overwrite: bool = False,
+    *,
+    explorer: bool = True,
+    points: int = 60_000,
+    part: str | None = None,
+    image: int = 0,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Writes a page about runs: what was asked for, curves, pictures, results with their protocol and error, configuration.
 
+    Arguments:
+        explorer: put a map of the codes into it. points, part, image, seed: as for `explore`.
+
     Raises:
-        ConfigError, DataError: for a file that is there, cannot be written, or holds the data of a run.
+        ConfigError, DataError: for a file that is there, cannot be written, or holds the data of a run; as `explore`.
     """
     require_new_file(out, overwrite)
     for run in runs:
@@ -29,8 +45,15 @@ def write_report(runs: Sequence[OpenRun], out: Path, overwrite: bool = False) ->
     contents = describe_runs(runs)
     names = [content.name for content in contents]
     rows = [run.directory.rows() for run in runs]
+    explorers = list[dict[str, Any]]()
+    budget = (PAGE_BYTES - sum(len(picture) for content in contents for picture in content.pictures.values())) // len(runs)
+    for run, name in zip(runs, names, strict=True) if explorer else ():
+        try:
+            explorers.append({"name": name, **explore(run, budget, points, part, image, seed)})
+        except DataError as error:  # an exported model has no data
+            explorers.append({"name": name, "error": str(error)})
     page = render_page(
-        explorers=[],
+        explorers=explorers,
         contents=contents,
         differences=find_differences(contents),
         panels=curve_panels(dict(zip(names, rows, strict=True)), dict(zip(names, map(describe_data, runs), strict=True))),

@@ -1,0 +1,241 @@
+"""What the explorer of a page holds of a run: codes, pictures, decoded grids, a graph and traversals, all computed before."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_hvae.data import Batch, given_of
+from pyro_hvae.errors import ConfigError, HVAEError
+from pyro_hvae.evaluation import random_subset
+from pyro_hvae.inference import (
+    ancestral,
+    decode_points,
+    first_row,
+    join_sites,
+    latents,
+    prior_latents,
+    reconstruct,
+    traverse,
+)
+from pyro_hvae.objectives import inputs_for, scalar_family, site_graph
+from pyro_hvae.plots import dataset_scale
+from pyro_hvae.reports.code_planes import Plane, decode_places, held_layers
+from pyro_hvae.reports.explorer_columns import describe_columns, pack
+from pyro_hvae.reports.picture_sheets import Tile, draw_sheet, picture_bytes
+from pyro_hvae.reports.run_pictures import TRAVERSAL_DATA, pick_test_datum
+from pyro_hvae.reports.run_rows import RowSet, join_sets, select_rows
+from pyro_hvae.runs import OpenRun, describe_values
+from pyro_hvae.runtime import fixed_seed
+
+PLANES = 6  # maps of a run
+GRIDS = (33, 25, 17, 11, 7, 5)  # cells along an axis, odd: one is the middle
+PICTURED, NODES, NEIGHBOURS = 3000, 1000, 10
+STEPS, MOST = 11, 8  # of traversals: steps, and dimensions of a layer
+# Of the bytes that are left beside the codes: for grids, pictures of data, nodes of the graph and traversals.
+SHARES = {"grids": 0.45, "data": 0.3, "nodes": 0.15, "sliders": 0.1}
+
+
+@dataclass(frozen=True, eq=False)
+class _Encoded:
+    """Data of a run with their codes.
+
+    Attributes:
+        sets: the data, in pieces. codes: site -> posterior means (n, d). columns: name -> (n,), what stands beside.
+        about: which data these are.
+    """
+
+    sets: Sequence[RowSet]
+    codes: Mapping[str, np.ndarray]
+    columns: Mapping[str, np.ndarray]
+    about: str
+
+    def read(self, index: np.ndarray) -> Iterator[Any]:
+        """The data at sorted places, piece by piece."""
+        start = 0
+        for rows in self.sets:
+            mine = index[(index >= start) & (index < start + len(rows.x))] - start
+            if len(mine):
+                yield rows.x[torch.from_numpy(mine)]
+            start += len(rows.x)
+
+
+def explore(
+    run: OpenRun, budget: int, points: int = 60_000, part: str | None = None, image: int = 0, seed: int = 0
+) -> dict[str, Any]:
+    """The values of the explorer as plain numbers and texts, about as many bytes as the budget.
+
+    Arguments:
+        points: at most so many data on the maps. part: as for `select_rows`, by default all.
+        image: the test datum whose code is held where one layer varies. seed: of all choices and draws.
+
+    Raises:
+        ConfigError: as `select_rows` and `pick_test_datum`. DataError: for an exported model without data.
+    """
+    encoded = _encode(run, points, part, seed)
+    datum = pick_test_datum(run, image, seed)
+    with fixed_seed(seed):
+        reference = latents(run.guide, datum, mean=True)
+        given = first_row(inputs_for(run.model, given_of(datum)))
+        graph = site_graph(run.model, datum)
+        sites = {name: site for name, site in ancestral(run.model, 1, given=given).items() if name != "x"}
+    continuous = [name for name, site in sites.items() if not scalar_family(site["fn"]).support.is_discrete]
+    parents = tuple(sorted(graph.predecessors("x")))
+    planes, left_out = _choose_planes(encoded.codes, parents, continuous)
+    about = f"test datum {image}" + (f" and its {text}" if (text := describe_values(run, given)) else "")
+    content: dict[str, Any] = {
+        "about": encoded.about,
+        "count": len(next(iter(encoded.codes.values()))),
+        "columns": describe_columns(run.dataset, encoded.columns),
+        "missing": {"maps": f"Without a map: {', '.join(left_out)}."} if left_out else {},
+        "reference": about,
+    }
+    maps = [_describe_plane(plane, encoded.codes) for plane in planes]
+    left = budget - sum(len(one["places"]) for one in maps) - sum(len(one.get("values", "")) for one in content["columns"])
+
+    random = np.random.default_rng(seed)
+    sample = np.sort(random.permutation(content["count"])[:64])
+    bytes_of = _picture_bytes(run, encoded, sample)
+
+    def count(what: str, most: int, least: int, pictures: int = 1) -> int:
+        return int(min(most, max(least, SHARES[what] * left / (bytes_of * pictures))))
+
+    pictured = np.sort(random.permutation(content["count"])[: count("data", PICTURED, 16, 2)])
+    values: dict[str, Tensor] = {}  # what is drawn, by its sheet
+    values["data"], values["reconstructions"] = _read_pictures(run, encoded, pictured)
+    cells = next((c for c in GRIDS if c * c * max(1, len(planes)) <= count("grids", 10**6, 1)), GRIDS[-1])
+    for number, (plane, one) in enumerate(zip(planes, maps, strict=True)):
+        held, matter = held_layers(graph, plane.sites)
+        one |= {"cells": cells, "held": f"{', '.join(matter)} of {about}" if matter else ""}
+        values[f"grid{number}"] = decode_places(run, plane, plane.grid(cells), reference, held, given)
+    content |= {"maps": maps, "pictured": pack(pictured.astype(np.uint32))}
+
+    def add(what: str, make: Callable[[], tuple[dict[str, Any], Tensor]]) -> None:
+        try:
+            content[what], values[what] = make()
+        except HVAEError as error:
+            content["missing"][what] = str(error)
+
+    ends = {site: encoded.codes[site][pictured] for site in parents}
+    add(
+        "nodes",
+        lambda: _draw_nodes(
+            run, count("nodes", NODES, 50), parents, continuous, ends, given, list(zip(planes, maps, strict=True)), seed
+        ),
+    )
+    add("sliders", lambda: _traverse(run, datum, count("sliders", 10**6, STEPS) // STEPS, seed))
+    return content | _draw(run, values)
+
+
+def _encode(run: OpenRun, points: int, part: str | None, seed: int) -> _Encoded:
+    """Codes of the data of a part, or of as many random ones."""
+    sets, about = select_rows(run, None, part, "all")
+    total = sum(len(rows.x) for rows in sets)
+    if total > points:
+        chosen, start, fewer = np.sort(np.random.default_rng(seed).permutation(total)[:points]), 0, list[RowSet]()
+        for rows in sets:
+            mine = chosen[(chosen >= start) & (chosen < start + len(rows.x))] - start
+            x: Any = rows.x.take(torch.from_numpy(mine)) if len(mine) else None
+            fewer += [RowSet(x, {name: values[mine] for name, values in rows.beside.items()})] if len(mine) else []
+            start += len(rows.x)
+        sets, about = fewer, f"{points:,} random ones of {about}"
+
+    def compute(rows: RowSet) -> dict[str, np.ndarray]:
+        with fixed_seed(seed):
+            found = latents(run.guide, rows.x.to(run.device), mean=True)
+        return {site: value.flatten(1).double().cpu().numpy() for site, value in found.items()}
+
+    arrays = join_sets(sets, compute)
+    codes = {name: values for name, values in arrays.items() if values.ndim == 2}
+    return _Encoded(sets, codes, {name: values for name, values in arrays.items() if values.ndim == 1}, about)
+
+
+def _choose_planes(
+    codes: Mapping[str, np.ndarray], parents: tuple[str, ...], continuous: Sequence[str]
+) -> tuple[list[Plane], list[str]]:
+    """A plane for all layers that x depends on directly, where these are several, and for each layer; the names without one."""
+    layers = [site for site in sorted(codes, key=lambda name: (len(name), name)) if site in continuous]
+    joint = [parents] if len(parents) > 1 and set(parents) <= set(layers) else []
+    wanted = [*joint, *((site,) for site in layers)]
+    planes = [Plane.fit(np.concatenate([codes[site] for site in sites], 1), sites) for sites in wanted[:PLANES]]
+    discrete = [f"{site} (its values are discrete)" for site in codes if site not in layers]
+    return planes, [*discrete, *(", ".join(sites) for sites in wanted[PLANES:])]
+
+
+def _describe_plane(plane: Plane, codes: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    places = plane.places(np.concatenate([codes[site] for site in plane.sites], 1))
+    steps = (65535 * (places - plane.low) / (plane.high - plane.low)).round().clip(0, 65535)
+    return {
+        "name": ", ".join(plane.sites),
+        "axes": plane.names,
+        "low": plane.low.tolist(),
+        "high": plane.high.tolist(),
+        "places": pack(steps.astype(np.uint16)),
+    }
+
+
+def _read_pictures(run: OpenRun, encoded: _Encoded, index: np.ndarray) -> tuple[Tensor, Tensor]:
+    """The data at sorted places, with NaN in missing entries, and their reconstructions."""
+    data, reconstructions = list[Tensor](), list[Tensor]()
+    for batch in encoded.read(index):
+        batch = batch.to(run.device)
+        data.append((batch.with_nan() if isinstance(batch, Batch) else batch).cpu())
+        reconstructions.append(reconstruct(run.model, run.guide, batch).cpu())
+    return torch.cat(data), torch.cat(reconstructions)
+
+
+def _picture_bytes(run: OpenRun, encoded: _Encoded, index: np.ndarray) -> float:
+    """The bytes of a decoded picture, by those of some data."""
+    images = run.images(_read_pictures(run, encoded, index)[1])
+    return picture_bytes(Tile.measure([images]).pixels(images))
+
+
+def _draw_nodes(
+    run: OpenRun,
+    count: int,
+    sites: tuple[str, ...],
+    continuous: Sequence[str],
+    ends: Mapping[str, np.ndarray],
+    given: Mapping[str, Tensor],
+    maps: Sequence[tuple[Plane, dict[str, Any]]],
+    seed: int,
+) -> tuple[dict[str, Any], Tensor]:
+    """Samples of the prior, nodes of a graph as `interpolate` has it with two of the ends, and E[x | z] of them."""
+    if discrete := [site for site in sites if site not in continuous]:
+        raise ConfigError(f"'{discrete[0]}' has discrete values, between which there is no path.")
+    with fixed_seed(seed):
+        prior = prior_latents(run.model, count, given=given)
+    nodes = join_sites(prior, sites)
+    for plane, one in maps:
+        if set(plane.sites) <= set(sites):
+            places = (plane.places(join_sites(prior, plane.sites)) - plane.low) / (plane.high - plane.low)
+            one["nodes"] = pack(places.astype(np.float32))
+    joined = np.concatenate([ends[site] for site in sites], 1)
+    packed = {"nodes": pack(nodes.astype(np.float32)), "ends": pack(joined.astype(np.float32))}
+    described = {"sites": ", ".join(sites), "width": nodes.shape[1], "neighbours": NEIGHBOURS, **packed}
+    return described, decode_points(run.model, nodes, sites, prior, given)
+
+
+def _traverse(run: OpenRun, datum: Any, rows: int, seed: int) -> tuple[dict[str, Any], Tensor]:
+    """Traversals of a datum: of every layer the dimensions in use, the largest first, as many rows as there is room for."""
+    data = random_subset(run.dataset.test, TRAVERSAL_DATA, seed).x.to(run.device)
+    layers = len(latents(run.guide, datum, mean=True))
+    one = traverse(run.model, run.guide, datum, data, steps=STEPS, most=max(1, min(MOST, rows // layers)), seed=seed)
+    units = [{"layer": unit.site, "name": unit.name, "variance": unit.variance} for unit in one.units]
+    described = {"units": units, "values": one.values.tolist(), "left_out": one.describe_left_out()}
+    return described, one.images.flatten(0, 1).cpu()
+
+
+def _draw(run: OpenRun, values: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The sheets of what is drawn, in pictures of one kind, and for vectors how they are drawn."""
+    images = {name: run.images(x) for name, x in values.items()}
+    scale = dataset_scale(run.dataset, images["data"])
+    tile = Tile.measure(images.values(), shared=bool(scale and scale.shared))
+    sheets = {name: draw_sheet(tile.pixels(x), exact=name not in ("data", "reconstructions")) for name, x in images.items()}
+    if scale is None or tile.low is None or tile.high is None:
+        return {"sheets": sheets, "vector": None}
+    names, ends = [str(name) for name in scale.names], {"low": tile.low.tolist(), "high": tile.high.tolist()}
+    return {"sheets": sheets, "vector": {"names": names, "shared": scale.shared, **ends}}
