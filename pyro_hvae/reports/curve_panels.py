@@ -59,7 +59,7 @@ def curve_panels(rows: Mapping[str, Rows], data: Mapping[str, str]) -> list[Pane
     for title, key in (("Bound on validation data", "validation_elbo"), ("Bound of batches", "elbo")):
         for where in (every := dict.fromkeys(data.values())):
             panels.append(_panel(f"{title}{f' of {where}' * (len(every) > 1)}", "nats per datum", of_runs(key, where)))
-    panels.append(_panel("Weight of the rate, beta", "", of_runs("beta")))
+    panels.append(_panel("Weight of the rate, beta", "", of_runs("beta"), whole=True))
     panels.append(_panel("Constraint, moving average", "", of_runs("constraint"), logarithmic=True))
     for run, mine in rows.items():
         rates = sorted({key for row in mine for key in row if key.startswith("rate.")}, key=lambda key: (len(key), key))
@@ -76,7 +76,7 @@ def _points(rows: Rows, key: str) -> list[tuple[float, float]]:
     return points[::-1][::every][::-1]  # with the last one
 
 
-def _panel(title: str, unit: str, curves: Iterable[Curve], logarithmic: bool = False) -> Panel | None:
+def _panel(title: str, unit: str, curves: Iterable[Curve], logarithmic: bool = False, whole: bool = False) -> Panel | None:
     curves = [curve for curve in curves if curve.points]
     if logarithmic:
         positive = ((c, [(step, math.log10(value)) for step, value in c.points if value > 0]) for c in curves)
@@ -89,7 +89,9 @@ def _panel(title: str, unit: str, curves: Iterable[Curve], logarithmic: bool = F
     low, high = min(late), max(late)
     margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
     far = min(every) < low - (high - low) or max(every) > high + (high - low)
-    if not far:
+    if far := far and not whole:
+        pass
+    else:
         low, high = min(every), max(every)
     low, high = low - margin, high + margin
 

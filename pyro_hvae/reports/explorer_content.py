@@ -33,10 +33,10 @@ from pyro_hvae.runtime import fixed_seed
 
 PLANES = 6  # maps of a run
 GRIDS = (33, 25, 17, 11, 7, 5)  # cells along an axis, odd: one is the middle
-PICTURED, NODES, NEIGHBOURS = 3000, 1000, 10
+PICTURED, NODES, NEIGHBOURS = 4000, 1000, 10
 STEPS, MOST = 11, 8  # of traversals: steps, and dimensions of a layer
-# Of the bytes that are left beside the codes: for grids, pictures of data, nodes of the graph and traversals.
-SHARES = {"grids": 0.45, "data": 0.3, "nodes": 0.15, "sliders": 0.1}
+# Shares of the room for pictures; what they leave is for data and their reconstructions.
+GRID_SHARE, NODE_SHARE, SLIDER_SHARE = 0.45, 0.15, 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +63,40 @@ class _Encoded:
             start += len(rows.x)
 
 
+@dataclass(frozen=True, eq=False)
+class _Reference:
+    """The test datum whose code is held where one layer varies.
+
+    Attributes:
+        codes: site -> (1, *event). given: inputs of the model, one row. graph: of the model's sites.
+        continuous: the layers without discrete values. about: which datum it is.
+    """
+
+    datum: Any
+    codes: Mapping[str, Tensor]
+    given: Mapping[str, Tensor]
+    graph: Any
+    continuous: Sequence[str]
+    about: str
+
+    @classmethod
+    def choose(cls, run: OpenRun, image: int, seed: int) -> "_Reference":
+        datum = pick_test_datum(run, image, seed)
+        with fixed_seed(seed):
+            codes = latents(run.guide, datum, mean=True)
+            given = first_row(inputs_for(run.model, given_of(datum)))
+            sites = ancestral(run.model, 1, given=given)
+        continuous = [name for name in codes if not scalar_family(sites[name]["fn"]).support.is_discrete]
+        under = describe_values(run, given)
+        about = f"test datum {image}" + (f" and its {under}" if under else "")
+        return cls(datum, codes, given, site_graph(run.model, datum), continuous, about)
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The layers that x depends on directly."""
+        return tuple(sorted(self.graph.predecessors("x")))
+
+
 def explore(
     run: OpenRun, budget: int, points: int = 60_000, part: str | None = None, image: int = 0, seed: int = 0
 ) -> dict[str, Any]:
@@ -75,59 +109,47 @@ def explore(
     Raises:
         ConfigError: as `select_rows` and `pick_test_datum`. DataError: for an exported model without data.
     """
-    encoded = _encode(run, points, part, seed)
-    datum = pick_test_datum(run, image, seed)
-    with fixed_seed(seed):
-        reference = latents(run.guide, datum, mean=True)
-        given = first_row(inputs_for(run.model, given_of(datum)))
-        graph = site_graph(run.model, datum)
-        sites = {name: site for name, site in ancestral(run.model, 1, given=given).items() if name != "x"}
-    continuous = [name for name, site in sites.items() if not scalar_family(site["fn"]).support.is_discrete]
-    parents = tuple(sorted(graph.predecessors("x")))
-    planes, left_out = _choose_planes(encoded.codes, parents, continuous)
-    about = f"test datum {image}" + (f" and its {text}" if (text := describe_values(run, given)) else "")
+    encoded, reference = _encode(run, points, part, seed), _Reference.choose(run, image, seed)
+    planes, left_out = _choose_planes(encoded.codes, reference)
+    maps = [_describe_plane(plane, encoded.codes) for plane in planes]
+    count, columns = len(next(iter(encoded.codes.values()))), describe_columns(run.dataset, encoded.columns)
+    order = np.random.default_rng(seed).permutation(count)
+    used = sum(len(one["places"]) for one in maps) + sum(len(one["values"]) for one in columns)
+    room = (budget - used) / _picture_bytes(run, encoded, np.sort(order[:64]))  # in pictures
+    missing = {"maps": f"Without a map: {', '.join(left_out)}."} if left_out else {}
     content: dict[str, Any] = {
         "about": encoded.about,
-        "count": len(next(iter(encoded.codes.values()))),
-        "columns": describe_columns(run.dataset, encoded.columns),
-        "missing": {"maps": f"Without a map: {', '.join(left_out)}."} if left_out else {},
-        "reference": about,
+        "count": count,
+        "columns": columns,
+        "maps": maps,
+        "missing": missing,
+        "reference": reference.about,
     }
-    maps = [_describe_plane(plane, encoded.codes) for plane in planes]
-    left = budget - sum(len(one["places"]) for one in maps) - sum(len(one.get("values", "")) for one in content["columns"])
-
-    random = np.random.default_rng(seed)
-    sample = np.sort(random.permutation(content["count"])[:64])
-    bytes_of = _picture_bytes(run, encoded, sample)
-
-    def count(what: str, most: int, least: int, pictures: int = 1) -> int:
-        return int(min(most, max(least, SHARES[what] * left / (bytes_of * pictures))))
-
-    pictured = np.sort(random.permutation(content["count"])[: count("data", PICTURED, 16, 2)])
-    values: dict[str, Tensor] = {}  # what is drawn, by its sheet
-    values["data"], values["reconstructions"] = _read_pictures(run, encoded, pictured)
-    cells = next((c for c in GRIDS if c * c * max(1, len(planes)) <= count("grids", 10**6, 1)), GRIDS[-1])
-    for number, (plane, one) in enumerate(zip(planes, maps, strict=True)):
-        held, matter = held_layers(graph, plane.sites)
-        one |= {"cells": cells, "held": f"{', '.join(matter)} of {about}" if matter else ""}
-        values[f"grid{number}"] = decode_places(run, plane, plane.grid(cells), reference, held, given)
-    content |= {"maps": maps, "pictured": pack(pictured.astype(np.uint32))}
+    drawn = dict[str, Tensor]()  # what the sheets show
 
     def add(what: str, make: Callable[[], tuple[dict[str, Any], Tensor]]) -> None:
         try:
-            content[what], values[what] = make()
+            content[what], drawn[what] = make()
         except HVAEError as error:
-            content["missing"][what] = str(error)
+            missing[what] = str(error)
 
-    ends = {site: encoded.codes[site][pictured] for site in parents}
-    add(
-        "nodes",
-        lambda: _draw_nodes(
-            run, count("nodes", NODES, 50), parents, continuous, ends, given, list(zip(planes, maps, strict=True)), seed
-        ),
-    )
-    add("sliders", lambda: _traverse(run, datum, count("sliders", 10**6, STEPS) // STEPS, seed))
-    return content | _draw(run, values)
+    cells = next((c for c in GRIDS if c * c * len(planes) <= GRID_SHARE * room), GRIDS[-1])
+    for number, (plane, one) in enumerate(zip(planes, maps, strict=True)):
+        held, matter = held_layers(reference.graph, plane.sites)
+        one |= {"cells": cells, "held": f"{', '.join(matter)} of {reference.about}" if matter else ""}
+        places = plane.grid(cells)
+        drawn[f"grid{number}"] = decode_places(run, plane, places, reference.codes, held, reference.given)
+    add("sliders", lambda: _traverse(run, reference, int(SLIDER_SHARE * room) // STEPS, seed))
+    nodes = int(min(NODES, max(50, NODE_SHARE * room)))
+    add("nodes", lambda: _draw_nodes(run, nodes, reference, list(zip(planes, maps, strict=True)), seed))
+    left = int(room - sum(map(len, drawn.values()))) // 2
+    pictured = np.sort(order[: min(PICTURED, max(16, left))])
+    drawn["data"], drawn["reconstructions"] = _read_pictures(run, encoded, pictured)
+    content["pictured"] = pack(pictured.astype(np.uint32))
+    if "nodes" in content:
+        ends = np.concatenate([encoded.codes[site][pictured] for site in reference.parents], 1)
+        content["nodes"]["ends"] = pack(ends.astype(np.float32))
+    return content | _draw(run, drawn)
 
 
 def _encode(run: OpenRun, points: int, part: str | None, seed: int) -> _Encoded:
@@ -153,12 +175,10 @@ def _encode(run: OpenRun, points: int, part: str | None, seed: int) -> _Encoded:
     return _Encoded(sets, codes, {name: values for name, values in arrays.items() if values.ndim == 1}, about)
 
 
-def _choose_planes(
-    codes: Mapping[str, np.ndarray], parents: tuple[str, ...], continuous: Sequence[str]
-) -> tuple[list[Plane], list[str]]:
+def _choose_planes(codes: Mapping[str, np.ndarray], reference: _Reference) -> tuple[list[Plane], list[str]]:
     """A plane for all layers that x depends on directly, where these are several, and for each layer; the names without one."""
-    layers = [site for site in sorted(codes, key=lambda name: (len(name), name)) if site in continuous]
-    joint = [parents] if len(parents) > 1 and set(parents) <= set(layers) else []
+    layers = [site for site in sorted(codes, key=lambda name: (len(name), name)) if site in reference.continuous]
+    joint = [parents] if len(parents := reference.parents) > 1 and set(parents) <= set(layers) else []
     wanted = [*joint, *((site,) for site in layers)]
     planes = [Plane.fit(np.concatenate([codes[site] for site in sites], 1), sites) for sites in wanted[:PLANES]]
     discrete = [f"{site} (its values are discrete)" for site in codes if site not in layers]
@@ -171,6 +191,7 @@ def _describe_plane(plane: Plane, codes: Mapping[str, np.ndarray]) -> dict[str, 
     return {
         "name": ", ".join(plane.sites),
         "axes": plane.names,
+        "plane": len(plane.mean) > 2,
         "low": plane.low.tolist(),
         "high": plane.high.tolist(),
         "places": pack(steps.astype(np.uint16)),
@@ -194,36 +215,29 @@ def _picture_bytes(run: OpenRun, encoded: _Encoded, index: np.ndarray) -> float:
 
 
 def _draw_nodes(
-    run: OpenRun,
-    count: int,
-    sites: tuple[str, ...],
-    continuous: Sequence[str],
-    ends: Mapping[str, np.ndarray],
-    given: Mapping[str, Tensor],
-    maps: Sequence[tuple[Plane, dict[str, Any]]],
-    seed: int,
+    run: OpenRun, count: int, reference: _Reference, maps: Sequence[tuple[Plane, dict[str, Any]]], seed: int
 ) -> tuple[dict[str, Any], Tensor]:
-    """Samples of the prior, nodes of a graph as `interpolate` has it with two of the ends, and E[x | z] of them."""
-    if discrete := [site for site in sites if site not in continuous]:
+    """Samples of the prior, nodes of a graph as `interpolate` has it with two data, and E[x | z] of them."""
+    sites = reference.parents
+    if discrete := [site for site in sites if site not in reference.continuous]:
         raise ConfigError(f"'{discrete[0]}' has discrete values, between which there is no path.")
     with fixed_seed(seed):
-        prior = prior_latents(run.model, count, given=given)
-    nodes = join_sites(prior, sites)
+        prior = prior_latents(run.model, count, given=reference.given)
     for plane, one in maps:
         if set(plane.sites) <= set(sites):
             places = (plane.places(join_sites(prior, plane.sites)) - plane.low) / (plane.high - plane.low)
             one["nodes"] = pack(places.astype(np.float32))
-    joined = np.concatenate([ends[site] for site in sites], 1)
-    packed = {"nodes": pack(nodes.astype(np.float32)), "ends": pack(joined.astype(np.float32))}
-    described = {"sites": ", ".join(sites), "width": nodes.shape[1], "neighbours": NEIGHBOURS, **packed}
-    return described, decode_points(run.model, nodes, sites, prior, given)
+    nodes = join_sites(prior, sites)
+    packed = pack(nodes.astype(np.float32))
+    described = {"sites": ", ".join(sites), "width": nodes.shape[1], "neighbours": NEIGHBOURS, "nodes": packed}
+    return described, decode_points(run.model, nodes, sites, prior, reference.given)
 
 
-def _traverse(run: OpenRun, datum: Any, rows: int, seed: int) -> tuple[dict[str, Any], Tensor]:
+def _traverse(run: OpenRun, reference: _Reference, rows: int, seed: int) -> tuple[dict[str, Any], Tensor]:
     """Traversals of a datum: of every layer the dimensions in use, the largest first, as many rows as there is room for."""
     data = random_subset(run.dataset.test, TRAVERSAL_DATA, seed).x.to(run.device)
-    layers = len(latents(run.guide, datum, mean=True))
-    one = traverse(run.model, run.guide, datum, data, steps=STEPS, most=max(1, min(MOST, rows // layers)), seed=seed)
+    most = max(1, min(MOST, rows // len(reference.codes)))
+    one = traverse(run.model, run.guide, reference.datum, data, steps=STEPS, most=most, seed=seed)
     units = [{"layer": unit.site, "name": unit.name, "variance": unit.variance} for unit in one.units]
     described = {"units": units, "values": one.values.tolist(), "left_out": one.describe_left_out()}
     return described, one.images.flatten(0, 1).cpu()

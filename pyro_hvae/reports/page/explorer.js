@@ -57,7 +57,7 @@
     return String(Number((column.low + column.step * stored).toPrecision(column.kind === "row" ? 10 : 4)));
   }
 
-  const describe = (index) => run.columns.map((column) => `${column.name} ${valueText(column, index)}`).join(", ");
+  const describe = (index) => run.columns.map((column) => `${column.name}: ${valueText(column, index)}`).join("; ");
 
   function nearest([across, up], rows) { // the datum that is nearest to a place, of all or of some
     let best = 0, least = Infinity;
@@ -377,11 +377,11 @@
     [ends, path] = ends.length === 1 && ends[0] !== end ? [[ends[0], end], null] : [[end], null];
     const strip = part("strip"), row = (number) => describe(run.picturedRows[number]);
     strip.replaceChildren();
-    if (ends.length < 2) return tell(`From ${row(end)}. Choose the other end.`);
+    if (ends.length < 2) return tell(`From the datum ${row(end)}. Choose the other end.`);
     path = findPath(...ends);
-    if (!path) return tell(`${row(ends[0])} and ${row(ends[1])} are not connected by ${run.nodes.codes.length / run.nodes.width} samples of the prior.`);
+    if (!path) return tell(`Not connected by ${run.nodes.codes.length / run.nodes.width} samples of the prior: ${row(ends[0])}, and ${row(ends[1])}.`);
     const far = path.indices.length;
-    tell(`${far} points of the graph of ${path.neighbours} neighbours, length ${path.length.toPrecision(4)} in ${run.nodes.sites}; from ${row(ends[0])} to ${row(ends[1])}.`);
+    tell(`${far} points of the graph of ${path.neighbours} neighbours, length ${path.length.toPrecision(4)} in ${run.nodes.sites}; from the datum ${row(ends[0])}, to the datum ${row(ends[1])}.`);
     path.indices.forEach((index, i) => {
       const canvas = document.createElement("canvas"), end = index - path.nodes;
       canvas.className = "picture";
@@ -436,7 +436,8 @@
 
   function chooseMap(number) {
     map = run.maps[number];
-    part("axes").textContent = map.axes[1] ? `Across: ${map.axes[0]}. Up: ${map.axes[1]}.` : `Across: ${map.axes[0]}.`;
+    const axes = map.axes[1] ? `Across: ${map.axes[0]}. Up: ${map.axes[1]}.` : `Across: ${map.axes[0]}.`;
+    part("axes").textContent = map.plane ? `${axes} What is decoded lies on their plane through the mean code.` : axes;
     moveCursor(cursor);
     showDatum(cursor);
     drawMap();
@@ -464,7 +465,7 @@
     fill(part("colour"), [...usable, ["", "nothing"]]);
     part("path-control").hidden = !run.nodes;
     part("slider-part").hidden = !run.sliders;
-    if (run.sliders) part("slider-text").textContent = `From the code of ${run.reference}, one dimension at a time, in standard deviations of its noise. ${run.sliders.left_out}.`;
+    if (run.sliders) part("slider-text").textContent = `From the code of ${run.reference}, one dimension at a time, in standard deviations of its noise. Dimensions ${run.sliders.left_out}.`;
     [map, column] = [run.maps[0], usable.length ? run.columns[usable[0][0]] : null];
     chooseColours();
     makeSliders();
