@@ -34,6 +34,7 @@ from pyro_hvae.runtime import fixed_seed
 PLANES = 6  # maps of a run
 GRIDS = (33, 25, 17, 11, 7, 5)  # cells along an axis, odd: one is the middle
 PICTURED, NODES, NEIGHBOURS = 4000, 1000, 10
+SAMPLE = 64  # pictures by which the bytes of one are measured
 STEPS, MOST = 11, 8  # of traversals: steps, and dimensions of a layer
 # Shares of the room for pictures; what they leave is for data and their reconstructions.
 GRID_SHARE, NODE_SHARE, SLIDER_SHARE = 0.45, 0.15, 0.1
@@ -115,7 +116,8 @@ def explore(
     count, columns = len(next(iter(encoded.codes.values()))), describe_columns(run.dataset, encoded.columns)
     order = np.random.default_rng(seed).permutation(count)
     used = sum(len(one["places"]) for one in maps) + sum(len(one["values"]) for one in columns)
-    room = (budget - used) / _picture_bytes(run, encoded, np.sort(order[:64]))  # in pictures
+    decoded_bytes, pair_bytes = _measure_pictures(run, encoded, np.sort(order[:SAMPLE]))
+    room = (budget - used) / decoded_bytes  # in decoded pictures
     missing = {"maps": f"Without a map: {', '.join(left_out)}."} if left_out else {}
     content: dict[str, Any] = {
         "about": encoded.about,
@@ -142,8 +144,8 @@ def explore(
     add("sliders", lambda: _traverse(run, reference, int(SLIDER_SHARE * room) // STEPS, seed))
     nodes = int(min(NODES, max(50, NODE_SHARE * room)))
     add("nodes", lambda: _draw_nodes(run, nodes, reference, list(zip(planes, maps, strict=True)), seed))
-    left = int(room - sum(map(len, drawn.values()))) // 2
-    pictured = np.sort(order[: min(PICTURED, max(16, left))])
+    left = (room - sum(map(len, drawn.values()))) * decoded_bytes / pair_bytes
+    pictured = np.sort(order[: int(min(PICTURED, max(16, left)))])
     drawn["data"], drawn["reconstructions"] = _read_pictures(run, encoded, pictured)
     content["pictured"] = pack(pictured.astype(np.uint32))
     if "nodes" in content:
@@ -208,10 +210,12 @@ def _read_pictures(run: OpenRun, encoded: _Encoded, index: np.ndarray) -> tuple[
     return torch.cat(data), torch.cat(reconstructions)
 
 
-def _picture_bytes(run: OpenRun, encoded: _Encoded, index: np.ndarray) -> float:
-    """The bytes of a decoded picture, by those of some data."""
-    images = run.images(_read_pictures(run, encoded, index)[1])
-    return picture_bytes(Tile.measure([images]).pixels(images))
+def _measure_pictures(run: OpenRun, encoded: _Encoded, index: np.ndarray) -> tuple[float, float]:
+    """The bytes of a decoded picture, and of a datum with its reconstruction, by some data."""
+    data, decoded = map(run.images, _read_pictures(run, encoded, index))
+    pixels = Tile.measure([data, decoded]).pixels
+    pairs = sum(picture_bytes(pixels(x), exact=False) for x in (data, decoded))
+    return picture_bytes(pixels(decoded)), pairs
 
 
 def _draw_nodes(

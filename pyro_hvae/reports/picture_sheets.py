@@ -13,8 +13,8 @@ from torch import Tensor
 
 from pyro_hvae.plots import mark_missing
 
+SMALL = 32 * 32  # pixels of a picture in which the noise of JPEG would be seen
 LONGEST = 256  # pixels in a line of a vector's picture; a longer vector takes several
-SAMPLE = 64  # pictures by which the bytes of one are measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,7 @@ def draw_sheet(pixels: np.ndarray, exact: bool = True) -> dict[str, Any]:
     """One image of many pictures, row by row, as a data address.
 
     Arguments:
-        pixels: of n pictures, as `Tile.pixels` has them. exact: PNG; else PNG or JPEG, whichever is shorter.
+        pixels: of n pictures, as `Tile.pixels` has them. exact: PNG; else large pictures may be JPEG, if that is shorter.
 
     Returns:
         `src`, `columns`, `count`, `width` and `height` of a picture.
@@ -85,7 +85,7 @@ def draw_sheet(pixels: np.ndarray, exact: bool = True) -> dict[str, Any]:
     grid = np.concatenate([pixels, blank]).reshape(rows, columns, *pixels.shape[1:]).swapaxes(1, 2)
     image = Image.fromarray(grid.reshape(rows * height, columns * width, *pixels.shape[3:]))
     content, kind = _save(image, "png", optimize=True), "png"
-    if not exact and len(smaller := _save(image, "jpeg", quality=85, subsampling=0)) < len(content):
+    if not exact and height * width > SMALL and len(smaller := _save(image, "jpeg", quality=85, subsampling=0)) < len(content):
         content, kind = smaller, "jpeg"
     return {"src": data_address(content, kind), "columns": columns, "count": count, "width": width, "height": height}
 
@@ -102,6 +102,5 @@ def _save(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def picture_bytes(pixels: np.ndarray, exact: bool = True) -> float:
-    """The length of one picture in a sheet, by a sample."""
-    sample = pixels[:SAMPLE]
-    return len(draw_sheet(sample, exact)["src"]) / len(sample)
+    """The bytes of one picture in a sheet of these."""
+    return len(draw_sheet(pixels, exact)["src"]) / len(pixels)

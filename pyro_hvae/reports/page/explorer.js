@@ -514,7 +514,7 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => run && chooseMap(run.maps.indexOf(map)));
   fill(part("run"), runs.map((one, i) => [i, one.name]));
   part("run-control").hidden = runs.length < 2;
-  const loaded = chooseRun(0);
+  const loaded = chooseRun(0).then(() => performance.mark("explorer"));
 
   // For tests, and for whoever asks more in the console.
   window.explorer = { loaded, decode, findPath, drawMap, values: (image) => values(image), cursor: () => cursor, datum: () => datum, path: () => path };
