@@ -22,6 +22,7 @@ from pyro_hvae.reports import write_report
 from pyro_hvae.reports.curve_panels import BOTTOM, LEFT, RIGHT, TOP, curve_panels
 from pyro_hvae.reports.explorer_columns import describe_columns
 from pyro_hvae.reports.explorer_content import explore
+from pyro_hvae.reports.page_content import embed_picture
 from pyro_hvae.reports.picture_sheets import Tile, draw_sheet
 from pyro_hvae.runs import open_run
 from pyro_hvae.runtime import fixed_seed
@@ -295,3 +296,19 @@ def test_an_explorer_of_large_pictures_keeps_its_budget(command, tmp_path):
     assert 1_000_000 < size < 3_300_000, size
     write_report([open_run("run")], tmp_path / "page.html")
     assert (tmp_path / "page.html").stat().st_size < 10_000_000
+
+
+def test_large_pictures_are_made_smaller_where_there_are_too_many(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (900, 2000, 3), dtype=np.uint8)
+    Image.fromarray(noise).save("noise.png")
+    Image.fromarray(noise[:50, :50]).save("small.png")
+
+    def read(address):
+        head, content = address.split(",")
+        return head, Image.open(io.BytesIO(base64.b64decode(content)))
+
+    head, image = read(embed_picture(tmp_path / "noise.png"))
+    assert "png" in head and np.array_equal(np.asarray(image), noise)
+    head, image = read(embed_picture(tmp_path / "noise.png", share=0.5))
+    assert "jpeg" in head and image.size == (1600, 720)
+    assert "png" in read(embed_picture(tmp_path / "small.png", share=0.5))[0]
