@@ -1,6 +1,6 @@
 """What the explorer of a page holds of a run: codes, pictures, decoded grids, a graph and traversals, all computed before."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.data import Batch, given_of
-from pyro_hvae.errors import ConfigError, HVAEError
+from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation import random_subset
 from pyro_hvae.inference import (
-    ancestral,
     decode_points,
     first_row,
     join_sites,
@@ -21,7 +20,7 @@ from pyro_hvae.inference import (
     reconstruct,
     traverse,
 )
-from pyro_hvae.objectives import inputs_for, scalar_family, site_graph
+from pyro_hvae.objectives import inputs_for, site_graph
 from pyro_hvae.plots import dataset_scale
 from pyro_hvae.reports.code_planes import Plane, decode_places, held_layers
 from pyro_hvae.reports.explorer_columns import describe_columns, pack
@@ -70,14 +69,13 @@ class _Reference:
 
     Attributes:
         codes: site -> (1, *event). given: inputs of the model, one row. graph: of the model's sites.
-        continuous: the layers without discrete values. about: which datum it is.
+        about: which datum it is.
     """
 
     datum: Any
     codes: Mapping[str, Tensor]
     given: Mapping[str, Tensor]
     graph: Any
-    continuous: Sequence[str]
     about: str
 
     @classmethod
@@ -86,11 +84,9 @@ class _Reference:
         with fixed_seed(seed):
             codes = latents(run.guide, datum, mean=True)
             given = first_row(inputs_for(run.model, given_of(datum)))
-            sites = ancestral(run.model, 1, given=given)
-        continuous = [name for name in codes if not scalar_family(sites[name]["fn"]).support.is_discrete]
         under = describe_values(run, given)
         about = f"test datum {image}" + (f" and its {under}" if under else "")
-        return cls(datum, codes, given, site_graph(run.model, datum), continuous, about)
+        return cls(datum, codes, given, site_graph(run.model, datum), about)
 
     @property
     def parents(self) -> tuple[str, ...]:
@@ -115,43 +111,34 @@ def explore(
     maps = [_describe_plane(plane, encoded.codes) for plane in planes]
     count, columns = len(next(iter(encoded.codes.values()))), describe_columns(run.dataset, encoded.columns)
     order = np.random.default_rng(seed).permutation(count)
-    used = sum(len(one["places"]) for one in maps) + sum(len(one["values"]) for one in columns)
-    decoded_bytes, pair_bytes = _measure_pictures(run, encoded, np.sort(order[:SAMPLE]))
-    room = (budget - used) / decoded_bytes  # in decoded pictures
-    missing = {"maps": f"Without a map: {', '.join(left_out)}."} if left_out else {}
-    content: dict[str, Any] = {
-        "about": encoded.about,
-        "count": count,
-        "columns": columns,
-        "maps": maps,
-        "missing": missing,
-        "reference": reference.about,
-    }
+    notes = [f"Without a map: {', '.join(left_out)}."] * bool(left_out)
+    content: dict[str, Any] = {"about": encoded.about, "count": count, "columns": columns, "maps": maps, "notes": notes}
     drawn = dict[str, Tensor]()  # what the sheets show
 
-    def add(what: str, make: Callable[[], tuple[dict[str, Any], Tensor]]) -> None:
-        try:
-            content[what], drawn[what] = make()
-        except HVAEError as error:
-            missing[what] = str(error)
+    # Bytes: all there are for pictures, those of a decoded one, of a datum with its reconstruction, and of a code.
+    room = budget - sum(len(one["places"]) for one in maps) - sum(len(one["values"]) for one in columns)
+    of_one, of_pair = _measure_pictures(run, encoded, np.sort(order[:SAMPLE]))
+    of_code = 16 / 3 * sum(encoded.codes[site].shape[1] for site in reference.parents)
 
-    cells = next((c for c in GRIDS if c * c * len(planes) <= GRID_SHARE * room), GRIDS[-1])
+    cells = next((c for c in GRIDS if c * c * len(planes) <= GRID_SHARE * room / of_one), GRIDS[-1])
     for number, (plane, one) in enumerate(zip(planes, maps, strict=True)):
         held, matter = held_layers(reference.graph, plane.sites)
         one |= {"cells": cells, "held": f"{', '.join(matter)} of {reference.about}" if matter else ""}
         places = plane.grid(cells)
         drawn[f"grid{number}"] = decode_places(run, plane, places, reference.codes, held, reference.given)
-    add("sliders", lambda: _traverse(run, reference, int(SLIDER_SHARE * room) // STEPS, seed))
-    nodes = int(min(NODES, max(50, NODE_SHARE * room)))
-    add("nodes", lambda: _draw_nodes(run, nodes, reference, list(zip(planes, maps, strict=True)), seed))
-    left = (room - sum(map(len, drawn.values()))) * decoded_bytes / pair_bytes
-    pictured = np.sort(order[: int(min(PICTURED, max(16, left)))])
+    try:
+        sliders, drawn["sliders"] = _traverse(run, reference, int(SLIDER_SHARE * room / of_one / STEPS), seed)
+        content["sliders"] = sliders
+    except ConfigError as error:
+        notes.append(f"Without sliders: {error}")
+    samples = int(min(NODES, max(50, NODE_SHARE * room / (of_one + of_code))))
+    nodes, drawn["nodes"] = _draw_nodes(run, samples, reference, list(zip(planes, maps, strict=True)), seed)
+    left = room - of_one * sum(map(len, drawn.values())) - of_code * samples
+    pictured = np.sort(order[: int(min(PICTURED, max(16, left / (of_pair + of_code))))])
     drawn["data"], drawn["reconstructions"] = _read_pictures(run, encoded, pictured)
-    content["pictured"] = pack(pictured.astype(np.uint32))
-    if "nodes" in content:
-        ends = np.concatenate([encoded.codes[site][pictured] for site in reference.parents], 1)
-        content["nodes"]["ends"] = pack(ends.astype(np.float32))
-    return content | _draw(run, drawn)
+    ends = np.concatenate([encoded.codes[site][pictured] for site in reference.parents], 1)
+    content["nodes"] = nodes | {"ends": pack(ends.astype(np.float32))}
+    return content | {"pictured": pack(pictured.astype(np.uint32))} | _draw(run, drawn)
 
 
 def _encode(run: OpenRun, points: int, part: str | None, seed: int) -> _Encoded:
@@ -179,12 +166,11 @@ def _encode(run: OpenRun, points: int, part: str | None, seed: int) -> _Encoded:
 
 def _choose_planes(codes: Mapping[str, np.ndarray], reference: _Reference) -> tuple[list[Plane], list[str]]:
     """A plane for all layers that x depends on directly, where these are several, and for each layer; the names without one."""
-    layers = [site for site in sorted(codes, key=lambda name: (len(name), name)) if site in reference.continuous]
-    joint = [parents] if len(parents := reference.parents) > 1 and set(parents) <= set(layers) else []
+    layers = sorted(codes, key=lambda name: (len(name), name))
+    joint = [reference.parents] if len(reference.parents) > 1 else []
     wanted = [*joint, *((site,) for site in layers)]
     planes = [Plane.fit(np.concatenate([codes[site] for site in sites], 1), sites) for sites in wanted[:PLANES]]
-    discrete = [f"{site} (its values are discrete)" for site in codes if site not in layers]
-    return planes, [*discrete, *(", ".join(sites) for sites in wanted[PLANES:])]
+    return planes, [", ".join(sites) for sites in wanted[PLANES:]]
 
 
 def _describe_plane(plane: Plane, codes: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -223,8 +209,6 @@ def _draw_nodes(
 ) -> tuple[dict[str, Any], Tensor]:
     """Samples of the prior, nodes of a graph as `interpolate` has it with two data, and E[x | z] of them."""
     sites = reference.parents
-    if discrete := [site for site in sites if site not in reference.continuous]:
-        raise ConfigError(f"'{discrete[0]}' has discrete values, between which there is no path.")
     with fixed_seed(seed):
         prior = prior_latents(run.model, count, given=reference.given)
     for plane, one in maps:
@@ -243,7 +227,7 @@ def _traverse(run: OpenRun, reference: _Reference, rows: int, seed: int) -> tupl
     most = max(1, min(MOST, rows // len(reference.codes)))
     one = traverse(run.model, run.guide, reference.datum, data, steps=STEPS, most=most, seed=seed)
     units = [{"layer": unit.site, "name": unit.name, "variance": unit.variance} for unit in one.units]
-    described = {"units": units, "values": one.values.tolist(), "left_out": one.describe_left_out()}
+    described = {"units": units, "values": one.values.tolist(), "left_out": one.describe_left_out(), "from": reference.about}
     return described, one.images.flatten(0, 1).cpu()
 
 

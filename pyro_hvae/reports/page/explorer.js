@@ -40,10 +40,8 @@
       if (map.nodes) map.nodePlaces = unpack(map.nodes, Float32Array);
     }
     one.picturedRows = unpack(one.pictured, Uint32Array);
-    if (one.nodes) {
-      one.nodes.codes = unpack(one.nodes.nodes, Float32Array);
-      one.nodes.endCodes = unpack(one.nodes.ends, Float32Array);
-    }
+    one.nodes.codes = unpack(one.nodes.nodes, Float32Array);
+    one.nodes.endCodes = unpack(one.nodes.ends, Float32Array);
     await Promise.all(Object.values(one.sheets).map(loadSheet));
     one.ready = true;
   }
@@ -451,11 +449,10 @@
 
   async function chooseRun(number) {
     const chosen = runs[number];
-    part("body").hidden = Boolean(chosen.error) || !chosen.maps.length;
-    const reasons = chosen.error ? [chosen.error] : Object.values(chosen.missing);
-    part("missing").textContent = reasons.join(" ");
+    part("body").hidden = Boolean(chosen.error);
+    part("notes").textContent = chosen.error ?? chosen.notes.join(" ");
     part("about").textContent = chosen.error ? "" : `${chosen.about}; ${chosen.count.toLocaleString("en")} points.`;
-    if (chosen.error || !chosen.maps.length) return;
+    if (chosen.error) return;
     if (!chosen.ready) await prepare(chosen);
     [run, ends, path, cursor] = [chosen, [], null, [0.5, 0.5]];
     tell("");
@@ -463,9 +460,8 @@
     fill(part("map"), run.maps.map((one, i) => [i, one.name]));
     const usable = run.columns.map((one, i) => [i, one.name]).filter(([i]) => run.columns[i].kind !== "row");
     fill(part("colour"), [...usable, ["", "nothing"]]);
-    part("path-control").hidden = !run.nodes;
     part("slider-part").hidden = !run.sliders;
-    if (run.sliders) part("slider-text").textContent = `From the code of ${run.reference}, one dimension at a time, in standard deviations of its noise. Dimensions ${run.sliders.left_out}.`;
+    if (run.sliders) part("slider-text").textContent = `From the code of ${run.sliders.from}, one dimension at a time, in standard deviations of its noise. Dimensions ${run.sliders.left_out}.`;
     [map, column] = [run.maps[0], usable.length ? run.columns[usable[0][0]] : null];
     chooseColours();
     makeSliders();
