@@ -14,7 +14,7 @@ from pyro_hvae.inference.neighbour_graph import shortest_path
 from pyro_hvae.reports import write_report
 from pyro_hvae.runs import open_run
 
-BETWEEN = 8  # grey levels of 255 that bilinear means cost on the small pendulum
+BETWEEN = 2  # grey levels of 255 that bilinear means cost on the small pendulum
 SCRIPT = "</script><script>window.hacked = 1</script>"
 
 
