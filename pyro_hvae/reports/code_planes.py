@@ -44,7 +44,7 @@ class Plane:
         names = (f"first dimension of {name}", f"second dimension of {name}") if width == 2 else (name, "")
         if width > 2 and len(codes) > 2:
             pca = PCA(2, random_state=0).fit(codes)
-            mean, axes = pca.mean_, pca.components_
+            mean, axes = np.asarray(pca.mean_), np.asarray(pca.components_)
             share = [f" ({s:.0%} of the variance)".replace("%", " %") if np.isfinite(s) else "" for s in _shares(pca)]
             names = (f"first principal component of {name}{share[0]}", f"second principal component{share[1]}")
         places = (codes - mean) @ axes.T

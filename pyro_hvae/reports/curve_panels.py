@@ -8,6 +8,7 @@ from typing import Any
 WIDTH, HEIGHT = 380, 220  # of a panel: readable at the width of a phone
 LEFT, RIGHT, TOP, BOTTOM = 52, 372, 10, 192  # of the area of the curves
 POINTS = 400  # of a curve
+FEW = 10  # points that are all shown
 SETTLED = 0.1  # of the steps: what is before them may lie far outside
 
 Rows = Sequence[Mapping[str, Any]]
@@ -88,11 +89,11 @@ def _panel(title: str, unit: str, curves: Iterable[Curve], logarithmic: bool = F
     late = [value for curve in curves for step, value in curve.points if step >= first + SETTLED * (last - first)]
     low, high = min(late), max(late)
     margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
-    far = min(every) < low - (high - low) or max(every) > high + (high - low)
-    if far := far and not whole:
-        pass
-    else:
+    whole = whole or max(len(curve.points) for curve in curves) < FEW
+    far = not whole and (min(every) < low - (high - low) or max(every) > high + (high - low))
+    if not far:
         low, high = min(every), max(every)
+        margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
     low, high = low - margin, high + margin
 
     def across(step: float) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data import Batch, given_of
+from pyro_hvae.data import Batch, Rows, given_of
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.evaluation import random_subset
 from pyro_hvae.inference import (
@@ -149,9 +149,10 @@ def _encode(run: OpenRun, points: int, part: str | None, seed: int) -> _Encoded:
         chosen, start, fewer = np.sort(np.random.default_rng(seed).permutation(total)[:points]), 0, list[RowSet]()
         for rows in sets:
             mine = chosen[(chosen >= start) & (chosen < start + len(rows.x))] - start
-            x: Any = rows.x.take(torch.from_numpy(mine)) if len(mine) else None
-            fewer += [RowSet(x, {name: values[mine] for name, values in rows.beside.items()})] if len(mine) else []
             start += len(rows.x)
+            if len(mine):
+                x = Rows.of(rows.x).take(torch.from_numpy(mine))
+                fewer.append(RowSet(x, {name: values[mine] for name, values in rows.beside.items()}))
         sets, about = fewer, f"{points:,} random ones of {about}"
 
     def compute(rows: RowSet) -> dict[str, np.ndarray]:

@@ -58,8 +58,8 @@ def write_report(
         differences=find_differences(contents),
         panels=curve_panels(dict(zip(names, rows, strict=True)), dict(zip(names, map(describe_data, runs), strict=True))),
     )
-    with atomic_write(out, "Choose another place with --out.") as part:
-        part.write_text(page, encoding="utf-8", errors="replace")
+    with atomic_write(out, "Choose another place with --out.") as file:
+        file.write_text(page, encoding="utf-8", errors="replace")
     report = {"out": str(out), "bytes": out.stat().st_size, "runs": [str(run.directory.path) for run in runs]}
     return report | {"text": f"Report: {out}, {report['bytes']:,} bytes. Open it in a browser."}
 

@@ -352,6 +352,7 @@ def test_a_page_fits_a_phone_a_dark_page_and_paper(browser, pages):
         assert max(browser.execute_script(background)) < 60
         emulate(browser, scheme="dark", media="print")
         assert min(browser.execute_script(background)) == 255 and not browser.find_element("css selector", "nav").is_displayed()
+        assert browser.find_element("css selector", "#configuration pre").size["height"] > 100  # it opens on paper
     finally:
         emulate(browser)
         resize(browser, 1280, 1400)
