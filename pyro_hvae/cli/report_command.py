@@ -13,7 +13,7 @@ from pyro_hvae.cli.shared_options import COUNT, INDEX, SEED, Result, overwrite_o
 @click.command(name="report")
 @click.option("--out", type=click.Path(path_type=Path), default="report.html", metavar="FILE", help="The page, a .html file.")
 @overwrite_option
-@click.option("--points", type=COUNT, default=60_000, metavar="N", help="Most data on the map.")
+@click.option("--points", type=COUNT, default=60_000, metavar="N", help="Most data on the maps of all runs.")
 @part_option("all")
 @click.option("--image", type=INDEX, default=0, metavar="I", help="Test datum whose code is held where one layer varies.")
 @click.option("--seed", type=SEED, default=0, metavar="N", help="Seed of the choice of data and of the prior samples.")

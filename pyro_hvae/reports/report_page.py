@@ -34,7 +34,8 @@ def write_report(
     """Writes a page about runs: what was asked for, curves, pictures, results with their protocol and error, configuration.
 
     Arguments:
-        explorer: put a map of the codes into it. points, part, image, seed: as for `explore`.
+        explorer: put a map of the codes into it. points: at most so many data on the maps of all runs. part, image, seed: as
+            for `explore`.
 
     Raises:
         ConfigError, DataError: for a file that is there, cannot be written, or holds the data of a run; as `explore`.
@@ -44,12 +45,12 @@ def write_report(
         protect_data(run, out)
     contents = describe_runs(runs)
     names = [content.name for content in contents]
-    rows = [run.directory.rows() for run in runs]
+    rows = map(_read_rows, runs)
     explorers = list[dict[str, Any]]()
     budget = (PAGE_BYTES - sum(len(picture) for content in contents for picture in content.pictures.values())) // len(runs)
     for run, name in zip(runs, names, strict=True) if explorer else ():
         try:
-            explorers.append({"name": name, **explore(run, budget, points, part, image, seed)})
+            explorers.append({"name": name, **explore(run, budget, max(1, points // len(runs)), part, image, seed)})
         except DataError as error:  # an exported model has no data
             explorers.append({"name": name, "error": str(error)})
     page = render_page(
@@ -62,6 +63,12 @@ def write_report(
         file.write_text(page, encoding="utf-8", errors="replace")
     report = {"out": str(out), "bytes": out.stat().st_size, "runs": [str(run.directory.path) for run in runs]}
     return report | {"text": f"Report: {out}, {report['bytes']:,} bytes. Open it in a browser."}
+
+
+def _read_rows(run: OpenRun) -> list[dict[str, Any]]:
+    """The metric rows of a run, or of its last stage where stages are of features: nats per patch and per map are no curve."""
+    rows = run.directory.rows()
+    return [row for row in rows if row["stage"] == len(run.stages) - 1] if run.stage.pixels else rows
 
 
 def render_page(**values: Any) -> str:
