@@ -6,11 +6,10 @@ from typing import Any
 
 import click
 
-from pyro_hvae.cli.shared_options import COUNT, INDEX, SEED, Result, given_option, run_arguments
+from pyro_hvae.cli.shared_options import COUNT, INDEX, SEED, Result, given_option, overwrite_option, run_arguments
 
 FILE = click.Path(path_type=Path)
 data_argument = click.argument("source", type=FILE, required=False, metavar="[DATA]")
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
 
 
 def part_option(default: str) -> Callable[[Any], Any]:

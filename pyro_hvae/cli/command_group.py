@@ -32,6 +32,7 @@ COMMANDS = {
     "gibbs": ("gibbs_command", "Gibbs chains on the bottom layer or on all, beside ancestral samples."),
     "layers": ("layers_command", "What the noise of each layer does to x, drawn and measured."),
     "traverse": ("traverse_command", "One latent dimension at a time, drawn, for one or several runs."),
+    "report": ("report_command", "A page about one or several runs, with a map of their codes to touch."),
     "export": ("export_command", "A run as a folder to share, without its data; or on the Hub."),
     "data": ("data_command", "Data sets: list, info, download, verify, preview."),
     "list": ("list_command", "Recipes, data sets, schedules or metrics."),

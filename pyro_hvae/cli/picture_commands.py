@@ -66,6 +66,7 @@ def sample_command(open_run: Callable[[], Any], **options: Any) -> Result:
 @click.command(name="reconstruct")
 @click.option("--n", "count", type=COUNT, default=12, metavar="N", help="Number of test data.")
 @given_option("that of each datum")
+@picture_option("in the first run's figures")
 @runs_arguments
 def reconstruct_command(open_runs: Callable[[], list[Any]], **options: Any) -> Result:
     """Draw test data above their reconstructions by RUN, and print the errors. Several runs are drawn side by side.

@@ -121,6 +121,7 @@ checkpoint_option = click.option(
 )
 
 
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
 force_option = click.option(
     "--force", is_flag=True, help="Take another program or other data than the run recorded, and replace its results."
 )
@@ -144,9 +145,8 @@ def run_arguments(command: Callable[..., Result]) -> Callable[..., None]:
 
 
 def runs_arguments(command: Callable[..., Result]) -> Callable[..., None]:
-    """Adds the arguments RUN... and --picture, which shows the runs side by side; else as `run_arguments`."""
-    picture = picture_option("in the first run's figures")
-    return click.argument("runs", nargs=-1, required=True, metavar="RUN...")(picture(_print_result(command)))
+    """Adds the arguments RUN...; else as `run_arguments`."""
+    return click.argument("runs", nargs=-1, required=True, metavar="RUN...")(_print_result(command))
 
 
 def picture_option(default: str) -> Callable[[Any], Any]:

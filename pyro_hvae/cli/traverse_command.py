@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from pyro_hvae.cli.shared_options import COUNT, INDEX, SEED, Result, WholeNumber, given_option, runs_arguments
+from pyro_hvae.cli.shared_options import COUNT, INDEX, SEED, Result, WholeNumber, given_option, picture_option, runs_arguments
 
 
 @click.command(name="traverse")
@@ -16,6 +16,7 @@ from pyro_hvae.cli.shared_options import COUNT, INDEX, SEED, Result, WholeNumber
 @click.option("--draws", type=COUNT, default=16, metavar="M", help="Draws for layers above the first of a chain.")
 @click.option("--seed", type=SEED, default=0, metavar="N", help="Seed of these draws and of the test data.")
 @given_option("that of the test datum")
+@picture_option("in the first run's figures")
 @runs_arguments
 def traverse_command(open_runs: Callable[[], list[Any]], **options: Any) -> Result:
     """Vary one latent dimension of RUN at a time around the code of a test datum, and draw a row for each dimension.

@@ -3,6 +3,7 @@ from .figure_base import run_name as run_name
 from .figure_base import save_figure as save_figure
 from .gibbs_figures import plot_gibbs_chains as plot_gibbs_chains
 from .gibbs_figures import plot_gibbs_samples as plot_gibbs_samples
+from .image_grid import mark_missing as mark_missing
 from .image_grid import plot_image_sheet as plot_image_sheet
 from .image_grid import plot_samples as plot_samples
 from .information_flow_figures import has_information as has_information

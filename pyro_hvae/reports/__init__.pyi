@@ -22,6 +22,7 @@ from .metric_report import evaluation_text as evaluation_text
 from .metric_report import metrics_text as metrics_text
 from .option_catalogue import catalogue as catalogue
 from .option_catalogue import catalogue_text as catalogue_text
+from .report_page import write_report as write_report
 from .run_measurement import describe_errors as describe_errors
 from .run_measurement import measure_metric as measure_metric
 from .run_measurement import measure_metrics as measure_metrics

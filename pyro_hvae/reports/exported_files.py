@@ -15,13 +15,13 @@ from torch import nn
 
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError
 from pyro_hvae.recipes import Stage
+from pyro_hvae.reports.evaluation_rows import read_evaluations
 from pyro_hvae.reports.hub_upload import require_hub, upload
 from pyro_hvae.reports.model_card import card_text
 from pyro_hvae.runs import (
     EXPORT_CARD,
     EXPORT_CONFIG,
     EXPORT_WEIGHTS,
-    RunDirectory,
     SavedPair,
     add_checksum,
     collect_tensors,
@@ -161,8 +161,7 @@ def _hash(path: Path) -> str:
 
 def _read_evaluations(saved: SavedPair) -> dict[str, Any]:
     """The results that the run keeps of these weights, by the names of their files."""
-    run: RunDirectory = saved.directory
-    results = {file.stem: run.read_json(f"eval/{file.name}") for file in sorted((run.path / "eval").glob("*.json"))}
+    results = read_evaluations(saved.directory)
     return {name: values for name, values in results.items() if values.get("step") == saved.step}
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import tomli_w
 
-from pyro_hvae.evaluation import METRICS
 from pyro_hvae.recipes import RECIPES
-from pyro_hvae.reports.text_table import format_number, format_option
+from pyro_hvae.reports.evaluation_rows import list_evaluations
 from pyro_hvae.runs import Experiment, read_conditions
 
 _MARKS = re.compile(r"([\\`*_\[\]|<>~&$:@])")
@@ -117,26 +116,9 @@ def _list_names(names: Iterable[str]) -> str:
 
 
 def _list_evaluations(evaluations: Mapping[str, Any]) -> list[str]:
-    rows = [row for name, values in evaluations.items() if name in METRICS and (row := _row(name, values))]
+    rows = list_evaluations(evaluations)
     if not rows:
         return ["None was measured before the export."]
     head = ["| metric | value | error | protocol |", "|---|---|---|---|"]
-    return [*head, *(f"| {' | '.join(row)} |" for row in rows), "", "All values and their protocols are in `config.json`."]
-
-
-def _row(name: str, values: Mapping[str, Any]) -> list[str] | None:
-    value: Any = values
-    for part in METRICS[name].headline.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    if value is None:
-        return None
-    unit, number = METRICS[name].unit, f"{value:.4f}" if name == "likelihood" else format_number(value)
-    errors = [f"standard error {values['stderr']:.4f}"] if isinstance(values.get("stderr"), float) else []
-    if isinstance(values.get("importance_bias"), float):
-        errors.append(f"too low by about {values['importance_bias']:.4f} or more")
-    data = values.get("data", {})
-    protocol = {key: values[key] for key in ("split", "n", "space") if key in values} | dict(values.get("options", {}))
-    texts = [f"{key}={format_option(option)}" for key, option in protocol.items() if option not in ((), [], "")]
-    beside = f" given {', '.join(values['given'])}" if "given" in values else ""
-    about = f"{data.get('name', '')}{beside}; {', '.join(texts)}"
-    return [escape(name), f"{number} {escape(unit)}".strip(), escape(", ".join(errors) or "not known"), escape(about)]
+    lines = [f"| {' | '.join(map(escape, (row.metric, row.value, row.error, row.protocol)))} |" for row in rows]
+    return [*head, *lines, "", "All values and their protocols are in `config.json`."]

@@ -80,6 +80,8 @@ WRONG = {
     "layers RUN --cells 5": (2, "--cells needs --grid"),
     "traverse RUN --steps 1": (2, "--steps must be from 2 to 100, got 1."),
     "traverse nowhere": (3, "there is no run 'nowhere'"),
+    "report nowhere": (3, "there is no run 'nowhere'"),
+    "report RUN --points 0": (2, "--points must be at least 1, got 0."),
     "data info digts": (2, "Did you mean 'digits'?"),
     "data info digits -o siez=2": (2, "no option of data set digits called 'siez'."),
     "data download nosuch": (2, "no dataset called 'nosuch'."),
