@@ -46,7 +46,8 @@ def card_text(values: Mapping[str, Any], weights: int) -> str:
         f"# {escape(experiment.method)} on {escape(experiment.dataset)}",
         "",
         f"A variational autoencoder, a Pyro model and guide: {about}. {weights:,} numbers, after "
-        f"{values['step']:,} steps of seed {experiment.train.seed} (checkpoint {escape(values['checkpoint'])}).",
+        f"{values['step']:,} steps of seed {experiment.train.seed} (checkpoint {escape(values['checkpoint'])}). "
+        f"{values['early_end']}".rstrip(),
         "",
         "## Data",
         "",

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 import pyro_hvae as hv
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, HVAEError
 from pyro_hvae.recipes import LIKELIHOODS, PRIORS
-from pyro_hvae.runs import add_checksum, open_run
+from pyro_hvae.runs import RunDirectory, add_checksum, open_run
+from pyro_hvae.runs.run_lock import lock_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::pyro_hvae.errors.NoMeanWarning")  # of flows
 GIVEN = "condition=kind,age labels=kind standardize=true"
@@ -284,6 +285,54 @@ def test_folders_that_are_taken_and_half_trained_runs(table, folder, tmp_path, c
     with pytest.raises(ConfigError, match="not of"):
         hv.export(folder / "run", tmp_path / "new", dataset=str(folder / "real.npy"))
     assert not (tmp_path / "new").exists() and not (tmp_path / "again").exists()
+
+
+def test_only_files_of_an_export_are_replaced(table, folder, copy, tmp_path, command):
+    how = {"dataset": str(folder / "holes.csv"), "overwrite": True}
+    (tmp_path / "mine").mkdir()
+    for name in ("README.md", "model.safetensors", "config.json"):
+        (tmp_path / "mine" / name).write_text("mine")
+        with pytest.raises(ConfigError, match=f"{name}' is not of an earlier export. Choose another folder, or move that file"):
+            hv.export(folder / "run", tmp_path / "mine", **how)
+        (tmp_path / "mine" / name).rename(tmp_path / "mine" / f"moved-{name}")
+    hv.export(folder / "run", tmp_path / "mine", **how)
+    assert {file.read_text() for file in (tmp_path / "mine").glob("moved-*")} == {"mine"}
+    (copy / "README.md").rename(tmp_path / "elsewhere.md")
+    for kind, make in {
+        "folder": lambda: (copy / "README.md").mkdir(),
+        "link": lambda: (copy / "README.md").symlink_to(tmp_path / "elsewhere.md"),
+    }.items():
+        make()
+        before = (copy / "model.safetensors").stat().st_mtime_ns, (tmp_path / "elsewhere.md").read_bytes()
+        with pytest.raises(ConfigError, match=f"README.md' is a {kind}, .* move that {kind}"):
+            hv.export(folder / "run", copy, **how)
+        assert before == ((copy / "model.safetensors").stat().st_mtime_ns, (tmp_path / "elsewhere.md").read_bytes())
+        (copy / "README.md").rename(tmp_path / f"moved {kind}")
+    hv.export(folder / "run", copy, **how)
+    flip(copy / "config.json")  # a damaged export is still one, which is exported again
+    hv.export(folder / "run", copy, **how)
+    code, _, err = command("export", folder / "run", "", "--dataset", how["dataset"])
+    assert code == 2 and "has no name. Give one, such as shared/model" in err
+
+
+def test_an_early_end_is_told(folder, tmp_path, command, monkeypatch):
+    monkeypatch.chdir(folder)
+    run = train_tiny("vae", "unit.npy", tmp_path / "run", "hidden=6 latent=2")
+    code, out, _ = command("export", run, tmp_path / "out")
+    assert code == 0 and len(out.splitlines()) == 2 and "Its training" not in (tmp_path / "out/README.md").read_text()
+    for state, told in {
+        "diverged": "Its training diverged at step 9.",
+        "interrupted": "Its training was stopped at step 9.",
+        "failed": "Its training ended by an error, or was killed.",
+        "running": "Its training ended by an error, or was killed.",
+    }.items():
+        RunDirectory(run).update(status=state, step=9)
+        code, out, _ = command("export", run, tmp_path / "out", "--overwrite")
+        assert code == 0 and f"{told} These are its weights after 4 steps." in out
+        assert f"(checkpoint last). {told}\n" in (tmp_path / "out/README.md").read_text()
+    with lock_run(run):
+        code, out, _ = command("export", run, tmp_path / "out", "--overwrite", "--json")
+    assert code == 0 and json.loads(out)["early_end"] == "The run is still being trained." and json.loads(out)["step"] == 4
 
 
 def test_a_failed_write_leaves_what_was_there(table, folder, copy, monkeypatch):
