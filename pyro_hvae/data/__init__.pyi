@@ -6,6 +6,7 @@ from .batch import Batch as Batch
 from .batch import given_of as given_of
 from .batch import x_of as x_of
 from .batches import Batches as Batches
+from .conditioning import choose_columns as choose_columns
 from .conditioning import condition_on as condition_on
 from .conditioning import encode_factors as encode_factors
 from .conditioning import give_conditions as give_conditions

@@ -373,13 +373,35 @@ def test_data_that_are_handed_over_are_those_of_the_run(table, folder, monkeypat
 
 
 def test_columns_in_another_order_are_chosen_by_name(table, folder, command, tmp_path):
-    frame = (folder / "holes.csv").read_text().splitlines()
-    (tmp_path / "turned.csv").write_text("\n".join(",".join(line.split(",")[::-1]) for line in frame) + "\n")
-    measure = ["metrics", table, "reconstruction", "--dataset", tmp_path / "turned.csv"]
-    code, _, err = command(*measure)
-    assert code == 3 and "the model learned a, b, c, d, e" in err
-    assert "--data-option columns=a,b,c,d,e,age" in err
-    code, _, err = command(*measure, "--data-option", "columns=a,b,c,d,e,age")
+    """Turned, and with columns of the user's own, standardised data of a conditional run are the same data."""
+    frame = [line.split(",") for line in (folder / "holes.csv").read_text().splitlines()]
+    turned = [[str(number), *line[::-1]] for number, line in enumerate(frame[1:])]
+    for name, rows in {"same": frame, "turned": [["own", *frame[0][::-1]], *turned]}.items():
+        (tmp_path / f"{name}.csv").write_text("".join(",".join(row) + "\n" for row in rows))
+    values = {}
+    for name in ("same", "turned"):
+        code, out, err = command("metrics", table, "reconstruction", "--dataset", tmp_path / f"{name}.csv", "--json")
+        assert not code, err
+        values[name] = json.loads(out)["mse"]
+    assert values["same"] == values["turned"] > 0
+    run = open_run(table, dataset=str(tmp_path / "turned.csv"))
+    assert run.dataset.columns == tuple("abcde") and "chosen by name" in run.dataset.note
+    (tmp_path / "lacking.csv").write_text("".join(",".join(row[1:3] + row[4:]) + "\n" for row in frame))
+    code, _, err = command("metrics", table, "reconstruction", "--dataset", tmp_path / "lacking.csv")
+    assert code == 3 and "lacks columns that the model learned: a, d. It has b, c, e, age. Use a table like the run's." in err
+
+
+def test_channels_of_motions_are_chosen_as_the_message_says(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    joints = "ROOT Hips\n{\nOFFSET 0 0 0\nCHANNELS 1 Xrotation\nJOINT Head\n{\nOFFSET 0 1 0\nCHANNELS 1 Xrotation\n}\n}\n"
+    for name in ("one", "other"):
+        frames = "".join(f"{10 * np.sin(i)} {len(name) * np.cos(i)}\n" for i in range(40))
+        (tmp_path / f"{name}.bvh").write_text(f"HIERARCHY\n{joints}MOTION\nFrames: 40\nFrame Time: 0.1\n{frames}")
+    hv.export(train_tiny("vae", "one.bvh", tmp_path / "run", "hidden=4 latent=2 columns=Hips.rx,Head.rx"), tmp_path / "out")
+    typed = ["metrics", "out", "reconstruction", "--dataset", "other.bvh", "--data-option"]
+    code, _, err = command(*typed, "columns=Head.rx,Hips.rx")
+    assert code == 3 and "in this order: --data-option columns=Hips.rx,Head.rx." in err
+    code, _, err = command(*typed, "columns=Hips.rx,Head.rx")
     assert not code, err
 
 
