@@ -14,6 +14,9 @@ from pyro_hvae.data.rows import SAMPLE_VALUES, Rows
 from pyro_hvae.data.standardization import Standardization
 from pyro_hvae.errors import ConfigError, DataError
 
+MOST = 2**40  # numbers in a datum that torch can count
+LARGEST = torch.finfo(torch.float32).max
+
 
 @dataclass(frozen=True, eq=False)
 class AbsentRows(Rows):
@@ -90,7 +93,8 @@ class Description:
         data = cls(**{**values, "shape": tuple(values["shape"]), "columns": tuple(values.get("columns", ()))})
         for name in data.given:
             check_name(name)
-        if not data.shape or min(*data.shape, *data.given.values(), 1) < 1 or not -math.inf < data.low <= data.high < math.inf:
+        sizes = (math.prod(data.shape), *data.shape, *data.given.values())
+        if not data.shape or min(sizes) < 1 or max(sizes) > MOST or not -LARGEST <= data.low <= data.high <= LARGEST:
             raise ConfigError(
                 f"data of the shape {data.shape} with values from {data.low} to {data.high}, given {data.given}, do not exist."
             )

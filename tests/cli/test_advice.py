@@ -40,6 +40,10 @@ ARRAYS = {
 # `train --dry-run`: a part of the message -> what is typed, and what is typed as it advises
 TRAINING = {
     "Use components=32 or fewer": ("vampprior --dataset few.npy", "vampprior --dataset few.npy -o components=32"),
+    "Example: -o hidden=128,128": (
+        "vampprior --dataset few.npy -o components=8 -o levels=2 -o hidden=",
+        "vampprior --dataset few.npy -o components=8 -o levels=2 -o hidden=128,128",
+    ),
     "Use -o network=mlp.": ("vae --dataset odd.npy -o network=conv", "vae --dataset odd.npy -o network=mlp"),
     "fewer widths (-o hidden=32,64)": (
         "vae --dataset twelve.npy -o network=conv",
@@ -531,6 +535,7 @@ NOT_RUN = {
         "Evaluate its reconstructions instead of its likelihood",
     ),
     "followed by test_folders": ("to a folder, or HOME",),
+    "followed by test_exported_files": ("Give one, such as shared/model",),
     "followed by test_gibbs_command": ("Add z2: sites z1,z2, or all",),
     "followed by tests/data": (
         "Give it another one, in Python: h5py.File(",

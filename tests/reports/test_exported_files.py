@@ -193,6 +193,19 @@ DAMAGES = {
     ),
     "a huge latent": (lambda p: edit(p, lambda v: v["experiment"]["recipe_options"].update(dims=[10**13])), "does not fit its"),
     "huge data": (lambda p: edit(p, lambda v: v["data"].update(shape=[10**12], columns=[])), "does not fit|cannot be used"),
+    "more data than numbers": (lambda p: edit(p, lambda v: v["data"].update(shape=[2**63], columns=[])), "do not exist"),
+    "data beyond float32": (lambda p: edit(p, lambda v: v["data"].update(high=1e300)), "do not exist"),
+    "null for a list": (lambda p: edit(p, lambda v: v["data"].update(columns=None)), "data.columns is null, not a list"),
+    "no width": (lambda p: edit(p, lambda v: v["experiment"]["recipe_options"].update(hidden=[0])), "hidden must be positive"),
+    "sigma beyond float32": (
+        lambda p: edit(p, lambda v: v["experiment"]["recipe_options"].update(sigma=1e300)),
+        r"sigma=1e\+300 is beyond the range of float32",
+    ),
+    "no classes": (
+        lambda p: edit(p, lambda v: v["experiment"]["conditions"][0].update(classes=None)),
+        "its classes are no list",
+    ),
+    "no mean": (lambda p: edit(p, lambda v: v["experiment"]["conditions"][1].update(mean="x")), "mean='x' and scale=.* are no"),
     "no latent": (lambda p: edit(p, lambda v: v["experiment"]["recipe_options"].update(dims=[])), "does not fit its weights"),
     "other data": (lambda p: edit(p, lambda v: v["data"].update(shape=[4], columns=[])), "cannot be used"),
     "no shape": (lambda p: edit(p, lambda v: v["data"].update(shape=[])), "cannot be used"),
@@ -256,6 +269,25 @@ def test_what_is_damaged_or_does_not_fit_is_refused(copy, damage):
     assert caught.value.exit_code == 3 and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("means", [None, True, "x", ["x"], [1.0] * 6, [float("nan")] * 5])
+def test_a_size_of_other_data_is_refused(folder, tmp_path, monkeypatch, means):
+    monkeypatch.chdir(folder)
+    case = "likelihood negative-binomial"
+    recipe, data, options = CASES[case]
+    if not (folder / "exports" / case).exists():
+        hv.export(train_tiny(recipe, data, folder / "runs" / case, options), folder / "exports" / case)
+    out = shutil.copytree(folder / "exports" / case, tmp_path / "out")
+    edit(out, lambda v: v["experiment"]["conditions"][0].update(means=means))
+    with pytest.raises(CheckpointError, match="no list of numbers|not those of its data"):
+        hv.load(out)
+
+
+def test_a_column_without_a_name_is_named(copy, folder):
+    edit(copy, lambda v: v["data"]["columns"].__setitem__(0, ""))
+    with pytest.raises(DataError, match="has no column '', only a, b"):
+        hv.load(copy).prepare(folder / "holes.csv")
+
+
 def test_weights_that_are_not_finite_are_refused(copy):
     def spoil(tensors):
         tensors[sorted(tensors)[0]].fill_(torch.nan)
@@ -313,6 +345,7 @@ def test_only_files_of_an_export_are_replaced(table, folder, copy, tmp_path, com
     hv.export(folder / "run", copy, **how)
     code, _, err = command("export", folder / "run", "", "--dataset", how["dataset"])
     assert code == 2 and "has no name. Give one, such as shared/model" in err
+    assert command("export", folder / "run", "shared/model", "--dataset", how["dataset"])[0] == 0
 
 
 def test_an_early_end_is_told(folder, tmp_path, command, monkeypatch):

@@ -93,7 +93,7 @@ def interpret_table(path: Path, table: Table, columns: Sequence[str] = (), label
 def require_columns(path: Path, table: Table, names: Sequence[str]) -> None:
     """Raises `DataError` for the first name that no column has."""
     known = [column.name for column in table.columns]
-    if lacking := next((name for name in names if name not in known), None):
+    if (lacking := next((name for name in names if name not in known), None)) is not None:
         raise DataError(
             f"{path} has no column '{lacking}', only {', '.join(known)}. Add the column; where it is a part of x, its "
             "cells may be empty."
