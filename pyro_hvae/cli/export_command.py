@@ -22,7 +22,7 @@ def export_command(run: str, directory: str, checkpoint: str, as_json: bool, **o
     """Write RUN into DIR to share it: model.safetensors, config.json and a model card, README.md.
 
     All commands take DIR in the place of RUN, on any machine: neither the run nor its data are needed. No row of the data is in
-    DIR. Commands that take data ask for them: --dataset.
+    DIR, but the pseudo-inputs of a VampPrior are, which start at rows. Commands that take data ask for them: --dataset.
 
     \b
     Examples:

@@ -56,8 +56,9 @@ def export(
     """Writes a trained run into a folder to share: `model.safetensors`, `config.json` and a model card, `README.md`.
 
     `hv.load(directory)` and the command line open it without the run and without its data: their shape, standardisation, the
-    names of columns and classes travel with it, no row does. Of a recipe the export is opened again before its files get their
-    names, and its weights and settings are compared with the run's.
+    names of columns and classes travel with it. No row does, but the pseudo-inputs of a VampPrior do, which start at rows. Of
+    a recipe the export is opened again before its files get their names, and its weights and settings are compared with the
+    run's.
 
     Arguments:
         run: a run by path, unique prefix or `last`. directory: made where it is missing; other files in it stay.
@@ -109,7 +110,7 @@ def export(
         values["weights"] = {"sha256": _hash(part / EXPORT_WEIGHTS), "bytes": (part / EXPORT_WEIGHTS).stat().st_size}
         config = json.dumps(add_checksum(replace_nonfinite(values)), indent=2)
         (part / EXPORT_CONFIG).write_text(config + "\n", encoding="utf-8")
-        card = card_text(values, sum(tensor.numel() for tensor in tensors.values()))
+        card = card_text(values, tensors)
         (part / EXPORT_CARD).write_text(card, encoding="utf-8")
         if experiment.recipe:
             _compare(open_run(part).stages, open_run(path, checkpoint, dataset=dataset).stages)

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -489,3 +491,58 @@ def test_names_of_data_cannot_break_the_card(folder, tmp_path, monkeypatch):
     assert not any(bare in prose.replace("\\" + bare[0], "") for bare in ("<b>", "<img", "`c`", "[d]"))
     yaml = pytest.importorskip("yaml")
     assert yaml.safe_load((tmp_path / "out/README.md").read_text().split("---")[1])["library_name"] == "pyro-hvae"
+
+
+CARDS = {
+    "images": ("vae", "images.npy", "hidden=6", "No row of the data is in these files."),
+    "pseudo-inputs": ("vampprior", "images.npy", "hidden=6 levels=1 components=7", "The 7 pseudo-inputs of the prior are in"),
+    "a vamp prior": ("vae", "real.npy", "hidden=6 prior=vamp components=5", "The 5 pseudo-inputs of the prior are in"),
+    "a path's graph": ("vhp", "real.npy", "hidden=6 upper=6 particles=2 kappa=2", "No row of the data is in these files."),
+    "conditions": ("hvae", "holes.csv", f"hidden=6 upper=6 dims=3,2 {GIVEN}", "(standardised)"),
+    "classes of arrays": ("vae", "classes.npz", "hidden=6 condition=kind", "beside x the programs are given kind"),
+    "sizes": ("vae", "counts.npy", "hidden=6 likelihood=poisson size_factor=total", "are given total"),
+}
+
+
+def follow_card(out, command, **names):
+    """Runs the lines of a model card, in Python and on the command line."""
+    text = (out / "README.md").read_text()
+    code = re.search("```python\n(.*?)```", text, re.DOTALL)[1].replace('"DIR"', repr(str(out)))
+    exec(code, names)
+    for line in re.search("```sh\n(.*?)```", text, re.DOTALL)[1].splitlines():
+        words = {"DIR": out, "PATH": names.get("path", names["data"]), "FILE.py:FUNCTION": "my_own.py:build"}
+        code, _, err = command(*[words.get(word, word) for word in shlex.split(line)[1:]])
+        assert not code, (line, err)
+    return text, names
+
+
+@pytest.mark.parametrize("case", CARDS)
+def test_what_a_card_says_can_be_done(folder, case, monkeypatch, command):
+    monkeypatch.chdir(folder)
+    recipe, data, options, said = CARDS[case]
+    np.savez("classes.npz", x=np.load("real.npy"), kind=np.arange(60) % 3)
+    out, beside = folder / "cards" / case, np.arange(6) % 3
+    hv.export(train_tiny(recipe, data, folder / "runs" / f"card {case}", options), out)
+    rows = np.load("real.npy")[:6] if data == "classes.npz" else folder / data
+    text, names = follow_card(out, command, data=rows, values=beside, path=folder / data)
+    assert said in text and len(names["x"]) == 10 and "1 file of" in text and "files of" not in text
+    assert ("resemble" in text) == ("pseudo" in case or "vamp" in case)
+
+
+def test_what_the_card_of_an_own_program_says_can_be_done(folder, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_own.py").write_text(
+        "import pyro_hvae as hv\n\ndef build(x):\n    p = hv.Gaussian(2, x.shape[1:], scale=1.0)\n"
+        "    return hv.Chain(hv.StandardNormal(2), [], p), hv.BottomUp([hv.Gaussian(x.shape[1:], 2)])\n"
+    )
+    options = ["--program", "my_own.py:build", "--dataset", folder / "real.npy", "--steps", 4, "--out", "run"]
+    assert command("train", *options)[0] == 0
+    hv.export("run", "out")
+    x = torch.zeros(3, 5)
+    p, q = (hv.Chain(hv.StandardNormal(2), [], hv.Gaussian(2, 5, scale=1.0)), hv.BottomUp([hv.Gaussian(5, 2)]))
+    text, names = follow_card(tmp_path / "out", command, data=folder / "real.npy", model=p, guide=q, x=x)
+    assert "--program my_own.py:build" in text and "unless the program keeps some in its weights" in text
+    assert names["x"].shape == (10, 5) and names["z"]["z1"].shape == (60, 2)
+    hv.fit(hv.ELBO()(p, q), torch.zeros(40, 5), hv.TrainConfig(steps=2, batch_size=8), out="script")
+    hv.export("script", "shared")
+    text, names = follow_card(tmp_path / "shared", command, data=folder / "real.npy", model=p, guide=q, x=x)
