@@ -1,4 +1,5 @@
 from .array_values import may_be_grey as may_be_grey
+from .array_values import refuse_bits as refuse_bits
 from .array_values import to_floats as to_floats
 from .array_values import to_tensor as to_tensor
 from .batch import OBSERVED as OBSERVED

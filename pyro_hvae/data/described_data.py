@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_hvae.data.batch import Batch, check_name, x_of
 from pyro_hvae.data.dataset import Dataset, Split
-from pyro_hvae.data.rows import SAMPLE_VALUES, Rows
+from pyro_hvae.data.rows import SAMPLE_VALUES, Rows, as_float, as_grey
 from pyro_hvae.data.standardization import Standardization
 from pyro_hvae.errors import ConfigError, DataError
 
@@ -50,6 +50,7 @@ class Description:
         shape: of one datum. low, high: least and largest known value of the training data that sized the networks.
         incomplete: whether entries are missing among them. given: name -> width of what programs are given beside x.
         standardization: mean and scale of standardised data, as `Standardization.to_dict` has them.
+        grey: whether they are grey values, of whole numbers from 0 to 255.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Description:
     standardization: dict[str, list[float]] | None = None
     note: str = ""
     counts: dict[str, int] = field(default_factory=dict)
+    grey: bool = False
 
     @classmethod
     def of(cls, data: Dataset) -> "Description":
@@ -82,6 +84,7 @@ class Description:
             data.standardization.to_dict() if data.standardization else None,
             data.note,
             dict(data.counts),
+            rows.grey,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -110,7 +113,8 @@ class Description:
     def dataset(self, why: str) -> Dataset:
         """The data set with `AbsentRows`, whose message is `why`."""
         given = {name: torch.zeros(0, width) for name, width in self.given.items()}
-        rows = AbsentRows(torch.zeros(0, *self.shape), given=given, incomplete=self.incomplete, why=why)
+        prepare = as_grey if self.grey else as_float
+        rows = AbsentRows(torch.zeros(0, *self.shape), prepare, given=given, incomplete=self.incomplete, why=why)
         by = self.scaling
         return Dataset(
             self.name,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae import recipes
-from pyro_hvae.data import SAMPLE_VALUES, Batch, Dataset, find_source, given_of, is_path, x_of
+from pyro_hvae.data import SAMPLE_VALUES, Batch, Dataset, find_source, given_of, is_path, refuse_bits, x_of
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, HVAEError, require_known
 from pyro_hvae.objectives import ELBO
 from pyro_hvae.recipes import RECIPES, Stage
@@ -212,6 +212,8 @@ def _stand_in(saved: SavedPair) -> Tensor | Batch:
 def _load_handed(experiment: Experiment, described: Dataset | None) -> Dataset:
     """Data that are handed over to an export; raises `DataError` where their shape or columns are others than it learned."""
     data = load_dataset(experiment, handed_over=True, columns=described.columns if described else ())
+    if described and described.train.x.grey and isinstance(data.train.x.store, Tensor) and not data.train.x.grey:
+        refuse_bits(experiment.dataset, data.train.x.store.numpy().dtype, data.train.x.store.numpy())
     if described and data.shape != described.shape:
         raise DataError(
             f"{experiment.dataset} has data of shape {data.shape}, but the model learned {described.shape}. Hand over data of "

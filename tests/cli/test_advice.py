@@ -538,6 +538,7 @@ NOT_RUN = {
     "followed by test_exported_files": ("Give one, such as shared/model",),
     "followed by test_gibbs_command": ("Add z2: sites z1,z2, or all",),
     "followed by tests/data": (
+        "Give booleans (x == 1) where 1 is white, or floats (x / 255) where it is a grey value",
         "Give it another one, in Python: h5py.File(",
         "Choose columns of numbers or texts",
         "Choose another condition",

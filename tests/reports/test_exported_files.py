@@ -440,6 +440,35 @@ def test_channels_of_motions_are_chosen_as_the_message_says(command, tmp_path, m
     assert not code, err
 
 
+def test_bits_among_grey_values_are_refused(folder, tmp_path, command, monkeypatch):
+    """Bytes of 0 and 1 alone are 0 and 1, 255 times brighter than among the grey values that the model learned."""
+    monkeypatch.chdir(tmp_path)
+    grey = np.load(folder / "images.npy")
+    bits = (grey > 127).astype(np.uint8)
+    np.save("grey.npy", grey)
+    hv.export(train_tiny("vae", "grey.npy", tmp_path / "run", "hidden=6"), "out")
+    os.remove("grey.npy")
+    files = {"bits": bits, "white": bits == 1, "dark": bits / 255, "whole": bits[:, 0].astype(int), "black": 0 * bits}
+    for name, values in files.items():
+        np.save(f"{name}.npy", values)
+    read = {}
+    assert open_run("out").dataset.train.x.grey
+    for name, values in files.items():
+        for data in (values, f"{name}.npy"):
+            if name in ("bits", "whole"):
+                with pytest.raises(DataError, match="holds whole numbers of 0 and 1 only, but the model learned grey values"):
+                    hv.load("out").prepare(data)
+            else:
+                read[name] = hv.load("out").prepare(data)
+        typed = ["metrics", "out", "reconstruction", "--dataset", f"{name}.npy"]
+        code, _, err = command(*typed)
+        assert code == (3 if name in ("bits", "whole") else 0) and ("x == 1" in err) == (code == 3), (name, err)
+    assert read["white"].max() == 1 and read["dark"].max() == pytest.approx(1 / 255) and not read["black"].any()
+    np.save("bits.npy", bits)
+    run = train_tiny("vae", "bits.npy", tmp_path / "of bits", "hidden=6")
+    assert hv.load(run).prepare(bits).max() == 1 and not open_run(run).dataset.train.x.grey
+
+
 def test_commands_without_data_work_at_once(table, command, tmp_path):
     code, _, err = command("sample", table, "--given", "kind=cat,age=40")
     assert not code, err
