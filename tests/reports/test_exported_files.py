@@ -440,6 +440,18 @@ def test_channels_of_motions_are_chosen_as_the_message_says(command, tmp_path, m
     assert not code, err
 
 
+LACKING = "reconstruct, traverse, interpolate, interpolate --from 0 --to 1, layers --image 1, layers, gibbs, evaluate, sample, "
+LACKING += "metrics mig, encode --out c.npz, score"
+
+
+@pytest.mark.parametrize("typed", LACKING.split(", "))
+def test_every_command_that_lacks_data_says_the_same(table, command, typed):
+    name, *options = typed.split()
+    code, out, err = command(name, table, *options)
+    why = f"'{table}' is an exported model, which holds no data, and this takes some. Hand data over: --dataset NAME|PATH"
+    assert code == 3 and not out and f"Error: {why} (it was trained on private.csv)." in err and err.count("\n") == 1, err
+
+
 def test_bits_among_grey_values_are_refused(folder, tmp_path, command, monkeypatch):
     """Bytes of 0 and 1 alone are 0 and 1, 255 times brighter than among the grey values that the model learned."""
     monkeypatch.chdir(tmp_path)
