@@ -11,7 +11,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from pyro_hvae.errors import ConfigError, FewEffectiveSamplesWarning
+from pyro_hvae.errors import ConfigError, FewEffectiveSamplesWarning, python_advice
 from pyro_hvae.estimators.fitting import resolve_options, train_on_rows
 from pyro_hvae.inference import describe_few_effective_samples, generate, importance_weights, latents
 from pyro_hvae.runs import OWN
@@ -116,6 +116,7 @@ class HVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
+    @python_advice()
     def fit(self, X: Any, y: Any = None) -> "HVAE":
         """Trains the recipe on rows X (n, d); y is not looked at."""
         values = self._validate(X, ensure_min_samples=2)

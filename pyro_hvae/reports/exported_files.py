@@ -102,7 +102,7 @@ def export(
     tensors, aliases = collect_tensors(saved.programs)
     experiment = saved.experiment
     if dataset is not None:
-        experiment = replace_data(saved.directory, experiment, dataset, {}, force=False)
+        experiment = replace_data(saved.directory, experiment, dataset, {}, force=None)
     data = load_dataset(experiment) if has_known_data(experiment) else None
     values = describe_export(saved, data, checkpoint, _read_evaluations(saved), aliases)
     with _new_files(out) as part:

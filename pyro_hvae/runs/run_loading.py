@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyro_hvae import recipes
 from pyro_hvae.data import SAMPLE_VALUES, Batch, Dataset, find_source, given_of, is_path, refuse_bits, x_of
-from pyro_hvae.errors import CheckpointError, ConfigError, DataError, HVAEError, require_known
+from pyro_hvae.errors import CheckpointError, ConfigError, DataError, HVAEError, python_advice, require_known
 from pyro_hvae.objectives import ELBO
 from pyro_hvae.recipes import RECIPES, Stage
 from pyro_hvae.runs.checkpoint_content import explain_misfit, refuse_larger_pairs, restore_pair
@@ -262,6 +262,7 @@ def _other_kind(x: Tensor | Batch) -> Tensor | Batch:
     return x_of(x) if observed is None and not given else Batch(x_of(x), given, observed)
 
 
+@python_advice()
 def load(
     run: str | PathLike[str],
     checkpoint: str = "last",

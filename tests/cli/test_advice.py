@@ -221,7 +221,7 @@ TRAINING = {
     ),
     "Example: -o latent=2": ("vae --dataset few.npy -o latent", "vae --dataset few.npy -o latent=2"),
     "is not a whole number. Example: -o latent=2": ("vae --dataset few.npy -o latent=two", "vae --dataset few.npy -o latent=2"),
-    "Name it: -o key=NAME": ("vae --dataset two.npz", "vae --dataset two.npz -o key=a"),
+    "or name it by the data option key=NAME": ("vae --dataset two.npz", "vae --dataset two.npz -o key=a"),
     "size is an option of a folder of images": ("vae --dataset few.npy -o size=8", "vae --dataset few.npy"),
     "Leave it out: images are grey values in [0, 1]": (
         "vae --dataset twelve.npy -o standardize=true",
@@ -259,6 +259,15 @@ COMMANDS = {
     ),
     "Copy the folder, or name the run that it was exported from": ("export shared again", "export vae again"),
     "or overwrite it (--overwrite on the command line": ("export vae shared", "export vae shared --overwrite"),
+    "Name the data that it was trained on, which may have moved": (
+        "export vae third --dataset moved.npy",
+        "export vae third --dataset few.npy",
+    ),
+    "Call it x in the file": ("encode vae two.npz --out c.npz", "encode vae named.npz --out c.npz"),
+    "Save the one that is meant in a file of its own": (
+        "score vae parts.npz --out s.npz --particles 2",
+        "score vae few.npy --out s.npz --particles 2",
+    ),
     "Choose another folder": ("export vae vae", "export vae elsewhere"),
     "Leave --checkpoint out": ("sample shared --checkpoint best", "sample shared"),
     "Hand over data of that shape": (
@@ -385,7 +394,7 @@ COMMANDS = {
 
 # Fragments of advice that no test here follows, below the reason.
 NOT_RUN = {
-    "needs a device that is not here": ("Use --device cpu",),
+    "needs a device that is not here": ("Use the device cpu",),
     "the files of a data set have to be broken first, and their originals are published": (
         "the original",
         "Replace the file",
@@ -544,7 +553,6 @@ NOT_RUN = {
         "Choose another condition",
         "Choose a factor:",
         "Name fewer conditions",
-        "Choose one by key=",
         "Change its name",
         "Choose another name, or overwrite it (--overwrite",
         "Give values of that shape",
@@ -585,6 +593,8 @@ def place(tmp_path_factory):
         np.save(folder / f"{name}.npy", values)
     np.save(folder / "moved.npy", ARRAYS["few"][::-1])
     np.savez(folder / "two.npz", a=ARRAYS["few"], b=ARRAYS["real"])
+    np.savez(folder / "named.npz", x=ARRAYS["few"], b=ARRAYS["real"])
+    np.savez(folder / "parts.npz", x_train=ARRAYS["few"], x_test=ARRAYS["few"])
     np.savez(folder / "bare.npz", z1=np.zeros((2, 3)), z2=np.zeros((2, 2)))
     save_pictures(folder / "wide", 80, 64)
     ages = [f"{1 + i % 5},{i * i % 7},{20.5 + i}" for i in range(40)]
@@ -665,6 +675,18 @@ def changed(place, tmp_path, monkeypatch):
     config = Path("lost/config.toml")
     config.write_text(config.read_text().replace("few.npy", "gone.npy"))
     return folder
+
+
+def test_advice_in_python_is_typed_as_in_python(changed):
+    with pytest.raises(HVAEError, match=r"Use checkpoint='best', or train again"):
+        hv.load("cut")
+    hv.load("cut", checkpoint="best")
+    with pytest.raises(HVAEError, match=r"Leave checkpoint out\."):
+        hv.load("shared", checkpoint="best")
+    model = hv.HVAE("vae", likelihood="bernoulli", hidden=8, steps=2, device="cpu")
+    with pytest.raises(HVAEError, match=r"Use likelihood=gaussian\."):
+        model.fit(ARRAYS["real"])
+    model.set_params(likelihood="gaussian").fit(ARRAYS["real"])
 
 
 def zip_pictures(path):

@@ -118,7 +118,7 @@ def read_single_array(path: Path, key: str = "") -> SingleArray:
     if len(parts) > 1:
         names = [_choose_array(path, held, key) for held in parts.values()]
         full = [held[name].name for held, name in zip(parts.values(), names, strict=True)]
-        raise DataError(f"{path} has several parts: {', '.join(full)}. Choose one by key={full[0]}.")
+        raise DataError(f"{path} has several parts: {', '.join(full)}. Save the one that is meant in a file of its own.")
     (held,) = parts.values()
     stored = held[_choose_array(path, held, key)]
     values, highest, _ = _read_data(path, stored, held)
@@ -194,7 +194,10 @@ def _choose_array(path: Path, members: dict[str, StoredArray], key: str) -> str:
     if len(found) == 1:
         return found[0]
     listed = ", ".join(f"{m.name} {m.shape} {m.dtype}" for m in members.values())
-    raise DataError(f"it is not clear which array of {path} holds the data: {listed or 'there is none'}. Name it: -o key=NAME.")
+    raise DataError(
+        f"it is not clear which array of {path} holds the data: {listed or 'there is none'}. "
+        "Call it x in the file, or name it by the data option key=NAME."
+    )
 
 
 def _read_data(path: Path, member: StoredArray, members: Mapping[str, StoredArray]) -> tuple[np.ndarray, float, bool]:

@@ -112,11 +112,12 @@ def read_numbers(path: Path, table: Table, names: Sequence[str]) -> np.ndarray:
     for name in names:
         kind, values = _find_kind(known[name], True)
         if kind == "numbers with texts":
-            raise _describe_text(path, table, known[name])
+            raise _describe_text(path, table, known[name], learned=True)
         if kind not in ("numbers", "empty"):
             raise DataError(f"the column '{name}' of {path} holds {kind}, but numbers are needed. Use a table like the run's.")
         numbers.append(np.full(len(table.rows), np.nan) if values is None else values)
-    return np.stack([_check_numbers(path, table, known[name], values) for name, values in zip(names, numbers, strict=True)], 1)
+    pairs = zip(names, numbers, strict=True)
+    return np.stack([_check_numbers(path, table, known[name], values, learned=True) for name, values in pairs], 1)
 
 
 def _find_kind(column: TableColumn, wanted: bool) -> tuple[str, np.ndarray | None]:
@@ -149,13 +150,15 @@ def _find_kind(column: TableColumn, wanted: bool) -> tuple[str, np.ndarray | Non
     return "classes with missing values" if missing.any() else "classes", None
 
 
-def _describe_text(path: Path, table: Table, column: TableColumn) -> DataError:
+def _describe_text(path: Path, table: Table, column: TableColumn, learned: bool = False) -> DataError:
+    """The error for a text among numbers; a column that was learned cannot be another one."""
     assert column.texts is not None
     first = next(place for place, text in enumerate(column.texts) if to_number(text) is None)
+    others = f", choose other columns of x by columns=, or, if these are classes, add labels={column.name}"
+    others = "" if learned else others
     return DataError(
         f"{path} has '{column.texts[first]}' in {_name_cell(table, column, column.values == first)}, among numbers. "
-        "Write a number such as 1234.5, leave the cell empty if its value is missing, choose other columns of x by columns=, "
-        f"or, if these are classes, add labels={column.name}."
+        f"Write a number such as 1234.5, or leave the cell empty if its value is missing{others}."
     )
 
 
@@ -177,13 +180,14 @@ def _is_date(text: str) -> bool:
     return False
 
 
-def _check_numbers(path: Path, table: Table, column: TableColumn, values: np.ndarray) -> np.ndarray:
+def _check_numbers(path: Path, table: Table, column: TableColumn, values: np.ndarray, learned: bool = False) -> np.ndarray:
     with np.errstate(over="ignore"):
         finite = np.isfinite(values.astype(np.float32)) | np.isnan(values)
     if not finite.all():
         cell, value = _name_cell(table, column, ~finite), values[np.argmin(finite)]
         raise DataError(
-            f"{path} has the value {value:g} in {cell}{explain_nonfinite(value)} Or choose other columns by columns=."
+            f"{path} has the value {value:g} in {cell}{explain_nonfinite(value)}"
+            f"{'' if learned else ' Or choose other columns by columns=.'}"
         )
     return values
 
