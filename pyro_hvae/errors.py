@@ -1,7 +1,9 @@
 """The errors of this library. Each says what is wrong, why, and what to do; the command line maps them to exit codes."""
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 
 class HVAEError(Exception):
@@ -56,6 +58,36 @@ class Interrupted(HVAEError):
     def __init__(self, message: str, signum: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signum
+
+
+# How the advice of messages is typed on the command line -> how it is in Python.
+IN_PYTHON = {
+    r"(?<!train )-o (?=\w+=)": "",
+    "--checkpoint best": "checkpoint='best'",
+    "Leave --checkpoint out": "Leave checkpoint out",
+}
+
+
+@contextmanager
+def python_advice(words: Mapping[str, str] = IN_PYTHON) -> Iterator[None]:
+    """Within it, also as a decorator, errors say their advice as it is typed in Python, key=value for -o key=value.
+
+    Arguments:
+        words: pattern of what is typed on the command line -> what stands for it.
+
+    >>> with python_advice():
+    ...     raise ConfigError("Use -o network=mlp.")
+    Traceback (most recent call last):
+    pyro_hvae.errors.ConfigError: Use network=mlp.
+    """
+    try:
+        yield
+    except HVAEError as error:
+        text = str(error)
+        for typed, called in words.items():
+            text = re.sub(typed, called, text)
+        error.args = (text, *error.args[1:])
+        raise
 
 
 class NoMeanWarning(UserWarning):

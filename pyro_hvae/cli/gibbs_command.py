@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from pyro_hvae.cli.early_checks import check_chain_start
-from pyro_hvae.cli.shared_options import COUNT, INDEX, SEED, Result, WholeNumber, checked, run_arguments
+from pyro_hvae.cli.shared_options import COUNT, INDEX, SEED, Result, WholeNumber, checked, picture_option, run_arguments
 
 
 def _parse_sites(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | str | None:
@@ -42,6 +42,7 @@ def _parse_sites(ctx: click.Context, param: click.Parameter, value: str | None) 
     default=None,
     help="Run a step of all chains as one compiled graph; default: where there are enough steps to gain time.",
 )
+@picture_option("in the run's figures", several=True)
 def gibbs_command(open_run: Callable[[], Any], **options: Any) -> Result:
     """Run Gibbs chains z ~ q(z|x), x ~ p(x|z) of RUN and draw their samples beside ancestral ones.
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from pyro_hvae.cli.shared_options import COUNT, INDEX, SEED, Result, WholeNumber, given_option, run_arguments
+from pyro_hvae.cli.shared_options import COUNT, INDEX, SEED, Result, WholeNumber, given_option, picture_option, run_arguments
 from pyro_hvae.errors import ConfigError
 
 # parameter -> flag
@@ -26,6 +26,7 @@ GRID_OPTIONS = {"cells": "--cells", "reach": "--reach"}
 @click.option("--reach", type=float, default=2.0, metavar="R", help="With --grid: noise from -R to R.")
 @click.option("--seed", type=SEED, default=0, metavar="N", help="Seed of all draws.")
 @given_option("in shares those of random training data, in pictures one of these, or that of the image")
+@picture_option("in the run's figures")
 def layers_command(open_run: Callable[[], Any], grid: bool, **options: Any) -> Result:
     """Sample the noise of one layer of RUN with the others fixed, draw it, and print each layer's share of the variance.
 

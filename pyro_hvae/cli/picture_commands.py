@@ -26,6 +26,7 @@ from pyro_hvae.cli.shared_options import (
 @click.option("--from", "first", type=INDEX, metavar="I", help="Index of a test datum; default: the data set's ends.")
 @click.option("--to", "second", type=INDEX, metavar="J", help="Index of the last test datum.")
 @given_option("that of the ends, which then have the same")
+@picture_option("in the run's figures", several=True)
 def interpolate_command(open_run: Callable[[], Any], **options: Any) -> Result:
     """Interpolate between two data of RUN along the shortest path of a graph of prior samples, and draw it.
 
@@ -34,7 +35,7 @@ def interpolate_command(open_run: Callable[[], Any], **options: Any) -> Result:
     \b
     Examples:
       pyro-hvae interpolate last
-      pyro-hvae interpolate last --nodes 2000 --k 10 --from 3 --to 40
+      pyro-hvae interpolate last --nodes 2000 --k 10 --from 3 --to 40 --picture path.pdf
     """
     from pyro_hvae.reports import draw_interpolation
 

@@ -149,9 +149,14 @@ def runs_arguments(command: Callable[..., Result]) -> Callable[..., None]:
     return click.argument("runs", nargs=-1, required=True, metavar="RUN...")(_print_result(command))
 
 
-def picture_option(default: str) -> Callable[[Any], Any]:
-    """The option --picture, whose help names the kinds of files and where the picture goes by default."""
-    help = f"Picture, a .png, .pdf or .svg file; default: {default}."
+def picture_option(default: str, several: bool = False) -> Callable[[Any], Any]:
+    """The option --picture, whose help names the kinds of files and where the picture goes by default.
+
+    Arguments:
+        several: the command draws a second picture.
+    """
+    second = "; the second one goes beside it" if several else ""
+    help = f"Picture, a .png, .pdf or .svg file{second}; default: {default}."
     kind = click.Path(path_type=Path)
     return click.option("--picture", type=kind, callback=checked(check_picture_path), metavar="FILE", help=help)
 

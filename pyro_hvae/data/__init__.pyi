@@ -1,4 +1,5 @@
 from .array_values import may_be_grey as may_be_grey
+from .array_values import refuse_bits as refuse_bits
 from .array_values import to_floats as to_floats
 from .array_values import to_tensor as to_tensor
 from .batch import OBSERVED as OBSERVED
@@ -6,6 +7,7 @@ from .batch import Batch as Batch
 from .batch import given_of as given_of
 from .batch import x_of as x_of
 from .batches import Batches as Batches
+from .conditioning import choose_columns as choose_columns
 from .conditioning import condition_on as condition_on
 from .conditioning import encode_factors as encode_factors
 from .conditioning import give_conditions as give_conditions

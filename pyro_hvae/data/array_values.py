@@ -18,6 +18,21 @@ def may_be_grey(integers: bool, are_bytes: bool, shape: Sequence[int]) -> bool:
     return integers and (are_bytes or sum(side > 1 for side in shape[1:]) > 1)
 
 
+def refuse_bits(title: str, dtype: np.dtype, values: np.ndarray) -> None:
+    """Raises `DataError` for whole numbers (n, *event) of 0 and 1 only, which are handed over where grey values were learned.
+
+    Read by themselves they are 0 and 1, 255 times brighter than among grey values.
+
+    Arguments:
+        dtype: as stored; of values with a mask, which are floats, too.
+    """
+    if may_be_grey(dtype.kind in "iu", dtype == np.uint8, values.shape) and values.size and np.nanmax(values) == 1:
+        raise DataError(
+            f"{title} holds whole numbers of 0 and 1 only, but the model learned grey values from 0 to 255, of which 1 is "
+            "nearly black. Give booleans (x == 1) where 1 is white, or floats (x / 255) where it is a grey value."
+        )
+
+
 def to_floats(x: Any, dtype: torch.dtype | None = None, grey: bool | None = None) -> Tensor:
     """An array, a tensor or a list of such as floats of shape (n, *event).
 

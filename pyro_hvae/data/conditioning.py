@@ -95,6 +95,45 @@ def give_conditions(data: Dataset, conditions: Sequence[Condition]) -> Dataset:
     return _give(_move_columns(data, read), conditions)
 
 
+def choose_columns(data: Dataset, names: Sequence[str]) -> Dataset:
+    """The data set whose x has the named columns only, in this order; columns of motions, of which pictures need all, stay.
+
+    Raises:
+        DataError: where the data lack some of them.
+    """
+    columns = list(data.columns)
+    if columns == list(names) or _is_drawn_as_a_whole(data):
+        return data
+    if lacking := [name for name in names if name not in columns]:
+        why = [f"{name} ({data.unused[name]})" if name in data.unused else name for name in lacking]
+        raise DataError(
+            f"{data.name} lacks columns that the model learned: {', '.join(why)}. It has {', '.join(columns)}. Use a table "
+            "like the run's."
+        )
+    chosen = _with_columns(data, [columns.index(name) for name in names])
+    return replace(chosen, note=f"{data.note} Its columns were chosen by name, as the model learned them.".strip())
+
+
+def _is_drawn_as_a_whole(data: Dataset) -> bool:
+    return bool(data.picture or (data.inverse and not data.standardization))
+
+
+def _with_columns(data: Dataset, places: Sequence[int]) -> Dataset:
+    """The data set whose x has the columns at these places."""
+    by = data.standardization
+    by = by and Standardization(tuple(by.mean[i] for i in places), tuple(by.scale[i] for i in places))
+    train, validation, test = (split.with_x(_keep_columns(split.x, places)) for split in list_splits(data).values())
+    return replace(
+        data,
+        train=train,
+        validation=validation,
+        test=test,
+        columns=tuple(data.columns[i] for i in places),
+        standardization=by,
+        inverse=by.undo if by else None,
+    )
+
+
 def _list_factors(data: Dataset) -> list[str]:
     return [*dict.fromkeys(name for split in list_splits(data).values() for name in split.factors)]
 
@@ -103,7 +142,7 @@ def _move_columns(data: Dataset, names: Sequence[str]) -> Dataset:
     """The data set with those names that are columns of x among the factors, in their own units; each factor is complete."""
     factors, by = _list_factors(data), data.standardization
     if moved := [name for name in names if name not in factors]:
-        if data.picture or (data.inverse and not by):
+        if _is_drawn_as_a_whole(data):
             raise ConfigError(
                 f"'{moved[0]}' is a column of x, but pictures of these data need all columns, so it cannot be given beside x. "
                 f"Choose a factor: {', '.join(factors) or 'there is none'}."
@@ -117,19 +156,11 @@ def _move_columns(data: Dataset, names: Sequence[str]) -> Dataset:
         def move(split: Split) -> Split:
             pieces = split.x.alone.split(max(1, PIECE // len(columns)))
             values = torch.cat([(by.undo(piece) if by else piece.double())[:, places] for piece in pieces])
-            return split.with_x(_keep_columns(split.x, kept), dict(zip(moved, values.unbind(1), strict=True)))
+            return split.with_x(split.x, dict(zip(moved, values.unbind(1), strict=True)))
 
-        rest = by and Standardization(tuple(by.mean[i] for i in kept), tuple(by.scale[i] for i in kept))
-        data = replace(
-            data,
-            train=move(data.train),
-            validation=move(data.validation),
-            test=move(data.test),
-            note=f"{data.note} Given beside x, no part of it: {', '.join(moved)}.".strip(),
-            columns=tuple(columns[i] for i in kept),
-            standardization=rest,
-            inverse=rest.undo if rest else None,
-        )
+        train, validation, test = map(move, list_splits(data).values())
+        note = f"{data.note} Given beside x, no part of it: {', '.join(moved)}.".strip()
+        data = _with_columns(replace(data, train=train, validation=validation, test=test, note=note), kept)
     for name in names:
         for part, split in list_splits(data).items():
             if name not in split.factors:

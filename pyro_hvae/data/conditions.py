@@ -102,17 +102,24 @@ class Condition:
     def from_dict(cls, values: Mapping[str, Any]) -> "Condition":
         """The inverse of `to_dict`; raises `ConfigError` for what is none."""
         try:
-            name, classes = values["name"], tuple(values.get("classes", ()))
-            if not isinstance(name, str) or not all(isinstance(text, str) for text in classes):
-                raise ValueError("its names are no texts")
+            name, classes = values["name"], values.get("classes", ())
+            if not isinstance(name, str) or not isinstance(classes, list | tuple):
+                raise ValueError("its name is no text, or its classes are no list")
+            if not all(isinstance(text, str) for text in classes):
+                raise ValueError("its classes are no texts")
             if len(set(classes)) < len(classes) or ("classes" in values and not classes):
                 raise ValueError("its classes are none or not different")
-            mean, scale = (0.0, 1.0) if classes else (float(values["mean"]), float(values["scale"]))
-            if not (math.isfinite(mean) and math.isfinite(scale) and scale > 0):
-                raise ValueError(f"mean={mean} and scale={scale} are no mean and scale")
+            mean, scale = (0.0, 1.0) if classes else (values["mean"], values["scale"])
+            if not (is_number(mean) and is_number(scale) and scale > 0):
+                raise ValueError(f"mean={mean!r} and scale={scale!r} are no mean and scale")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"the run's configuration has no valid condition: {error}.") from error
-        return cls(name, classes, mean, scale)
+        return cls(name, tuple(classes), float(mean), float(scale))
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a file is a finite number that float32 has."""
+    return type(value) in (int, float) and abs(value) < 2.0**127
 
 
 def to_number(text: str) -> float | None:

@@ -10,9 +10,12 @@ from torch import Tensor
 
 from pyro_hvae.data.batch import Batch, check_name, x_of
 from pyro_hvae.data.dataset import Dataset, Split
-from pyro_hvae.data.rows import SAMPLE_VALUES, Rows
+from pyro_hvae.data.rows import SAMPLE_VALUES, Rows, as_float, as_grey
 from pyro_hvae.data.standardization import Standardization
 from pyro_hvae.errors import ConfigError, DataError
+
+MOST = 2**40  # numbers in a datum that torch can count
+LARGEST = torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +50,7 @@ class Description:
         shape: of one datum. low, high: least and largest known value of the training data that sized the networks.
         incomplete: whether entries are missing among them. given: name -> width of what programs are given beside x.
         standardization: mean and scale of standardised data, as `Standardization.to_dict` has them.
+        grey: whether they are grey values, of whole numbers from 0 to 255.
     """
 
     name: str
@@ -60,6 +64,7 @@ class Description:
     standardization: dict[str, list[float]] | None = None
     note: str = ""
     counts: dict[str, int] = field(default_factory=dict)
+    grey: bool = False
 
     @classmethod
     def of(cls, data: Dataset) -> "Description":
@@ -79,6 +84,7 @@ class Description:
             data.standardization.to_dict() if data.standardization else None,
             data.note,
             dict(data.counts),
+            rows.grey,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,7 +96,8 @@ class Description:
         data = cls(**{**values, "shape": tuple(values["shape"]), "columns": tuple(values.get("columns", ()))})
         for name in data.given:
             check_name(name)
-        if not data.shape or min(*data.shape, *data.given.values(), 1) < 1 or not -math.inf < data.low <= data.high < math.inf:
+        sizes = (math.prod(data.shape), *data.shape, *data.given.values())
+        if not data.shape or min(sizes) < 1 or max(sizes) > MOST or not -LARGEST <= data.low <= data.high <= LARGEST:
             raise ConfigError(
                 f"data of the shape {data.shape} with values from {data.low} to {data.high}, given {data.given}, do not exist."
             )
@@ -106,7 +113,8 @@ class Description:
     def dataset(self, why: str) -> Dataset:
         """The data set with `AbsentRows`, whose message is `why`."""
         given = {name: torch.zeros(0, width) for name, width in self.given.items()}
-        rows = AbsentRows(torch.zeros(0, *self.shape), given=given, incomplete=self.incomplete, why=why)
+        prepare = as_grey if self.grey else as_float
+        rows = AbsentRows(torch.zeros(0, *self.shape), prepare, given=given, incomplete=self.incomplete, why=why)
         by = self.scaling
         return Dataset(
             self.name,

@@ -29,6 +29,11 @@ def as_float(raw: Tensor) -> Tensor:
     return raw if raw.is_floating_point() else raw.float()
 
 
+def as_grey(raw: Tensor) -> Tensor:
+    """Whole numbers from 0 to 255 as grey values in [0, 1]."""
+    return as_float(raw.to(torch.uint8)).contiguous()
+
+
 def bernoulli(raw: Tensor) -> Tensor:
     """Dynamic binarisation of bytes v: draws every pixel as Bernoulli(v / 255) from the global generator of raw's device.
 
@@ -102,6 +107,14 @@ class Rows:
     @property
     def shape(self) -> torch.Size:
         return torch.Size([len(self), *(self.store.shape[1:] if self.event is None else self.event)])
+
+    @property
+    def grey(self) -> bool:
+        """Whether whole numbers of the store are read as grey values from 0 to 255."""
+        if self.prepare is not as_float:
+            return self.prepare is as_grey
+        one = self.store if isinstance(self.store, Tensor) else self.raw(torch.zeros(1, dtype=torch.int64))
+        return one.dtype == torch.uint8
 
     @property
     def home(self) -> torch.device:

@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.conditions import Condition, to_number
+from pyro_hvae.data.conditions import Condition, is_number, to_number
 from pyro_hvae.data.rows import Rows
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.networks import SIZE_FACTOR
@@ -115,11 +115,10 @@ class SizeFactor(Condition):
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "SizeFactor":
         known = Condition.from_dict({"name": values.get("name"), "mean": 0.0, "scale": values.get("scale")})
-        try:
-            means = tuple(float(mean) for mean in values["means"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"the run's configuration has no valid size factor: {error}.") from error
-        return cls(known.name, scale=known.scale, means=means)
+        means = values.get("means")
+        if not isinstance(means, list | tuple) or not all(map(is_number, means)):
+            raise ConfigError("the run's configuration has no valid size factor: its means are no list of numbers.")
+        return cls(known.name, scale=known.scale, means=tuple(map(float, means)))
 
 
 def _is_size(values: Tensor) -> Tensor:

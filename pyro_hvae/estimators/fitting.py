@@ -1,8 +1,6 @@
 """What an estimator trains: its options resolved into an experiment, its rows into data, both into a trained stage."""
 
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_hvae.data import Rows, Standardization
-from pyro_hvae.errors import ConfigError, DataError, HVAEError, require_known
+from pyro_hvae.errors import IN_PYTHON, ConfigError, DataError, require_known
 from pyro_hvae.objectives import take_data
 from pyro_hvae.recipes import RECIPES, Stage, build, check_values
 from pyro_hvae.runs import Experiment, Tables, TrainConfig, parameters, resolve
@@ -34,26 +32,13 @@ ELSEWHERE = {
 
 # What messages say to the command line -> the same of an estimator.
 WORDS = {
-    r"(?<!\S)-o (?=\w+=)": "",
+    **IN_PYTHON,
     r"(?<=ry )lr(?==)|^lr\b": "learning_rate",
     r"^seed\b": "random_state",
     r"--schedule ": "schedule=",
     r"=true\b": "=True",
     r"=false\b": "=False",
 }
-
-
-@contextmanager
-def in_parameters() -> Iterator[None]:
-    """Errors advise parameters of an estimator where they advise options of the command line."""
-    try:
-        yield
-    except HVAEError as error:
-        text = str(error)
-        for words, others in WORDS.items():
-            text = re.sub(words, others, text)
-        error.args = (text, *error.args[1:])
-        raise
 
 
 class Fitted(NamedTuple):

@@ -11,8 +11,8 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from pyro_hvae.errors import ConfigError, FewEffectiveSamplesWarning
-from pyro_hvae.estimators.fitting import in_parameters, resolve_options, train_on_rows
+from pyro_hvae.errors import ConfigError, FewEffectiveSamplesWarning, python_advice
+from pyro_hvae.estimators.fitting import WORDS, resolve_options, train_on_rows
 from pyro_hvae.inference import describe_few_effective_samples, generate, importance_weights, latents
 from pyro_hvae.runs import OWN
 from pyro_hvae.runtime import fixed_seed
@@ -116,12 +116,9 @@ class HVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
+    @python_advice(WORDS)
     def fit(self, X: Any, y: Any = None) -> "HVAE":
         """Trains the recipe on rows X (n, d); y is not looked at."""
-        with in_parameters():
-            return self._fit(X)
-
-    def _fit(self, X: Any) -> "HVAE":
         self._require_parameters()
         state = self.random_state
         seed = state if isinstance(state, int | np.integer) else check_random_state(state).randint(2**31)

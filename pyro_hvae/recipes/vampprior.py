@@ -41,6 +41,11 @@ def vampprior(
     """
     if levels not in (1, 2):
         raise ConfigError(f"vampprior has one or two levels, got levels={levels}.")
+    if levels == 2 and not hidden:
+        raise ConfigError(
+            "with two levels q(z1 | x, z2) reads features of x, as many as the last of the hidden widths, but there is none. "
+            "Example: -o hidden=128,128."
+        )
     more: dict[str, Any] = {"learn_sigma": learn_sigma, "prior": "vamp", "components": components}
     blocks = BuildingBlocks(x, likelihood, sigma, hidden, upper, activation, network, posterior, **more)
     top = [latent, latent2][levels - 1]

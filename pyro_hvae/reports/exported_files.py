@@ -21,6 +21,7 @@ from pyro_hvae.reports.model_card import card_text
 from pyro_hvae.runs import (
     EXPORT_CARD,
     EXPORT_CONFIG,
+    EXPORT_FORMAT,
     EXPORT_WEIGHTS,
     SavedPair,
     add_checksum,
@@ -55,19 +56,21 @@ def export(
     """Writes a trained run into a folder to share: `model.safetensors`, `config.json` and a model card, `README.md`.
 
     `hv.load(directory)` and the command line open it without the run and without its data: their shape, standardisation, the
-    names of columns and classes travel with it, no row does. Of a recipe the export is opened again before its files get their
-    names, and its weights and settings are compared with the run's.
+    names of columns and classes travel with it. No row does, but the pseudo-inputs of a VampPrior do, which start at rows. Of
+    a recipe the export is opened again before its files get their names, and its weights and settings are compared with the
+    run's.
 
     Arguments:
         run: a run by path, unique prefix or `last`. directory: made where it is missing; other files in it stay.
         checkpoint: `last`, or `best` by validation bound.
         dataset: where the data of the run are now, if they have moved.
-        overwrite: replace an export that is there.
+        overwrite: replace an export that is there; other files of these names, links and folders are never replaced.
         hub: OWNER/NAME of a repository on the Hugging Face Hub, to which the folder is uploaded then (the extra `hub`, and
             the login of `hf auth login`). private: make that repository a private one.
 
     Returns:
-        `directory`, its `files`, `bytes`, and the repository `hub` or None.
+        `directory`, its `files`, `bytes`, the repository `hub` or None, the `step` of the weights, and `early_end`, a sentence
+        where the training of the run goes on, diverged or was stopped, which the model card has, too.
 
     Raises:
         ConfigError: for a folder with an export or a run in it, an export in the place of a run, and other data.
@@ -80,6 +83,8 @@ def export(
     ['model.safetensors', 'README.md', 'config.json']
     """
     out = Path(directory)
+    if not str(directory):
+        raise ConfigError("the folder of the export has no name. Give one, such as shared/model.")
     _check_folder(out, overwrite)
     if private and not hub:
         raise ConfigError("private is of the repository that hub names. Give both, or neither.")
@@ -97,7 +102,7 @@ def export(
     tensors, aliases = collect_tensors(saved.programs)
     experiment = saved.experiment
     if dataset is not None:
-        experiment = replace_data(saved.directory, experiment, dataset, {}, force=False)
+        experiment = replace_data(saved.directory, experiment, dataset, {}, force=None)
     data = load_dataset(experiment) if has_known_data(experiment) else None
     values = describe_export(saved, data, checkpoint, _read_evaluations(saved), aliases)
     with _new_files(out) as part:
@@ -105,7 +110,7 @@ def export(
         values["weights"] = {"sha256": _hash(part / EXPORT_WEIGHTS), "bytes": (part / EXPORT_WEIGHTS).stat().st_size}
         config = json.dumps(add_checksum(replace_nonfinite(values)), indent=2)
         (part / EXPORT_CONFIG).write_text(config + "\n", encoding="utf-8")
-        card = card_text(values, sum(tensor.numel() for tensor in tensors.values()))
+        card = card_text(values, tensors)
         (part / EXPORT_CARD).write_text(card, encoding="utf-8")
         if experiment.recipe:
             _compare(open_run(part).stages, open_run(path, checkpoint, dataset=dataset).stages)
@@ -113,7 +118,9 @@ def export(
             read_saved(part, checkpoint)
     if hub:
         upload(out, hub, private, FILES)
-    return {"directory": str(out), "files": [*FILES], "bytes": sum((out / name).stat().st_size for name in FILES), "hub": hub}
+    size = sum((out / name).stat().st_size for name in FILES)
+    about = {"step": saved.step, "early_end": values["early_end"]}
+    return {"directory": str(out), "files": [*FILES], "bytes": size, "hub": hub, **about}
 
 
 def _check_folder(out: Path, overwrite: bool) -> None:
@@ -121,11 +128,27 @@ def _check_folder(out: Path, overwrite: bool) -> None:
         raise ConfigError(f"'{out}' is a file, not a folder. Choose another place.")
     if (out / "config.toml").exists():
         raise ConfigError(f"'{out}' is a run, which would no longer be one. Choose another folder.")
-    if not overwrite and (there := next((name for name in FILES if os.path.lexists(out / name)), None)):
-        raise ConfigError(
-            f"'{out}' has a {there} already. Choose another folder, or overwrite it (--overwrite on the command line, "
-            "overwrite=True in Python)."
-        )
+    there = [out / name for name in FILES if os.path.lexists(out / name)]
+    for file in there:
+        if file.is_symlink() or not file.is_file():
+            kind = "link" if file.is_symlink() else "folder"
+            raise ConfigError(f"'{file}' is a {kind}, which is not replaced. Choose another folder, or move that {kind}.")
+        if not _holds_export(out):
+            raise ConfigError(f"'{file}' is not of an earlier export. Choose another folder, or move that file.")
+        if not overwrite:
+            raise ConfigError(
+                f"'{out}' has a {file.name} already. Choose another folder, or overwrite it (--overwrite on the command line, "
+                "overwrite=True in Python)."
+            )
+
+
+def _holds_export(out: Path) -> bool:
+    """Whether the config.json of a folder, whole or not, is one of an export."""
+    try:
+        with open(out / EXPORT_CONFIG, "rb") as file:
+            return json.dumps(EXPORT_FORMAT).encode() in file.read(1000)
+    except OSError:
+        return False
 
 
 @contextmanager

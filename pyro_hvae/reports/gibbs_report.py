@@ -1,6 +1,7 @@
 """The report of Gibbs chains on a run: pictures, values kept in eval/gibbs.json, and text."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -11,15 +12,19 @@ from pyro_hvae.reports.run_pictures import picture_report, save_figures
 from pyro_hvae.runs import OpenRun
 
 
-def draw_gibbs(run: OpenRun, steps: int, **options: Any) -> dict[str, Any]:
-    """Draws the samples of `sample_by_gibbs` beside ancestral ones, and the chains; measures distances and diagnostics."""
+def draw_gibbs(run: OpenRun, steps: int, picture: Path | None = None, **options: Any) -> dict[str, Any]:
+    """Draws the samples of `sample_by_gibbs` beside ancestral ones, and the chains; measures distances and diagnostics.
+
+    Arguments:
+        picture: as in `save_figures`.
+    """
     with tqdm(total=steps, unit="step", disable=None) as bar:
         report = sample_by_gibbs(run, steps=steps, progress=bar.update, **options)
     values = report.values
     run.directory.write_json("eval/gibbs.json", values)
     sites = "-".join(values["sites"])
     figures = {f"gibbs_{sites}": plot_gibbs_samples(run, report), f"gibbs_chains_{sites}": plot_gibbs_chains(run, report)}
-    return picture_report(save_figures(run, figures), [gibbs_text(values)], **values)
+    return picture_report(save_figures(run, figures, picture), [gibbs_text(values)], **values)
 
 
 def gibbs_text(values: dict[str, Any]) -> str:

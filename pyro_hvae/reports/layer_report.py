@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -24,13 +25,14 @@ def draw_layers(
     outer: int,
     inner: int,
     given: Mapping[str, str] | None = None,
+    picture: Path | None = None,
 ) -> dict[str, Any]:
     """Draws samples of the noise of each layer with the others fixed; keeps the shares of the variance in eval/layers.json.
 
     Arguments:
         image: fix the other layers at the code of this test datum. site: draw only this layer's panel.
         given: values of conditions as typed. Others are in shares those of random training data, and in a picture those of the
-            test datum, or of one random training datum.
+            test datum, or of one random training datum. picture: as in `save_figures`.
     """
     typed = parse_given(run, given or {})
     x, one = _choose(run, image, seed, typed)
@@ -48,7 +50,7 @@ def draw_layers(
             images[name] = layer_samples(run.model, name, require_count(count), run.guide, x, **beside).cpu()
     about = "a draw of the others fixed" if image is None else f"the others fixed at the code of test datum {image}"
     about += f", {describe_values(run, one)}" if one else ""
-    files = save_figures(run, {f"layers{_suffix(site, image)}": plot_layer_samples(run, images, shares, about)})
+    files = save_figures(run, {f"layers{_suffix(site, image)}": plot_layer_samples(run, images, shares, about)}, picture)
     values = {"share": {name: asdict(shares[name]) for name in sorted(shares)}, "outer": outer, "inner": inner, "seed": seed}
     values |= {"not_estimable": refusal} if refusal else {}
     values |= {"given": about_given} if (about_given := describe_given(run, typed)) else {}
@@ -74,11 +76,12 @@ def draw_layer_grids(
     image: int | None,
     site: str | None,
     given: Mapping[str, str] | None = None,
+    picture: Path | None = None,
 ) -> dict[str, Any]:
     """Draws a panel for each layer of two dimensions, from the bottom up, with the noise of that layer on a grid.
 
     Arguments:
-        image, site, given: as in `draw_layers`; without an image the other layers are drawn anew for every cell.
+        image, site, given, picture: as in `draw_layers`; without an image the other layers are drawn anew for every cell.
     """
     x, one = _choose(run, image, seed, parse_given(run, given or {}))
     with fixed_seed(seed):
@@ -89,7 +92,7 @@ def draw_layer_grids(
             images[name] = layer_grid(run.model, name, cells, reach, run.guide, x, **beside).cpu()
     about = "the others drawn anew for every cell" if image is None else f"the others at the code of test datum {image}"
     about += f", {describe_values(run, one)}" if one else ""
-    files = save_figures(run, {f"layer_grid{_suffix(site, image)}": plot_layer_grids(run, images, reach, about)})
+    files = save_figures(run, {f"layer_grid{_suffix(site, image)}": plot_layer_grids(run, images, reach, about)}, picture)
     left_out = {} if site else {name: value.numel() for name, value in noise.items() if name not in planes}
     lines = [f"Left out: {name}, which has {size} dimensions (a grid explores two)." for name, size in left_out.items()]
     return picture_report(files, lines, layers=list(images), left_out=left_out, cells=cells, reach=reach, seed=seed)

@@ -73,14 +73,16 @@ def draw_interpolation(
     first: int | None,
     second: int | None,
     given: Mapping[str, str] | None = None,
+    picture: Path | None = None,
 ) -> dict[str, Any]:
-    """Draws the graph of prior samples and the data along its shortest paths.
+    """Draws the data along the shortest paths of a graph of prior samples, and the graph.
 
     Arguments:
         given: values of conditions as typed, of the prior and of the decoder.
+        picture: as in `save_figures`.
 
     Raises:
-        ConfigError: when only one end is given, and as `parse_given` and `graph_paths`.
+        ConfigError: when only one end is given, and as `parse_given`, `graph_paths` and `save_figures`.
         DataError: when the ends cannot be connected.
     """
     if (first is None) != (second is None):
@@ -90,7 +92,7 @@ def draw_interpolation(
         raise ConfigError(f"--nodes must be at least 2, got {nodes}.")
     under = parse_given(run, given or {})
     paths = graph_paths(run, nodes, k, seed, ends, under)
-    figures = {"latent_space": plot_latent_space(run, paths, given=under), "interpolation": plot_interpolation(run, paths)}
+    figures = {"interpolation": plot_interpolation(run, paths), "latent_space": plot_latent_space(run, paths, given=under)}
     rows = [
         {
             "path": name,
@@ -109,7 +111,7 @@ def draw_interpolation(
     ]
     missing = [name for name in run.dataset.ends if not ends and name not in paths]
     lines += [f"path {name}: not connected by {nodes} prior samples" for name in missing]
-    report = picture_report(save_figures(run, figures), [], nodes=nodes, paths=rows)
+    report = picture_report(save_figures(run, figures, picture), [], nodes=nodes, paths=rows)
     return report | {"text": "\n".join([report["text"], *lines])}
 
 
@@ -199,9 +201,20 @@ def draw_traversals(
     )
 
 
-def save_figures(run: OpenRun, figures: Mapping[str, Any]) -> list[Path]:
-    """Writes figures by name into the folder of a run's pictures."""
-    return [save_figure(figure, run.directory.results / "figures" / f"{name}.png") for name, figure in figures.items()]
+def save_figures(run: OpenRun, figures: Mapping[str, Any], picture: Path | None = None) -> list[Path]:
+    """Writes figures by name into the folder of a run's pictures.
+
+    Arguments:
+        picture: a file for the first of them instead; the others go beside it, with their names at the end of its own.
+
+    Raises:
+        ConfigError: for a file name that is no picture's.
+    """
+    if picture is None:
+        return [save_figure(figure, run.directory.results / "figures" / f"{name}.png") for name, figure in figures.items()]
+    check_picture_path(picture)
+    files = [picture, *(picture.with_stem(f"{picture.stem}_{name}") for name in [*figures][1:])]
+    return [save_figure(figure, file) for figure, file in zip(figures.values(), files, strict=True)]
 
 
 def picture_report(files: Iterable[Path], lines: Iterable[str], /, **values: Any) -> dict[str, Any]:

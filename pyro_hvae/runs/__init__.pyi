@@ -11,6 +11,7 @@ from .export_content import collect_tensors as collect_tensors
 from .export_content import describe_export as describe_export
 from .export_format import EXPORT_CARD as EXPORT_CARD
 from .export_format import EXPORT_CONFIG as EXPORT_CONFIG
+from .export_format import EXPORT_FORMAT as EXPORT_FORMAT
 from .export_format import EXPORT_WEIGHTS as EXPORT_WEIGHTS
 from .export_format import is_export as is_export
 from .fixed_settings import RESUMABLE as RESUMABLE

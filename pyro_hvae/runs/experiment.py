@@ -78,8 +78,10 @@ class Experiment:
         typed = known_options(settings, TrainConfig)
         if "seed" in typed:
             typed["seed"] %= SEEDS  # as torch did for an older version, which took larger ones
-        train = TrainConfig(**typed)
-        return cls(**{"recipe": None, **values, "train": train, "condition": tuple(values.get("condition", ()))})
+        more: dict[str, Any] = {"train": TrainConfig(**typed), "condition": tuple(values.get("condition", ()))}
+        if (identity := values.get("data_identity", "")).startswith("1 files "):  # as an older version wrote it
+            more["data_identity"] = identity.replace("files", "file", 1)
+        return cls(**{"recipe": None, **values, **more})
 
 
 def read_toml(path: Path) -> dict[str, Any]:

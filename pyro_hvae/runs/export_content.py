@@ -70,6 +70,7 @@ def describe_export(
         "data": replace(described, note=_replace(described.note, paths)).to_dict() if described else None,
         "checkpoint": checkpoint,
         "step": saved.step,
+        "early_end": saved.directory.describe_early_end(),
         "stages": len(saved.programs),
         "aliases": dict(aliases),
         "program": dict(saved.record) if experiment.recipe is None else None,

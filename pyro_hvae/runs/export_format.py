@@ -32,6 +32,7 @@ EXPORT: Kind = {
             "standardization": ({"mean": [(float, int)], "scale": [(float, int)]}, type(None)),
             "note": str,
             "counts": {...: int},
+            "grey?": bool,
         },
         type(None),
     ),

@@ -7,6 +7,10 @@ ANY = object
 # A type; [kind] for a list of it; {name: kind} for these entries, a name that ends in "?" for one that may be missing,
 # and ... for every other name; (kind, ...) for one of several kinds.
 Kind = Any
+WORDS = {
+    **{type(None): "null", bool: "true or false", int: "a whole number", float: "a number", str: "a text"},
+    **{list: "a list", tuple: "a list", dict: "a table of names"},
+}
 
 CONFIG: Kind = {
     "recipe?": str,
@@ -32,7 +36,7 @@ def find_misfit(value: Any, kind: Kind, where: str) -> str | None:
     """What is another kind of value than it has to be, in words; None where everything fits.
 
     >>> find_misfit({"step": 1.5}, ROW, "the row")
-    'the row.step is a float, not an int'
+    'the row.step is a number, not a whole number'
     >>> find_misfit({}, ROW, "the row")
     "the row has no 'step'"
     """
@@ -44,7 +48,7 @@ def find_misfit(value: Any, kind: Kind, where: str) -> str | None:
     wanted: Any = dict if isinstance(kind, dict) else list if isinstance(kind, list) else kind
     accepted: Any = (list, tuple) if wanted is list else Mapping if wanted is dict else wanted
     if not isinstance(value, accepted) or (type(value) in (bool,) and wanted is not bool):  # Python's truth values are numbers
-        return f"{where} is {_article(type(value))}, not {_article(wanted)}"
+        return f"{where} is {_say(type(value))}, not {_say(wanted)}"
     if isinstance(kind, list):
         parts = ((item, kind[0], f"{where}[{number}]") for number, item in enumerate(value))
     elif isinstance(kind, dict):
@@ -57,5 +61,5 @@ def find_misfit(value: Any, kind: Kind, where: str) -> str | None:
     return next(filter(None, (find_misfit(*part) for part in parts)), None)
 
 
-def _article(kind: type) -> str:
-    return f"{'an' if kind.__name__[0] in 'aeiou' else 'a'} {kind.__name__}"
+def _say(kind: type) -> str:
+    return WORDS.get(kind, f"a {kind.__name__}")

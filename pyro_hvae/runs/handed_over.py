@@ -71,7 +71,7 @@ def replace_data(
     experiment: Experiment,
     dataset: str,
     typed: Mapping[str, str],
-    force: bool,
+    force: bool | None,
     exported: bool = False,
 ) -> Experiment:
     """The experiment on data that are handed over, with the run's own options where the same loader reads them.
@@ -79,6 +79,7 @@ def replace_data(
     Arguments:
         typed: options of the data as typed, with `condition` and `size_factor` for a run that a script has trained, which does
             not know its own.
+        force: take others; None where the caller cannot.
         exported: it is an exported model, of which results replace nothing: other data are no mistake. The same data with other
             options may have another split.
 
@@ -111,10 +112,12 @@ def replace_data(
         mine = defaults | before
         differ = [key for key in options | mine if options.get(key) != mine.get(key)]
         own, others = ({key: held[key] for key in differ if key in held} for held in (mine, options))
+        which = f"the run '{directory.path}' is of {experiment.dataset}{_list_options(own)}, not of {dataset}"
+        if force is None:
+            raise ConfigError(f"{which}{_list_options(others)}. Name the data that it was trained on, which may have moved.")
         raise ConfigError(
-            f"the run '{directory.path}' is of {experiment.dataset}{_list_options(own)}, not of {dataset}"
-            f"{_list_options(others)}: its test data may have been training data, and results would replace the run's own. "
-            f"Leave {'--data-option' if exported else '--dataset'} out, or use --force."
+            f"{which}{_list_options(others)}: its test data may have been training data, and results would replace the run's "
+            f"own. Leave {'--data-option' if exported else '--dataset'} out, or use --force."
         )
     beside: dict[str, Any] = {"condition": condition or experiment.condition}
     beside["size_factor"] = size_factor or experiment.size_factor

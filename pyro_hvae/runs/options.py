@@ -14,6 +14,8 @@ from pyro_hvae.errors import ConfigError, require_known
 # type -> (its name, an example) for messages
 _WORDS = {int: ("a whole number", "2"), float: ("a number", "0.5"), bool: ("true or false", "true")}
 
+LEAST, MOST = 2.0**-126, 2.0**127  # float32's smallest number of full precision, and about its largest one
+
 
 def parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The options of a recipe, schedule or data set: its parameters that have a default."""
@@ -61,6 +63,18 @@ def coerce(key: str, value: Any, annotation: Any) -> Any:
     except (ValueError, KeyError, TypeError, OverflowError):
         wanted, example = _WORDS.get(annotation, (str(annotation), "name"))
         raise ConfigError(f"option {key}={value} is not {wanted}. Example: {key}={example}.") from None
+
+
+def check_recipe_options(options: Mapping[str, Any]) -> None:
+    """Raises `ConfigError` for a number among the options of a recipe that is not positive, or that float32 does not have."""
+    for key, value in options.items():
+        numbers = [n for n in (value if isinstance(value, tuple) else (value,)) if type(n) in (int, float)]
+        if key.endswith("_weight") and value == 0:
+            continue  # a weight of 0 leaves a penalty out
+        if any(n <= 0 for n in numbers):
+            raise ConfigError(f"option {key} must be positive, got {value}.")
+        if any(not LEAST <= n <= MOST for n in numbers):
+            raise ConfigError(f"option {key}={value} is beyond the range of float32, which is from {LEAST:.2g} to {MOST:.2g}.")
 
 
 def split_names(value: Any) -> tuple[str, ...]:

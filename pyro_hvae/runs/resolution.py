@@ -7,7 +7,7 @@ from pyro_hvae.data import is_path
 from pyro_hvae.errors import ConfigError, require_known
 from pyro_hvae.recipes import preset
 from pyro_hvae.runs.experiment import Experiment
-from pyro_hvae.runs.options import absolute_path, coerce, parameters, split_names
+from pyro_hvae.runs.options import absolute_path, check_recipe_options, coerce, parameters, split_names
 from pyro_hvae.runs.train_config import TrainConfig
 
 
@@ -88,7 +88,7 @@ def resolve(
             else:
                 preset_values = (defaults[prefix + key] for prefix in prefixes if prefix + key in defaults)
                 values[name][key] = next(preset_values, parameter.default)
-    _check_positive(values["recipe_options"])
+    check_recipe_options(values["recipe_options"])
     condition = split_names(asked.get("condition", ()))
     options_of = (values[name] for name in ("recipe_options", "schedule_options", "data_options"))
     return Experiment(
@@ -129,12 +129,3 @@ def _flatten(config: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, 
         elif key not in ("recipe", "dataset", "schedule", "program", "data_identity", "standardization", "conditions"):
             flat[key] = value
     return flat
-
-
-def _check_positive(options: Mapping[str, Any]) -> None:
-    for key, value in options.items():
-        numbers = value if isinstance(value, tuple) else (value,)
-        if any(isinstance(n, int | float) and not isinstance(n, bool) and n <= 0 for n in numbers):
-            if key.endswith("_weight") and value == 0:
-                continue  # a weight of 0 leaves a penalty out
-            raise ConfigError(f"option {key} must be positive, got {value}.")

@@ -1,7 +1,7 @@
 """The data of an experiment, with the conditions that stand beside x."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +9,7 @@ from pyro_hvae.data import (
     Condition,
     Dataset,
     Standardization,
+    choose_columns,
     condition_on,
     find_source,
     give_conditions,
@@ -24,17 +25,21 @@ from pyro_hvae.runtime import fixed_seed
 _last: dict[tuple[str, str], tuple[str, Dataset]] = {}
 
 
-def load_dataset(experiment: Experiment, handed_over: bool = False) -> Dataset:
+def load_dataset(experiment: Experiment, handed_over: bool = False, columns: Sequence[str] = ()) -> Dataset:
     """The data of an experiment with its conditions beside x.
 
     Arguments:
         handed_over: whether they are others than the run was trained on: these are standardised as the run's own.
+        columns: of x as the run learned them, which are chosen by name where the data have names.
 
     Raises:
         ConfigError: for a condition that the data do not have.
-        DataError: where the data are no longer those of the run, or have a class that the run does not know.
+        DataError: where the data are no longer those of the run, lack a column, or have a class that the run does not know.
     """
     data = _load_alone(experiment)
+    if columns and data.columns:  # conditions that are numbers are columns of x, too, until they are given beside it
+        beside = [c.name for c in read_conditions(experiment) if c.name in data.columns and c.name not in columns]
+        data = choose_columns(data, [*columns, *beside])
     if experiment.conditions:
         data = give_conditions(data, read_conditions(experiment))
     elif experiment.condition or experiment.size_factor:

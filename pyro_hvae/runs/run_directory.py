@@ -20,7 +20,7 @@ from pyro_hvae.runs.experiment import Experiment
 from pyro_hvae.runs.export_format import is_export
 from pyro_hvae.runs.file_schema import ANY, PROGRAM, ROW, find_misfit
 from pyro_hvae.runs.json_checksum import add_checksum, take_checksum
-from pyro_hvae.runs.run_lock import LOCK, lock_run, require_unlocked
+from pyro_hvae.runs.run_lock import LOCK, is_trained, lock_run, require_unlocked
 from pyro_hvae.runtime import atomic_write, runs_folder
 
 MAKE_WRITABLE = "Make room or the folder writable, and give the command again with --resume; a new run may take another --out."
@@ -198,6 +198,15 @@ class RunDirectory:
     def update(self, **values: Any) -> None:
         """Merges values into run.json."""
         self.write_json("run.json", self.read_json("run.json") | values)
+
+    def describe_early_end(self) -> str:
+        """That the training of the run has not come to its end, and why; empty for a run that has."""
+        state = self.read_json("run.json")
+        status, at = state.get("status"), f" at step {state['step']}" if "step" in state else ""
+        if is_trained(self.path):
+            return "The run is still being trained."
+        ends = {"finished": "", "diverged": f"Its training diverged{at}.", "interrupted": f"Its training was stopped{at}."}
+        return ends.get(status or "finished", "Its training ended by an error, or was killed.")
 
     def checkpoint(self, which: str = "last") -> Path:
         return self.path / "checkpoints" / f"{which}.pt"

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from pyro_hvae import recipes
-from pyro_hvae.data import SAMPLE_VALUES, Batch, Dataset, find_source, given_of, is_path, is_read, x_of
-from pyro_hvae.errors import CheckpointError, ConfigError, DataError, HVAEError, require_known
+from pyro_hvae.data import SAMPLE_VALUES, Batch, Dataset, find_source, given_of, is_path, refuse_bits, x_of
+from pyro_hvae.errors import CheckpointError, ConfigError, DataError, HVAEError, python_advice, require_known
 from pyro_hvae.objectives import ELBO
 from pyro_hvae.recipes import RECIPES, Stage
 from pyro_hvae.runs.checkpoint_content import explain_misfit, refuse_larger_pairs, restore_pair
@@ -211,19 +211,19 @@ def _stand_in(saved: SavedPair) -> Tensor | Batch:
 
 def _load_handed(experiment: Experiment, described: Dataset | None) -> Dataset:
     """Data that are handed over to an export; raises `DataError` where their shape or columns are others than it learned."""
-    data = load_dataset(experiment, handed_over=True)
+    data = load_dataset(experiment, handed_over=True, columns=described.columns if described else ())
+    if described and described.train.x.grey and isinstance(data.train.x.store, Tensor) and not data.train.x.grey:
+        refuse_bits(experiment.dataset, data.train.x.store.numpy().dtype, data.train.x.store.numpy())
     if described and data.shape != described.shape:
         raise DataError(
             f"{experiment.dataset} has data of shape {data.shape}, but the model learned {described.shape}. Hand over data of "
             "that shape."
         )
     if described and data.columns and described.columns and tuple(data.columns) != tuple(described.columns):
-        # Conditions that are numbers are columns of x for those who read the data.
-        numbers = [c.name for c in read_conditions(experiment) if is_read(c) and not c.classes]
-        names, chosen = ", ".join(described.columns), ",".join([*described.columns, *numbers])
+        names = ",".join(described.columns)  # of motions, which have no conditions
         raise DataError(
-            f"the columns of {experiment.dataset} are {', '.join(data.columns)}, but the model learned {names}. Choose these, "
-            f"in this order: --data-option columns={chosen}."
+            f"the columns of {experiment.dataset} are {','.join(data.columns)}, but the model learned {names}. Choose these, "
+            f"in this order: --data-option columns={names}."
         )
     return data
 
@@ -262,6 +262,7 @@ def _other_kind(x: Tensor | Batch) -> Tensor | Batch:
     return x_of(x) if observed is None and not given else Batch(x_of(x), given, observed)
 
 
+@python_advice()
 def load(
     run: str | PathLike[str],
     checkpoint: str = "last",

@@ -46,6 +46,15 @@ def require_unlocked(path: Path) -> None:
             pass
 
 
+def is_trained(path: Path) -> bool:
+    """Whether another process trains the run."""
+    try:
+        require_unlocked(path)
+    except DataError:
+        return True
+    return False
+
+
 def _acquire(lock: Path) -> IO[str]:
     """Opens the lock file and writes its new owner into it."""
     try:

@@ -1,6 +1,7 @@
 """What a trained pair is restored from: the checkpoint of a run, or an exported model."""
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from pyro_hvae.runs.experiment import Experiment
 from pyro_hvae.runs.export_format import EXPORT_CONFIG, EXPORT_WEIGHTS, read_export_config, results_of_export
 from pyro_hvae.runs.fixed_settings import require_same_settings
 from pyro_hvae.runs.handed_over import has_known_data
-from pyro_hvae.runs.options import known_options
+from pyro_hvae.runs.options import check_recipe_options, known_options
 from pyro_hvae.runs.run_data import read_conditions
 from pyro_hvae.runs.run_directory import CHECKPOINTS, RunDirectory
 from pyro_hvae.runtime import read_blocks
@@ -83,11 +84,16 @@ def read_export(path: Path, checkpoint: str = "last") -> SavedPair:
     try:
         experiment = _read_experiment(values["experiment"])
         described = Description.from_dict(values["data"]) if values["data"] else None
-        given = {condition.key: condition.width for condition in read_conditions(experiment)}
+        conditions = read_conditions(experiment)
+        given = {condition.key: condition.width for condition in conditions}
         if (
             described
             and (experiment.recipe or given)
-            and (given != described.given or experiment.standardization != described.standardization)
+            and (
+                given != described.given
+                or experiment.standardization != described.standardization
+                or any(len(getattr(c, "means", ())) not in (0, math.prod(described.shape)) for c in conditions)
+            )
         ):
             raise ConfigError("its conditions or its scaling are not those of its data.")
         if not described and (experiment.recipe or has_known_data(experiment)):
@@ -108,9 +114,11 @@ def _read_experiment(values: Mapping[str, Any]) -> Experiment:
     if experiment.recipe:
         require_known("recipe", experiment.recipe, RECIPES)
         require_known("schedule", experiment.schedule, SCHEDULES)
+    options = known_options(experiment.recipe_options, RECIPES[experiment.recipe].build) if experiment.recipe else {}
+    check_recipe_options(options)
     return replace(
         experiment,
-        recipe_options=known_options(experiment.recipe_options, RECIPES[experiment.recipe].build) if experiment.recipe else {},
+        recipe_options=options,
         schedule_options=known_options(experiment.schedule_options, schedule) if schedule else {},
     )
 

@@ -24,9 +24,9 @@ def pick_device(name: str = "auto") -> torch.device:
         return _own_gpu(name)
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DeviceError(f"device '{name}' is not available: torch sees {torch.cuda.device_count()} GPUs. Use --device cpu.")
+        raise DeviceError(f"device '{name}' is not available: torch sees {torch.cuda.device_count()} GPUs. Use the device cpu.")
     if device.type == "mps" and not mps:
-        raise DeviceError("device 'mps' is not available here. Use --device cpu.")
+        raise DeviceError("device 'mps' is not available here. Use the device cpu.")
     return device
 
 

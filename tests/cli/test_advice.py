@@ -40,6 +40,10 @@ ARRAYS = {
 # `train --dry-run`: a part of the message -> what is typed, and what is typed as it advises
 TRAINING = {
     "Use components=32 or fewer": ("vampprior --dataset few.npy", "vampprior --dataset few.npy -o components=32"),
+    "Example: -o hidden=128,128": (
+        "vampprior --dataset few.npy -o components=8 -o levels=2 -o hidden=",
+        "vampprior --dataset few.npy -o components=8 -o levels=2 -o hidden=128,128",
+    ),
     "Use -o network=mlp.": ("vae --dataset odd.npy -o network=conv", "vae --dataset odd.npy -o network=mlp"),
     "fewer widths (-o hidden=32,64)": (
         "vae --dataset twelve.npy -o network=conv",
@@ -217,7 +221,7 @@ TRAINING = {
     ),
     "Example: -o latent=2": ("vae --dataset few.npy -o latent", "vae --dataset few.npy -o latent=2"),
     "is not a whole number. Example: latent=2": ("vae --dataset few.npy -o latent=two", "vae --dataset few.npy -o latent=2"),
-    "Name it: -o key=NAME": ("vae --dataset two.npz", "vae --dataset two.npz -o key=a"),
+    "or name it by the data option key=NAME": ("vae --dataset two.npz", "vae --dataset two.npz -o key=a"),
     "size is an option of a folder of images": ("vae --dataset few.npy -o size=8", "vae --dataset few.npy"),
     "Leave it out: images are grey values in [0, 1]": (
         "vae --dataset twelve.npy -o standardize=true",
@@ -255,6 +259,15 @@ COMMANDS = {
     ),
     "Copy the folder, or name the run that it was exported from": ("export shared again", "export vae again"),
     "or overwrite it (--overwrite on the command line": ("export vae shared", "export vae shared --overwrite"),
+    "Name the data that it was trained on, which may have moved": (
+        "export vae third --dataset moved.npy",
+        "export vae third --dataset few.npy",
+    ),
+    "Call it x in the file": ("encode vae two.npz --out c.npz", "encode vae named.npz --out c.npz"),
+    "Save the one that is meant in a file of its own": (
+        "score vae parts.npz --out s.npz --particles 2",
+        "score vae few.npy --out s.npz --particles 2",
+    ),
     "Choose another folder": ("export vae vae", "export vae elsewhere"),
     "Leave --checkpoint out": ("sample shared --checkpoint best", "sample shared"),
     "Hand over data of that shape": (
@@ -394,7 +407,7 @@ COMMANDS = {
 
 # Fragments of advice that no test here follows, below the reason.
 NOT_RUN = {
-    "needs a device that is not here": ("Use --device cpu",),
+    "needs a device that is not here": ("Use the device cpu",),
     "torchrun has to start the command: see test_torchrun and test_many_processes": (
         "Use --device cuda",
         "Start as many processes as there are (--nproc-per-node",
@@ -555,14 +568,15 @@ NOT_RUN = {
         "Evaluate its reconstructions instead of its likelihood",
     ),
     "followed by test_folders": ("to a folder, or HOME",),
+    "followed by test_exported_files": ("Give one, such as shared/model",),
     "followed by test_gibbs_command": ("Add z2: sites z1,z2, or all",),
     "followed by tests/data": (
+        "Give booleans (x == 1) where 1 is white, or floats (x / 255) where it is a grey value",
         "Give it another one, in Python: h5py.File(",
         "Choose columns of numbers or texts",
         "Choose another condition",
         "Choose a factor:",
         "Name fewer conditions",
-        "Choose one by key=",
         "Change its name",
         "Choose another name, or overwrite it (--overwrite",
         "Give values of that shape",
@@ -603,6 +617,8 @@ def place(tmp_path_factory):
         np.save(folder / f"{name}.npy", values)
     np.save(folder / "moved.npy", ARRAYS["few"][::-1])
     np.savez(folder / "two.npz", a=ARRAYS["few"], b=ARRAYS["real"])
+    np.savez(folder / "named.npz", x=ARRAYS["few"], b=ARRAYS["real"])
+    np.savez(folder / "parts.npz", x_train=ARRAYS["few"], x_test=ARRAYS["few"])
     np.savez(folder / "bare.npz", z1=np.zeros((2, 3)), z2=np.zeros((2, 2)))
     np.savez(folder / "surplus.npz", z1=np.zeros((2, 3)), z2=np.zeros((2, 2)), z1_3=np.zeros(2))
     np.savez(folder / "none.npz", z1=np.zeros((0, 3)), z2=np.zeros((0, 2)))
@@ -685,6 +701,18 @@ def changed(place, tmp_path, monkeypatch):
     config = Path("lost/config.toml")
     config.write_text(config.read_text().replace("few.npy", "gone.npy"))
     return folder
+
+
+def test_advice_in_python_is_typed_as_in_python(changed):
+    with pytest.raises(HVAEError, match=r"Use checkpoint='best', or train again"):
+        hv.load("cut")
+    hv.load("cut", checkpoint="best")
+    with pytest.raises(HVAEError, match=r"Leave checkpoint out\."):
+        hv.load("shared", checkpoint="best")
+    model = hv.HVAE("vae", likelihood="bernoulli", hidden=8, steps=2, device="cpu")
+    with pytest.raises(HVAEError, match=r"Use likelihood=gaussian\."):
+        model.fit(ARRAYS["real"])
+    model.set_params(likelihood="gaussian").fit(ARRAYS["real"])
 
 
 def zip_pictures(path):

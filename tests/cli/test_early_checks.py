@@ -26,6 +26,7 @@ WRONG = {
     "train vae --dataset digits --epochs 0": (2, "--epochs must be at least 1, got 0."),
     "train vae --dataset digits --epochs 3 --steps 5": (2, "Use one of them."),
     "train vae --dataset digits -o latent=0": (2, "option latent must be positive, got 0."),
+    "train vae --dataset digits -o sigma=1e39": (2, "option sigma=1e+39 is beyond the range of float32"),
     "train vae --dataset digits -o latent=two": (2, "option latent=two is not a whole number."),
     "train vae --dataset digits -o seed=-1": (2, "seed must not be negative"),
     "train vae --dataset digits -o preset=huge": (2, "no preset of vae on digits called 'huge'"),

@@ -91,11 +91,32 @@ def test_runs_of_other_data_are_refused(triangle_runs, command, tmp_path):
     assert command("reconstruct", "other")[0] == 0
 
 
+@pytest.mark.parametrize("kind, start", [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_pictures_of_several_figures_go_where_they_are_asked_to(pendulum_run, command, kind, start):
+    asked = f"new/one.{kind}"
+    commands = {
+        "interpolate --nodes 200": [asked, f"new/one_latent_space.{kind}"],
+        "layers --outer 2 --inner 2": [asked],
+        "gibbs --steps 6 --burn-in 2 --chains 4": [asked, f"new/one_gibbs_chains_z1.{kind}"],
+    }
+    before = sorted((pendulum_run / "figures").iterdir())
+    for typed, expected in commands.items():
+        name, *options = typed.split()
+        code, out, err = command(name, pendulum_run, *options, "--picture", asked, "--json")
+        assert code == 0 and json.loads(out)["figures"] == expected, err
+        for file in map(Path, expected):
+            assert file.read_bytes().startswith(start)
+            file.unlink()
+    assert sorted((pendulum_run / "figures").iterdir()) == before
+    code, out, err = command("gibbs", pendulum_run, "--picture", "one.jpg")
+    assert code == 2 and "--picture is the name of a .png, .pdf, .svg file, got 'one.jpg'" in err and not out
+
+
 def test_samples_go_where_they_are_asked_to(pendulum_run, command):
     code, out, _ = command("sample", pendulum_run, "--n", 4, "--picture", "new/samples.svg", "--json")
     assert code == 0 and json.loads(out)["figures"] == ["new/samples.svg"]
     assert "<svg" in Path("new/samples.svg").read_text()
     code, out, err = command("sample", pendulum_run, "--picture", "samples.jpg")
     assert code == 2 and "--picture is the name of a .png, .pdf, .svg file, got 'samples.jpg'" in err and not out
-    for name in ("sample", "reconstruct", "traverse", "compare"):
+    for name in ("sample", "reconstruct", "traverse", "compare", "interpolate", "layers", "gibbs"):
         assert "a .png, .pdf or .svg file" in " ".join(command(name, "--help")[1].split())

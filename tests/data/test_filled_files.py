@@ -329,7 +329,7 @@ def test_vectors_of_whole_numbers_keep_the_decimals_of_what_is_filled(tmp_path):
 def test_archives_of_several_parts(tmp_path):
     x = np.array([[1.0, np.nan], [2.0, 3.0], [4.0, 5.0]])
     np.savez(tmp_path / "x.npz", x_train=x, x_test=x[:2])
-    with pytest.raises(DataError, match="several parts: x_train, x_test. Choose one by key=x_train"):
+    with pytest.raises(DataError, match="several parts: x_train, x_test. Save the one that is meant in a file of its own"):
         read_incomplete(tmp_path / "x.npz")
     assert read_incomplete(tmp_path / "x.npz", key="x_test").shape == (2, 2)
     write_filled(tmp_path / "x.npz", tmp_path / "o.npz", np.full((2, 2), 9.0), key="x_test")

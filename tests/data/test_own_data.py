@@ -510,7 +510,10 @@ def test_which_array_of_several(folder):
     assert load_user_data(npz(folder, anything=images, y=np.arange(9), k=np.arange(9)[:, None])).shape == (1, 2, 2)
     assert load_user_data(npz(folder, x=images, images=codes)).shape == (1, 2, 2)
     assert load_user_data(npz(folder, x=images, codes=codes), key="codes").shape == (40,)
-    with pytest.raises(DataError, match=r"not clear .*: a \(9, 2, 2\) uint8, b \(9, 40\) float64. Name it: -o key=NAME"):
+    with pytest.raises(
+        DataError,
+        match=r"not clear .*: a \(9, 2, 2\) uint8, b \(9, 40\) float64. Call it x in the file",
+    ):
         load_user_data(npz(folder, a=images, b=codes))
     with pytest.raises(ConfigError, match="no array called 'code'. Did you mean 'codes'"):
         load_user_data(npz(folder, x=images, codes=codes), key="code")

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,7 +18,8 @@ from safetensors.torch import load_file, save_file
 import pyro_hvae as hv
 from pyro_hvae.errors import CheckpointError, ConfigError, DataError, HVAEError
 from pyro_hvae.recipes import LIKELIHOODS, PRIORS
-from pyro_hvae.runs import add_checksum, open_run
+from pyro_hvae.runs import RunDirectory, add_checksum, open_run
+from pyro_hvae.runs.run_lock import lock_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::pyro_hvae.errors.NoMeanWarning")  # of flows
 GIVEN = "condition=kind,age labels=kind standardize=true"
@@ -192,6 +195,19 @@ DAMAGES = {
     ),
     "a huge latent": (lambda p: edit(p, lambda v: v["experiment"]["recipe_options"].update(dims=[10**13])), "does not fit its"),
     "huge data": (lambda p: edit(p, lambda v: v["data"].update(shape=[10**12], columns=[])), "does not fit|cannot be used"),
+    "more data than numbers": (lambda p: edit(p, lambda v: v["data"].update(shape=[2**63], columns=[])), "do not exist"),
+    "data beyond float32": (lambda p: edit(p, lambda v: v["data"].update(high=1e300)), "do not exist"),
+    "null for a list": (lambda p: edit(p, lambda v: v["data"].update(columns=None)), "data.columns is null, not a list"),
+    "no width": (lambda p: edit(p, lambda v: v["experiment"]["recipe_options"].update(hidden=[0])), "hidden must be positive"),
+    "sigma beyond float32": (
+        lambda p: edit(p, lambda v: v["experiment"]["recipe_options"].update(sigma=1e300)),
+        r"sigma=1e\+300 is beyond the range of float32",
+    ),
+    "no classes": (
+        lambda p: edit(p, lambda v: v["experiment"]["conditions"][0].update(classes=None)),
+        "its classes are no list",
+    ),
+    "no mean": (lambda p: edit(p, lambda v: v["experiment"]["conditions"][1].update(mean="x")), "mean='x' and scale=.* are no"),
     "no latent": (lambda p: edit(p, lambda v: v["experiment"]["recipe_options"].update(dims=[])), "does not fit its weights"),
     "other data": (lambda p: edit(p, lambda v: v["data"].update(shape=[4], columns=[])), "cannot be used"),
     "no shape": (lambda p: edit(p, lambda v: v["data"].update(shape=[])), "cannot be used"),
@@ -255,6 +271,25 @@ def test_what_is_damaged_or_does_not_fit_is_refused(copy, damage):
     assert caught.value.exit_code == 3 and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("means", [None, True, "x", ["x"], [1.0] * 6, [float("nan")] * 5])
+def test_a_size_of_other_data_is_refused(folder, tmp_path, monkeypatch, means):
+    monkeypatch.chdir(folder)
+    case = "likelihood negative-binomial"
+    recipe, data, options = CASES[case]
+    if not (folder / "exports" / case).exists():
+        hv.export(train_tiny(recipe, data, folder / "runs" / case, options), folder / "exports" / case)
+    out = shutil.copytree(folder / "exports" / case, tmp_path / "out")
+    edit(out, lambda v: v["experiment"]["conditions"][0].update(means=means))
+    with pytest.raises(CheckpointError, match="no list of numbers|not those of its data"):
+        hv.load(out)
+
+
+def test_a_column_without_a_name_is_named(copy, folder):
+    edit(copy, lambda v: v["data"]["columns"].__setitem__(0, ""))
+    with pytest.raises(DataError, match="has no column '', only a, b"):
+        hv.load(copy).prepare(folder / "holes.csv")
+
+
 def test_weights_that_are_not_finite_are_refused(copy):
     def spoil(tensors):
         tensors[sorted(tensors)[0]].fill_(torch.nan)
@@ -284,6 +319,55 @@ def test_folders_that_are_taken_and_half_trained_runs(table, folder, tmp_path, c
     with pytest.raises(ConfigError, match="not of"):
         hv.export(folder / "run", tmp_path / "new", dataset=str(folder / "real.npy"))
     assert not (tmp_path / "new").exists() and not (tmp_path / "again").exists()
+
+
+def test_only_files_of_an_export_are_replaced(table, folder, copy, tmp_path, command):
+    how = {"dataset": str(folder / "holes.csv"), "overwrite": True}
+    (tmp_path / "mine").mkdir()
+    for name in ("README.md", "model.safetensors", "config.json"):
+        (tmp_path / "mine" / name).write_text("mine")
+        with pytest.raises(ConfigError, match=f"{name}' is not of an earlier export. Choose another folder, or move that file"):
+            hv.export(folder / "run", tmp_path / "mine", **how)
+        (tmp_path / "mine" / name).rename(tmp_path / "mine" / f"moved-{name}")
+    hv.export(folder / "run", tmp_path / "mine", **how)
+    assert {file.read_text() for file in (tmp_path / "mine").glob("moved-*")} == {"mine"}
+    (copy / "README.md").rename(tmp_path / "elsewhere.md")
+    for kind, make in {
+        "folder": lambda: (copy / "README.md").mkdir(),
+        "link": lambda: (copy / "README.md").symlink_to(tmp_path / "elsewhere.md"),
+    }.items():
+        make()
+        before = (copy / "model.safetensors").stat().st_mtime_ns, (tmp_path / "elsewhere.md").read_bytes()
+        with pytest.raises(ConfigError, match=f"README.md' is a {kind}, .* move that {kind}"):
+            hv.export(folder / "run", copy, **how)
+        assert before == ((copy / "model.safetensors").stat().st_mtime_ns, (tmp_path / "elsewhere.md").read_bytes())
+        (copy / "README.md").rename(tmp_path / f"moved {kind}")
+    hv.export(folder / "run", copy, **how)
+    flip(copy / "config.json")  # a damaged export is still one, which is exported again
+    hv.export(folder / "run", copy, **how)
+    code, _, err = command("export", folder / "run", "", "--dataset", how["dataset"])
+    assert code == 2 and "has no name. Give one, such as shared/model" in err
+    assert command("export", folder / "run", "shared/model", "--dataset", how["dataset"])[0] == 0
+
+
+def test_an_early_end_is_told(folder, tmp_path, command, monkeypatch):
+    monkeypatch.chdir(folder)
+    run = train_tiny("vae", "unit.npy", tmp_path / "run", "hidden=6 latent=2")
+    code, out, _ = command("export", run, tmp_path / "out")
+    assert code == 0 and len(out.splitlines()) == 2 and "Its training" not in (tmp_path / "out/README.md").read_text()
+    for state, told in {
+        "diverged": "Its training diverged at step 9.",
+        "interrupted": "Its training was stopped at step 9.",
+        "failed": "Its training ended by an error, or was killed.",
+        "running": "Its training ended by an error, or was killed.",
+    }.items():
+        RunDirectory(run).update(status=state, step=9)
+        code, out, _ = command("export", run, tmp_path / "out", "--overwrite")
+        assert code == 0 and f"{told} These are its weights after 4 steps." in out
+        assert f"(checkpoint last). {told}\n" in (tmp_path / "out/README.md").read_text()
+    with lock_run(run):
+        code, out, _ = command("export", run, tmp_path / "out", "--overwrite", "--json")
+    assert code == 0 and json.loads(out)["early_end"] == "The run is still being trained." and json.loads(out)["step"] == 4
 
 
 def test_a_failed_write_leaves_what_was_there(table, folder, copy, monkeypatch):
@@ -324,14 +408,77 @@ def test_data_that_are_handed_over_are_those_of_the_run(table, folder, monkeypat
 
 
 def test_columns_in_another_order_are_chosen_by_name(table, folder, command, tmp_path):
-    frame = (folder / "holes.csv").read_text().splitlines()
-    (tmp_path / "turned.csv").write_text("\n".join(",".join(line.split(",")[::-1]) for line in frame) + "\n")
-    measure = ["metrics", table, "reconstruction", "--dataset", tmp_path / "turned.csv"]
-    code, _, err = command(*measure)
-    assert code == 3 and "the model learned a, b, c, d, e" in err
-    assert "--data-option columns=a,b,c,d,e,age" in err
-    code, _, err = command(*measure, "--data-option", "columns=a,b,c,d,e,age")
+    """Turned, and with columns of the user's own, standardised data of a conditional run are the same data."""
+    frame = [line.split(",") for line in (folder / "holes.csv").read_text().splitlines()]
+    turned = [[str(number), *line[::-1]] for number, line in enumerate(frame[1:])]
+    for name, rows in {"same": frame, "turned": [["own", *frame[0][::-1]], *turned]}.items():
+        (tmp_path / f"{name}.csv").write_text("".join(",".join(row) + "\n" for row in rows))
+    values = {}
+    for name in ("same", "turned"):
+        code, out, err = command("metrics", table, "reconstruction", "--dataset", tmp_path / f"{name}.csv", "--json")
+        assert not code, err
+        values[name] = json.loads(out)["mse"]
+    assert values["same"] == values["turned"] > 0
+    run = open_run(table, dataset=str(tmp_path / "turned.csv"))
+    assert run.dataset.columns == tuple("abcde") and "chosen by name" in run.dataset.note
+    (tmp_path / "lacking.csv").write_text("".join(",".join(row[1:3] + row[4:]) + "\n" for row in frame))
+    code, _, err = command("metrics", table, "reconstruction", "--dataset", tmp_path / "lacking.csv")
+    assert code == 3 and "lacks columns that the model learned: a, d. It has b, c, e, age. Use a table like the run's." in err
+
+
+def test_channels_of_motions_are_chosen_as_the_message_says(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    joints = "ROOT Hips\n{\nOFFSET 0 0 0\nCHANNELS 1 Xrotation\nJOINT Head\n{\nOFFSET 0 1 0\nCHANNELS 1 Xrotation\n}\n}\n"
+    for name in ("one", "other"):
+        frames = "".join(f"{10 * np.sin(i)} {len(name) * np.cos(i)}\n" for i in range(40))
+        (tmp_path / f"{name}.bvh").write_text(f"HIERARCHY\n{joints}MOTION\nFrames: 40\nFrame Time: 0.1\n{frames}")
+    hv.export(train_tiny("vae", "one.bvh", tmp_path / "run", "hidden=4 latent=2 columns=Hips.rx,Head.rx"), tmp_path / "out")
+    typed = ["metrics", "out", "reconstruction", "--dataset", "other.bvh", "--data-option"]
+    code, _, err = command(*typed, "columns=Head.rx,Hips.rx")
+    assert code == 3 and "in this order: --data-option columns=Hips.rx,Head.rx." in err
+    code, _, err = command(*typed, "columns=Hips.rx,Head.rx")
     assert not code, err
+
+
+LACKING = "reconstruct, traverse, interpolate, interpolate --from 0 --to 1, layers --image 1, layers, gibbs, evaluate, sample, "
+LACKING += "metrics mig, encode --out c.npz, score"
+
+
+@pytest.mark.parametrize("typed", LACKING.split(", "))
+def test_every_command_that_lacks_data_says_the_same(table, command, typed):
+    name, *options = typed.split()
+    code, out, err = command(name, table, *options)
+    why = f"'{table}' is an exported model, which holds no data, and this takes some. Hand data over: --dataset NAME|PATH"
+    assert code == 3 and not out and f"Error: {why} (it was trained on private.csv)." in err and err.count("\n") == 1, err
+
+
+def test_bits_among_grey_values_are_refused(folder, tmp_path, command, monkeypatch):
+    """Bytes of 0 and 1 alone are 0 and 1, 255 times brighter than among the grey values that the model learned."""
+    monkeypatch.chdir(tmp_path)
+    grey = np.load(folder / "images.npy")
+    bits = (grey > 127).astype(np.uint8)
+    np.save("grey.npy", grey)
+    hv.export(train_tiny("vae", "grey.npy", tmp_path / "run", "hidden=6"), "out")
+    os.remove("grey.npy")
+    files = {"bits": bits, "white": bits == 1, "dark": bits / 255, "whole": bits[:, 0].astype(int), "black": 0 * bits}
+    for name, values in files.items():
+        np.save(f"{name}.npy", values)
+    read = {}
+    assert open_run("out").dataset.train.x.grey
+    for name, values in files.items():
+        for data in (values, f"{name}.npy"):
+            if name in ("bits", "whole"):
+                with pytest.raises(DataError, match="holds whole numbers of 0 and 1 only, but the model learned grey values"):
+                    hv.load("out").prepare(data)
+            else:
+                read[name] = hv.load("out").prepare(data)
+        typed = ["metrics", "out", "reconstruction", "--dataset", f"{name}.npy"]
+        code, _, err = command(*typed)
+        assert code == (3 if name in ("bits", "whole") else 0) and ("x == 1" in err) == (code == 3), (name, err)
+    assert read["white"].max() == 1 and read["dark"].max() == pytest.approx(1 / 255) and not read["black"].any()
+    np.save("bits.npy", bits)
+    run = train_tiny("vae", "bits.npy", tmp_path / "of bits", "hidden=6")
+    assert hv.load(run).prepare(bits).max() == 1 and not open_run(run).dataset.train.x.grey
 
 
 def test_commands_without_data_work_at_once(table, command, tmp_path):
@@ -385,3 +532,58 @@ def test_names_of_data_cannot_break_the_card(folder, tmp_path, monkeypatch):
     assert not any(bare in prose.replace("\\" + bare[0], "") for bare in ("<b>", "<img", "`c`", "[d]"))
     yaml = pytest.importorskip("yaml")
     assert yaml.safe_load((tmp_path / "out/README.md").read_text().split("---")[1])["library_name"] == "pyro-hvae"
+
+
+CARDS = {
+    "images": ("vae", "images.npy", "hidden=6", "No row of the data is in these files."),
+    "pseudo-inputs": ("vampprior", "images.npy", "hidden=6 levels=1 components=7", "The 7 pseudo-inputs of the prior are in"),
+    "a vamp prior": ("vae", "real.npy", "hidden=6 prior=vamp components=5", "The 5 pseudo-inputs of the prior are in"),
+    "a path's graph": ("vhp", "real.npy", "hidden=6 upper=6 particles=2 kappa=2", "No row of the data is in these files."),
+    "conditions": ("hvae", "holes.csv", f"hidden=6 upper=6 dims=3,2 {GIVEN}", "(standardised)"),
+    "classes of arrays": ("vae", "classes.npz", "hidden=6 condition=kind", "beside x the programs are given kind"),
+    "sizes": ("vae", "counts.npy", "hidden=6 likelihood=poisson size_factor=total", "are given total"),
+}
+
+
+def follow_card(out, command, **names):
+    """Runs the lines of a model card, in Python and on the command line."""
+    text = (out / "README.md").read_text()
+    code = re.search("```python\n(.*?)```", text, re.DOTALL)[1].replace('"DIR"', repr(str(out)))
+    exec(code, names)
+    for line in re.search("```sh\n(.*?)```", text, re.DOTALL)[1].splitlines():
+        words = {"DIR": out, "PATH": names.get("path", names["data"]), "FILE.py:FUNCTION": "my_own.py:build"}
+        code, _, err = command(*[words.get(word, word) for word in shlex.split(line)[1:]])
+        assert not code, (line, err)
+    return text, names
+
+
+@pytest.mark.parametrize("case", CARDS)
+def test_what_a_card_says_can_be_done(folder, case, monkeypatch, command):
+    monkeypatch.chdir(folder)
+    recipe, data, options, said = CARDS[case]
+    np.savez("classes.npz", x=np.load("real.npy"), kind=np.arange(60) % 3)
+    out, beside = folder / "cards" / case, np.arange(6) % 3
+    hv.export(train_tiny(recipe, data, folder / "runs" / f"card {case}", options), out)
+    rows = np.load("real.npy")[:6] if data == "classes.npz" else folder / data
+    text, names = follow_card(out, command, data=rows, values=beside, path=folder / data)
+    assert said in text and len(names["x"]) == 10 and "1 file of" in text and "files of" not in text
+    assert ("resemble" in text) == ("pseudo" in case or "vamp" in case)
+
+
+def test_what_the_card_of_an_own_program_says_can_be_done(folder, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_own.py").write_text(
+        "import pyro_hvae as hv\n\ndef build(x):\n    p = hv.Gaussian(2, x.shape[1:], scale=1.0)\n"
+        "    return hv.Chain(hv.StandardNormal(2), [], p), hv.BottomUp([hv.Gaussian(x.shape[1:], 2)])\n"
+    )
+    options = ["--program", "my_own.py:build", "--dataset", folder / "real.npy", "--steps", 4, "--out", "run"]
+    assert command("train", *options)[0] == 0
+    hv.export("run", "out")
+    x = torch.zeros(3, 5)
+    p, q = (hv.Chain(hv.StandardNormal(2), [], hv.Gaussian(2, 5, scale=1.0)), hv.BottomUp([hv.Gaussian(5, 2)]))
+    text, names = follow_card(tmp_path / "out", command, data=folder / "real.npy", model=p, guide=q, x=x)
+    assert "--program my_own.py:build" in text and "unless the program keeps some in its weights" in text
+    assert names["x"].shape == (10, 5) and names["z"]["z1"].shape == (60, 2)
+    hv.fit(hv.ELBO()(p, q), torch.zeros(40, 5), hv.TrainConfig(steps=2, batch_size=8), out="script")
+    hv.export("script", "shared")
+    text, names = follow_card(tmp_path / "shared", command, data=folder / "real.npy", model=p, guide=q, x=x)

@@ -68,10 +68,18 @@ def test_what_is_replaced_is_read_anew(path):
 def test_what_an_older_version_recorded_is_the_beginning_of_the_identity(path):
     write(path, 0)
     old = identify_data(path).partition(",")[0]
-    assert old.startswith(f"{20 if path.is_dir() else 1} files of ") and old.endswith(")")
+    assert old.startswith("20 files of " if path.is_dir() else "1 file of ") and old.endswith(")")
     load_dataset(experiment(path, old))
     with pytest.raises(DataError, match="no longer those"):
-        load_dataset(experiment(path, old.replace(" files of ", " files of 1")))
+        load_dataset(experiment(path, old.replace(" of ", " of 1")))
+
+
+def test_an_older_version_counted_one_file_as_files(tmp_path):
+    write(tmp_path / "x.npy", 0)
+    now = experiment(tmp_path / "x.npy", identify_data(tmp_path / "x.npy"))
+    assert now.data_identity.startswith("1 file of ")
+    before = {**now.to_dict(), "data_identity": now.data_identity.replace("file", "files", 1)}
+    assert Experiment.from_dict(before) == now
 
 
 def test_the_identity_is_of_content_and_names(path, tmp_path):

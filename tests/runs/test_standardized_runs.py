@@ -50,7 +50,7 @@ def test_a_resumed_run_and_a_new_one_from_its_configuration(run):
     [
         ({"mean": [1.0, 2.0], "scale": [1.0, 1.0]}, "standardised by another mean"),
         ({"mean": [1.0]}, "no valid mean and scale"),
-        ({"mean": "x", "scale": [1.0]}, "standardization.mean is a str, not a list"),
+        ({"mean": "x", "scale": [1.0]}, "standardization.mean is a text, not a list"),
     ],
 )
 def test_another_scaling_is_refused(run, change, error):

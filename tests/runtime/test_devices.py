@@ -15,7 +15,7 @@ def test_a_device_is_picked_by_name(monkeypatch):
     for name in ("abacus", "meta"):
         with pytest.raises(ConfigError, match=f"no device called '{name}'. Use auto"):
             pick_device(name)
-    with pytest.raises(DeviceError, match="torch sees .* GPUs. Use --device cpu"):
+    with pytest.raises(DeviceError, match="torch sees .* GPUs. Use the device cpu"):
         pick_device("cuda:99")
     with pytest.raises(DeviceError, match="'mps' is not available here"):
         pick_device("mps")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_hvae.data.array_values import to_floats, to_tensor
+from pyro_hvae.data.array_values import refuse_bits, to_floats, to_tensor
 from pyro_hvae.data.batch import Batch
 from pyro_hvae.data.conditions import Condition
 from pyro_hvae.data.dataset import Dataset
@@ -54,6 +54,8 @@ def read_handed(
     if tuple(array.shape[1:]) != learned.shape:
         one = " Give one datum as a row of an array: x[None]." if tuple(array.shape) == learned.shape else ""
         raise DataError(f"x has the shape {tuple(array.shape)}, but the model learned arrays (n, {_list(learned)}).{one}")
+    if learned.train.x.grey:
+        refuse_bits("x", array.numpy().dtype, array.numpy())
     x = to_floats(array, torch.float64)
     if bool(x.isinf().any()):
         raise DataError("x holds infinity. Give finite numbers, and NaN where a value is missing.")

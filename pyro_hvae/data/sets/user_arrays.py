@@ -14,7 +14,7 @@ from pyro_hvae.data.array_values import may_be_grey
 from pyro_hvae.data.dataset import Split
 from pyro_hvae.data.files.array_files import ARRAY_READERS, StoredArray
 from pyro_hvae.data.files.file_kind import find_kind
-from pyro_hvae.data.rows import Rows, as_float
+from pyro_hvae.data.rows import Rows, as_grey
 from pyro_hvae.data.sets.array_factors import COLUMN_NAMES, add_text_factors, describe_array, is_text, read_column, read_factors
 from pyro_hvae.data.sets.array_layouts import arrange_axes, describe_layout
 from pyro_hvae.data.sets.array_ranges import check_grey_range, find_range, iterate_pieces
@@ -75,7 +75,7 @@ def read_arrays(path: Path, key: str = "") -> UserParts:
         grey[part] = highest > 1 and may_be_grey(stored.dtype.kind in "iu", stored.dtype == np.uint8, array.shape)
         hidden = grey[part] and array.dtype.kind == "f"  # a mask made floats of whole numbers
         store = torch.from_numpy(array / np.float32(255) if hidden else array)
-        x = Rows(store, _to_grey if grey[part] and not hidden else _to_floats, ahead=stored.mapped, incomplete=incomplete)
+        x = Rows(store, as_grey if grey[part] and not hidden else _to_floats, ahead=stored.mapped, incomplete=incomplete)
         others = {name: m for name, m in parts[part].items() if name != names[part] and not is_mask(name, m)}
         factors, left_out = read_factors(path, others, len(array))
         splits[part], unused = Split(x, factors), unused | left_out
@@ -125,7 +125,7 @@ def read_single_array(path: Path, key: str = "") -> SingleArray:
     if len(parts) > 1:
         names = [_choose_array(path, held, key) for held in parts.values()]
         full = [held[name].name for held, name in zip(parts.values(), names, strict=True)]
-        raise DataError(f"{path} has several parts: {', '.join(full)}. Choose one by key={full[0]}.")
+        raise DataError(f"{path} has several parts: {', '.join(full)}. Save the one that is meant in a file of its own.")
     (held,) = parts.values()
     stored = held[_choose_array(path, held, key)]
     values, highest, _ = _read_data(path, stored, held)
@@ -150,10 +150,6 @@ def _read_columns(members: dict[str, StoredArray], shape: Sequence[int]) -> tupl
 def _to_floats(raw: Tensor) -> Tensor:
     # Images with channels last are a transposed view, which not all networks accept.
     return raw.float().contiguous()
-
-
-def _to_grey(raw: Tensor) -> Tensor:
-    return as_float(raw.to(torch.uint8)).contiguous()
 
 
 def _split_name(name: str) -> tuple[str, str]:
@@ -205,7 +201,10 @@ def _choose_array(path: Path, members: dict[str, StoredArray], key: str) -> str:
     if len(found) == 1:
         return found[0]
     listed = ", ".join(f"{m.name} {m.shape} {m.dtype}" for m in members.values())
-    raise DataError(f"it is not clear which array of {path} holds the data: {listed or 'there is none'}. Name it: -o key=NAME.")
+    raise DataError(
+        f"it is not clear which array of {path} holds the data: {listed or 'there is none'}. "
+        "Call it x in the file, or name it by the data option key=NAME."
+    )
 
 
 def _read_data(path: Path, member: StoredArray, members: Mapping[str, StoredArray]) -> tuple[np.ndarray, float, bool]:

@@ -189,7 +189,7 @@ def identify_data(path: Path) -> str:
     content = hash_files(path, files)  # it reads every file, so all are there
     sizes = [(path / name).stat().st_size for name in files]
     names = zlib.crc32(repr(list(zip(files, sizes, strict=True))).encode())
-    return f"{len(files)} files of {sum(sizes)} bytes ({names:08x}), content {content}"
+    return f"{len(files)} {'file' if len(files) == 1 else 'files'} of {sum(sizes)} bytes ({names:08x}), content {content}"
 
 
 def _explain_refusal(path: Path, suffix: str) -> str:

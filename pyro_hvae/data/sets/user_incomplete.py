@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_hvae.data.array_values import refuse_bits
 from pyro_hvae.data.batch import Batch
 from pyro_hvae.data.conditioning import encode_factors
 from pyro_hvae.data.conditions import Condition
@@ -50,7 +51,7 @@ def read_batch(path: Path, data: Dataset, conditions: Sequence[Condition] = (), 
     """
     if not data.columns and path.is_file() and find_kind(path) in (*TABLE_READERS, ANNOTATED):
         raise DataError(f"{path} is a table, but the run is of arrays of shape {data.shape}. Give a file of such arrays.")
-    x = read_incomplete(path, data.columns, key)
+    x = read_incomplete(path, data.columns, key, data.train.x.grey)
     if tuple(x.shape[1:]) != data.shape:
         raise DataError(f"the data of {path} have the shape {tuple(x.shape[1:])}, those of the run {data.shape}.")
     return as_learned(x, data, conditions, read_given(path, conditions, key))
@@ -66,7 +67,7 @@ def as_learned(x: Tensor, data: Dataset, conditions: Sequence[Condition], given:
     return Batch.of(x.float(), {**given, **give_totals(conditions, x)})
 
 
-def read_incomplete(path: Path, columns: Sequence[str] = (), key: str = "") -> Tensor:
+def read_incomplete(path: Path, columns: Sequence[str] = (), key: str = "", grey: bool = False) -> Tensor:
     """All data of a table, an AnnData file or one of arrays, in its order, (n, *event) in their own units, NaN where missing.
 
     A table's rows of empty cells only are left out. Its other columns do not matter, nor does their order.
@@ -74,6 +75,7 @@ def read_incomplete(path: Path, columns: Sequence[str] = (), key: str = "") -> T
     Arguments:
         columns: of a table, the names of those of x, as `Dataset.columns` has them.
         key: for a file with several arrays: the array that holds the data; for an AnnData file the layer, empty for X.
+        grey: grey values from 0 to 255 were learned, so that bytes of 0 and 1 only are refused.
 
     Returns:
         float64; images are grey values in [0, 1], as `read_arrays` has them.
@@ -86,6 +88,8 @@ def read_incomplete(path: Path, columns: Sequence[str] = (), key: str = "") -> T
         return _read_annotated(path, key, columns)
     if kind in ARRAYS:
         single = read_single_array(path, key)
+        if grey:
+            refuse_bits(str(path), single.stored.dtype, single.values)
         values = torch.from_numpy(single.values.astype(np.float64, order="C"))
         return values / 255 if single.grey else values
     return torch.from_numpy(read_numbers(path, _read_table(path, kind, columns), columns))

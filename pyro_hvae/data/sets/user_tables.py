@@ -96,7 +96,7 @@ def interpret_table(path: Path, table: Table, columns: Sequence[str] = (), label
 def require_columns(path: Path, table: Table, names: Sequence[str]) -> None:
     """Raises `DataError` for the first name that no column has."""
     known = [column.name for column in table.columns]
-    if lacking := next((name for name in names if name not in known), None):
+    if (lacking := next((name for name in names if name not in known), None)) is not None:
         raise DataError(
             f"{path} has no column '{lacking}', only {', '.join(known)}. Add the column; where it is a part of x, its "
             "cells may be empty."
@@ -117,7 +117,8 @@ def read_numbers(path: Path, table: Table, names: Sequence[str]) -> np.ndarray:
         if kind not in ("numbers", "empty"):
             raise _refuse_column(path, table, known[name], kind)
         numbers.append(np.full(len(table.rows), np.nan) if values is None else values)
-    return np.stack([_check_numbers(path, table, known[name], values) for name, values in zip(names, numbers, strict=True)], 1)
+    pairs = zip(names, numbers, strict=True)
+    return np.stack([_check_numbers(path, table, known[name], values, learned=True) for name, values in pairs], 1)
 
 
 def _find_kind(column: TableColumn, wanted: bool) -> tuple[str, np.ndarray | None]:
@@ -199,13 +200,14 @@ def _is_date(text: str) -> bool:
     return False
 
 
-def _check_numbers(path: Path, table: Table, column: TableColumn, values: np.ndarray) -> np.ndarray:
+def _check_numbers(path: Path, table: Table, column: TableColumn, values: np.ndarray, learned: bool = False) -> np.ndarray:
     with np.errstate(over="ignore"):
         finite = np.isfinite(values.astype(np.float32)) | np.isnan(values)
     if not finite.all():
         cell, value = _name_cell(table, column, ~finite), values[np.argmin(finite)]
         raise DataError(
-            f"{path} has the value {value:g} in {cell}{explain_nonfinite(value)} Or choose other columns by columns=."
+            f"{path} has the value {value:g} in {cell}{explain_nonfinite(value)}"
+            f"{'' if learned else ' Or choose other columns by columns=.'}"
         )
     return values
 
