@@ -15,7 +15,7 @@ from pyro_hvae.errors import ConfigError, ContractError, DataError, require_know
 from pyro_hvae.inference.draw_memory import require_memory
 from pyro_hvae.inference.layer_posteriors import PROBED, class_probabilities, find_dependent, sites_of_draws
 from pyro_hvae.inference.sampling import ROWS, ancestral, expand_given, first_row, generate, guide_sites
-from pyro_hvae.objectives import Means, Site, inputs_for, takes_data
+from pyro_hvae.objectives import Means, inputs_for, takes_data
 from pyro_hvae.runtime import fixed_seed, in_evaluation_mode
 
 Program = Callable[..., Any]
@@ -133,21 +133,22 @@ def encode(
     batches = list[dict[str, dict[str, Tensor]]]()
     bar = tqdm(total=len(x), unit="datum", desc="encoding", disable=None if progress else True)
     with fixed_seed(seed), bar:
-        _require_latents(sites := guide_sites(guide, x[:1]))
+        _require_latents(found := find_dependent(guide, x[:PROBED], lambda site: _law(site["fn"])))
         for name in layers or ():
-            require_known("layer", name, sites)
-        widths = {name: site["fn"].event_shape.numel() for name, site in sites.items() if layers is None or name in layers}
-        require_memory(sum(widths.values()), len(x), draws)
-        found = find_dependent(guide, x[:PROBED], lambda site: _law(site["fn"]))
-        dependent = [name for name in widths if found[name]]
+            require_known("layer", name, found)
+        chosen = [name for name in found if layers is None or name in layers]
+        if draws:
+            sites = guide_sites(guide, x[:1])
+            require_memory(sum(sites[name]["fn"].event_shape.numel() for name in chosen), len(x), draws)
+        dependent = [name for name in chosen if found[name]]
         for batch in x.split(ROWS):
             batches.append(_encode_batch(guide, batch, layers, dependent, draws))
             bar.update(len(batch))
     return Codes(*({name: _join(batches, kind, name) for name in batches[0][kind]} for kind in _KINDS))
 
 
-def _require_latents(sites: Mapping[str, Site]) -> None:
-    """Raises `ContractError` for the sites of a guide without latents, or with x."""
+def _require_latents(sites: Collection[str]) -> None:
+    """Raises `ContractError` for a guide without latents, or with x."""
     if "x" in sites:
         raise ContractError(
             f"the guide samples {', '.join(sites)}, but x is the data, and codes are values of latents given x. Let the guide "
