@@ -53,9 +53,9 @@ def join_processes() -> None:
     if several and machine_rank() < torch.cuda.device_count():
         torch.cuda.set_device(machine_rank())
     with _explain_loss():
-        store, rank, count = next(dist.rendezvous("env://", timeout=PATIENCE))
+        store, rank, count = next(dist.rendezvous("env://", timeout=PATIENCE))  # pyright: ignore[reportPrivateImportUsage]
         # Processes that torchrun has started again would find there the addresses of those before them.
-        store = dist.PrefixStore(f"pyro_hvae/{launch_number()}", store)
+        store = dist.PrefixStore(f"pyro_hvae/{launch_number()}", store)  # pyright: ignore[reportPrivateImportUsage]
         backend = "cpu:gloo,cuda:nccl" if several else "gloo"
         dist.init_process_group(backend, timeout=PATIENCE, store=store, rank=rank, world_size=count)
 
@@ -177,7 +177,8 @@ def may_speak() -> bool:
     try:
         # The store of torchrun itself, which outlives its processes.
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=5), wait_for_workers=False)
+        how: dict[str, Any] = {"is_master": False, "timeout": timedelta(seconds=5), "wait_for_workers": False}
+        store = dist.TCPStore(address, port, **how)  # pyright: ignore[reportPrivateImportUsage]
         return store.add(f"pyro_hvae/reports/{launch_number()}", 1) == 1
     except (KeyError, ValueError, RuntimeError):
         return True

@@ -29,8 +29,10 @@ def require_equal_starts(
     """
     if process_count() == 1:
         return
-    settings = experiment.to_dict()
-    settings.get("train", {}).pop("device", None)
+    settings = dict[str, Any]()
+    for key, value in experiment.to_dict().items():
+        settings |= {f"{key}.{name}": each for name, each in value.items()} if isinstance(value, dict) else {key: value}
+    settings.pop("train.device", None)
     pairs = [{name: list(value.shape) for name, value in _tensors(stage).items()} for stage in stages]
     require_equal(
         {

@@ -88,7 +88,7 @@ def test_every_process_has_noise_of_its_own(pair):
     [
         ("data", "DataError", "process 1 of 2 has other training data than process 0"),
         ("validation", "DataError", "process 1 of 2 has other validation data than process 0"),
-        ("settings", "ConfigError", "process 1 of 2 has other settings than process 0 (train: "),
+        ("settings", "ConfigError", "process 1 of 2 has other settings than process 0 (train.lr: 0.01, not 0.001)"),
         ("weights", "ConfigError", "process 1 of 2 has other weights than process 0"),
         ("batch", "ConfigError", "2 processes cannot share a batch of 1"),
         ("taken", "ConfigError", "is not empty"),
