@@ -10,6 +10,7 @@ from pyro_hvae.reports.metric_report import SPACES
 from pyro_hvae.reports.run_measurement import measure_metric
 from pyro_hvae.runs import OpenRun, draw_given
 from pyro_hvae.runtime import fixed_seed
+from pyro_hvae.training import choose_validation
 
 
 def report_training(run: OpenRun) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def report_training(run: OpenRun) -> dict[str, Any]:
         report |= {"likelihood": likelihood_name(run.objective.model, draw_given(run, 1)), "space": run.space}
     data, batch = run.dataset, run.experiment.train.batch_size
     report["bound_of"] = (
-        f"{len(data.validation)} validation data"
+        f"{len(choose_validation(data.validation.x))} validation data"
         if "validation_elbo" in report
         else f"a batch of {min(batch, len(data.train))}"
     )

@@ -5,3 +5,4 @@ from .history import History as History
 from .loop import fit as fit
 from .optimizers import MakeOptimizer as MakeOptimizer
 from .optimizers import check_optimizer as check_optimizer
+from .validation import choose_validation as choose_validation

@@ -33,7 +33,7 @@ from pyro_hvae.training.early_stopping import EarlyStopping
 from pyro_hvae.training.endings import interrupt, make_step_or_give_up, refuse_divergence
 from pyro_hvae.training.optimizers import MakeOptimizer
 from pyro_hvae.training.session import Session
-from pyro_hvae.training.validation import validation_bound
+from pyro_hvae.training.validation import choose_validation, validation_bound
 
 
 @dataclass
@@ -100,7 +100,7 @@ class StageLoop:
                         self.restore_noise(saved)
                         self.stopping.load_state_dict(saved)
                     self.saved_step = saved["step"]
-                held = None if validation is None else stage.validation_data(validation, device)
+                held = None if validation is None else stage.validation_data(choose_validation(validation), device)
                 self.run_stage(number, session, held and check_data(held, stage.objective.model))
             self.offset += self.lengths[number]
         if self.best_weights:

@@ -14,7 +14,7 @@ from pyro_hvae.runtime import fixed_seed, limit_threads, noise_seed, pick_device
 from pyro_hvae.schedules import Schedule
 from pyro_hvae.training.experiment_plan import Plan, plan
 from pyro_hvae.training.session import Session, explain_batch_norm
-from pyro_hvae.training.validation import validation_bound
+from pyro_hvae.training.validation import choose_validation, validation_bound
 
 
 def pick_start(experiment: Experiment, tell: Callable[[str], Any] = lambda text: None) -> Plan:
@@ -50,4 +50,4 @@ def trial_bound(stage: Stage, x: Rows, config: TrainConfig, schedule: Schedule, 
         with explain_batch_norm([stage]):
             for _ in range(max(1, config.steps // 10)):
                 session.step()
-        return validation_bound(stage.objective, stage.validation_data(validation, device), config.seed)
+        return validation_bound(stage.objective, stage.validation_data(choose_validation(validation), device), config.seed)
