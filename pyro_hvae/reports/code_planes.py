@@ -37,7 +37,7 @@ class Plane:
 
         >>> plane = Plane.fit(np.array([[0.0, 0.0, 1.0], [4.0, 0.0, 1.0], [0.0, 2.0, 1.0]]), ("z1",))
         >>> plane.names[0], bool(np.allclose(plane.codes(plane.places(np.ones((1, 3)))), 1))
-        ('first principal component of z1 (77 % of the variance)', True)
+        ('first principal component of z1 (86 % of the variance)', True)
         """
         width, name = codes.shape[1], ", ".join(sites)
         mean, axes = np.zeros(width), np.eye(2, width)
