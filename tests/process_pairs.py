@@ -25,7 +25,7 @@ from pyro_hvae.compilation import capture
 from pyro_hvae.data import Rows, pendulum
 from pyro_hvae.errors import HVAEError
 from pyro_hvae.runs import TrainConfig
-from pyro_hvae.runtime import fixed_seed, is_writer, noise_seed, process_rank
+from pyro_hvae.runtime import fixed_seed, is_writer, leave_processes, noise_seed, process_rank
 from pyro_hvae.training.session import Session
 
 CONFIG = TrainConfig(steps=40, batch_size=20, lr=5e-3, log_every=4, eval_every=20, save_every=15, seed=3, device="cpu")
@@ -185,7 +185,15 @@ def all_at_once(folder):
     result["joined"] = train("rewo", folder / "single", resume=True)
     result["norms"] = train("norms")
     result["noise"] = [seeded(seed) for seed in (0, 1)]
+    leave_processes()
+    result["threads"] = threads()
     return result
+
+
+def threads():
+    """Names of the threads of this process, as Linux keeps them."""
+    tasks = Path("/proc/self/task")
+    return [(task / "comm").read_text().strip() for task in tasks.iterdir()] if tasks.is_dir() else []
 
 
 def seeded(seed):

@@ -3,6 +3,8 @@
 Without torchrun, and without a process group of the caller's own, there is one process, and nothing here does anything.
 """
 
+import atexit
+import importlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from pyro_hvae.errors import ConfigError, HVAEError, LostProcessError
 from pyro_hvae.runtime.launched_processes import launch_number, launched_count, launched_rank, machine_rank
 
 PATIENCE = timedelta(minutes=30)  # for the slowest process, which may be compiling
+SPEECH_PATIENCE = timedelta(seconds=5)  # for torchrun's store, when a process wants to say how it ended
 ADDRESS = ("RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -49,6 +52,9 @@ def join_processes() -> None:
             f"WORLD_SIZE={launched_count()} says that several processes train together, but {', '.join(missing)} is not set. "
             "Start them by torchrun, which sets all of it, or unset WORLD_SIZE."
         )
+    # Its functions keep, as a default, the group that exists when they are first imported, and Dynamo imports them. The threads
+    # of the group would then outlive `leave_processes`, and a process was seen to end by SIGABRT at its exit.
+    importlib.import_module("torch.distributed.nn.functional")
     several = torch.cuda.is_available() and dist.is_nccl_available()
     if several and machine_rank() < torch.cuda.device_count():
         torch.cuda.set_device(machine_rank())
@@ -58,6 +64,7 @@ def join_processes() -> None:
         store = dist.PrefixStore(f"pyro_hvae/{launch_number()}", store)  # pyright: ignore[reportPrivateImportUsage]
         backend = "cpu:gloo,cuda:nccl" if several else "gloo"
         dist.init_process_group(backend, timeout=PATIENCE, store=store, rank=rank, world_size=count)
+    atexit.register(leave_processes)
 
 
 def leave_processes() -> None:
@@ -177,7 +184,7 @@ def may_speak() -> bool:
     try:
         # The store of torchrun itself, which outlives its processes.
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        how: dict[str, Any] = {"is_master": False, "timeout": timedelta(seconds=5), "wait_for_workers": False}
+        how: dict[str, Any] = {"is_master": False, "timeout": SPEECH_PATIENCE, "wait_for_workers": False}
         store = dist.TCPStore(address, port, **how)  # pyright: ignore[reportPrivateImportUsage]
         return store.add(f"pyro_hvae/reports/{launch_number()}", 1) == 1
     except (KeyError, ValueError, RuntimeError):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 
 import pytest
 from command_line import QUICK, TINY
@@ -19,6 +20,7 @@ def launched(monkeypatch):
     """Sets the variables of the first of two processes."""
     for variable, value in {"WORLD_SIZE": "2", **ADDRESS}.items():
         monkeypatch.setenv(variable, value)
+    monkeypatch.setattr("pyro_hvae.runtime.process_group.SPEECH_PATIENCE", timedelta(milliseconds=10))  # nobody answers
     return monkeypatch
 
 

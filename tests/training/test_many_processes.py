@@ -76,6 +76,11 @@ def test_batch_normalisation_keeps_one_set_of_running_statistics(pair):
     assert first == second and math.isfinite(first["rows"][-1]["validation_elbo"])
 
 
+def test_no_thread_outlives_the_processes_that_left_each_other(pair):
+    """A thread of gloo that works while its process ends can end it by SIGABRT."""
+    assert not [name for each in pair for name in each["threads"] if "gloo" in name]
+
+
 def test_every_process_has_noise_of_its_own(pair):
     drawn = [tuple(values) for each in pair for values in each["noise"]]
     assert len(set(drawn)) == 4  # two seeds in two processes
