@@ -108,7 +108,7 @@ def test_values_that_are_missing_or_infinite(tmp_path, kind):
     assert sorted(map(str, read.tolist())) == sorted(map(str, x.tolist()))  # what a sparse matrix does not store is 0
     x[9, 1] = np.inf
     make(tmp_path / "cells.h5ad", X=kind(x))
-    with pytest.raises(DataError, match="the value inf in row 10, column 'gene 1'. Replace values .* Or choose"):
+    with pytest.raises(DataError, match="the value inf in row 9 \\(from 0\\), column 'gene 1'. Replace values .* Or choose"):
         load_user_data(tmp_path / "cells.h5ad")
     assert load_user_data(tmp_path / "cells.h5ad", columns=("gene 0", "gene 2")).shape == (2,)  # the advice
 

@@ -50,7 +50,7 @@ def read_annotated(path: Path, layer: str = "", columns: Sequence[str] = (), lab
         rows, places = np.divmod(np.arange(x.size), x.shape[1]) if dense else (x.tocoo().row, x.tocoo().col)
         at = int(np.argmin(finite))
         raise DataError(
-            f"{path} has the value {values.flat[at]} in row {rows[at] + 1}, column '{names[places[at]]}'"
+            f"{path} has the value {values.flat[at]} in row {rows[at]} (from 0), column '{names[places[at]]}'"
             f"{explain_nonfinite(values.flat[at])} Or choose other columns by columns=."
         )
     factors, texts, unused = find_factors(path, held.rows, labels)
