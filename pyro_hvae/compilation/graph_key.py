@@ -70,7 +70,8 @@ class KeyReader:
         modules = self.slots.modules
         self._holders = [vars(m) for m in modules]
         # An ELBO is no module, nor is a dataclass of settings, but a graph depends on what they hold.
-        self._settings = [(holder, k, v) for holder in self._holders for k, v in holder.items() if _is_settings(v)]
+        settings = ((holder, k, v) for holder in self._holders for k, v in holder.items() if k not in OWN and _is_settings(v))
+        self._settings = list(settings)
         inspected = {id(value) for _, _, value in self._settings}
         self._holders += list({id(value): vars(value) for _, _, value in self._settings}.values())
         hooks = (d for m in modules for d in (m._forward_hooks, m._forward_pre_hooks))
