@@ -22,6 +22,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 CHECKSUMS, IN_USE = "checksums.json", "in_use.lock"
+MARKED = "programs"  # a sub-folder of our own, with a file for each program (see `is_compiled`)
 MARKS = (".lock", ".load_ok")  # of Inductor; they are empty
 
 
@@ -80,7 +81,7 @@ class CompiledCode:
 
     def _files(self) -> Iterator[tuple[str, Path]]:
         for path in self.folder.rglob("*"):
-            if path.is_file() and path.name not in (CHECKSUMS, IN_USE):
+            if path.is_file() and path.name not in (CHECKSUMS, IN_USE) and path.parent.name != MARKED:
                 yield path.relative_to(self.folder).as_posix(), path
 
     def _is_alone(self) -> bool:

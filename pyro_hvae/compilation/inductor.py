@@ -9,6 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -40,6 +41,14 @@ def compile_obstacle(device: torch.device) -> str | None:
     return None
 
 
+def own_code_folder() -> Path | None:
+    """The folder `compiled` of the cache, for compiled code; None where the user has set another folder."""
+    folder, given = cache_folder() / "compiled", os.environ.get(CACHE, "")
+    # Inductor's default, which every optimiser sets, lies among temporary files.
+    default = not given or given.startswith(os.path.join(tempfile.gettempdir(), "torchinductor_"))
+    return folder if default or given == str(folder) else None
+
+
 class GraphRunner:
     """A graph as a function from tensors to tensors, without a gradient.
 
@@ -69,11 +78,8 @@ class GraphRunner:
             if not cuda:
                 use_channels_last(graph)
                 separate_biases(graph)
-            # Inductor's default, which every optimiser sets, lies among temporary files.
-            given = os.environ.get(CACHE, "")
-            if not given or given.startswith(os.path.join(tempfile.gettempdir(), "torchinductor_")):
-                os.environ[CACHE] = str(cache_folder() / "compiled")
-            if os.environ[CACHE] == str(folder := cache_folder() / "compiled"):
+            if folder := own_code_folder():
+                os.environ[CACHE] = str(folder)
                 self._compiling = compiled_code(folder).compiling
             if self._direct is None:
                 self._run = torch.compile(graph, fullgraph=True, dynamic=dynamic, options=self._options)
