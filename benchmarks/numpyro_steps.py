@@ -1,7 +1,7 @@
 """Training steps of NumPyro: the same networks and bound as model and guide, compiled by XLA, one step a call or many.
 
-Many steps are one scan, as in `SVI.run`. NumPyro brings another NumPy-like library and compiler, so it is optional: install it beside torch
-(pip install numpyro), or in an environment of its own whose packages PYTHONPATH names after those of this one.
+Many steps are one scan, as in `SVI.run`. NumPyro brings another array library and compiler, so it is optional: install it
+beside torch (pip install numpyro), or in an environment of its own, whose packages PYTHONPATH names after those of this one.
 """
 
 import os
