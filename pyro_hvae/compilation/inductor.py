@@ -89,13 +89,16 @@ class GraphRunner:
         if self.reuses_memory:
             torch.compiler.cudagraph_mark_step_begin()
         if self._run is None:
-            assert self._direct is not None
-            # Inductor may change what it is given, and takes sizes off the notes of the recording, which are of other data.
-            whole = GraphModule(self.graph, copy.deepcopy(self.graph.graph))
-            for node in whole.graph.nodes:
-                node.meta.clear()
-            self._run = self._direct(whole, list(tensors), options=self._options)
+            self._run = self._compile_directly(tensors)
         return self._run(*tensors)
+
+    def _compile_directly(self, tensors: Sequence[Tensor]) -> Callable[..., Any]:
+        assert self._direct is not None
+        # A copy, for Inductor may change what it is given; without notes of the recording, which are of other tensors.
+        whole = GraphModule(self.graph, copy.deepcopy(self.graph.graph))
+        for node in whole.graph.nodes:
+            node.meta.clear()
+        return self._direct(whole, list(tensors), options=self._options)
 
     def first_call(self, *tensors: Tensor) -> tuple[Sequence[Tensor] | None, Exception | None]:
         """Compiles by the first call at some shapes. Returns the error where that fails; later calls then run the graph."""
