@@ -17,7 +17,7 @@ class OptimizerStep:
 
     Subnormal numbers (below 1.2e-38 in float32) become 0. The moments of parameters that no longer get a gradient, such
     as those of a dead unit, would else decay to such numbers, with which a processor is many times slower: a step of a small
-    network then takes 1.3 to 1.6 times as long. No parameter beyond 1e-25 changes by this.
+    network then takes 1.3 to 1.7 times as long. No parameter beyond 1e-25 changes by this.
 
     Most of a fused step of Adam on small networks is Python code of torch. Where the optimiser is a plain, fused Adam or AdamW
     on the CPU that has made a step already, its one operation is called directly, on the optimiser's own state. All else (other
