@@ -1,4 +1,4 @@
-"""Training steps: ours against the same networks written by hand, Pyro's SVI and its traced ELBO.
+"""Training steps: ours against the same networks written by hand, NumPyro, Pyro's SVI and its traced ELBO.
 
 Ours is `Session.step` with a compiled graph, as `train --compile` runs it; one fixed batch replaces its batches, as on every
 other side. Losses and gradients under one seed are compared first, so that all sides compute the same.
@@ -18,6 +18,7 @@ from pyro.optim.optim import PyroOptim
 from torch import Tensor, nn
 
 from benchmarks.hand_written_networks import VAE, VHP, chain_parts, compiled, make_step, vhp_loss_by_loop
+from benchmarks.numpyro_steps import against_numpyro, numpyro_sides
 from benchmarks.timing import Measure, Side, Times, compare, device, interleaved, ratio_of, reason_not_compiled
 from pyro_hvae import Constant, Rewo, TrainConfig, for_svi, recipes
 from pyro_hvae.objectives.elbo import Objective
@@ -80,6 +81,7 @@ def measures(quick: bool) -> list[Measure]:
 def measure_vae(name: str, net: Net, rounds: int) -> list[Measure]:
     pair, x = build_pair(net)
     sides = ours_and_hand_written(pair, x, VAE)
+    sides |= numpyro_sides(name, pair, x)
     sides["svi"] = svi_step(pair, x, Trace_ELBO(), validation=True)
     sides["svi, validation off"] = svi_step(pair, x, Trace_ELBO(), validation=False)
     sides["jit"] = svi_step(pair, x, JitTrace_ELBO(ignore_jit_warnings=True), validation=False)
@@ -88,6 +90,7 @@ def measure_vae(name: str, net: Net, rounds: int) -> list[Measure]:
         times = interleaved(sides, rounds)
     return [
         *against_hand_written(name, times, bar=1.05),
+        *against_numpyro(name, times),
         in_times_of_ours(f"SVI, {name}", times, "svi", "SVI.step as it comes", net.svi),
         in_times_of_ours(f"SVI without validation, {name}", times, "svi, validation off", "SVI.step"),
         in_times_of_ours(f"JitTrace_ELBO, {name}", times, "jit", "SVI.step with it"),

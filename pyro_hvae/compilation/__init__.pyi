@@ -1,7 +1,9 @@
 from .captured_loss import Captured as Captured
 from .captured_loss import CaptureWarning as CaptureWarning
 from .captured_loss import capture as capture
+from .compiled_programs import note_compiled as note_compiled
 from .inductor import compile_obstacle as compile_obstacle
+from .optimizer_step import OptimizerStep as OptimizerStep
 from .policy import ROWS_PER_CHAIN_STEP as ROWS_PER_CHAIN_STEP
 from .policy import decide_evaluation as decide_evaluation
 from .policy import decide_training as decide_training

@@ -11,15 +11,18 @@ import pyro
 import torch
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from pyro_hvae.compilation.argument_layout import Layout, call_with_layout, flatten_arguments
-from pyro_hvae.compilation.eager_comparison import describe_deviation, tolerance
-from pyro_hvae.compilation.graph_key import GraphKey, KeyReader, function_modes
+from pyro_hvae.compilation.eager_comparison import describe_pass_deviation, tolerance
+from pyro_hvae.compilation.graph_key import GraphKey, KeyReader
 from pyro_hvae.compilation.graph_recording import describe_error, graph_dtypes, record_graph
 from pyro_hvae.compilation.inductor import GraphRunner
+from pyro_hvae.compilation.optimizer_step import OptimizerStep
 from pyro_hvae.compilation.pure_function import PureFunction, Uncapturable, find_aliased
+from pyro_hvae.compilation.torch_private import describe_missing, function_modes
 from pyro_hvae.data import Batch
-from pyro_hvae.errors import HVAEError
+from pyro_hvae.errors import ConfigError, HVAEError
 from pyro_hvae.runtime import numpy_and_python_state, process_count, rehearsal, set_torch_rng_state, torch_rng_state
 
 MOST_GRAPHS = 256  # of one module
@@ -33,6 +36,7 @@ class CaptureWarning(UserWarning):
 def capture(
     module: nn.Module,
     *,
+    optimizer: Optimizer | None = None,
     gradient: bool = True,
     compile: bool = True,
     dynamic: bool = False,
@@ -45,6 +49,7 @@ def capture(
         module: of tensors (or batches of them with given inputs), such as an ELBO's pair; ours or Pyro's
             `Trace_ELBO()(model, guide)`. It returns the loss, one
             number, or a mapping from names to tensors that has one called "loss".
+        optimizer: of the module's parameters; every call then makes its step, too. A fused Adam or AdamW is fastest.
         gradient: False for a module that is only evaluated.
         compile: False runs the graph as it was recorded, without a compiler.
         dynamic: one graph for all batch sizes above one (the first dim of the first argument) instead of one for each. The
@@ -65,15 +70,16 @@ def capture(
 
     >>> import pyro_hvae as hv
     >>> loss = hv.ELBO()(hv.Chain(hv.StandardNormal(2), [], hv.Gaussian(2, 4)), hv.BottomUp([hv.Gaussian(4, 2)]))
-    >>> step = hv.capture(loss, compile=False)
     >>> optimizer = torch.optim.Adam(loss.parameters(), fused=True)
-    >>> for _ in range(3):
-    ...     value = step(torch.zeros(8, 4))
-    ...     optimizer.step()
-    >>> value.shape, value.requires_grad
-    (torch.Size([]), False)
+    >>> step = hv.capture(loss, optimizer=optimizer, compile=False)
+    >>> values = [step(torch.zeros(8, 4)) for _ in range(100)]
+    >>> bool(values[-1] < values[0]), values[0].requires_grad
+    (True, False)
     """
-    return Captured(module, gradient, compile, dynamic, tell or (lambda text: None), warn)
+    if optimizer is not None and not gradient:
+        raise ConfigError("an optimiser needs the gradients that gradient=False leaves out. Leave out one of the two.")
+    step = OptimizerStep(optimizer) if optimizer is not None else None
+    return Captured(module, gradient, compile, dynamic, tell or (lambda text: None), warn, step)
 
 
 @dataclass
@@ -89,7 +95,7 @@ class Captured:
     """What `capture` returns.
 
     Attributes:
-        module, gradient, compile, dynamic: as given; compile becomes False where it fails.
+        module, gradient, compile, dynamic: as given; compile becomes False where it fails. step: of the optimiser.
         eager: why the module runs eagerly, or None. graphs: their number.
     """
 
@@ -99,6 +105,7 @@ class Captured:
     dynamic: bool
     tell: Callable[[str], Any]
     warn: Callable[[str], Any] | None
+    step: OptimizerStep | None = None
     eager: str | None = None
 
     def __post_init__(self) -> None:
@@ -114,6 +121,12 @@ class Captured:
         return len({id(graph.run) for graph in self._graphs.values()})
 
     def __call__(self, *given: Tensor | Batch, **named: Tensor) -> Any:
+        outputs = self._run_pass(*given, **named)
+        if self.step is not None:
+            self.step()
+        return outputs
+
+    def _run_pass(self, *given: Tensor | Batch, **named: Tensor) -> Any:
         if self._take_arguments is not None and self.eager is None:
             given, named = self._take_arguments(*given, **named), {}
         arguments, self._layout = flatten_arguments(given, named)
@@ -170,7 +183,7 @@ class Captured:
         self._warn(f"{type(self.module).__name__} runs eagerly: {why}")
 
     def _warn(self, text: str) -> None:
-        (self.warn or partial(warnings.warn, category=CaptureWarning, stacklevel=5))(f"{text}.")
+        (self.warn or partial(warnings.warn, category=CaptureWarning, stacklevel=6))(f"{text}.")
 
     def _run_first(self, key: GraphKey, arguments: tuple[Tensor, ...]) -> Any:
         """The first call of a key: runs the eager pass, records the graph, and keeps it if the two agree."""
@@ -214,7 +227,8 @@ class Captured:
                 values, self.compile = run(*tensors), False
                 self._warn(f"the captured graph runs uncompiled: {describe_error(failed)}")
             within = tolerance({*(t.dtype for t in tensors), *graph_dtypes(run.graph)})
-            self._compare(pure, expected, values[: len(expected)], within)
+            if off := describe_pass_deviation(pure, self._reader.tensor_names(), expected, values, within):
+                raise Uncapturable(f"the graph does not do what the eager pass does, {off}")
             if not torch.equal(torch_rng_state()[None], after[None]):
                 raise Uncapturable("the graph draws other random numbers than the eager pass")
         except Exception as error:
@@ -230,10 +244,11 @@ class Captured:
         if is_new:
             how = "Compiled" if run.compiled else "Captured"
             self.tell(f"{how} {operations} operations in {time.perf_counter() - start:.1f} s.")
-        self._key_changes = 0
+            if run.compiled and not devices and not self._graphs and (missing := describe_missing()):
+                self._warn(missing)
         # Results of an evaluation are collected; those of a training step are no longer needed when the next one begins.
         copied = range(len(values)) if run.reuses_memory and not self.gradient else find_aliased(values, tensors)
-        self._graphs[key] = _Graph(pure, run, copied)
+        self._graphs[key], self._key_changes = _Graph(pure, run, copied), 0
         return self._assign(pure, values, copied)
 
     def _rehearse(self, key: GraphKey, arguments: tuple[Tensor, ...]) -> None:
@@ -258,19 +273,6 @@ class Captured:
         if why := pure.fault or ("a parameter has hooks on its gradient, which a graph would not call" if hooks else None):
             self._give_up(why)
         return not why
-
-    def _compare(self, pure: PureFunction, expected: Sequence[Tensor], found: Sequence[Tensor], within: float) -> None:
-        """Compares outputs, gradients and buffers, each group by itself: a loss is larger than any gradient."""
-        assert pure.changed is not None
-        parameters, buffers = self._reader.tensor_names()
-        outputs = list(pure.names or ("output",))
-        names = [outputs, [f"gradient of {parameters[i]}" for i in pure.trained], [buffers[i] for i in pure.changed]]
-        start = 0
-        for group in names:
-            part = slice(start, start + len(group))
-            if off := describe_deviation(group, expected[part], found[part], within):
-                raise Uncapturable(f"the graph does not do what the eager pass does, {off}")
-            start += len(group)
 
     def _make_runner(self, key: GraphKey, pure: PureFunction, tensors: list[Tensor]) -> GraphRunner:
         """Records the graph of a key. In dynamic mode it returns that of another batch size, if there is one."""

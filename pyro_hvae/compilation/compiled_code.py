@@ -22,13 +22,16 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 CHECKSUMS, IN_USE = "checksums.json", "in_use.lock"
+MARKED = "programs"  # a sub-folder of our own, with a file for each program (see `is_compiled`)
+MARKS = (".lock", ".load_ok")  # of Inductor; they are empty
 
 
 class CompiledCode:
     """The compiled code in `folder`, looked through once in a process.
 
     Files without a checksum are remains of a process that was killed while it compiled, and are removed, too, unless another
-    process uses the folder and may be compiling right now.
+    process uses the folder and may be compiling right now. A library of such a process is often empty: the linker creates it
+    at its final place before it writes. Inductor would neither load nor replace it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,8 +41,9 @@ class CompiledCode:
             alone, checksums = self._is_alone(), self._read_checksums()
             for name, path in self._files():
                 wanted, found = checksums.get(name), path.stat()
-                # Inductor's locks and marks are empty.
-                if _hash(path) != wanted if wanted else alone and found.st_size:
+                mark = not found.st_size and path.suffix in MARKS
+                damaged = _hash(path) != wanted or not (found.st_size or mark)
+                if damaged if wanted else alone and not mark:
                     path.unlink(missing_ok=True)
                 else:
                     self.kept[name] = found.st_mtime_ns
@@ -77,7 +81,7 @@ class CompiledCode:
 
     def _files(self) -> Iterator[tuple[str, Path]]:
         for path in self.folder.rglob("*"):
-            if path.is_file() and path.name not in (CHECKSUMS, IN_USE):
+            if path.is_file() and path.name not in (CHECKSUMS, IN_USE) and path.parent.name != MARKED:
                 yield path.relative_to(self.folder).as_posix(), path
 
     def _is_alone(self) -> bool:

@@ -25,13 +25,17 @@ def use_channels_last(traced: GraphModule) -> None:
 
 def separate_biases(traced: GraphModule) -> None:
     """Adds biases after matrix products instead of within them. Torch would write the biases into the result first; Inductor
-    adds them to whatever it computes from the product (5 % of a step of small networks)."""
+    adds them to whatever it computes from the product (4 to 7 % of a step of small networks).
+
+    The bias is subtracted with its sign changed, which is the same number: Inductor would put an addition back.
+    """
     for node in list(traced.graph.nodes):
         if node.target is aten.addmm.default and not node.kwargs:
             bias, one, two = node.args
             with traced.graph.inserting_before(node):
                 product = traced.graph.call_function(aten.mm.default, (one, two))
-                node.replace_all_uses_with(traced.graph.call_function(aten.add.Tensor, (product, bias)))
+                minus = traced.graph.call_function(aten.neg.default, (bias,))
+                node.replace_all_uses_with(traced.graph.call_function(aten.sub.Tensor, (product, minus)))
             traced.graph.erase_node(node)
     traced.recompile()
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from pyro_hvae.compilation.pure_function import PureFunction
+
 # Relative to the norm, by the coarsest dtype on the way: much more than another order of sums, much less than a wrong graph.
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 0.02}
 COARSE = 0.15  # for bfloat16 and the like
@@ -41,6 +43,30 @@ def describe_deviation(
         if off > max(worst[0], within if one.is_floating_point() else 0.0):
             worst = off, name
     return f"'{worst[1]}' is {100 * worst[0]:.2g} % off" if worst[1] else None
+
+
+def describe_pass_deviation(
+    pure: PureFunction,
+    names: tuple[Sequence[str], Sequence[str]],
+    expected: Sequence[Tensor],
+    found: Sequence[Tensor],
+    within: float,
+) -> str | None:
+    """As `describe_deviation` for a pass: outputs, gradients and buffers each by themselves, for a loss exceeds any gradient.
+
+    Arguments:
+        names: of the parameters and of the buffers.
+    """
+    assert pure.changed is not None
+    parameters, buffers = names
+    outputs = list(pure.names or ("output",))
+    start = 0
+    for group in (outputs, [f"gradient of {parameters[i]}" for i in pure.trained], [buffers[i] for i in pure.changed]):
+        part = slice(start, start + len(group))
+        if off := describe_deviation(group, expected[part], found[part], within):
+            return off
+        start += len(group)
+    return None
 
 
 def _norm(tensor: Tensor) -> float:

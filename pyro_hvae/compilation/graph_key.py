@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._device import DeviceContext
 
 from pyro_hvae.compilation.argument_layout import Layout
 from pyro_hvae.compilation.pure_function import TensorSlots
+from pyro_hvae.compilation.torch_private import in_function_mode
 from pyro_hvae.errors import ConfigError
 
 # Attributes of these types count by value (a tensor by identity).
@@ -24,8 +24,11 @@ class GraphKey(NamedTuple):
         arguments: shape, strides, dtype and device of each tensor. layout: of these in batches, and the names of inputs.
         plain: numbers, flags (`training` among them), texts and the like of every module, and of settings that it holds in
             an object of their own. contents: of its lists, dicts and settings. objects: identities of all other attributes.
-        parameters: whether each is trained, its shape, dtype, device and hooks. buffers: shape, dtype and device.
+        parameters: whether each is trained, its shape, strides, dtype, device and hooks. buffers: the same but for the first
+            and the last.
         generation: counts changes of the module's sub-modules and names. switches: torch's global ones.
+
+    Nothing checks the inputs of compiled code again (see `GraphRunner`).
     """
 
     arguments: tuple[tuple[Any, ...], ...]
@@ -67,7 +70,8 @@ class KeyReader:
         modules = self.slots.modules
         self._holders = [vars(m) for m in modules]
         # An ELBO is no module, nor is a dataclass of settings, but a graph depends on what they hold.
-        self._settings = [(holder, k, v) for holder in self._holders for k, v in holder.items() if _is_settings(v)]
+        settings = ((holder, k, v) for holder in self._holders for k, v in holder.items() if k not in OWN and _is_settings(v))
+        self._settings = list(settings)
         inspected = {id(value) for _, _, value in self._settings}
         self._holders += list({id(value): vars(value) for _, _, value in self._settings}.values())
         hooks = (d for m in modules for d in (m._forward_hooks, m._forward_pre_hooks))
@@ -114,8 +118,13 @@ class KeyReader:
             tuple([getter(holder) for getter, holder, _ in self._plain]),
             tuple([_contents(holder[name]) for holder, name in self._contents]),
             tuple([id(holder[name]) for holder, name in self._objects]),
-            tuple([(t.requires_grad, t.shape, t.dtype, t.device, not t._backward_hooks) for t in self.slots.parameters]),
-            tuple([(t.shape, t.dtype, t.device) for t in self.slots.buffers]),
+            tuple(
+                [
+                    (t.requires_grad, t.shape, t.stride(), t.dtype, t.device, not t._backward_hooks)
+                    for t in self.slots.parameters
+                ]
+            ),
+            tuple([(t.shape, t.stride(), t.dtype, t.device) for t in self.slots.buffers]),
             self.generation,
             layout,
             (
@@ -123,7 +132,9 @@ class KeyReader:
                 torch.is_autocast_enabled("cpu"),
                 torch.is_autocast_enabled("cuda"),
                 # Asked only inside a mode: torch's function takes as long as the rest of a key.
-                torch.get_default_device() if torch._C._len_torch_function_stack() else None,
+                torch.get_default_device() if in_function_mode() else None,
+                torch.get_num_threads(),
+                torch.are_deterministic_algorithms_enabled(),
             ),
         )
         hash(key)
@@ -176,8 +187,3 @@ def _contents(value: Any, depth: int = 4) -> Any:
 
 def _is_settings(value: Any) -> bool:
     return hasattr(value, "__dict__") and not isinstance(value, (nn.Module, Tensor, type, FunctionType, ModuleType))
-
-
-def function_modes() -> list[Any]:
-    """The modes around torch's functions now, such as `network_precision`, except a default device."""
-    return [mode for mode in torch.overrides._get_current_function_mode_stack() if not isinstance(mode, DeviceContext)]

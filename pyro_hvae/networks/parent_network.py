@@ -93,7 +93,8 @@ def soft_clamp(raw: Tensor, low: float, high: float) -> Tensor:
 
 def _bound_inputs(h: Tensor, bound: float) -> Tensor:
     """h within +-bound, softly; on the CPU a look at the range of h costs less than the clamp."""
-    if h.device.type == "cpu" and h.numel() and get_proxy_mode() is None and not torch._C._get_tracing_state():
+    recorded = get_proxy_mode() is not None or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    if h.device.type == "cpu" and h.numel() and not recorded:
         least, largest = h.detach().aminmax()
         with suppress(RuntimeError):  # under vmap there are no values to look at
             if least >= -bound and largest <= bound:

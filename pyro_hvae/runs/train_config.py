@@ -38,7 +38,8 @@ class TrainConfig:
         balance: while beta is below 1, make the rate of a layer cheap that knows little of x (KL balancing, see `balance`).
         engine: "fit" (torch optimiser, fused Adam) or "svi" (stock `pyro.infer.SVI`; slower, same result in the mean).
         compile: whether a step's loss and gradients run as one compiled graph (see `capture`); None decides by the length of
-            the run (see `decide_training`). precision: of the networks, float32 or bf16 (see `network_precision`).
+            the run and by the cache (see `decide_training`).
+        precision: of the networks, float32 or bf16 (see `network_precision`).
 
     Raises:
         ConfigError: for a setting out of range.

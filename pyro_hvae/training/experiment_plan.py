@@ -13,6 +13,7 @@ from pyro_hvae.recipes import Stage, require_counts, stage_lengths
 from pyro_hvae.runs import OPTIMIZERS, OWN, Experiment, build_stages, load_dataset, measure_conditions, program_from_file
 from pyro_hvae.runtime import first_on_machine, fixed_seed, pick_device
 from pyro_hvae.schedules import SCHEDULES, Schedule
+from pyro_hvae.training.program_description import describe_program
 from pyro_hvae.training.session import explain_batch_norm, require_warm_up, start_schedule
 
 
@@ -31,7 +32,8 @@ class Plan:
         lengths = stage_lengths(self.experiment.train.steps, self.stages)
         several = {"steps_at_most": dict(zip(counts, lengths, strict=True))} if len(lengths) > 1 else {}
         train, graphs = self.experiment.train, sum(schedule.pass_kinds for schedule in self.schedules)
-        compile, _ = decide_training(train.compile, train.engine, lengths, graphs, pick_device(train.device))
+        program = describe_program(self.stages, self.schedules, self.dataset.train.x, train)
+        compile, _ = decide_training(train.compile, train.engine, lengths, graphs, pick_device(train.device), program)
         settings = self.experiment.replace_train(compile=compile).to_dict()
         return {"data_shape": list(self.dataset.train.x.shape), "parameters": counts, **several, **settings}
 

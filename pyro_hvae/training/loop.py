@@ -9,7 +9,7 @@ from typing import Any
 import pyro
 from torch import Tensor
 
-from pyro_hvae.compilation import decide_training
+from pyro_hvae.compilation import decide_training, note_compiled
 from pyro_hvae.data import Batch, Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.objectives import Objective, take_data
@@ -33,6 +33,7 @@ from pyro_hvae.training.endings import record_failure
 from pyro_hvae.training.equal_starts import require_equal, require_equal_starts
 from pyro_hvae.training.history import History
 from pyro_hvae.training.optimizers import MakeOptimizer, check_optimizer
+from pyro_hvae.training.program_description import describe_program
 from pyro_hvae.training.resumption import load_saved
 from pyro_hvae.training.session import explain_batch_norm, start_schedule
 from pyro_hvae.training.stage_loop import StageLoop
@@ -128,7 +129,8 @@ def fit(
         for stage, each, length in zip(stages, schedules, lengths, strict=True):
             start_schedule(each, stage.objective, length)  # sets the number of kinds of passes
         graphs = sum(each.pass_kinds for each in schedules)
-        compile, why = decide_training(config.compile, config.engine, lengths, graphs, device)
+        described = describe_program(stages, schedules, x, config)
+        compile, why = decide_training(config.compile, config.engine, lengths, graphs, device, described)
         whole, rows = replace(whole, train=replace(config, compile=compile)), run.rows() if run else []
         if run and not resume:
             run.create(whole, record_program(whole.program, *pair) if whole.recipe is None else None)
@@ -150,6 +152,8 @@ def fit(
             loop.warn(idle, depth=3)  # an estimator has a patience by default, which is no mistake of the caller
         with explain_batch_norm(stages):
             loop.run_stages(x, validation, device)
+            if loop.compiled:
+                note_compiled(described)
             gather(None)  # the run is written when it returns, in whatever process
     for stage in stages:
         stage.objective.eval()

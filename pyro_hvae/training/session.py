@@ -9,7 +9,7 @@ import torch
 from pyro.infer import SVI
 from torch import Tensor
 
-from pyro_hvae.compilation import Captured, capture
+from pyro_hvae.compilation import Captured, OptimizerStep, capture
 from pyro_hvae.data import Batch, Batches, Rows
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.networks import program_gates, set_gates
@@ -141,6 +141,7 @@ class Session:
         trained = {id(p) for p in self.reconstruction or ()}
         self.frozen = [p for p in parameters if id(p) not in trained] if self.initial else []
         self.optimizer = make_optimizer(config.optimizer, parameters, config.lr, x.device, optimizer)
+        self.optimizer_step = OptimizerStep(self.optimizer)
         self.average = GradientAverage(objective, self.share / size) if process_count() > 1 else None
         self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.lr = self.rates[0]
@@ -233,7 +234,7 @@ class Session:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = learning_rate(rate, self.config.lr_decay, self.t, self.length)
         self.lr = self.optimizer.param_groups[0]["lr"]
-        self.optimizer.step()
+        self.optimizer_step()
 
     def _record(self, result: StepResult) -> None:
         if (scale := self.schedule.gradient_scale) != 1:

@@ -45,6 +45,7 @@ class StageLoop:
         offset: steps of the stages before the present one. signals: received since the start.
         saved_step: of the last checkpoint. far: how the scale of the stage's data and that of their likelihood differ.
         optimizer: of the caller's own. ending: why the training ended early, "" where it did not.
+        compiled: whether all stages that ran were compiled.
         python: whether warnings are those of Python: the caller gave no tracker.
     """
 
@@ -58,6 +59,7 @@ class StageLoop:
     rows: list[dict[str, Any]]
     optimizer: MakeOptimizer | None = None
     python: bool = False
+    compiled: bool = True
     signals: Signals = field(default_factory=Signals)
     ending: str = ""
     far: str = ""
@@ -102,6 +104,8 @@ class StageLoop:
                     self.saved_step = saved["step"]
                 held = None if validation is None else stage.validation_data(choose_validation(validation), device)
                 self.run_stage(number, session, held and check_data(held, stage.objective.model))
+                captured = session.captured
+                self.compiled = self.compiled and captured is not None and captured.compile and captured.eager is None
             self.offset += self.lengths[number]
         if self.best_weights:
             self.stages[-1].objective.load_state_dict(self.best_weights)

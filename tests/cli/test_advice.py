@@ -527,6 +527,7 @@ NOT_RUN = {
         "Give at least one",
         "Use torch.tensor(...)",
         "Use gradient=False for a module that is only evaluated",
+        "Leave out one of the two",
         "Use numbers, texts and lists",
         "Example: -o seed=1",
         "Go on there: hv.fit(..., out=",

@@ -13,12 +13,17 @@ import pyro_hvae as hv
 from pyro_hvae.compilation import inductor as compiling
 from pyro_hvae.compilation import policy
 from pyro_hvae.compilation.captured_loss import Captured
+from pyro_hvae.compilation.compiled_code import CompiledCode
+from pyro_hvae.compilation.compiled_programs import is_compiled, note_compiled
+from pyro_hvae.compilation.policy import CACHED_STEPS_FOR_ONE_GRAPH as CACHED_FIRST
+from pyro_hvae.compilation.policy import CACHED_STEPS_PER_GRAPH as CACHED_EACH
 from pyro_hvae.compilation.policy import STEPS_FOR_ONE_GRAPH as FIRST
 from pyro_hvae.compilation.policy import STEPS_PER_GRAPH as EACH
 from pyro_hvae.compilation.policy import decide_training
 from pyro_hvae.errors import ConfigError
 from pyro_hvae.runs.checkpoints import load_checkpoint
 from pyro_hvae.runs.train_config import TrainConfig
+from pyro_hvae.runtime.folders import CACHE_VARIABLE
 from pyro_hvae.training import loop as training
 from pyro_hvae.training.session import Session
 
@@ -92,6 +97,51 @@ def test_whether_to_compile_is_decided_by_the_length_of_the_run(monkeypatch):
     monkeypatch.setattr(compiling, "compiler", lambda: None)
     assert choose(10**6)[0] is False and "no C++ compiler" in choose(10**6)[1]
     assert choose(10**6, device=torch.device("cuda"))[0] is True and choose(1, compile=True)[0] is True
+
+
+def test_fewer_steps_pay_where_the_compiled_code_is_in_the_cache(monkeypatch, tmp_path):
+    monkeypatch.setattr(compiling, "compiler", lambda: "/usr/bin/g++")
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.delenv(compiling.CACHE)
+
+    def chosen(program, *lengths, kinds=1):
+        return decide_training(None, "fit", lengths, kinds, CPU, program)
+
+    assert chosen("a", CACHED_FIRST)[0] is False and not is_compiled("a")
+    note_compiled("a")  # there is no folder of compiled code
+    assert not list(tmp_path.iterdir()) and not is_compiled("a")
+    (tmp_path / "compiled").mkdir()
+    note_compiled("a")
+    line = "Compiling the training step, which pays from 1,500 steps on with compiled code in the cache (--no-compile)."
+    assert chosen("a", CACHED_FIRST) == (True, line)
+    assert chosen("a", CACHED_FIRST - 1)[0] is False and "too few" in chosen("a", CACHED_FIRST - 1)[1]
+    assert chosen("a", CACHED_FIRST + CACHED_EACH - 1, kinds=2)[0] is False
+    assert chosen("a", CACHED_FIRST + CACHED_EACH, kinds=2)[0] is True
+    assert chosen("a", CACHED_FIRST, CACHED_EACH - 1)[0] is False
+    assert chosen("b", CACHED_FIRST)[0] is False and is_compiled("a")
+    CompiledCode(tmp_path / "compiled").mark.close()  # a mark is no compiled code, which would need a checksum
+    assert is_compiled("a")
+    monkeypatch.setenv(compiling.CACHE, str(tmp_path / "own"))
+    assert not is_compiled("a")
+
+
+def test_a_compiled_training_is_known_again(uncompiled, monkeypatch, tmp_path):
+    monkeypatch.setattr(policy, "CACHED_STEPS_FOR_ONE_GRAPH", 4)
+    monkeypatch.setattr(policy, "CACHED_STEPS_PER_GRAPH", 1)
+    known = set()
+    monkeypatch.setattr(policy, "is_compiled", known.__contains__)
+    monkeypatch.setattr(training, "note_compiled", known.add)
+
+    def run(compile=None, **more):
+        hv.fit(two_stages(), data(), replace(CONFIG, **{"compile": compile, "steps": 6} | more))
+        return len(uncompiled)
+
+    assert run() == 0 and not known
+    assert run(True) == 2 and not known  # the fixture's graphs run as they were recorded
+    monkeypatch.setattr(Captured, "compile", property(lambda self: True, lambda self, value: None), raising=False)
+    assert run(True) == 4 and len(known) == 1
+    assert run() == 6 and run(seed=8) == 8
+    assert run(batch_size=10) == 8 and run(steps=2) == 8
 
 
 def test_a_compiler_is_looked_for(monkeypatch, tmp_path):

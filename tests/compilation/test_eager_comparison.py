@@ -87,7 +87,7 @@ def test_a_compiler_that_fails_leaves_the_graph_as_it_is(monkeypatch):
 
         return run
 
-    monkeypatch.setattr(compiling.torch, "compile", fail)
+    monkeypatch.setattr(compiling, "direct_compiler", lambda: fail)
     module = Body(lambda self, x: (self.w * x * torch.randn(len(x), 4)).sum(), w=weight())
     calls, told = [(torch.randn(n, 4),) for n in (6, 6, 5)], []
     says = r"^the captured graph runs uncompiled: RuntimeError: no space left\.$"
