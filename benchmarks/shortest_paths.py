@@ -21,7 +21,7 @@ import sklearn
 from benchmarks.result_files import parser, save
 from benchmarks.timing import Measure, compare, cpu_time, in_own_process, interleaved, peak_mib
 from pyro_hvae.errors import DataError
-from pyro_hvae.inference.neighbour_graph import neighbour_graph, shortest_path, shortest_paths, sparse_graph
+from pyro_hvae.inference.neighbour_graph import shortest_path, shortest_paths, sparse_graph
 from pyro_hvae.reports import format_table
 
 CLOUDS = {"2 dimensions": (2, 0), "8 dimensions": (8, 0), "32 dimensions": (32, 0), "2 clouds of 2 dimensions": (2, 1000)}
@@ -55,6 +55,13 @@ def measure_one_path(cloud: str, count: int, pairs: int) -> dict[str, Any]:
         graph = neighbour_graph(nodes, 10)
         row["astar_s"] = cpu_time(lambda: search_by_networkx(nx.astar_path, graph, nodes, ends[:20]))[0] / 20
     return row
+
+
+def neighbour_graph(nodes: np.ndarray, k: int) -> nx.Graph:
+    """The graph in networkx."""
+    stored, graph = sparse_graph(nodes, k).tocoo(), nx.Graph()
+    graph.add_weighted_edges_from(zip(stored.row.tolist(), stored.col.tolist(), stored.data.tolist(), strict=True))
+    return graph
 
 
 def search_by_networkx(search: Any, graph: nx.Graph, nodes: np.ndarray, ends: np.ndarray) -> list[Any]:
