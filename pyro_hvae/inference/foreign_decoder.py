@@ -15,7 +15,7 @@ Pullback = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class ForeignDecoder:
-    """x = f(z) of a user's `decode`: codes (n, d) to flattened data (n, J), both in float64.
+    """x = f(z) of a user's `decode`: codes (n, d) in float64 to flattened data (n, J), in float32 or as the decoder gives them.
 
     Attributes:
         decode: takes codes as `like` is, and returns n rows of any shape.
@@ -94,14 +94,16 @@ class ForeignDecoder:
         return z.astype(self.like.dtype if self.like.dtype.kind == "f" else np.float64)
 
     def _frames(self, decoded: Any, rows: int) -> tuple[np.ndarray, np.ndarray]:
-        """Decoded data as (n, J) in float64, and as the decoder gives them."""
+        """Decoded data as (n, J), and in the decoder's shape and type."""
         array = _to_array(decoded)
         if array.ndim == 0 or len(array) != rows or not array.size:
             raise ConfigError(
                 f"decode returns shape {array.shape} for {rows} codes. Let it return one row for each code, (n, d) -> (n, ...)."
             )
-        return array.reshape(rows, -1).astype(np.float64), array
+        return array.reshape(rows, -1).astype(np.promote_types(array.dtype, np.float32), copy=False), array
 
 
 def _to_array(values: Any) -> np.ndarray:
-    return values.detach().double().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if isinstance(values, Tensor):
+        values = values.detach().to(torch.promote_types(values.dtype, torch.float32)).cpu().numpy()
+    return np.asarray(values)

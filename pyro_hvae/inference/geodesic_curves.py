@@ -85,10 +85,10 @@ def _measure(decoder: ForeignDecoder, curves: np.ndarray) -> tuple[np.ndarray, C
     frames, pullback = decoder.linearise(curves.reshape(-1, curves.shape[-1]))
     with np.errstate(invalid="ignore", over="ignore"):  # a step that is too long is halved
         steps = np.diff(frames.reshape(*curves.shape[:2], -1), axis=1)
-        energy = steps.shape[1] * np.square(steps).sum((1, 2))
+        energy = steps.shape[1] * np.square(steps).sum((1, 2), dtype=np.float64)
 
     def gradient(chosen: np.ndarray) -> np.ndarray:
-        slope = np.zeros((*curves.shape[:2], frames.shape[1]))
+        slope = np.zeros((*curves.shape[:2], frames.shape[1]), frames.dtype)
         slope[chosen, 1:-1] = -2 * steps.shape[1] * np.diff(steps[chosen], axis=1)
         return pullback(slope.reshape(frames.shape)).reshape(curves.shape)[chosen, 1:-1]
 
