@@ -63,7 +63,9 @@ def measure_one_path(cloud: str, count: int, pairs: int) -> dict[str, Any]:
 def neighbour_graph(nodes: np.ndarray, k: int) -> nx.Graph:
     """The graph in networkx."""
     stored, graph = sparse_graph(nodes, k).tocoo(), nx.Graph()
-    graph.add_weighted_edges_from(zip(stored.row.tolist(), stored.col.tolist(), stored.data.tolist(), strict=True))
+    once = stored.row < stored.col
+    edges = stored.row[once].tolist(), stored.col[once].tolist(), stored.data[once].tolist()
+    graph.add_weighted_edges_from(zip(*edges, strict=True))
     return graph
 
 
