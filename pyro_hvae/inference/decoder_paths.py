@@ -1,7 +1,7 @@
 """Paths between data through the codes of any decoder: along a graph of codes, straight, and as a geodesic."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -116,8 +116,9 @@ def paths(
         for first in range(0, len(pairs), at_once):
             some = slice(first, first + at_once)
             parts.append(_draw_curves(decoder, codes[pairs[some]], found[some], points, geodesics))
-    graph, straight, geodesic = (_join(kind) for kind in zip(*parts, strict=True))
-    return Paths(graph, straight, geodesic, found)
+    graph, straight, geodesic = zip(*parts, strict=True)
+    shortest = [one for one in geodesic if one is not None]
+    return Paths(_join(graph), _join(straight), _join(shortest) if shortest else None, found)
 
 
 def _encode(encode: Callable[[Any], Any] | None, data: Any) -> tuple[np.ndarray, Any]:
@@ -125,8 +126,9 @@ def _encode(encode: Callable[[Any], Any] | None, data: Any) -> tuple[np.ndarray,
     with torch.no_grad():
         like = data if encode is None else encode(data)
     like = like.detach() if isinstance(like, Tensor) else np.asarray(like)
-    array = like.double().cpu().numpy() if isinstance(like, Tensor) else like
-    count = len(data) if hasattr(data, "__len__") else len(array) if array.ndim else 0
+    array = like.cpu().double().numpy() if isinstance(like, Tensor) else like
+    counted = hasattr(data, "__len__") and not isinstance(data, Mapping)  # of named arrays the length is that of the names
+    count = len(data) if counted else len(array) if array.ndim else 0
     if array.ndim != 2 or array.dtype.kind not in "fiu" or len(array) != count:
         raise ConfigError(
             f"codes are numbers of shape (n, d), one row for each datum, got shape {array.shape} of {array.dtype} for {count} "
@@ -163,7 +165,7 @@ def _draw_curves(
     ways, lines = _measure(decoder, graph), _measure(decoder, straight)
     shortest = _measure(decoder, _geodesics(decoder, straight, graph)) if geodesics and decoder.differentiable else None
     apart = [place for place, path in enumerate(found) if path is None]
-    for values in _values(ways):
+    for values in vars(ways).values():
         values[apart] = np.nan
     return ways, lines, shortest
 
@@ -177,13 +179,8 @@ def _geodesics(decoder: ForeignDecoder, *starts: np.ndarray) -> np.ndarray:
 
 def _measure(decoder: ForeignDecoder, curves: np.ndarray) -> Curves:
     frames = decoder(curves.reshape(-1, curves.shape[-1]))
-    return Curves(*_values(measure_curves(frames.reshape(*curves.shape[:2], -1))), curves)
+    return Curves(**vars(measure_curves(frames.reshape(*curves.shape[:2], -1))), codes=curves)
 
 
-def _join(parts: Sequence[Curves | None]) -> Curves | None:
-    given = [_values(part) for part in parts if part is not None]
-    return Curves(*map(np.concatenate, zip(*given, strict=True))) if given else None
-
-
-def _values(measures: CurveMeasures) -> list[np.ndarray]:
-    return [getattr(measures, field.name) for field in fields(measures)]
+def _join(parts: Sequence[Curves]) -> Curves:
+    return Curves(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])})

@@ -83,7 +83,7 @@ class ForeignDecoder:
 
         def pullback(v: np.ndarray) -> np.ndarray:
             (found,) = torch.autograd.grad(decoded, codes, torch.as_tensor(v).reshape(decoded.shape).to(decoded))
-            return found.double().cpu().numpy()
+            return found.cpu().double().numpy()
 
         return frames, pullback
 

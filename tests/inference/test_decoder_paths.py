@@ -224,6 +224,8 @@ def test_own_pairs_and_modules_are_asked_in_evaluation_mode():
     tensors = hv.paths(lambda x: hv.latents(guide, x, mean=True)["z1"], lambda z: model.likelihood(z).mean, x, pairs)
     assert arrays.geodesic is None and tensors.geodesic is not None
     assert np.allclose(arrays.graph.length, tensors.graph.length, rtol=1e-5)
+    named = hv.paths(lambda two: two["a"] + two["b"], decoder.eval(), {"a": z, "b": 0 * z}, [[0, 1], [5, 9]])
+    assert np.array_equal(named.graph.length, expected.graph.length)
     without = hv.paths(None, lambda z: model.likelihood(z).mean, torch.rand(20, 2), pairs[:1], geodesics=False)
     assert without.geodesic is None
 
