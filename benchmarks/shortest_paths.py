@@ -17,11 +17,14 @@ import networkx as nx
 import numpy as np
 import scipy
 import sklearn
+import torch
+from torch import nn
 
 from benchmarks.result_files import parser, save
 from benchmarks.timing import Measure, compare, cpu_time, in_own_process, interleaved, peak_mib
 from pyro_hvae.errors import DataError
-from pyro_hvae.inference.neighbour_graph import neighbour_graph, shortest_path, shortest_paths, sparse_graph
+from pyro_hvae.inference import paths
+from pyro_hvae.inference.neighbour_graph import shortest_path, shortest_paths, sparse_graph
 from pyro_hvae.reports import format_table
 
 CLOUDS = {"2 dimensions": (2, 0), "8 dimensions": (8, 0), "32 dimensions": (32, 0), "2 clouds of 2 dimensions": (2, 1000)}
@@ -57,13 +60,22 @@ def measure_one_path(cloud: str, count: int, pairs: int) -> dict[str, Any]:
     return row
 
 
+def neighbour_graph(nodes: np.ndarray, k: int) -> nx.Graph:
+    """The graph in networkx."""
+    stored, graph = sparse_graph(nodes, k).tocoo(), nx.Graph()
+    once = stored.row < stored.col
+    edges = stored.row[once].tolist(), stored.col[once].tolist(), stored.data[once].tolist()
+    graph.add_weighted_edges_from(zip(*edges, strict=True))
+    return graph
+
+
 def search_by_networkx(search: Any, graph: nx.Graph, nodes: np.ndarray, ends: np.ndarray) -> list[Any]:
     """The result of a search of networkx for every pair."""
     return [search(graph, *pair, lambda a, b: float(np.linalg.norm(nodes[a] - nodes[b]))) for pair in ends.tolist()]
 
 
 def measures(quick: bool) -> list[Measure]:
-    """All pairs in one graph against networkx, which builds a graph and searches pair by pair."""
+    """All pairs in one graph against networkx, which builds a graph and searches pair by pair; and `hv.paths`."""
     count, pairs = (4_000, 20) if quick else (16_000, 50)
     nodes, ends = draw_nodes_and_pairs("2 dimensions", count, pairs)
 
@@ -73,7 +85,31 @@ def measures(quick: bool) -> list[Measure]:
     if not np.allclose([path.length for path in shortest_paths(nodes, ends) if path], networkx()):
         raise SystemExit("networkx finds other paths")
     times = interleaved({"ours": lambda: shortest_paths(nodes, ends), "networkx": networkx}, 2 if quick else 9, 0.0, warm=0)
-    return [compare(f"{pairs} shortest paths, {count:,} nodes", times, "networkx", "ours", "time of networkx / ours")]
+    ratio = compare(f"{pairs} shortest paths, {count:,} nodes", times, "networkx", "ours", "time of networkx / ours")
+    return [ratio, *measure_decoder_paths(2 if quick else 5)]
+
+
+def measure_decoder_paths(rounds: int) -> list[Measure]:
+    """CPU seconds of `hv.paths` for 1,000 pairs of 1,000 codes and a decoder to 256 values, without and with geodesics."""
+    torch.manual_seed(0)
+    layers = nn.Linear(2, 128), nn.Tanh(), nn.Linear(128, 128), nn.Tanh(), nn.Linear(128, 256), nn.Sigmoid()
+    decoder, codes = nn.Sequential(*layers), torch.randn(1000, 2)
+    pairs = np.random.default_rng(0).integers(0, 1000, (1000, 2))
+    times = interleaved(
+        {
+            "graph paths and straight lines": lambda: paths(None, decoder, codes, pairs, geodesics=False),
+            "and geodesics": lambda: paths(None, decoder, codes, pairs),
+        },
+        rounds,
+        0.0,
+        warm=0,
+    )
+    bars = (5.0, None)  # the bar is of the graph paths
+    names = (f"1,000 pairs of hv.paths, 1,000 nodes: {side}" for side in times)
+    return [
+        Measure(name, float(np.median(seconds)), "CPU seconds", bar, detail={"rounds": rounds})
+        for name, seconds, bar in zip(names, times.values(), bars, strict=True)
+    ]
 
 
 def draw_nodes_and_pairs(cloud: str, count: int, pairs: int) -> tuple[np.ndarray, np.ndarray]:

@@ -60,6 +60,7 @@ from .inference import layer_grid as layer_grid
 from .inference import layer_samples as layer_samples
 from .inference import layer_shares as layer_shares
 from .inference import log_likelihood as log_likelihood
+from .inference import paths as paths
 from .inference import posterior_draws as posterior_draws
 from .inference import posteriors as posteriors
 from .inference import reconstruct as reconstruct

@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_hvae.data import Batch, Split, given_of
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.inference import Interpolation, first_row, interpolate
-from pyro_hvae.metrics import wrap
+from pyro_hvae.metrics import step_lengths, wrap
 from pyro_hvae.objectives import inputs_for
 from pyro_hvae.runs import OpenRun, describe_values, mean_size
 
@@ -94,8 +94,8 @@ def largest_jump(run: OpenRun, images: Tensor) -> dict[str, float]:
     For data without an angle: the largest root mean squared pixel change from one image to the next.
     """
     if run.dataset.read_angles is None:
-        change = (images[1:] - images[:-1]).flatten(1).square().mean(1).sqrt()
-        return {"max_pixel_change": change.max().item()}
+        frames = images.flatten(1).numpy()
+        return {"max_pixel_change": step_lengths(frames).max().item() / math.sqrt(frames.shape[1])}
     angles, squares = run.dataset.read_angles(images)
     return {"max_jump_deg": float(np.degrees(np.abs(wrap(np.diff(angles))).max())), "max_squared_error": float(squares.max())}
 
@@ -109,8 +109,8 @@ def discontinuities(dense: Tensor, share: float = 0.1) -> list[int]:
     >>> discontinuities(torch.tensor([[0.0], [1.0], [2.0], [30.0], [31.0]]), share=0.5)
     [2]
     """
-    steps = (dense[1:] - dense[:-1]).flatten(1).double().norm(dim=1)
-    return torch.nonzero(steps > share * steps.sum()).flatten().tolist()
+    steps = step_lengths(dense.flatten(1).numpy())
+    return np.flatnonzero(steps > share * steps.sum()).tolist()
 
 
 def interpolation(run: OpenRun, draws: int = 4, nodes: int = 1000, k: int = 10) -> dict[str, Any]:

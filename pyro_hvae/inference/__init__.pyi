@@ -8,6 +8,9 @@ from .codes import decode as decode
 from .codes import encode as encode
 from .data_tree import posterior_draws as posterior_draws
 from .data_tree import to_datatree as to_datatree
+from .decoder_paths import Curves as Curves
+from .decoder_paths import Paths as Paths
+from .decoder_paths import paths as paths
 from .gibbs_chains import Chains as Chains
 from .gibbs_chains import gibbs as gibbs
 from .graph_interpolation import Interpolation as Interpolation

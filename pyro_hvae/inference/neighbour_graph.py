@@ -1,13 +1,12 @@
 """k-nearest-neighbour graph of latent points and its shortest paths (Klushyn et al. 2019, section 2.3).
 
-Graphs are sparse arrays (CSR), which are fast for 100,000 nodes. `shortest_path` is A* for one pair, as in the paper;
-`shortest_paths` finds paths of the same length for many pairs in one graph, by Dijkstra's algorithm.
+Graphs are sparse arrays (CSR), which are fast for 100,000 nodes. Dijkstra's algorithm finds the paths, of one pair or many;
+they are as long as those of the paper's A*.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import networkx as nx
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, dijkstra
@@ -23,35 +22,30 @@ _SEARCH_BYTES = 2**26
 
 
 @dataclass(frozen=True)
-class LatentPath:
-    """A path through latent space with its graph.
-
-    Attributes:
-        nodes: all graph nodes (n, d); the last two are the end points. edges: pairs of node indices (m, 2).
-        points: the latent points along the path (t, d) with both end points.
-        neighbours: the k that connected the end points. length: sum of the Euclidean edge lengths.
-    """
-
-    nodes: np.ndarray
-    edges: np.ndarray
-    points: np.ndarray
-    neighbours: int
-    length: float
-
-
-@dataclass(frozen=True)
 class GraphPath:
-    """One of many paths in one graph.
+    """A path through a graph.
 
     Attributes:
         indices: the nodes along the path (t,) with both end points. points: the coordinates of the nodes (t, d).
-        neighbours, length: as for `LatentPath`.
+        neighbours: the k that connected the end points. length: sum of the Euclidean edge lengths.
     """
 
     indices: np.ndarray
     points: np.ndarray
     neighbours: int
     length: float
+
+
+@dataclass(frozen=True)
+class LatentPath(GraphPath):
+    """A path with its graph.
+
+    Attributes:
+        nodes: all graph nodes (n, d); the last two are the end points. edges: pairs of node indices (m, 2).
+    """
+
+    nodes: np.ndarray
+    edges: np.ndarray
 
 
 def sparse_graph(nodes: np.ndarray, k: int) -> csr_array:
@@ -70,16 +64,9 @@ def sparse_graph(nodes: np.ndarray, k: int) -> csr_array:
     return _symmetric(len(nodes), *_edges(nodes, _nearest(nodes, k)))
 
 
-def neighbour_graph(nodes: np.ndarray, k: int) -> nx.Graph:
-    """Undirected graph with an edge where i is among the k nearest of j or j among those of i; weight = distance."""
-    nodes = np.asarray(nodes, dtype=np.float64)
-    return _networkx(len(nodes), *_edges(nodes, _nearest(nodes, k)))
-
-
 def shortest_path(nodes: np.ndarray, start: np.ndarray, end: np.ndarray, k: int = 10, most: int = 50) -> LatentPath:
-    """The A* path from `start` to `end` through the k-NN graph of `nodes`, `start` and `end`.
+    """The shortest path from `start` to `end` through the k-NN graph of `nodes`, `start` and `end`.
 
-    The Euclidean distance to the goal is an admissible heuristic for Euclidean edges, so the length is that of Dijkstra's path.
     While the end points are not connected, k grows by one (our choice; the paper does not say).
 
     Arguments:
@@ -94,19 +81,14 @@ def shortest_path(nodes: np.ndarray, start: np.ndarray, end: np.ndarray, k: int 
     1.0
     """
     points = np.concatenate([nodes, start[None], end[None]]).astype(np.float64)
-    source, target = len(points) - 2, len(points) - 1
-    most = max(k, min(most, len(points) - 1))
-    for nearest, component in _grow_neighbours(points, k, most):
-        if component[source] == component[target]:
-            one, other, weight = _edges(points, nearest)
-            graph = _networkx(len(points), one, other, weight)
-            path = nx.astar_path(graph, source, target, lambda a, b: float(np.linalg.norm(points[a] - points[b])))
-            length = float(nx.path_weight(graph, path, "weight"))
-            return LatentPath(points, np.stack([one, other], 1), points[path], nearest.shape[1], length)
-    raise DataError(
-        f"the end points are not connected by {len(nodes)} prior samples with up to {most} neighbours: the prior has no mass "
-        "between them. Draw more nodes (nodes=5000), or train longer."
-    )
+    (path,) = shortest_paths(points, np.array([[len(points) - 2, len(points) - 1]]), k, most)
+    if path is None:
+        raise DataError(
+            f"the end points are not connected by {len(nodes)} prior samples with up to {_largest(k, most, points)} "
+            "neighbours: the prior has no mass between them. Draw more nodes (nodes=5000), or train longer."
+        )
+    one, other, _ = _edges(points, _nearest(points, path.neighbours))
+    return LatentPath(path.indices, path.points, path.neighbours, path.length, points, np.stack([one, other], 1))
 
 
 def shortest_paths(nodes: np.ndarray, pairs: np.ndarray, k: int = 10, most: int = 50) -> list[GraphPath | None]:
@@ -134,7 +116,7 @@ def shortest_paths(nodes: np.ndarray, pairs: np.ndarray, k: int = 10, most: int 
         raise ConfigError(f"pairs must lie in 0..{len(nodes) - 1}, got {pairs.min()}..{pairs.max()}: they index the nodes.")
     paths: list[GraphPath | None] = [None] * len(pairs)
     waiting = np.arange(len(pairs))
-    for nearest, component in _grow_neighbours(nodes, k, max(k, min(most, len(nodes) - 1))):
+    for nearest, component in _grow_neighbours(nodes, k, _largest(k, most, nodes)):
         connected = component[pairs[waiting, 0]] == component[pairs[waiting, 1]]
         if connected.any():
             for index, path in _dijkstra_paths(nodes, nearest, pairs[waiting[connected]]):
@@ -167,6 +149,11 @@ def _nearest(nodes: np.ndarray, k: int) -> np.ndarray:
     return NearestNeighbors(n_neighbors=k).fit(nodes).kneighbors(return_distance=False)
 
 
+def _largest(k: int, most: int, nodes: np.ndarray) -> int:
+    """The largest number of neighbours to try."""
+    return max(k, min(most, len(nodes) - 1))
+
+
 def _grow_neighbours(nodes: np.ndarray, k: int, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields the nearest k, k + 1, ... `most` nodes of every node, and the connected component of every node."""
     nearest, count = _nearest(nodes, k), len(nodes)
@@ -192,13 +179,6 @@ def _symmetric(count: int, one: np.ndarray, other: np.ndarray, weight: np.ndarra
     one, other = one.astype(INDEX), other.astype(INDEX)
     ends = np.concatenate([one, other]), np.concatenate([other, one])
     return csr_array((np.concatenate([weight, weight]), ends), shape=(count, count))
-
-
-def _networkx(count: int, one: np.ndarray, other: np.ndarray, weight: np.ndarray) -> nx.Graph:
-    graph = nx.Graph()
-    graph.add_nodes_from(range(count))
-    graph.add_weighted_edges_from(zip(one.tolist(), other.tolist(), weight.tolist(), strict=True))
-    return graph
 
 
 def _dijkstra_paths(nodes: np.ndarray, nearest: np.ndarray, pairs: np.ndarray) -> Iterator[tuple[int, GraphPath]]:

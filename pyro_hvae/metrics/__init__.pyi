@@ -9,6 +9,9 @@ from .chain_diagnostics import Convergence as Convergence
 from .chain_diagnostics import convergence as convergence
 from .cluster_agreement import ClusterScores as ClusterScores
 from .cluster_agreement import cluster_scores as cluster_scores
+from .curve_measures import CurveMeasures as CurveMeasures
+from .curve_measures import measure_curves as measure_curves
+from .curve_measures import step_lengths as step_lengths
 from .energy_statistic import EnergyDistance as EnergyDistance
 from .energy_statistic import energy_distance as energy_distance
 from .factor_vae_score import FactorScore as FactorScore

@@ -996,6 +996,33 @@ def list_advice():
                     break
 
 
+PATHS = {  # a part of the message of hv.paths -> what is wrong in a call, and what is right
+    "Example: points=50": ({"points": 2}, {"points": 50}),
+    "Give two or more": ({"data": torch.zeros(1, 2), "pairs": [[0, 0]]}, {"data": torch.rand(2, 2), "k": 1}),
+    "Leave these data out, or look at encode": ({"data": torch.full((20, 2), torch.nan)}, {"data": torch.rand(20, 2)}),
+    "Give more data, or more neighbours: most=": (
+        {"data": torch.cat([torch.rand(6, 2), 9 + torch.rand(6, 2)]), "pairs": [[0, 11]], "k": 2, "most": 4},
+        {"data": torch.cat([torch.rand(6, 2), 9 + torch.rand(6, 2)]), "pairs": [[0, 11]], "k": 2, "most": 8},
+    ),
+    "Give indices of data, two for each path. Example: pairs=[[0, 1], [0, 2]]": ({"pairs": []}, {"pairs": [[0, 1], [0, 2]]}),
+    "Leave that out, or use geodesics=False": (
+        {"decode": lambda z: z.detach()},
+        {"decode": lambda z: z.detach(), "geodesics": False},
+    ),
+}
+
+
+@follows(*PATHS)
+@pytest.mark.parametrize("advice", PATHS)
+def test_advice_on_paths_helps(advice):
+    wrong, right = PATHS[advice]
+    call = {"encode": None, "decode": lambda z: z**2, "data": torch.rand(20, 2), "pairs": [[0, 1]]}
+    with pytest.raises(HVAEError) as caught:
+        hv.paths(**call | wrong)
+    assert advice in str(caught.value)
+    assert hv.paths(**call | right)
+
+
 def test_every_advice_is_known():
     known = "\n".join([*FOLLOWED, *OWN_DATA, *(fragment for fragments in NOT_RUN.values() for fragment in fragments)])
     fragments = known.split("\n")

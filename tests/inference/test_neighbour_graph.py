@@ -9,12 +9,20 @@ from scipy.sparse import csgraph
 
 from pyro_hvae.errors import ConfigError, DataError
 from pyro_hvae.inference import neighbour_graph as graphs
-from pyro_hvae.inference.neighbour_graph import neighbour_graph, resample_path, shortest_path, shortest_paths, sparse_graph
+from pyro_hvae.inference.neighbour_graph import resample_path, shortest_path, shortest_paths, sparse_graph
 
 
 def ring(n, radius=1.0, seed=0):
     t = np.random.default_rng(seed).uniform(0, 2 * np.pi, n)
     return radius * np.c_[np.cos(t), np.sin(t)]
+
+
+def neighbour_graph(nodes, k):
+    """The graph in networkx; stored zeros are edges between duplicates."""
+    stored, graph = sparse_graph(nodes, k).tocoo(), nx.Graph()
+    graph.add_nodes_from(range(len(nodes)))
+    graph.add_weighted_edges_from(zip(stored.row.tolist(), stored.col.tolist(), stored.data.tolist(), strict=True))
+    return graph
 
 
 def test_a_path_on_a_ring_goes_round_it():
@@ -25,11 +33,16 @@ def test_a_path_on_a_ring_goes_round_it():
     assert np.allclose(found.points[[0, -1]], [[1, 0], [-1, 0]])
 
 
-def test_a_star_costs_what_dijkstra_costs():
+def test_a_path_costs_what_a_star_costs_and_lies_in_its_graph():
     nodes = np.random.default_rng(1).normal(size=(300, 3))
     found = shortest_path(nodes, nodes[0] + 0.01, nodes[1] - 0.01, k=6)
     graph = neighbour_graph(found.nodes, found.neighbours)
-    assert found.length == pytest.approx(nx.dijkstra_path_length(graph, 300, 301), abs=1e-12)
+    exact = nx.astar_path_length(graph, 300, 301, lambda a, b: np.linalg.norm(found.nodes[a] - found.nodes[b]))
+    assert found.length == pytest.approx(exact, abs=1e-12)
+    assert found.indices[0] == 300 and found.indices[-1] == 301 and np.array_equal(found.nodes[found.indices], found.points)
+    edges = {frozenset(edge) for edge in found.edges.tolist()}
+    assert edges == {frozenset(edge) for edge in graph.edges}
+    assert {frozenset(step) for step in zip(found.indices.tolist(), found.indices.tolist()[1:], strict=False)} <= edges
 
 
 def test_edges_are_undirected_nearest_neighbours_of_either_end():
